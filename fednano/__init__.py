@@ -1,0 +1,1 @@
+"""Pretraining GPT-style language models with federated learning on volatile clients."""

@@ -1,0 +1,90 @@
+"""Time. No other module waits, stamps or measures with `time`.
+
+The protocol is written against `Clock`, so that it runs unchanged on a virtual clock (where work and transfers are charged and
+waiting jumps) and on the real one (where they take the time they take).
+"""
+
+import heapq
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Seconds since the run began."""
+
+    def now(self) -> float:
+        """The present, in seconds since the clock started."""
+
+    def charge(self, seconds: float) -> None:
+        """Account for work that takes `seconds`; a real clock has already moved while the work was done."""
+
+    def wait(self, until: float) -> None:
+        """Return at `until`, or earlier when something may have arrived."""
+
+    def alarm(self, at: float) -> None:
+        """Make a `wait` that spans `at` return there."""
+
+
+class RealClock:
+    """Wall-clock seconds; `wait` polls."""
+
+    def __init__(self, poll_s: float = 0.2) -> None:
+        self._start = time.monotonic()
+        self._poll_s = poll_s
+
+    def now(self) -> float:
+        return time.monotonic() - self._start
+
+    def charge(self, seconds: float) -> None:
+        pass
+
+    def wait(self, until: float) -> None:
+        time.sleep(max(0.0, min(until - self.now(), self._poll_s)))
+
+    def alarm(self, at: float) -> None:
+        pass
+
+
+class VirtualClock:
+    """Seconds that only pass when charged or waited for. Deterministic: no wall-clock time enters."""
+
+    def __init__(self, start: float = 0.0) -> None:
+        self._now = start
+        self._alarms: list[float] = []
+
+    def now(self) -> float:
+        return self._now
+
+    def charge(self, seconds: float) -> None:
+        if not seconds >= 0.0:
+            raise ValueError(f"cannot charge {seconds} s to a clock; time only goes forward")
+        self._now += seconds
+
+    def wait(self, until: float) -> None:
+        while self._alarms and self._alarms[0] <= self._now:
+            heapq.heappop(self._alarms)
+        target = min(until, self._alarms[0]) if self._alarms else until
+        self._now = max(self._now, target)
+
+    def alarm(self, at: float) -> None:
+        heapq.heappush(self._alarms, at)
+
+
+class Stopwatch:
+    """Wall-clock seconds spent inside `with` blocks, summed. For figures, never for decisions."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._entered = 0.0
+
+    def __enter__(self) -> "Stopwatch":
+        self._entered = time.perf_counter()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.seconds += time.perf_counter() - self._entered
+
+
+def wall() -> float:
+    """A wall-clock reading in seconds, only meaningful as a difference."""
+    return time.perf_counter()

@@ -1,0 +1,1 @@
+"""Corpora as parquet shards, the row ledger and the loader."""

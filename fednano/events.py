@@ -1,0 +1,227 @@
+"""What happened, as frozen records, and the JSONL tape that holds them.
+
+Reports, audits and tests read these records, never log text. Every record has `t`, seconds on the run's clock. Fields whose
+names begin with `wall_` hold wall-clock measurements; they are left out of the tape's digest, so that the same experiment
+replayed gives the same `tape_sha256`.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+WALL_PREFIX = "wall_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Base of all events; `t` in seconds on the run's clock."""
+
+    t: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted(Event):
+    runtime: str
+    strategy: str
+    volatility: str
+    clients: tuple[str, ...]
+    parameters: int
+    rounds: int
+    local_steps: int
+    tokens_per_step: int
+    tokens_planned: int
+    seed: int
+    train_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientUp(Event):
+    client: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientDown(Event):
+    """`exit`: "drain" (it handed in what it did) or "crash" (what it did since its last hand-in is lost)."""
+
+    client: str
+    exit: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundStarted(Event):
+    round: int
+    version: int
+    clients: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaseGranted(Event):
+    """Stream positions [start, stop) of `pool`; `token` tokens of the row at `start` are already trained."""
+
+    round: int
+    client: str
+    lease: int
+    pool: int
+    start: int
+    token: int
+    stop: int
+    expires: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaseReleased(Event):
+    """All rows of the lease that no merged update covers are free again. `reason`: crash, expired, refused, skipped, end."""
+
+    round: int
+    client: str
+    lease: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkDispatched(Event):
+    round: int
+    client: str
+    lease: int
+    version: int
+    steps: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateFolded(Event):
+    """An update went into the round's accumulator: rows before (`row`, `token`) of its lease are trained by it."""
+
+    round: int
+    client: str
+    lease: int
+    version: int
+    steps: int
+    tokens: int
+    row: int
+    token: int
+    weight: float
+    norm: float
+    train_loss: float
+    drained: bool
+    bytes: int
+    busy_from: float
+    busy_until: float
+    wall_train_s: float = field(default=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateRefused(Event):
+    """`reason`: stale, expired, duplicate, non_finite, empty, error."""
+
+    round: int
+    client: str
+    lease: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundMerged(Event):
+    """The outer step was taken; the leases in `leases` are done up to their cursors."""
+
+    round: int
+    version: int
+    leases: tuple[int, ...]
+    steps: int
+    tokens: int
+    tokens_total: int
+    norm: float
+    train_loss: float
+    lr_scale: float
+    wall_s: float = field(default=0.0)
+    wall_train_s: float = field(default=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundSkipped(Event):
+    """Below quorum: the global model is unchanged and the round's rows are free again."""
+
+    round: int
+    updates: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated(Event):
+    """Validation loss in nats per token and bits per byte on the held-out shard."""
+
+    round: int
+    version: int
+    tokens_total: int
+    val_loss: float
+    val_bpb: float
+    wall_s: float = field(default=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSaved(Event):
+    round: int
+    version: int
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEnded(Event):
+    """`status`: completed, interrupted, failed."""
+
+    status: str
+    rounds: int
+    tokens_total: int
+
+
+EVENTS: dict[str, type[Event]] = {cls.__name__: cls for cls in Event.__subclasses__()}
+
+
+def to_record(event: Event) -> dict[str, Any]:
+    """The event as one JSON object: its type under `event`, then its fields."""
+    return {"event": type(event).__name__, **dataclasses.asdict(event)}
+
+
+def from_record(record: dict[str, Any]) -> Event:
+    """The inverse of `to_record`. Raises KeyError for an unknown type, TypeError for wrong fields."""
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items() if k != "event"}
+    return EVENTS[record["event"]](**fields)
+
+
+def read_tape(path: Path) -> Iterator[Event]:
+    """The events of an `events.jsonl`, in order."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield from_record(json.loads(line))
+
+
+class Tape:
+    """Appends events to a JSONL file and digests them on the way.
+
+    Each line is written whole and flushed, so that a killed run leaves a readable tape.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._file: IO[str] | None = path.open("w", encoding="utf-8") if path else None
+        self._digest = hashlib.sha256()
+
+    def append(self, event: Event) -> None:
+        record = to_record(event)
+        timeless = {k: v for k, v in record.items() if not k.startswith(WALL_PREFIX)}
+        self._digest.update(json.dumps(timeless, sort_keys=True).encode() + b"\n")
+        if self._file:
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+
+    def sha256(self) -> str:
+        """Digest of everything appended so far, wall-clock fields excluded."""
+        return self._digest.hexdigest()
+
+    def close(self) -> None:
+        if self._file:
+            self._file.close()
+            self._file = None

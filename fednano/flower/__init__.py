@@ -1,0 +1,1 @@
+"""The ServerApp, the ClientApp and the virtual grid that joins them."""

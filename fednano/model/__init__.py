@@ -1,0 +1,1 @@
+"""The GPT and what its depth derives."""

@@ -1,0 +1,1 @@
+"""Inner optimizers, their parameter groups and schedules."""

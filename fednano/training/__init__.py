@@ -1,0 +1,1 @@
+"""Inner steps, evaluation and checkpoints."""

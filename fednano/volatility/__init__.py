@@ -1,0 +1,1 @@
+"""When clients are up, as pure seeded functions."""

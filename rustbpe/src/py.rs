@@ -1,0 +1,4 @@
+//! The Python module.
+
+#[pyo3::pymodule]
+mod fednano_rustbpe {}
