@@ -1,0 +1,77 @@
+"""Head, soft cap and cross-entropy as one pass over slices of rows.
+
+The logits of a whole batch would be the largest tensor of a small model and would cross memory a dozen times. Here a
+slice of them is made, turned into loss and gradients while it is in cache, and dropped; memory does not grow with
+T·V.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SLICE_LOGITS = 1 << 20  # entries of a slice: 4 MiB in float32, about one second-level cache
+
+
+class _SoftcapCrossEntropy(torch.autograd.Function):
+    """Mean over counted rows of −log softmax(cap·tanh(x·Wᵀ/cap))[target]; gradients are made on the way forward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, cap: float, vocab_size: int, ignore: int
+    ) -> Tensor:
+        counted = targets != ignore
+        scale = 1.0 / counted.sum().clamp(min=1)
+        needs_gradient = any(ctx.needs_input_grad[:2])
+        grad_x = torch.empty_like(x) if needs_gradient else None
+        grad_weight = torch.zeros_like(weight) if needs_gradient else None
+        total = x.new_zeros((), dtype=torch.float32)
+        # Rows past the vocabulary are padding: no logit, no gradient. Products run in the precision of x.
+        used = weight[:vocab_size].to(x.dtype)
+        rows = max(1, SLICE_LOGITS // vocab_size)
+        for start in range(0, x.size(0), rows):
+            part = slice(start, start + rows)
+            keep = counted[part]
+            capped = F.linear(x[part], used).float().div_(cap).tanh_()
+            logits = capped * cap
+            target = targets[part].clamp(min=0).unsqueeze(1)
+            log_norm = logits.logsumexp(dim=1)
+            total += ((log_norm - logits.gather(1, target).squeeze(1)) * keep).sum()
+            if grad_x is None or grad_weight is None:
+                continue
+            # d loss / d logit = (softmax − onehot); through the cap: · (1 − tanh²)
+            grad = logits.sub_(log_norm.unsqueeze(1)).exp_()
+            grad.scatter_add_(1, target, grad.new_full(target.shape, -1.0))
+            grad.mul_((keep * scale).unsqueeze(1)).addcmul_(grad, capped.square_(), value=-1.0)
+            grad = grad.to(x.dtype)
+            torch.mm(grad, used, out=grad_x[part])
+            if x.dtype == weight.dtype:
+                grad_weight[:vocab_size].addmm_(grad.t(), x[part])
+            else:
+                grad_weight[:vocab_size].add_(grad.t() @ x[part])
+        if grad_x is not None and grad_weight is not None:
+            ctx.save_for_backward(grad_x, grad_weight)
+        return total * scale
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        grad_x, grad_weight = ctx.saved_tensors
+        return grad_x.mul_(upstream[0]), grad_weight.mul_(upstream[0]), None, None, None, None
+
+
+def softcap_cross_entropy(
+    x: Tensor, weight: Tensor, targets: Tensor, cap: float, vocab_size: int, ignore: int
+) -> Tensor:
+    """Mean cross-entropy in nats of the soft-capped logits x·Wᵀ.
+
+    Args:
+        x: (N, C) final activations.
+        weight: (V, C) head, V at least `vocab_size`.
+        targets: (N,) int64; rows with `ignore` do not count.
+
+    Returns:
+        Scalar float32. Backward may be called once: the gradients are handed out, not copied.
+    """
+    loss: Tensor = _SoftcapCrossEntropy.apply(x, weight, targets, cap, vocab_size, ignore)
+    return loss

@@ -1,0 +1,44 @@
+"""Learning-rate scale as a function of the global token count."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Schedule(Protocol):
+    """A pure function from progress to a factor on every learning rate."""
+
+    def scale(self, tokens: int, horizon: int) -> float:
+        """Factor after `tokens` of `horizon` global tokens; clamped at both ends."""
+
+
+@dataclass(frozen=True)
+class Trapezoid:
+    """Linear warm-up, a plateau at 1, linear warm-down to `final`.
+
+    Args:
+        warmup: share of the horizon spent rising from 0.
+        warmdown: share of the horizon spent falling at the end.
+        final: factor at and after the end.
+    """
+
+    warmup: float = 0.0
+    warmdown: float = 0.4
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        for key in ("warmup", "warmdown", "final"):
+            value = getattr(self, key)
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(f"optim.schedule.{key}={value} is not a share; use 0 to 1")
+        if self.warmup + self.warmdown > 1.0:
+            raise ValueError(
+                f"optim.schedule.warmup={self.warmup} and warmdown={self.warmdown} overlap; their sum must be at most 1"
+            )
+
+    def scale(self, tokens: int, horizon: int) -> float:
+        progress = min(1.0, max(0.0, tokens / horizon))
+        if progress < self.warmup:
+            return progress / self.warmup
+        if progress > 1.0 - self.warmdown:
+            return self.final + (1.0 - self.final) * (1.0 - progress) / self.warmdown
+        return 1.0

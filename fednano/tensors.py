@@ -1,0 +1,56 @@
+"""Algebra on state dicts: plain functions on `dict[str, Tensor]`, for weights and pseudo-gradients alike."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+State = dict[str, Tensor]
+
+
+def clone(state: Mapping[str, Tensor]) -> State:
+    """A detached copy that shares no memory."""
+    return {name: tensor.detach().clone() for name, tensor in state.items()}
+
+
+def zeros_like(state: Mapping[str, Tensor]) -> State:
+    """Zeros in float32, the precision of every accumulator."""
+    return {name: torch.zeros_like(tensor, dtype=torch.float32) for name, tensor in state.items()}
+
+
+def subtract(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> State:
+    """a − b, name by name, in float32."""
+    return {name: a[name].detach().float() - b[name].detach().float() for name in a}
+
+
+def add_scaled_(target: State, other: Mapping[str, Tensor], scale: float) -> None:
+    """target ← target + scale · other, in place."""
+    for name, tensor in target.items():
+        tensor.add_(other[name], alpha=scale)
+
+
+def norm(state: Mapping[str, Tensor]) -> float:
+    """Euclidean norm over all entries of all tensors; NaN or infinite if any entry is."""
+    return math.sqrt(sum(float(tensor.detach().double().square().sum()) for tensor in state.values()))
+
+
+def count(state: Mapping[str, Tensor]) -> int:
+    """Number of scalars."""
+    return sum(tensor.numel() for tensor in state.values())
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the sorted names, shapes and little-endian bytes.
+
+    For each name in sorted order the digest takes in `name`, a newline, the shape as comma-separated decimals, a
+    newline, and the row-major bytes of the tensor.
+    """
+    sha = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        shape = ",".join(map(str, tensor.shape))
+        sha.update(f"{name}\n{shape}\n".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,186 @@
+"""The model against reference figures and its own arithmetic."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from fednano.model.gpt import GPT, SEED, Arch, GPTConfig
+from fednano.model.loss import softcap_cross_entropy
+from fednano.model.scaling import Depth
+
+REFERENCE = json.loads((Path(__file__).parent / "fixtures" / "reference_forward.json").read_text())["seed"]
+
+
+def role_of(name: str) -> str:
+    """The reference's role name of one of our parameters."""
+    return name.replace("blocks.", "block.").removesuffix(".weight")
+
+
+def fill(model: GPT) -> None:
+    """The reference's rule: offset-free sine of the flat index, its phase from the role's characters."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            role = role_of(name)
+            phase = sum(map(ord, role)) % 97
+            scale = 1.0 if role == "embedding" else 0.25 if parameter.dim() >= 2 else 0.3
+            offset = {"resid_lambdas": 1.0}.get(role, 0.0)
+            index = torch.arange(parameter.numel(), dtype=torch.float64)
+            parameter.copy_((offset + scale * torch.sin(0.7 * index + phase)).float().view(parameter.shape))
+
+
+@pytest.mark.parametrize("case", REFERENCE)
+def test_matches_reference_figures(case: dict) -> None:
+    shape = case["config"]
+    config = GPTConfig(
+        shape["vocab_size"],
+        shape["sequence_len"],
+        shape["n_layer"],
+        shape["n_embd"],
+        shape["n_head"],
+        shape["n_kv_head"],
+        SEED,
+    )
+    model = GPT(config)
+    fill(model)
+    n = torch.arange(case["batch"] * config.sequence_len).view(case["batch"], -1)
+    tokens, targets = (17 * n + 5) % config.vocab_size, (29 * n + 11) % config.vocab_size
+    logits = model.logits(tokens)
+    loss = model(tokens, targets)
+    loss.backward()
+
+    assert loss.item() == pytest.approx(case["loss"], rel=1e-4)
+    assert logits[0, 0, :5].tolist() == pytest.approx(case["logits_first"], rel=1e-3, abs=1e-4)
+    assert logits[-1, -1, :5].tolist() == pytest.approx(case["logits_last"], rel=1e-3, abs=1e-4)
+    assert logits.double().square().sum().item() == pytest.approx(case["logits_sum_sq"], rel=1e-4)
+    expected = {role: entry["grad_norm"] for role, entry in case["parameters"].items()}
+    found = {role_of(name): parameter.grad.norm().item() for name, parameter in model.named_parameters()}
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("depth", "vocab_size", "parameters"),
+    [
+        (20, 65_536, 560_988_200),
+        (2, 65_536, 17_170_436),
+        (4, 65_536, 36_700_168),
+        (12, 65_536, 185_597_976),
+        (2, 32_768, 8_781_828),
+        (4, 32_768, 19_922_952),
+        (12, 32_768, 135_266_328),
+    ],
+)
+def test_parameter_counts(depth: int, vocab_size: int, parameters: int) -> None:
+    with torch.device("meta"):
+        model = GPT(GPTConfig.derive(Depth(depth), SEED, vocab_size))
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+def test_initial_weights_follow_their_distributions() -> None:
+    model = GPT(GPTConfig.derive(Depth(4), SEED, 4096))
+    model.init_weights(torch.Generator().manual_seed(1))
+    width = model.config.width
+    assert model.embedding.weight.std().item() == pytest.approx(1.0, rel=0.01)
+    assert model.head.weight.std().item() == pytest.approx(0.001, rel=0.01)
+    assert model.blocks[1].attn.c_q.weight.std().item() == pytest.approx(1 / math.sqrt(width), rel=0.02)
+    assert not model.blocks[1].attn.c_proj.weight.any()
+    assert not model.blocks[1].mlp.c_proj.weight.any()
+    assert model.resid_lambdas.tolist() == [1.0] * 4
+    assert model.x0_lambdas.tolist() == [0.0] * 4
+
+
+def test_grouped_heads_equal_repeated_ones() -> None:
+    grouped = GPT(GPTConfig.derive(Depth(4, sequence_len=16, kv_groups=2), SEED, 300))
+    plain = GPT(GPTConfig.derive(Depth(4, sequence_len=16), SEED, 300))
+    grouped.init_weights(torch.Generator().manual_seed(2))
+    for block in grouped.blocks:
+        torch.nn.init.normal_(block.attn.c_proj.weight, generator=torch.Generator().manual_seed(3))
+    state = grouped.state_dict()
+    for name, tensor in state.items():
+        if ".c_k." in name or ".c_v." in name:
+            state[name] = tensor.view(1, 128, -1).repeat_interleave(2, dim=0).reshape(256, -1)
+    plain.load_state_dict(state)
+    tokens = torch.arange(32).view(2, 16)
+    torch.testing.assert_close(plain.logits(tokens), grouped.logits(tokens))
+
+
+def test_a_position_sees_no_later_token() -> None:
+    model = GPT(GPTConfig.derive(Depth(2, sequence_len=16), SEED, 300))
+    fill(model)
+    tokens = torch.arange(16).view(1, 16)
+    changed = tokens.clone()
+    changed[0, 9:] += 100
+    before, after = model.logits(tokens)[0], model.logits(changed)[0]
+    torch.testing.assert_close(before[:9], after[:9])
+    assert not torch.allclose(before[9:], after[9:])
+
+
+def test_fused_loss_equals_the_plain_one_and_its_gradients() -> None:
+    model = GPT(GPTConfig.derive(Depth(2, sequence_len=64), SEED, 300))
+    fill(model)
+    tokens = torch.randint(0, 300, (4, 64), generator=torch.Generator().manual_seed(4))
+    targets = tokens.roll(-1, dims=1)
+    targets[:, -3:] = -1
+
+    def gradients(loss: torch.Tensor) -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        (2.5 * loss).backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+    fused = model(tokens, targets)
+    plain = torch.nn.functional.cross_entropy(model.logits(tokens).flatten(0, 1), targets.flatten(), ignore_index=-1)
+    assert fused.item() == pytest.approx(plain.item(), rel=1e-5)
+    torch.testing.assert_close(gradients(fused), gradients(plain), rtol=1e-4, atol=1e-6)
+
+
+def test_lower_precision_stays_near() -> None:
+    model = GPT(GPTConfig.derive(Depth(2, sequence_len=64), SEED, 300))
+    fill(model)
+    tokens = torch.randint(0, 300, (4, 64), generator=torch.Generator().manual_seed(4))
+    exact = model(tokens, tokens.roll(-1, dims=1))
+    exact.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = model(tokens, tokens.roll(-1, dims=1))
+    rough.backward()
+    assert rough.item() == pytest.approx(exact.item(), rel=2e-2)
+    head = model.head.weight.grad
+    assert head.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(head.flatten(), gradients["head.weight"].flatten(), dim=0) > 0.99
+
+
+@pytest.mark.parametrize("slice_logits", [300, 7 * 300, 1 << 20])
+def test_fused_loss_does_not_depend_on_the_slices(slice_logits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fednano.model.loss.SLICE_LOGITS", slice_logits)
+    x = torch.randn(20, 8, generator=torch.Generator().manual_seed(5), requires_grad=True)
+    weight = torch.randn(320, 8, generator=torch.Generator().manual_seed(6), requires_grad=True)
+    targets = torch.arange(20) * 7
+    targets[3] = -1
+    loss = softcap_cross_entropy(x, weight, targets, 15.0, 300, -1)
+    loss.backward()
+    logits = 15 * torch.tanh((x.detach() @ weight.detach()[:300].T) / 15)
+    keep = targets >= 0
+    assert loss.item() == pytest.approx(torch.nn.functional.cross_entropy(logits[keep], targets[keep]).item(), rel=1e-5)
+    assert not x.grad[3].any()
+    assert not weight.grad[300:].any()
+
+
+def test_config_round_trips_through_json() -> None:
+    config = GPTConfig.derive(Depth(6, sequence_len=64), Arch(name="wide", mlp_ratio=3), 1000)
+    assert GPTConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "key"),
+    [
+        ({"depth": 0}, "model.depth=0"),
+        ({"depth": 2, "sequence_len": 1}, "model.sequence_len=1"),
+        ({"depth": 4, "kv_groups": 3}, "model.kv_groups=3"),
+    ],
+)
+def test_bad_depths_name_key_value_and_remedy(kwargs: dict, key: str) -> None:
+    with pytest.raises(ValueError, match=key + r".* use "):
+        Depth(**kwargs)
