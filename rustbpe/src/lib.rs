@@ -1,4 +1,14 @@
 //! The core of fednano's byte-level BPE tokenizer. Everything but `py` is free of Python.
+//!
+//! `split` cuts text into pre-tokens, `count` counts them, `train` finds the merges, `encode` applies them and undoes
+//! them, and `parallel` shares out the work of the two that read whole texts.
+
+pub mod count;
+pub mod encode;
+pub mod error;
+pub mod parallel;
+pub mod split;
+pub mod train;
 
 #[cfg(feature = "python")]
 mod py;

@@ -1,0 +1,66 @@
+"""What `conf/tokenizer/` names: settings that become a tokenizer when there is a corpus."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fednano.tokenizer.bpe import Progress, Tokenizer
+from fednano.tokenizer.settings import SPECIAL_TOKENS, check_settings, checked_specials
+from fednano.tokenizer.texts import Texts
+
+
+@dataclass(frozen=True)
+class BpeTrainer:
+    """Byte-level BPE of `vocab_size` ids, bytes and special tokens included.
+
+    It is trained on the first `train_bytes` of the corpus.
+
+    Raises ValueError for settings that no training can satisfy.
+    """
+
+    vocab_size: int
+    pattern: str = "gpt4"
+    special_tokens: tuple[str, ...] = SPECIAL_TOKENS
+    train_bytes: int = 1_000_000_000
+
+    def __post_init__(self) -> None:
+        # A list from YAML arrives as Hydra's own type of list.
+        object.__setattr__(self, "special_tokens", checked_specials(self.special_tokens))
+        if self.train_bytes < 1:
+            raise ValueError(f"tokenizer.train_bytes={self.train_bytes} reads nothing; use 1 or more")
+        check_settings(self.vocab_size, self.pattern, self.special_tokens)
+
+    @property
+    def file_name(self) -> str:
+        """Names the settings, so that the tokenizers of different ones lie side by side."""
+        specials = hashlib.sha256("\n".join(self.special_tokens).encode()).hexdigest()[:8]
+        return f"bpe-{self.pattern}-{self.vocab_size}-{specials}.json"
+
+    def ensure(
+        self,
+        folder: Path,
+        corpus_sha256: str,
+        texts: Callable[[], Texts],
+        progress: Progress | None = None,
+    ) -> Tokenizer:
+        """The tokenizer of these settings and this corpus: from `folder` if there, else trained and saved.
+
+        `texts` is only called to train. Raises ValueError, naming the file, if that in `folder` is damaged.
+        """
+        path = folder / self.file_name
+        meta = {"corpus_sha256": corpus_sha256, "train_bytes": self.train_bytes}
+        if path.exists():
+            known = Tokenizer.load(path)
+            if (known.meta, known.pattern, known.special_tokens) == (meta, self.pattern, self.special_tokens):
+                return known
+        tokenizer = Tokenizer.train(
+            texts(),
+            self.vocab_size,
+            pattern=self.pattern,
+            special_tokens=self.special_tokens,
+            progress=progress,
+            meta=meta,
+        )
+        tokenizer.save(path)
+        return tokenizer

@@ -1,0 +1,63 @@
+//! What can be wrong with a caller's input, each with its remedy.
+
+use std::fmt;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// No pre-token pattern has this name.
+    UnknownPattern { name: String },
+    /// There is no text to learn from.
+    EmptyCorpus,
+    /// The distinct pre-tokens need more positions than 32 bits hold.
+    CorpusTooLarge { bytes: usize },
+    /// A merge names an id that does not exist yet, or a pair that was merged before.
+    BadMerge { index: usize, left: u32, right: u32 },
+    /// The tokens' bytes exceed what a sensible vocabulary needs by far.
+    VocabularyTooLarge { tokens: usize },
+    /// An id beyond the vocabulary.
+    BadId { index: usize, id: u32, vocab_size: usize },
+    /// Text spans that do not lie one after the other inside the data.
+    BadOffsets { index: usize },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownPattern { name } => {
+                let known: Vec<&str> = crate::split::Pattern::NAMES.iter().map(|(name, _)| *name).collect();
+                write!(f, "tokenizer.pattern={name:?} is not known; use one of: {}", known.join(", "))
+            }
+            Self::EmptyCorpus => {
+                write!(
+                    f,
+                    "the corpus holds no text, so there is nothing to merge; pass at least one text that is not empty"
+                )
+            }
+            Self::CorpusTooLarge { bytes } => write!(
+                f,
+                "the distinct pre-tokens of the corpus take {bytes} bytes, above the limit of {}; train on fewer texts",
+                crate::train::MAX_POSITIONS
+            ),
+            Self::BadMerge { index, left, right } => write!(
+                f,
+                "merge {index} joins the ids {left} and {right}, which do not exist yet or are joined twice; take the \
+                 merges in the order in which they were trained"
+            ),
+            Self::VocabularyTooLarge { tokens } => write!(
+                f,
+                "the first {tokens} tokens take more than {} bytes; remove runs of one repeated character from the \
+                 corpus, or train fewer merges",
+                crate::encode::MAX_VOCABULARY_BYTES
+            ),
+            Self::BadId { index, id, vocab_size } => write!(
+                f,
+                "id {id} at position {index} is outside the vocabulary of {vocab_size}; pass ids that this tokenizer made"
+            ),
+            Self::BadOffsets { index } => {
+                write!(f, "text {index} ends before it starts or beyond the data; pass rising offsets into the data")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,401 @@
+"""The tokenizer against a slow, obvious one, against tiktoken, and against damaged input."""
+
+import json
+import pickle
+import subprocess
+import sys
+import textwrap
+import warnings
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import fednano_rustbpe
+import numpy as np
+import pyarrow as pa
+import pytest
+import tiktoken
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from fednano.bench import tokenizer as bench
+from fednano.tokenizer import SPECIAL_TOKENS, Tokenizer
+from fednano.tokenizer.train import BpeTrainer
+
+CONF = Path(__file__).parents[1] / "conf" / "tokenizer"
+
+
+def real_text(count: int = 40) -> list[str]:
+    """Sources of the standard library: prose in docstrings, code, numbers and some other scripts."""
+    files = sorted(Path(textwrap.__file__).parent.glob("*.py"))[:count]
+    return [path.read_text(encoding="utf-8") for path in files]
+
+
+ADVERSARIAL = [
+    "",
+    " ",
+    "'",
+    "'s'S'ſ'll'LL'Re don't",
+    "\r\n\r \n\t \u2028\u00a0x",
+    "0123456789 ٣٤٥ Ⅻ²",
+    "漢字かな交じり文。" * 30,
+    "👩‍👩‍👧‍👦 e\u0301\u0327 \u200d\u200b",
+    "a" * 5000,
+    " " * 5000,
+    "ab" * 3000 + "b" * 999,
+    "<|bos|><|user_end|><|bos|",
+    "\x00\x01\ufffe\U0010ffff",
+]
+
+
+def joined(word: tuple[int, ...], pair: tuple[int, int], new: int) -> tuple[int, ...]:
+    out: list[int] = []
+    at = 0
+    while at < len(word):
+        here = word[at : at + 2] == pair
+        out.append(new if here else word[at])
+        at += 2 if here else 1
+    return tuple(out)
+
+
+def slow_merges(texts, count: int) -> list[list[int]]:
+    """Counts all pairs anew for each merge."""
+    words = Counter(tuple(word) for text in texts for word in fednano_rustbpe.split("gpt4", text))
+    merges: list[list[int]] = []
+    while len(merges) < count:
+        pairs: Counter[tuple[int, int]] = Counter()
+        for word, times in words.items():
+            for pair in pairwise(word):
+                pairs[pair] += times
+        if not pairs:
+            break
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        words = Counter({joined(word, best, 256 + len(merges)): times for word, times in words.items()})
+        merges.append(list(best))
+    return merges
+
+
+def trained(texts, merges: int, **options) -> Tokenizer:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is not reached")
+        return Tokenizer.train(texts, 256 + merges + len(SPECIAL_TOKENS), **options)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return trained(real_text(), 1500)
+
+
+@pytest.fixture(scope="module")
+def peer(tokenizer):
+    ranks, specials, pattern = tokenizer.to_tiktoken()
+    return tiktoken.Encoding("peer", pat_str=pattern, mergeable_ranks=ranks, special_tokens=specials)
+
+
+# Training
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.text(st.sampled_from("aab bé\n'1"), min_size=1, max_size=60), min_size=1, max_size=6))
+def test_merges_equal_the_slow_ones(texts):
+    assert trained(texts, 40).merges.tolist() == slow_merges(texts, 40)
+
+
+def test_merges_of_real_text_equal_the_slow_ones():
+    texts = real_text(6)
+    assert trained(texts, 60).merges.tolist() == slow_merges(texts, 60)
+
+
+def test_neither_threads_nor_batches_nor_order_nor_kind_of_texts_matter(monkeypatch):
+    texts = real_text()
+    reference = trained(texts, 800, threads=1)
+    same = [
+        trained(reversed(texts), 800, threads=3),
+        trained((text.encode() for text in texts), 800),
+        trained(pa.array(texts), 800),
+        trained(pa.chunked_array([texts[:7], texts[7:]], pa.large_string()), 800),
+        trained(pa.array(["unseen", *texts], pa.string_view()).slice(1), 800),
+    ]
+    monkeypatch.setattr("fednano.tokenizer.texts.BATCH_BYTES", 1000)
+    same += [trained(texts, 800), trained(pa.array(texts), 800)]
+    assert {other.sha256 for other in same} == {reference.sha256}
+
+
+def test_ids_are_bytes_then_merges_then_specials(tokenizer):
+    assert [tokenizer.token_bytes(at) for at in range(256)] == [bytes([at]) for at in range(256)]
+    left, right = tokenizer.merges[700].tolist()
+    assert tokenizer.token_bytes(256 + 700) == tokenizer.token_bytes(left) + tokenizer.token_bytes(right)
+    assert tokenizer.bos_id == tokenizer.id_of("<|bos|>") == 256 + 1500
+    assert tokenizer.vocab_size == 256 + 1500 + len(SPECIAL_TOKENS)
+
+
+def test_a_small_corpus_trains_what_it_can_and_warns():
+    with pytest.warns(UserWarning, match=r"vocab_size=4096 is not reached: .* vocabulary of 263; train on more"):
+        small = Tokenizer.train(["abc"], 4096)
+    assert small.merges.tolist() == [[97, 98], [256, 99]]
+
+
+def test_progress_sees_both_stages_and_may_stop():
+    seen = []
+    trained(real_text(5), 600, progress=lambda *event: seen.append(event))
+    assert seen[0][0] == "bytes"
+    assert ("merges", 512, 600) in seen
+    with pytest.raises(KeyboardInterrupt):
+        trained(real_text(5), 600, progress=interrupt)
+
+
+def interrupt(stage: str, _done: int, _total: int | None) -> None:
+    if stage == "merges":
+        raise KeyboardInterrupt
+
+
+# Encoding and decoding
+
+
+def test_ids_equal_tiktoken(tokenizer, peer):
+    for text in [*real_text(60), *ADVERSARIAL]:
+        assert tokenizer.encode(text).tolist() == peer.encode(text, disallowed_special=())
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=200))
+def test_every_text_equals_tiktoken_and_comes_back(tokenizer, peer, text):
+    ids = tokenizer.encode(text)
+    assert ids.tolist() == peer.encode(text, disallowed_special=())
+    assert tokenizer.decode(ids) == text
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200))
+def test_all_bytes_come_back(tokenizer, data):
+    assert tokenizer.decode_bytes(tokenizer.encode(data)) == data
+
+
+@pytest.mark.parametrize("text", ["a\ud800b", "\ude00\ud83d", "\ud83d\ude00", "x" * 100 + "\udfff"])
+def test_lone_surrogates_are_replaced_as_in_tiktoken(tokenizer, peer, text):
+    expected = peer.encode(text)
+    assert tokenizer.encode(text).tolist() == expected
+    assert tokenizer.encode_batch(["a", text])[0].tolist() == [97, *expected]
+    assert tokenizer.encode(text, {"<|bos|>"}).tolist() == expected
+
+
+def test_specials_are_only_recognised_where_asked_for(tokenizer, peer):
+    text = "<|bos|>hi<|user_start|> <|user_start|><|bos|><|bos"
+    for allowed in [(), {"<|bos|>"}, {"<|user_start|>", "<|bos|>"}, "all"]:
+        expected = peer.encode(text, allowed_special=allowed or set(), disallowed_special=())
+        assert tokenizer.encode(text, allowed).tolist() == expected
+        assert tokenizer.encode(text.encode(), allowed).tolist() == expected
+    assert tokenizer.bos_id not in tokenizer.encode(text)
+    assert tokenizer.decode(tokenizer.encode(text, "all")) == text
+    with pytest.raises(ValueError, match=r"'<\|pad\|>' is no special token .* it has <\|bos\|>, "):
+        tokenizer.encode(text, ["<|pad|>"])
+
+
+def test_of_two_specials_the_longer_counts():
+    overlapping = trained(["ab"], 1, special_tokens=("<|bos|>", "<|bos|>x"))
+    assert overlapping.encode("<|bos|>x<|bos|>", "all").tolist() == [258, 257]
+
+
+def test_batches_equal_single_texts(tokenizer, monkeypatch):
+    texts = [*real_text(20), *ADVERSARIAL, "".join(real_text())]
+    expected = [tokenizer.encode(text).tolist() for text in texts]
+    monkeypatch.setattr("fednano.tokenizer.texts.BATCH_BYTES", 50_000)
+    for batch in (texts, iter([text.encode() for text in texts]), pa.chunked_array([texts[:9], texts[9:]])):
+        for threads in (1, 2, 5):
+            ids, offsets = tokenizer.encode_batch(batch if threads == 1 else texts, threads)
+            assert (ids.dtype, offsets.dtype) == (np.uint16, np.int64)
+            assert [ids[a:b].tolist() for a, b in pairwise(offsets)] == expected
+
+
+def test_an_empty_batch_has_one_offset(tokenizer):
+    for empty in ([], pa.array([], pa.string())):
+        ids, offsets = tokenizer.encode_batch(empty)
+        assert (ids.dtype, ids.tolist(), offsets.tolist()) == (np.uint16, [], [0])
+    assert tokenizer.decode([]) == ""
+
+
+def test_ids_are_32_bits_wide_above_65536():
+    pairs = [[left, right] for left in range(256) for right in range(256)]
+    at_limit = 65536 - 256 - len(SPECIAL_TOKENS)
+    narrow, wide = Tokenizer(pairs[:at_limit]), Tokenizer(pairs[: at_limit + 1])
+    assert (narrow.vocab_size, narrow.encode("a").dtype) == (65536, np.uint16)
+    assert (wide.vocab_size, wide.encode("a").dtype) == (65537, np.uint32)
+    assert wide.encode("<|assistant_end|>", "all").tolist() == [65536]
+    assert wide.decode_bytes(wide.encode_batch([bytes(range(256))])[0]) == bytes(range(256))
+
+
+def test_token_lengths_add_up_to_the_bytes(tokenizer):
+    lengths = tokenizer.token_lengths()
+    text = "".join(real_text(10))
+    assert lengths.shape == (tokenizer.vocab_size,)
+    assert lengths[tokenizer.encode(text)].sum() == len(text.encode())
+    assert lengths[[tokenizer.id_of(special) for special in SPECIAL_TOKENS]].tolist() == [0] * len(SPECIAL_TOKENS)
+
+
+def test_long_pretokens_take_no_quadratic_time(tokenizer):
+    # Quadratic merging would take hours.
+    for data in (b"a" * 1_000_000, b" " * 1_000_000, b"etaoin" * 200_000):
+        assert tokenizer.decode_bytes(tokenizer.encode(data)) == data
+    assert len(trained([b"a" * 1_000_000, b"ab" * 500_000], 100).merges) > 30
+
+
+def test_decode_takes_any_row_of_ids_and_refuses_others(tokenizer):
+    assert tokenizer.decode([104, 105]) == tokenizer.decode(np.array([104, 105], np.int64)) == "hi"
+    assert tokenizer.decode(np.array([104, 0, 105], np.uint16)[::2]) == "hi"
+    assert tokenizer.decode([0xC3]) == "\ufffd"
+    for wrong in ([1761], [-1], [2**40], np.array([1761], np.uint16), np.array([-1], np.int8)):
+        with pytest.raises(ValueError, match="outside the vocabulary of 1761"):
+            tokenizer.decode(wrong)
+    for wrong in ([[1]], [1.0], ["a"]):
+        with pytest.raises(ValueError, match="pass one row of whole numbers"):
+            tokenizer.decode(wrong)
+
+
+# Files
+
+
+def test_a_file_keeps_everything(tokenizer, tmp_path):
+    tokenizer.save(tmp_path / "new" / "bpe.json")
+    loaded = Tokenizer.load(tmp_path / "new" / "bpe.json")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["bpe.json"]
+    for other in (loaded, pickle.loads(pickle.dumps(tokenizer))):
+        assert (other.sha256, other.meta) == (tokenizer.sha256, tokenizer.meta)
+        assert other.encode("The file's text").tolist() == tokenizer.encode("The file's text").tolist()
+
+
+def damage(content: bytes) -> dict[str, bytes]:
+    changed = json.loads(content)
+    changed["merges"][3] = changed["merges"][4]
+    return {
+        "truncated": content[: len(content) // 2],
+        "empty": b"",
+        "flipped": content.replace(b"<|bos|>", b"<|bot|>"),
+        "merges changed": json.dumps(changed).encode(),
+        "not text": b"\xff\xfe\x00",
+        "another list": b"[1, 2]",
+        "another object": b"{}",
+        "another version": content.replace(b'"version":1', b'"version":2'),
+    }
+
+
+def test_a_damaged_file_is_refused_by_name(tokenizer, tmp_path):
+    path = tmp_path / "bpe.json"
+    tokenizer.save(path)
+    for kind, content in damage(path.read_bytes()).items():
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"bpe\.json is no intact .*; delete it and train again"):
+            pytest.fail(f"{kind}: {Tokenizer.load(path)}")
+
+
+def test_a_failed_save_leaves_the_old_file(tokenizer, tmp_path, monkeypatch):
+    path = tmp_path / "bpe.json"
+    tokenizer.save(path)
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        tokenizer.save(path)
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [before]
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"vocab_size": 100}, r"vocab_size=100 is below the 256 bytes \+ 5 special tokens; use at least 261"),
+        ({"vocab_size": 4096.0}, r"vocab_size=4096.0 is not a whole number"),
+        ({"vocab_size": 1 << 40}, r"is above"),
+        ({"pattern": "gpt2"}, r'tokenizer.pattern="gpt2" is not known; use one of: gpt4'),
+        ({"special_tokens": ("<|x|>",)}, r"special_tokens=\['<\|x\|>'\] lacks <\|bos\|>"),
+        ({"special_tokens": ("<|bos|>", "<|bos|>")}, r"special_tokens holds '<\|bos\|>' twice"),
+        ({"special_tokens": ("<|bos|>", "")}, r"special_tokens holds ''; use non-empty strings"),
+        ({"special_tokens": "<|bos|>"}, r"is one string; use a list"),
+    ],
+)
+def test_senseless_settings_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        BpeTrainer(**{"vocab_size": 4096, **options})
+    with pytest.raises(ValueError, match=message):
+        Tokenizer.train(["abc"], **{"vocab_size": 4096, **options})
+
+
+@pytest.mark.parametrize("empty", [[], [""], ["", b""], pa.array([], pa.string()), pa.array([""])])
+def test_an_empty_corpus_is_refused(empty):
+    with pytest.raises(ValueError, match="the corpus holds no text"):
+        Tokenizer.train(empty, 300)
+
+
+def test_senseless_texts_are_refused(tokenizer):
+    for texts, message in [
+        ("abc", "texts is one str; pass a list"),
+        (pa.array(["a", None]), "texts holds 1 nulls; take them out"),
+        (pa.array([1, 2]), "texts has the Arrow type int64; pass strings"),
+    ]:
+        for use in (lambda texts: Tokenizer.train(texts, 300), tokenizer.encode_batch):
+            with pytest.raises(ValueError, match=message):
+                use(texts)
+    with pytest.raises(ValueError, match="threads=0"):
+        tokenizer.encode_batch(["a"], threads=0)
+    with pytest.raises(TypeError, match=r"a text is of the type .*int.*; pass str or bytes"):
+        tokenizer.encode(1)
+    with pytest.raises(ValueError, match="merge 0 joins the ids 97 and 256, which do not exist yet"):
+        Tokenizer([[97, 256]])
+
+
+def test_ensure_trains_once_for_each_corpus_and_setting(tmp_path):
+    calls = []
+
+    def texts():
+        calls.append(1)
+        return real_text(3)
+
+    trainer = BpeTrainer(300)
+    first = trainer.ensure(tmp_path, "a" * 64, texts)
+    assert trainer.ensure(tmp_path, "a" * 64, texts).sha256 == first.sha256
+    assert len(calls) == 1
+    trainer.ensure(tmp_path, "b" * 64, texts)
+    assert len(calls) == 2
+    BpeTrainer(301).ensure(tmp_path, "b" * 64, texts)
+    BpeTrainer(300, special_tokens=("<|bos|>",)).ensure(tmp_path, "b" * 64, texts)
+    assert len(calls) == 4
+    retrained = trainer.ensure(tmp_path, "b" * 64, texts)
+    assert retrained.meta == {"corpus_sha256": "b" * 64, "train_bytes": trainer.train_bytes}
+    assert len(calls) == 4
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_configuration_makes_a_trainer(path):
+    config = OmegaConf.load(path)
+    assert config.pop("_target_") == "fednano.tokenizer.train.BpeTrainer"
+    trainer = BpeTrainer(**config)
+    assert trainer.special_tokens == SPECIAL_TOKENS
+    assert f"{trainer.vocab_size // 1024}k" in path.stem
+    assert hash(trainer) == hash(BpeTrainer(trainer.vocab_size))
+
+
+def test_import_is_light():
+    heavy = "[m for m in ('pyarrow', 'torch', 'hydra', 'flwr', 'omegaconf') if m in sys.modules]"
+    code = f"import sys, fednano.tokenizer.train; assert not {heavy}, {heavy}"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_bench_compares_and_writes_every_measurement(tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("".join(real_text(2)), encoding="utf-8")
+    report = tmp_path / "report.json"
+    bench.main(["--texts", str(tmp_path), "--vocab-size", "400", "--repeats", "1", "--json", str(report)])
+    results = json.loads(report.read_text())["results"]
+    assert {(result["work"], result["contender"]) for result in results} >= {
+        ("train", "fednano"),
+        ("encode", "fednano"),
+        ("encode", "tiktoken"),
+    }
+    assert all(result["same_ids"] for result in results if result["work"] == "encode")
+    assert "MB/s" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"holds no \.txt file"):
+        bench.main(["--texts", str(tmp_path / "absent")])
