@@ -1,7 +1,7 @@
 """Time. No other module waits, stamps or measures with `time`.
 
-The protocol is written against `Clock`, so that it runs unchanged on a virtual clock (where work and transfers are charged and
-waiting jumps) and on the real one (where they take the time they take).
+The protocol is written against `Clock`, so that it runs unchanged on a virtual clock (where work and transfers are
+charged and waiting jumps) and on the real one (where they take the time they take).
 """
 
 import heapq
@@ -75,16 +75,26 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self._entered = 0.0
+        self._entered = self._lap = 0.0
 
     def __enter__(self) -> "Stopwatch":
         self._entered = time.perf_counter()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.seconds += time.perf_counter() - self._entered
+        self._lap = time.perf_counter() - self._entered
+        self.seconds += self._lap
+
+    def lap(self) -> float:
+        """Seconds of the last `with` block."""
+        return self._lap
 
 
 def wall() -> float:
     """A wall-clock reading in seconds, only meaningful as a difference."""
     return time.perf_counter()
+
+
+def pause(seconds: float) -> None:
+    """Sleep, for what must wait in real time outside any run: a retry, a lock."""
+    time.sleep(seconds)

@@ -1,0 +1,230 @@
+"""`data=parquet` and `data=text`: a folder of the user's own, converted once into a corpus.
+
+The corpus is keyed by the settings and by the names, sizes and times of the files, so that a changed folder
+makes another one. Files are read piece by piece; none is held whole, save where a document is as large.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fednano.data.dataset import (
+    keyed,
+    require_column,
+    require_fraction,
+    require_text,
+    require_text_column,
+    require_whole,
+    root_folder,
+)
+from fednano.data.files import made_once
+from fednano.data.manifest import MANIFEST
+from fednano.data.partition import Partition
+from fednano.data.progress import Progress
+from fednano.data.shards import Corpus
+from fednano.data.writer import Document, write_corpus
+
+READ_CHARS = 1 << 20
+READ_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class ParquetFolder:
+    """Rows of parquet files: the documents stand in `text_column`, nulls and blank ones are left out.
+
+    The source of a row is its `source_column`, or where that is None the top-level sub-folder of its file.
+    """
+
+    root: str
+    path: str
+    pattern: str
+    text_column: str
+    source_column: str | None
+    validation_fraction: float
+    partition: Partition
+
+    def __post_init__(self) -> None:
+        _require_common(self.root, self.path, self.pattern, self.validation_fraction)
+        require_text("data.text_column", self.text_column)
+        if self.source_column is not None:
+            require_text("data.source_column", self.source_column)
+
+    def check(self) -> None:
+        """ValueError where the folder, matching files or, in the first file, the columns are missing."""
+        root_folder(self.root)
+        self._open(found_files(self.path, self.pattern)[0])
+
+    def ensure(self, progress: Progress) -> Corpus:
+        """The corpus, converted first where this folder in its present state has none yet."""
+        columns = {"text_column": self.text_column, "source_column": self.source_column}
+        return _converted(self, "parquet", columns, progress)
+
+    def documents(self, file: Path) -> Iterator[Document]:
+        """(text, source) of every row of `file`. ValueError where a column is missing or not of strings."""
+        folder = Path(self.path).expanduser()
+        fallback = _sub_folder(file, folder) or folder.resolve().name
+        columns = [self.text_column, *([self.source_column] if self.source_column else [])]
+        for batch in self._open(file).iter_batches(batch_size=READ_ROWS, columns=columns):
+            texts = batch.column(self.text_column).to_pylist()
+            named = batch.column(self.source_column).to_pylist() if self.source_column else [None] * len(texts)
+            for text, source in zip(texts, named, strict=True):
+                if text is not None:
+                    yield text, fallback if source is None else str(source)
+
+    def _open(self, file: Path) -> Any:
+        try:
+            parquet = pq.ParquetFile(file)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"data.path: {file} is not a parquet file; narrow data.pattern") from error
+        schema = parquet.schema_arrow
+        require_text_column(self.text_column, schema, str(file))
+        if self.source_column is not None:
+            require_column("data.source_column", self.source_column, schema, str(file))
+        return parquet
+
+
+@dataclass(frozen=True)
+class TextFolder:
+    """Text files in UTF-8. A file is one document, or several with `separator` between them.
+
+    A document longer than `document_chars` is cut at blank lines (where there is none, at line ends) into
+    pieces of about that length; None cuts nothing. The source is the top-level sub-folder, without one the
+    file's stem.
+    """
+
+    root: str
+    path: str
+    pattern: str
+    separator: str | None
+    document_chars: int | None
+    validation_fraction: float
+    partition: Partition
+
+    def __post_init__(self) -> None:
+        _require_common(self.root, self.path, self.pattern, self.validation_fraction)
+        if self.separator is not None:
+            require_text("data.separator", self.separator)
+        if self.document_chars is not None:
+            require_whole("data.document_chars", self.document_chars, 1)
+
+    def check(self) -> None:
+        """ValueError where the folder or matching files are missing."""
+        root_folder(self.root)
+        found_files(self.path, self.pattern)
+
+    def ensure(self, progress: Progress) -> Corpus:
+        """The corpus, converted first where this folder in its present state has none yet."""
+        cuts = {"separator": self.separator, "document_chars": self.document_chars}
+        return _converted(self, "text", cuts, progress)
+
+    def documents(self, file: Path) -> Iterator[Document]:
+        """(text, source) of every document in `file`. ValueError where it is not UTF-8."""
+        source = _sub_folder(file, Path(self.path).expanduser()) or file.stem
+        try:
+            for text in pieces(_read(file), self.separator, self.document_chars):
+                yield text, source
+        except UnicodeDecodeError as error:
+            remedy = "convert it or narrow data.pattern"
+            raise ValueError(f"data.path: {file} is not UTF-8 ({error.reason}); {remedy}") from error
+
+
+def found_files(path: str, pattern: str) -> list[Path]:
+    """The files that `pattern` matches in the folder `path`, by name. ValueError where there is none."""
+    folder = Path(path).expanduser()
+    if not folder.exists():
+        raise ValueError(f"data.path={path} does not exist; name a folder that holds {pattern}")
+    if not folder.is_dir():
+        raise ValueError(f"data.path={path} is a file; name its folder and set data.pattern={folder.name}")
+    try:
+        files = sorted(file for file in folder.glob(pattern) if file.is_file())
+    except (ValueError, NotImplementedError) as error:
+        raise ValueError(f"data.pattern={pattern} is no pattern ({error}); set one like **/*.txt") from error
+    if not files:
+        raise ValueError(f"data.path={path} holds no file for data.pattern={pattern}; change either one")
+    return files
+
+
+def pieces(chunks: Iterator[str], separator: str | None, document_chars: int | None) -> Iterator[str]:
+    """The documents in a text that comes in `chunks`, parted by `separator`, then cut to `document_chars`."""
+    rest = ""
+    for chunk in chunks:
+        rest += chunk
+        if separator is not None:
+            *whole, rest = rest.split(separator)
+            for document in whole:
+                yield from _cut(document, document_chars)
+        elif document_chars is not None:
+            *whole, rest = _cut(rest, document_chars)
+            yield from whole
+    yield from _cut(rest, document_chars)
+
+
+def _cut(text: str, document_chars: int | None) -> list[str]:
+    """`text` in pieces that end at the last blank line within the limit, else a line end, else anywhere."""
+    if document_chars is None:
+        return [text]
+    found: list[str] = []
+    start = 0
+    while len(text) - start > document_chars:
+        limit = start + document_chars
+        breaks = (text.rfind(mark, start + 1, limit) + len(mark) for mark in ("\n\n", "\n"))
+        end = next((at for at in breaks if at > start + 1), limit)
+        found.append(text[start:end])
+        start = end
+    return [*found, text[start:]]
+
+
+def _read(file: Path) -> Iterator[str]:
+    with file.open(encoding="utf-8-sig") as opened:
+        while chunk := opened.read(READ_CHARS):
+            yield chunk
+
+
+def _sub_folder(file: Path, folder: Path) -> str | None:
+    parts = file.relative_to(folder).parts
+    return parts[0] if len(parts) > 1 else None
+
+
+def _require_common(root: str, path: str, pattern: str, validation_fraction: float) -> None:
+    require_text("data.root", root)
+    require_text("data.path", path)
+    require_text("data.pattern", pattern)
+    require_fraction("data.validation_fraction", validation_fraction)
+
+
+def _converted(data: ParquetFolder | TextFolder, name: str, own_settings: dict[str, Any], progress: Progress) -> Corpus:
+    files = found_files(data.path, data.pattern)
+    settings = own_settings | {
+        "path": str(Path(data.path).expanduser().resolve()),
+        "pattern": data.pattern,
+        "validation_fraction": data.validation_fraction,
+    }
+    states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    folder = root_folder(data.root) / keyed(name, settings, states)
+
+    def make(partial: Path) -> None:
+        write_corpus(
+            partial,
+            name,
+            settings,
+            _documents(data, files, progress),
+            origin=f"data.path={data.path}",
+            validation_fraction=data.validation_fraction,
+        )
+
+    made_once(folder, MANIFEST, make, progress)
+    return Corpus.open(folder)
+
+
+def _documents(data: ParquetFolder | TextFolder, files: Sequence[Path], progress: Progress) -> Iterator[Document]:
+    progress.start(f"reading {data.path}", len(files), "files")
+    try:
+        for file in files:
+            yield from data.documents(file)
+            progress.advance(1)
+    finally:
+        progress.finish()

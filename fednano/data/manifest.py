@@ -1,0 +1,93 @@
+"""What a corpus folder says about itself: `manifest.json`, without which it is not a corpus."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fednano.data.files import write_atomically
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+Split = Literal["train", "validation"]
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """One parquet file; `name` is relative to the corpus folder, `text_bytes` counts UTF-8."""
+
+    name: str
+    split: Split
+    rows: int
+    text_bytes: int
+    file_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class SourceCount:
+    """What the training rows of one source hold."""
+
+    rows: int
+    text_bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`source_column` is None where the files have none and the whole corpus is one source."""
+
+    name: str
+    settings: dict[str, Any]
+    files: tuple[ShardFile, ...]
+    sources: dict[str, SourceCount]
+    source_column: str | None = "source"
+    text_column: str = "text"
+
+    def of(self, split: Split) -> tuple[ShardFile, ...]:
+        return tuple(file for file in self.files if file.split == split)
+
+    def rows(self, split: Split) -> int:
+        return sum(file.rows for file in self.of(split))
+
+    def text_bytes(self, split: Split) -> int:
+        return sum(file.text_bytes for file in self.of(split))
+
+    def sha256(self) -> str:
+        """Digest of what the corpus holds and in which order: its name, place and settings do not enter."""
+        lines = [f"{file.split} {file.rows} {file.sha256}\n" for file in self.files]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def write(self, folder: Path) -> None:
+        """Write `manifest.json` into `folder`, whole or not at all."""
+        splits: tuple[Split, Split] = ("train", "validation")
+        totals = {s: {"rows": self.rows(s), "text_bytes": self.text_bytes(s)} for s in splits}
+        head = {"format": FORMAT, "corpus_sha256": self.sha256(), "totals": totals}
+        text = json.dumps(head | dataclasses.asdict(self), indent=1, sort_keys=True)
+        write_atomically(folder / MANIFEST, text + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """The manifest of `folder`. ValueError where there is none of this format, or it was edited."""
+        path = folder / MANIFEST
+        remedy = f"delete {folder} to have it made again"
+        try:
+            held = json.loads(path.read_text(encoding="utf-8"))
+            if held["format"] != FORMAT:
+                raise ValueError(f"{path} has format {held['format']} and this fednano reads {FORMAT}; {remedy}")
+            manifest = cls(
+                name=held["name"],
+                settings=held["settings"],
+                files=tuple(ShardFile(**file) for file in held["files"]),
+                sources={name: SourceCount(**count) for name, count in held["sources"].items()},
+                source_column=held["source_column"],
+                text_column=held["text_column"],
+            )
+        except FileNotFoundError:
+            raise ValueError(f"{path} does not exist, so {folder} is no corpus; {remedy}") from None
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} cannot be read ({error!r}); {remedy}") from error
+        if manifest.sha256() != held["corpus_sha256"]:
+            raise ValueError(f"{path} does not match its own corpus_sha256={held['corpus_sha256']}; {remedy}")
+        return manifest

@@ -1,0 +1,120 @@
+"""How the training rows are dealt to clients: alike for all, by source, or by Dirichlet proportions."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Sources = npt.NDArray[np.integer]  # (rows,) the source code of every training row
+RowIds = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Disjoint sets of ascending row ids, together all rows; client i reads from `rows[of_client[i]]`."""
+
+    rows: tuple[RowIds | range, ...]
+    of_client: tuple[int, ...]
+
+
+class Partition(Protocol):
+    def deal(self, sources: Sources, n_sources: int, clients: int, seed: int) -> Pools:
+        """Deal all rows to `clients`. `sources` is (rows,) int with codes below `n_sources`.
+
+        No pool is empty: ValueError where there are more clients than rows.
+        """
+
+
+@dataclass(frozen=True)
+class Iid:
+    """One pool that all clients share."""
+
+    def deal(self, sources: Sources, n_sources: int, clients: int, seed: int) -> Pools:
+        _require_enough(len(sources), clients)
+        return Pools((range(len(sources)),), (0,) * clients)
+
+
+@dataclass(frozen=True)
+class BySource:
+    """Whole sources to clients, each to the client with the fewest rows so far, the largest source first.
+
+    Where clients outnumber sources, every source is split among as many as keeps the rows per client even.
+    """
+
+    def deal(self, sources: Sources, n_sources: int, clients: int, seed: int) -> Pools:
+        _require_enough(len(sources), clients)
+        rows = [ids for ids in _rows_of_sources(sources, n_sources) if len(ids)]
+        rows.sort(key=len, reverse=True)
+        if clients >= len(rows):
+            shares = _shares([len(ids) for ids in rows], clients)
+            split = [part for ids, n in zip(rows, shares, strict=True) for part in np.array_split(ids, n)]
+            return _one_each(split)
+        hands: list[list[RowIds]] = [[] for _ in range(clients)]
+        held = [0] * clients
+        for ids in rows:
+            poorest = held.index(min(held))
+            hands[poorest].append(ids)
+            held[poorest] += len(ids)
+        return _one_each([np.concatenate(hand) for hand in hands])
+
+
+@dataclass(frozen=True)
+class Dirichlet:
+    """Every source is split by proportions over the clients, drawn from Dirichlet(alpha, …, alpha).
+
+    A large alpha deals alike, a small one gives a source to few clients (Hsu et al. 2019, arXiv
+    1909.06335). A client that would get nothing is given one row of the client that has most.
+    """
+
+    alpha: float
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.alpha, float | int) or not 1e-3 <= self.alpha < math.inf:
+            raise ValueError(
+                f"data.partition.alpha={self.alpha!r} is not a number of at least 0.001; "
+                "set 0.1 for very uneven clients, 100 for almost equal ones"
+            )
+
+    def deal(self, sources: Sources, n_sources: int, clients: int, seed: int) -> Pools:
+        _require_enough(len(sources), clients)
+        generator = np.random.default_rng([seed, *b"partition"])
+        hands: list[list[RowIds]] = [[] for _ in range(clients)]
+        for ids in _rows_of_sources(sources, n_sources):
+            proportions = generator.dirichlet(np.full(clients, self.alpha))
+            cuts = np.rint(np.cumsum(proportions[:-1]) * len(ids)).astype(np.int64)
+            for hand, part in zip(hands, np.split(ids, cuts), strict=True):
+                hand.append(part)
+        pools = [np.concatenate(hand) for hand in hands]
+        for client in range(clients):
+            if not len(pools[client]):
+                richest = max(range(clients), key=lambda index: len(pools[index]))
+                pools[client], pools[richest] = pools[richest][-1:], pools[richest][:-1]
+        return _one_each(pools)
+
+
+def _require_enough(rows: int, clients: int) -> None:
+    if clients > rows:
+        raise ValueError(f"clients={clients} is more than the {rows} training rows; lower clients or give more text")
+
+
+def _rows_of_sources(sources: Sources, n_sources: int) -> list[RowIds]:
+    """Per source its row ids, ascending."""
+    order = np.argsort(sources, kind="stable").astype(np.int64)
+    counts = np.bincount(sources, minlength=n_sources)
+    return np.split(order, np.cumsum(counts)[:-1])
+
+
+def _shares(sizes: Sequence[int], clients: int) -> list[int]:
+    """How many clients each source gets: one, and every further one goes where most rows fall to a client."""
+    shares = [1] * len(sizes)
+    for _ in range(clients - len(sizes)):
+        crowded = max(range(len(sizes)), key=lambda index: sizes[index] / shares[index])
+        shares[crowded] += 1
+    return shares
+
+
+def _one_each(pools: Sequence[RowIds]) -> Pools:
+    return Pools(tuple(np.sort(pool) for pool in pools), tuple(range(len(pools))))

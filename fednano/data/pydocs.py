@@ -1,0 +1,157 @@
+"""`data=pydocs`: English prose that every installation has, the documentation inside installed packages."""
+
+import importlib.metadata
+import importlib.util
+import logging
+import multiprocessing
+import os
+import platform
+import sysconfig
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from fednano.data.dataset import (
+    keyed,
+    require_fraction,
+    require_share,
+    require_text,
+    require_whole,
+    root_folder,
+)
+from fednano.data.docstrings import Job, docstrings_of_file
+from fednano.data.files import made_once
+from fednano.data.manifest import MANIFEST
+from fednano.data.partition import Partition
+from fednano.data.progress import Progress
+from fednano.data.shards import Corpus
+from fednano.data.writer import Document, write_corpus
+
+STANDARD_LIBRARY = "python"
+TEST_FOLDERS = frozenset(("test", "tests", "testing", "idlelib", "lib2to3", "turtledemo"))
+FOREIGN_FOLDERS = frozenset(("site-packages", "dist-packages", "_vendor", "vendored", "thirdparty_files"))
+FILES_A_TASK = 16
+
+
+@dataclass(frozen=True)
+class Package:
+    """An installed package: `name` is both how it is imported and how its distribution is called."""
+
+    name: str
+    version: str
+    folder: Path
+
+    def files(self) -> list[Path]:
+        """Its modules in order of name, without tests and without copies of other packages."""
+        found: list[Path] = []
+        for folder, inner, files in os.walk(self.folder):
+            inner[:] = set(inner) - TEST_FOLDERS - FOREIGN_FOLDERS
+            found.extend(Path(folder, file) for file in files if file.endswith(".py"))
+        return sorted(found)
+
+
+@dataclass(frozen=True)
+class PyDocs:
+    """Docstrings of at least `min_chars` characters; a package is a source, "python" the standard library.
+
+    A file of which they make up less than `min_share` is left out: it takes long to parse and gives little.
+    A package that is not installed is left out. The same versions give byte-identical files, other versions
+    another folder under `root`. `workers` processes parse; 1 parses in this one.
+    """
+
+    root: str
+    packages: Sequence[str]
+    min_chars: int
+    min_share: float
+    validation_fraction: float
+    workers: int
+    partition: Partition
+
+    def __post_init__(self) -> None:
+        require_text("data.root", self.root)
+        if isinstance(self.packages, str) or not self.packages:
+            raise ValueError(
+                f"data.packages={self.packages!r} is not a list of names; set data.packages=[python,numpy]"
+            )
+        require_whole("data.min_chars", self.min_chars, 1)
+        require_share("data.min_share", self.min_share)
+        require_fraction("data.validation_fraction", self.validation_fraction)
+        require_whole("data.workers", self.workers, 1)
+
+    def check(self) -> None:
+        """ValueError where `root` cannot be written or none of the packages is installed."""
+        root_folder(self.root)
+        self._installed()
+
+    def ensure(self, progress: Progress) -> Corpus:
+        """The corpus, extracted first where these versions have none yet: some 20 s of one core."""
+        installed = self._installed()
+        versions = {package.name: package.version for package in installed}
+        settings = {
+            "packages": versions,
+            "min_chars": self.min_chars,
+            "min_share": self.min_share,
+            "validation_fraction": self.validation_fraction,
+        }
+
+        def make(partial: Path) -> None:
+            write_corpus(
+                partial,
+                "pydocs",
+                settings,
+                self._documents(installed, progress),
+                origin=f"data.packages={[*versions]}",
+                validation_fraction=self.validation_fraction,
+            )
+
+        folder = root_folder(self.root) / keyed("pydocs", settings)
+        made_once(folder, MANIFEST, make, progress)
+        return Corpus.open(folder)
+
+    def _installed(self) -> list[Package]:
+        found = {name: find_package(name) for name in self.packages}
+        missing = [name for name, package in found.items() if package is None]
+        if len(missing) == len(found):
+            raise ValueError(f"data.packages={missing}: none is installed; add python, the standard library")
+        if missing:
+            logging.getLogger(__name__).info("pydocs leaves out what is not installed: %s", ", ".join(missing))
+        return [package for package in found.values() if package is not None]
+
+    def _documents(self, packages: Iterable[Package], progress: Progress) -> Iterator[Document]:
+        files = [(package.name, path) for package in packages for path in package.files()]
+        jobs = [Job(path, self.min_chars, self.min_share) for _, path in files]
+        progress.start("extracting documentation", len(files), "files")
+        try:
+            for (source, _), texts in zip(files, self._extracted(jobs), strict=True):
+                progress.advance(1)
+                yield from ((text, source) for text in texts)
+        finally:
+            progress.finish()
+
+    def _extracted(self, jobs: list[Job]) -> Iterator[list[str]]:
+        if self.workers == 1:
+            yield from map(docstrings_of_file, jobs)
+            return
+        # spawn: the calling process may have threads, which do not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(self.workers, mp_context=context) as pool:
+            try:
+                yield from pool.map(docstrings_of_file, jobs, chunksize=FILES_A_TASK)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+
+def find_package(name: str) -> Package | None:
+    """Where `name` is installed, found without importing it; None where it is no installed package."""
+    if name == STANDARD_LIBRARY:
+        return Package(name, platform.python_version(), Path(sysconfig.get_path("stdlib")))
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return Package(name, version, Path(spec.submodule_search_locations[0]))

@@ -1,0 +1,151 @@
+"""A corpus on disk and its reader: parquet shards with one document a row, and their manifest."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fednano.data.files import sha256_of
+from fednano.data.manifest import Manifest, ShardFile, Split
+
+V = TypeVar("V")
+Rows = Sequence[int] | npt.NDArray[np.integer[Any]]
+
+# Clients read from as many places at once as there are clients; a decoded row group takes a few MB.
+CACHED_GROUPS = 32
+OPEN_FILES = 64
+
+
+class Corpus:
+    """Documents by global train row id: 0 … `train_rows` − 1, in the order of the shards.
+
+    It holds no more than the manifest, a few open files and the row groups decoded last; another process
+    opens the same folder for itself.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.name = manifest.name
+        self.sha256 = manifest.sha256()
+        self.train_rows = manifest.rows("train")
+        self.train_bytes = manifest.text_bytes("train")  # UTF-8
+        self.validation_rows = manifest.rows("validation")
+        self.validation_bytes = manifest.text_bytes("validation")
+        self.source_names = tuple(sorted(manifest.sources))
+        self._train = manifest.of("train")
+        self._starts = np.cumsum([0, *(file.rows for file in self._train)])  # first row id of each shard
+        self._files: _Lru[_OpenShard] = _Lru(OPEN_FILES)
+        self._groups: _Lru[Any] = _Lru(CACHED_GROUPS)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Corpus":
+        """The corpus in `folder`, checked by manifest and file sizes. ValueError where it is not whole."""
+        folder = Path(folder).expanduser()
+        manifest = Manifest.read(folder)
+        for file in manifest.files:
+            path = folder / file.name
+            size = path.stat().st_size if path.exists() else None
+            if size != file.file_bytes:
+                found = "does not exist" if size is None else f"has {size} bytes"
+                raise ValueError(f"{path} {found}, its manifest says {file.file_bytes}; delete {folder} to remake it")
+        return cls(folder, manifest)
+
+    def verify(self) -> None:
+        """Read every file again. ValueError names the first whose SHA-256 is not the manifest's."""
+        for file in self.manifest.files:
+            found = sha256_of(self.folder / file.name)
+            if found != file.sha256:
+                raise ValueError(
+                    f"{self.folder / file.name} has sha256={found}, its manifest says {file.sha256}; "
+                    f"delete {self.folder} to have it made again"
+                )
+
+    def texts(self, rows: Rows) -> list[str]:
+        """The documents of `rows` (global train row ids), in their order. IndexError outside the corpus."""
+        ids = np.asarray(rows, dtype=np.int64)
+        if ids.size == 0:
+            return []
+        if ids.min() < 0 or ids.max() >= self.train_rows:
+            raise IndexError(f"rows {ids.min()}…{ids.max()} do not all lie in 0…{self.train_rows - 1}")
+        shard, group, offset = self._locate(ids)
+        cuts = np.flatnonzero((np.diff(shard) != 0) | (np.diff(group) != 0)) + 1
+        texts: list[str] = []
+        for first, run in zip((0, *cuts), np.split(offset, cuts), strict=True):
+            column = self._group(int(shard[first]), int(group[first]))
+            texts.extend(column.take(pa.array(run)).to_pylist())
+        return texts
+
+    def sources(self) -> npt.NDArray[np.int32]:
+        """(train_rows,) int32: per train row the index of its source in `source_names`."""
+        column = self.manifest.source_column
+        if column is None:
+            return np.zeros(self.train_rows, dtype=np.int32)
+        names = pa.array(self.source_names, pa.string())
+        codes = [
+            pc.index_in(pq.read_table(self.folder / file.name, columns=[column])[column], names).to_numpy()
+            for file in self._train
+        ]
+        return np.concatenate(codes).astype(np.int32)
+
+    def iter_texts(self, split: Split) -> Iterator[Any]:
+        """The documents of `split`, one `pyarrow.ChunkedArray` of strings a row group, in row order."""
+        for file in self.manifest.of(split):
+            shard = self._open(file)
+            for group in range(shard.groups):
+                yield shard.read(group)
+
+    def _locate(self, ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
+        """For every row id its shard, the row group in it, and its place in that group."""
+        shard = np.searchsorted(self._starts, ids, side="right") - 1
+        offset = ids - self._starts[shard]
+        group = np.empty_like(ids)
+        for index in np.unique(shard):
+            here = shard == index
+            starts = self._open(self._train[index]).group_starts
+            group[here] = np.searchsorted(starts, offset[here], side="right") - 1
+            offset[here] -= starts[group[here]]
+        return shard, group, offset
+
+    def _group(self, shard: int, group: int) -> Any:
+        return self._groups.get((shard, group), lambda: self._open(self._train[shard]).read(group))
+
+    def _open(self, file: ShardFile) -> "_OpenShard":
+        path = self.folder / file.name
+        return self._files.get(file.name, lambda: _OpenShard(path, self.manifest.text_column))
+
+
+class _OpenShard:
+    def __init__(self, path: Path, column: str) -> None:
+        self._file = pq.ParquetFile(path, memory_map=True)
+        self._column = column
+        footer = self._file.metadata
+        self.groups: int = footer.num_row_groups
+        sizes = [footer.row_group(group).num_rows for group in range(self.groups)]
+        self.group_starts = np.cumsum([0, *sizes])
+
+    def read(self, group: int) -> Any:
+        """The texts of one row group; a null reads as an empty document, so that row ids stay."""
+        return self._file.read_row_group(group, columns=[self._column]).column(0).fill_null("")
+
+
+class _Lru(Generic[V]):
+    """The `capacity` values used last."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._held: OrderedDict[Hashable, V] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], V]) -> V:
+        if key not in self._held:
+            self._held[key] = make()
+            if len(self._held) > self._capacity:
+                self._held.popitem(last=False)
+        self._held.move_to_end(key)
+        return self._held[key]
