@@ -1,11 +1,10 @@
 """What happened, as frozen records, and the JSONL tape that holds them.
 
-Reports, audits and tests read these records, never log text. Every record has `t`, seconds on the run's clock. Fields whose
-names begin with `wall_` hold wall-clock measurements; they are left out of the tape's digest, so that the same experiment
-replayed gives the same `tape_sha256`.
+Reports, audits and tests read these records, never log text. Every record has `t`, seconds on the run's clock. Fields
+whose names begin with `wall_` hold wall-clock measurements; they are left out of the tape's digest, so that the same
+experiment replayed gives the same `tape_sha256`.
 """
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
@@ -60,21 +59,22 @@ class RoundStarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseGranted(Event):
-    """Stream positions [start, stop) of `pool`; `token` tokens of the row at `start` are already trained."""
+    """Rows of `pool`, in order, as spans (row, token, stop).
+
+    A span is the stream rows [row, stop); the first `token` tokens of its first row are already trained.
+    """
 
     round: int
     client: str
     lease: int
     pool: int
-    start: int
-    token: int
-    stop: int
+    spans: tuple[tuple[int, int, int], ...]
     expires: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseReleased(Event):
-    """All rows of the lease that no merged update covers are free again. `reason`: crash, expired, refused, skipped, end."""
+    """All rows of the lease are free again. `reason`: crash, expired, refused, skipped, end."""
 
     round: int
     client: str
@@ -116,12 +116,13 @@ class UpdateFolded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateRefused(Event):
-    """`reason`: stale, expired, duplicate, non_finite, empty, error."""
+    """`reason`: stale, expired, non_finite, empty (no step fitted), malformed, error (the client failed)."""
 
     round: int
     client: str
     lease: int
     reason: str
+    bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,13 +184,16 @@ EVENTS: dict[str, type[Event]] = {cls.__name__: cls for cls in Event.__subclasse
 
 def to_record(event: Event) -> dict[str, Any]:
     """The event as one JSON object: its type under `event`, then its fields."""
-    return {"event": type(event).__name__, **dataclasses.asdict(event)}
+    return {"event": type(event).__name__, **vars(event)}
 
 
 def from_record(record: dict[str, Any]) -> Event:
     """The inverse of `to_record`. Raises KeyError for an unknown type, TypeError for wrong fields."""
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items() if k != "event"}
-    return EVENTS[record["event"]](**fields)
+    return EVENTS[record["event"]](**{k: _frozen(v) for k, v in record.items() if k != "event"})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def read_tape(path: Path) -> Iterator[Event]:

@@ -1,0 +1,40 @@
+"""The board: who holds which lease, and whether the run is asked to stop."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class StopRequestedError(Exception):
+    """Someone asked the run to stop; raised at the next inner step and carried up to the runtime."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A client's right to train some rows until `expires`, in seconds on the run's clock."""
+
+    id: int
+    client: str
+    round: int
+    expires: float
+
+
+class Board(Protocol):
+    """Coordination between the server and its clients."""
+
+    def grant(self, client: str, round: int, expires: float) -> Lease:
+        """A new lease with the next id."""
+
+    def holds(self, lease: int) -> bool:
+        """Whether the lease is in force: neither given up nor expired."""
+
+    def give_up(self, lease: int) -> Lease:
+        """End a lease. Raises KeyError if it is not in force, as for a duplicate reply."""
+
+    def held(self) -> tuple[Lease, ...]:
+        """All leases in force, oldest first."""
+
+    def request_stop(self) -> None:
+        """Ask the run to stop after the inner step under way."""
+
+    def check_stop(self) -> None:
+        """Raise StopRequestedError if a stop was requested."""

@@ -1,0 +1,34 @@
+"""The board of a run that lives in one process."""
+
+from fednano.coordination.board import Lease, StopRequestedError
+
+
+class MemoryBoard:
+    """Implements `Board` in plain memory. `request_stop` is safe in a signal handler."""
+
+    def __init__(self) -> None:
+        self._leases: dict[int, Lease] = {}
+        self._next = 0
+        self._stop = False
+
+    def grant(self, client: str, round: int, expires: float) -> Lease:
+        lease = Lease(self._next, client, round, expires)
+        self._leases[lease.id] = lease
+        self._next += 1
+        return lease
+
+    def holds(self, lease: int) -> bool:
+        return lease in self._leases
+
+    def give_up(self, lease: int) -> Lease:
+        return self._leases.pop(lease)
+
+    def held(self) -> tuple[Lease, ...]:
+        return tuple(self._leases.values())
+
+    def request_stop(self) -> None:
+        self._stop = True
+
+    def check_stop(self) -> None:
+        if self._stop:
+            raise StopRequestedError

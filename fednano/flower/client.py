@@ -1,0 +1,34 @@
+"""The ClientApp: unpack a task, let the node's worker do it, pack the result."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from fednano.flower import records
+from fednano.flower.records import Codec
+from fednano.tensors import State
+from fednano.training.worker import Result, Task
+
+
+class Worker(Protocol):
+    """Does a task; in this process or elsewhere."""
+
+    def work(self, task: Task, weights: State) -> tuple[Result, State]:
+        """Train the task from `weights`; returns what was done and the pseudo-gradient."""
+
+
+def make_client_app(worker: Callable[[Context], Worker], codec: Codec) -> ClientApp:
+    """A ClientApp whose messages are done by `worker(context)`, the worker of the node that the context names."""
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        task, weights = records.unpack_task(message.content, codec)
+        result, delta = worker(context).work(task, weights)
+        if not result.done.steps:
+            delta = {}  # nothing was trained: the refusal needs no tensors
+        return Message(records.pack_result(result, records.pack_tensors(delta, codec)), reply_to=message)
+
+    return app

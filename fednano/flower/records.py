@@ -1,0 +1,155 @@
+"""Tasks and results as Flower records, and back. Nothing is pickled: fields are scalars, lists or bytes."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from torch import Tensor
+
+from fednano.data.ledger import Grant, Span
+from fednano.tensors import State
+from fednano.training.local import StepsDone
+from fednano.training.worker import Result, Task
+
+TASK, RESULT, TENSORS = "fednano.task", "fednano.result", "fednano.tensors"
+
+
+class Codec(Protocol):
+    """A `codec` choice: tensor ↔ bytes."""
+
+    name: str
+
+    def size(self, numbers: int) -> int: ...
+
+    def encode(self, tensor: Tensor) -> bytes: ...
+
+    def decode(self, data: bytes, shape: tuple[int, ...]) -> Tensor: ...
+
+
+def pack_tensors(state: Mapping[str, Tensor], codec: Codec) -> ArrayRecord:
+    """Each tensor as one array whose `stype` names the codec."""
+    stype = f"fednano.{codec.name}"
+    return ArrayRecord(
+        {n: Array("float32", tuple(t.shape), stype=stype, data=codec.encode(t)) for n, t in state.items()}
+    )
+
+
+def unpack_tensors(record: ArrayRecord, codec: Codec) -> State:
+    """The inverse of `pack_tensors`. Raises ValueError for another codec's arrays or a wrong length."""
+    state = {}
+    for name, array in record.items():
+        if array.stype != f"fednano.{codec.name}":
+            raise ValueError(f"array {name} is encoded as {array.stype}, not as codec={codec.name}")
+        state[name] = codec.decode(array.data, tuple(array.shape))
+    return state
+
+
+def payload_bytes(content: RecordDict) -> int:
+    """Bytes of the encoded tensors in a message."""
+    return sum(len(array.data) for array in content.array_records[TENSORS].values())
+
+
+def carries_weights(content: RecordDict) -> bool:
+    """Whether a message stands for a whole set of tensors: every task does, and every result with steps."""
+    return RESULT not in content.config_records or bool(content.config_records[RESULT]["steps"])
+
+
+def pack_task(task: Task, weights: ArrayRecord) -> RecordDict:
+    config = ConfigRecord(
+        {
+            "client": task.client,
+            "round": task.round,
+            "version": task.version,
+            "lease": task.lease,
+            "pool": task.grant.pool,
+            "spans": [number for span in task.grant.as_records() for number in span],
+            "steps": task.steps,
+            "tokens_total": task.tokens_total,
+            "peers": task.peers,
+            "horizon": task.horizon,
+        }
+    )
+    return RecordDict({TASK: config, TENSORS: weights})
+
+
+def unpack_task(content: RecordDict, codec: Codec) -> tuple[Task, State]:
+    c = content.config_records[TASK]
+    flat = _ints(c, "spans")
+    spans = tuple(Span(*flat[i : i + 3]) for i in range(0, len(flat), 3))
+    task = Task(
+        str(c["client"]),
+        _int(c, "round"),
+        _int(c, "version"),
+        _int(c, "lease"),
+        Grant(_int(c, "pool"), spans),
+        _int(c, "steps"),
+        _int(c, "tokens_total"),
+        _int(c, "peers"),
+        _int(c, "horizon"),
+    )
+    return task, unpack_tensors(content.array_records[TENSORS], codec)
+
+
+def pack_result(result: Result, delta: ArrayRecord) -> RecordDict:
+    done = result.done
+    config = ConfigRecord(
+        {
+            "client": result.task_client,
+            "round": result.round,
+            "version": result.version,
+            "lease": result.lease,
+            "steps": done.steps,
+            "tokens": done.tokens,
+            "loss": done.loss,
+            "cursor": list(done.cursor or ()),
+            "drained": done.drained,
+            "train_s": done.train_s,
+            "busy_from": result.busy_from,
+            "busy_until": result.busy_until,
+        }
+    )
+    return RecordDict({RESULT: config, TENSORS: delta})
+
+
+def unpack_result(content: RecordDict) -> Result:
+    """The result without its tensors, which may be large: `unpack_tensors` reads them once they are wanted."""
+    c = content.config_records[RESULT]
+    cursor = _ints(c, "cursor")
+    done = StepsDone(
+        _int(c, "steps"),
+        _int(c, "tokens"),
+        _float(c, "loss"),
+        (cursor[0], cursor[1]) if cursor else None,
+        bool(c["drained"]),
+        _float(c, "train_s"),
+    )
+    return Result(
+        str(c["client"]),
+        _int(c, "round"),
+        _int(c, "version"),
+        _int(c, "lease"),
+        done,
+        _float(c, "busy_from"),
+        _float(c, "busy_until"),
+    )
+
+
+def _int(record: ConfigRecord, key: str) -> int:
+    value = record[key]
+    if not isinstance(value, int):
+        raise ValueError(f"field {key} of a message is {value!r}, not an integer")
+    return value
+
+
+def _float(record: ConfigRecord, key: str) -> float:
+    value = record[key]
+    if not isinstance(value, float):
+        raise ValueError(f"field {key} of a message is {value!r}, not a number")
+    return value
+
+
+def _ints(record: ConfigRecord, key: str) -> list[int]:
+    value = record[key]
+    if not isinstance(value, list) or not all(isinstance(item, int) for item in value):
+        raise ValueError(f"field {key} of a message is {value!r}, not a list of integers")
+    return [int(item) for item in value]

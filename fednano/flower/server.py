@@ -1,0 +1,346 @@
+"""The ServerApp: rounds over whoever is up.
+
+The loop is the same on a virtual clock and on a real one. It wakes when a reply arrives, when a client comes or goes
+and when the round closes; it folds updates as they come, gives late joiners what still fits into the round, and frees
+the rows of whoever is lost.
+"""
+
+import math
+from collections.abc import Callable
+
+from flwr.app import Context, Message, RecordDict
+from flwr.serverapp import Grid, ServerApp
+
+from fednano import tensors
+from fednano.clock import Clock, wall
+from fednano.coordination.board import Board, Lease
+from fednano.data.ledger import Ledger
+from fednano.events import (
+    ClientDown,
+    ClientUp,
+    LeaseGranted,
+    LeaseReleased,
+    RoundMerged,
+    RoundSkipped,
+    RoundStarted,
+    UpdateFolded,
+    UpdateRefused,
+    WorkDispatched,
+)
+from fednano.flower import records
+from fednano.flower.plan import Plan, Round, Site
+from fednano.flower.records import Codec
+from fednano.strategy.base import ServerState, Strategy
+from fednano.strategy.merge import Accumulator
+from fednano.training.recorder import Recorder
+from fednano.training.worker import Result, Task
+from fednano.volatility.membership import Membership
+
+
+class Federation:
+    """The state of one federated run and the loop that moves it."""
+
+    def __init__(
+        self,
+        *,
+        strategy: Strategy,
+        state: ServerState,
+        plan: Plan,
+        sites: dict[str, Site],
+        ledger: Ledger,
+        board: Board,
+        membership: Membership,
+        clock: Clock,
+        codec: Codec,
+        recorder: Recorder,
+    ) -> None:
+        self.state = state
+        self.ledger = ledger
+        self._strategy = strategy
+        self._plan = plan
+        self._sites = sites
+        self._board = board
+        self._membership = membership
+        self._clock = clock
+        self._codec = codec
+        self._recorder = recorder
+        self._emit = recorder.emit
+        self._progress = recorder.progress
+        self._outstanding: dict[str, Lease] = {}  # message id → lease
+        self._late: dict[str, Lease] = {}  # messages whose lease has expired
+        self._leaving: set[str] = set()  # clients that drained and are still up
+        self._up: tuple[str, ...] = ()
+        self._wall = wall()
+
+    def run(self, grid: Grid) -> None:
+        """All rounds. Raises StopRequestedError where asked to stop; the state is that of the last merge then."""
+        self._note_changes()
+        self._recorder.begin(self.state)
+        self._wall = wall()
+        for index in range(self._progress.rounds, self._plan.rounds):
+            self._await_someone(grid)
+            self._round(grid, index)
+            self._progress.rounds = index + 1
+            self._recorder.after_round(self.state, self.ledger, last=index + 1 == self._plan.rounds)
+
+    def abandon(self) -> None:
+        """Free the rows of all work under way; used when the run stops in the middle of a round."""
+        for lease in self._board.held():
+            self._release(lease, "end")
+        self._outstanding.clear()
+
+    # One round
+
+    def _round(self, grid: Grid, index: int) -> None:
+        now = self._clock.now()
+        slowest = max(self._sites[client].duration(self._strategy.local_steps) for client in self._idle())
+        round_ = Round(index, now, now + slowest, now + self._strategy.slack * slowest, Accumulator(self.state.weights))
+        self._emit(RoundStarted(t=now, round=index, version=self.state.version, clients=self._up))
+        weights = records.pack_tensors(self.state.weights, self._codec)
+        while True:
+            self._dispatch(grid, round_, weights)
+            if not self._outstanding:
+                break
+            self._clock.wait(min(self._membership.next_change(self._clock.now()), round_.closes))
+            self._collect(grid, round_)
+            self._note_changes(round_)
+            if self._clock.now() >= round_.closes:
+                self._expire()
+        self._close(round_)
+
+    def _dispatch(self, grid: Grid, round_: Round, weights: object) -> None:
+        """Give work to every client that is up, idle and has time for at least one step before the round ends."""
+        now = self._clock.now()
+        peers = len(self._up)
+        for client in self._idle():
+            if client in round_.served:
+                continue
+            steps = self._steps_that_fit(client, round_, now)
+            if steps < 1:
+                continue
+            round_.served.add(client)
+            content, lease = self._task(client, round_, steps, peers, weights)
+            size = records.payload_bytes(content)
+            self._progress.bytes_down += size
+            self._emit(
+                WorkDispatched(
+                    t=now,
+                    round=round_.index,
+                    client=client,
+                    lease=lease.id,
+                    version=self.state.version,
+                    steps=steps,
+                    bytes=size,
+                )
+            )
+            message = grid.create_message(content, "train", self._sites[client].node_id, str(round_.index))
+            (message_id,) = grid.push_messages([message])
+            self._outstanding[message_id] = lease
+
+    def _steps_that_fit(self, client: str, round_: Round, now: float) -> int:
+        if now == round_.started:
+            return self._strategy.local_steps
+        site = self._sites[client]
+        return min(self._strategy.local_steps, math.floor((round_.ends - now - site.down_s - site.up_s) / site.step_s))
+
+    def _task(self, client: str, round_: Round, steps: int, peers: int, weights: object) -> tuple[RecordDict, Lease]:
+        pool = self._sites[client].pool
+        lease = self._board.grant(client, round_.index, round_.closes)
+        grant = self.ledger.lease(lease.id, pool, self._plan.rows_for(pool, steps * self._plan.tokens_per_step))
+        self._emit(
+            LeaseGranted(
+                t=self._clock.now(),
+                round=round_.index,
+                client=client,
+                lease=lease.id,
+                pool=pool,
+                spans=grant.as_records(),
+                expires=lease.expires,
+            )
+        )
+        version, total = self.state.version, self._progress.tokens
+        task = Task(client, round_.index, version, lease.id, grant, steps, total, peers, self._plan.horizon)
+        return records.pack_task(task, weights), lease  # type: ignore[arg-type]
+
+    def _collect(self, grid: Grid, round_: Round | None) -> None:
+        """Fold or refuse every reply that has arrived, one at a time; between rounds there are only late ones."""
+        for message_id in [*self._outstanding, *self._late]:
+            for reply in grid.pull_messages([message_id]):
+                late = self._late.pop(message_id, None)
+                lease = late or self._outstanding.pop(message_id)
+                size = 0 if reply.has_error() else records.payload_bytes(reply.content)
+                self._progress.bytes_up += size
+                reason = "expired" if late or not round_ else self._receive(reply, lease, size, round_)
+                if reason:
+                    self._refuse(lease, reason, size)
+
+    def _receive(self, reply: Message, lease: Lease, size: int, round_: Round) -> str | None:
+        """Fold a reply into the round; returns why not, if not."""
+        if reply.has_error():
+            return "error"
+        try:
+            result = records.unpack_result(reply.content)
+            if result.done.drained:
+                self._leaving.add(lease.client)
+            if (result.round, result.version, result.lease) != (round_.index, self.state.version, lease.id):
+                return "stale"
+            if result.done.cursor is None:
+                return "empty"
+            self._check(result)
+            delta = records.unpack_tensors(reply.content.array_records[records.TENSORS], self._codec)
+            length = tensors.norm(delta)
+            if not math.isfinite(length) or not math.isfinite(result.done.loss):
+                return "non_finite"
+            self._fold(result, delta, length, size, round_)
+        except (KeyError, ValueError):
+            # What a client sends is not to be trusted; nothing has changed before the fold.
+            return "malformed"
+        return None
+
+    def _check(self, result: Result) -> None:
+        """Raise ValueError unless the figures of a result fit together and lie inside its lease."""
+        done = result.done
+        assert done.cursor is not None
+        if not 0 < done.steps <= self._strategy.local_steps or done.tokens != done.steps * self._plan.tokens_per_step:
+            raise ValueError(f"{done.steps} steps and {done.tokens} tokens do not go together")
+        self.ledger.check_cursor(result.lease, *done.cursor)
+
+    def _fold(self, result: Result, delta: tensors.State, length: float, size: int, round_: Round) -> None:
+        done = result.done
+        assert done.cursor is not None
+        weight = self._strategy.weight(done.tokens, done.steps)
+        round_.accumulator.fold(delta, weight)
+        event = UpdateFolded(
+            t=self._clock.now(),
+            round=round_.index,
+            client=result.task_client,
+            lease=result.lease,
+            version=result.version,
+            steps=done.steps,
+            tokens=done.tokens,
+            row=done.cursor[0],
+            token=done.cursor[1],
+            weight=weight,
+            norm=length,
+            train_loss=done.loss,
+            drained=done.drained,
+            bytes=size,
+            busy_from=result.busy_from,
+            busy_until=result.busy_until,
+            wall_train_s=done.train_s,
+        )
+        round_.folded.append(event)
+        self._emit(event)
+
+    def _close(self, round_: Round) -> None:
+        """Merge what was folded and settle its rows, or skip the round and free them."""
+        folded = round_.folded
+        if len(folded) < self._strategy.quorum:
+            for update in folded:
+                self._release(self._lease_of(update), "skipped")
+            reason = f"{len(folded)} updates are below the quorum of {self._strategy.quorum}"
+            self._emit(RoundSkipped(t=self._clock.now(), round=round_.index, updates=len(folded), reason=reason))
+            return
+        mean = round_.accumulator.mean()
+        length = tensors.norm(mean)
+        self.state = self._strategy.merge(self.state, mean)
+        for update in folded:
+            self.ledger.settle(update.lease, update.row, update.token)
+            self._board.give_up(update.lease)
+        self._emit(self._merged(round_, length))
+
+    def _merged(self, round_: Round, length: float) -> RoundMerged:
+        folded, progress = round_.folded, self._progress
+        tokens = sum(update.tokens for update in folded)
+        scale = self._plan.lr_scale(progress.tokens, self._plan.horizon)
+        progress.tokens += tokens
+        progress.steps += sum(update.steps for update in folded)
+        progress.train_loss = sum(update.train_loss * update.tokens for update in folded) / tokens
+        since, self._wall = self._wall, wall()
+        return RoundMerged(
+            t=self._clock.now(),
+            round=round_.index,
+            version=self.state.version,
+            leases=tuple(update.lease for update in folded),
+            steps=sum(update.steps for update in folded),
+            tokens=tokens,
+            tokens_total=progress.tokens,
+            norm=length,
+            train_loss=progress.train_loss,
+            lr_scale=scale,
+            wall_s=self._wall - since,
+            wall_train_s=sum(update.wall_train_s for update in folded),
+        )
+
+    # Who is there
+
+    def _idle(self) -> list[str]:
+        """The clients that could begin work now: up, not about to leave, not busy with anything older."""
+        busy = {lease.client for lease in (*self._outstanding.values(), *self._late.values())}
+        return [client for client in self._up if client not in busy and client not in self._leaving]
+
+    def _await_someone(self, grid: Grid) -> None:
+        """Wait until a round can begin."""
+        while not self._idle():
+            change = self._membership.next_change(self._clock.now())
+            if change == math.inf and not self._late:
+                raise RuntimeError("no client will ever be up again; change volatility or clients")
+            self._clock.wait(change)
+            self._collect(grid, None)
+            self._note_changes()
+
+    def _note_changes(self, round_: Round | None = None) -> None:
+        """Record who came and went; what a client held that went without handing in is lost."""
+        now = self._clock.now()
+        up = self._membership.up(now)
+        for client in (c for c in self._up if c not in up):
+            lost = next((m for m, lease in self._outstanding.items() if lease.client == client), None)
+            self._emit(ClientDown(t=now, client=client, exit="drain" if lost is None else "crash"))
+            self._leaving.discard(client)
+            if round_:
+                round_.served.discard(client)
+            if lost is not None:
+                self._release(self._outstanding.pop(lost), "crash")
+            self._late = {m: lease for m, lease in self._late.items() if lease.client != client}
+        for client in (c for c in up if c not in self._up):
+            self._emit(ClientUp(t=now, client=client))
+        self._up = up
+
+    # Leases
+
+    def _expire(self) -> None:
+        """The round is closed: whoever has not answered is late, and its rows are free."""
+        for message_id, lease in self._outstanding.items():
+            self._release(lease, "expired")
+            self._late[message_id] = lease
+        self._outstanding.clear()
+
+    def _refuse(self, lease: Lease, reason: str, size: int) -> None:
+        self._emit(
+            UpdateRefused(
+                t=self._clock.now(), round=lease.round, client=lease.client, lease=lease.id, reason=reason, bytes=size
+            )
+        )
+        if self._board.holds(lease.id):
+            self._release(lease, "refused")
+
+    def _release(self, lease: Lease, reason: str) -> None:
+        self._board.give_up(lease.id)
+        self.ledger.release(lease.id)
+        self._emit(
+            LeaseReleased(t=self._clock.now(), round=lease.round, client=lease.client, lease=lease.id, reason=reason)
+        )
+
+    def _lease_of(self, update: UpdateFolded) -> Lease:
+        return next(lease for lease in self._board.held() if lease.id == update.lease)
+
+
+def make_server_app(build: Callable[[Context], Federation]) -> ServerApp:
+    """A ServerApp that runs the federation which `build` makes from the context."""
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        build(context).run(grid)
+
+    return app

@@ -1,0 +1,147 @@
+"""Flower's `Grid` on a virtual clock: messages take the time that the network gives them, work the time that its
+steps charge.
+
+A message is worked on when it is pushed, on its client's own clock; its reply waits in a heap, ordered by the time at
+which it reaches the server. What a client holds when its machine dies never arrives.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from fednano.clock import VirtualClock
+from fednano.volatility.network import Network
+from fednano.volatility.presence import ClientCrashedError, Presence
+
+RUN_ID = 1
+SERVER_NODE_ID = 1
+
+
+def adopt_identity() -> None:
+    """Let this process build messages outside Flower's own runtimes.
+
+    flwr has no public interface for that; tested with flwr 1.41.0.
+    """
+    TaskIdentity.run_id = RUN_ID
+    TaskIdentity.node_id = SERVER_NODE_ID
+    TaskIdentity.task_id = 1
+
+
+@dataclass(frozen=True)
+class VirtualNode:
+    """One client of the grid. `on_crash` is told when its machine died with work in hand."""
+
+    name: str
+    clock: VirtualClock
+    presence: Presence
+    on_crash: Callable[[], None]
+
+
+class VirtualGrid(Grid):
+    """Runs `app` for every message, in this process.
+
+    Args:
+        app: the ClientApp that all nodes run.
+        nodes: the clients; the node id of the first is 2.
+        clock: the server's clock.
+        network: what transfers take.
+        size: bytes of a message's content.
+    """
+
+    def __init__(
+        self,
+        app: ClientApp,
+        nodes: Sequence[VirtualNode],
+        clock: VirtualClock,
+        network: Network,
+        size: Callable[[RecordDict], int],
+    ) -> None:
+        adopt_identity()
+        self._app = app
+        self._clock = clock
+        self._network = network
+        self._size = size
+        self._run = Run.create_empty(RUN_ID)
+        first = SERVER_NODE_ID + 1
+        self._nodes = {first + i: node for i, node in enumerate(nodes)}
+        self._contexts = {
+            node_id: Context(RUN_ID, node_id, {"name": node.name}, RecordDict(), {})
+            for node_id, node in self._nodes.items()
+        }
+        self._pushed = 0
+        self._on_the_way: list[tuple[float, int, Message]] = []
+
+    def set_run(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        return self._run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self._nodes)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        ids = []
+        for message in messages:
+            self._pushed += 1
+            message.metadata.__dict__["_message_id"] = str(self._pushed)
+            ids.append(str(self._pushed))
+            self._deliver(message)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """The replies to `message_ids` that have arrived by now, in the order of their arrival."""
+        wanted = set(message_ids)
+        now = self._clock.now()
+        arrived = [
+            entry for entry in self._on_the_way if entry[0] <= now and entry[2].metadata.reply_to_message_id in wanted
+        ]
+        if arrived:
+            gone = {id(entry[2]) for entry in arrived}
+            self._on_the_way = [entry for entry in self._on_the_way if id(entry[2]) not in gone]
+            heapq.heapify(self._on_the_way)
+        return [message for _, _, message in sorted(arrived, key=lambda entry: entry[:2])]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Push, then wait in virtual time until all replies are there or `timeout` seconds have passed."""
+        deadline = float("inf") if timeout is None else self._clock.now() + timeout
+        ids = list(self.push_messages(messages))
+        replies: list[Message] = []
+        while self._clock.now() < deadline:
+            due = [at for at, _, reply in self._on_the_way if reply.metadata.reply_to_message_id in ids]
+            if not due:
+                break
+            self._clock.wait(min(*due, deadline))
+            replies.extend(self.pull_messages(ids))
+        return replies
+
+    def _deliver(self, message: Message) -> None:
+        node_id = message.metadata.dst_node_id
+        node = self._nodes[node_id]
+        # A client that still works on something older takes this up afterwards.
+        node.clock.wait(self._clock.now() + self._network.down_s(self._size(message.content)))
+        try:
+            node.presence.arrive()
+            reply = self._app(message, self._contexts[node_id])
+        except ClientCrashedError:
+            node.on_crash()
+            return
+        arrives = node.clock.now() + self._network.up_s(self._size(reply.content))
+        if not node.presence.survives(arrives):
+            node.on_crash()
+            return
+        node.clock.wait(arrives)
+        heapq.heappush(self._on_the_way, (arrives, self._pushed, reply))
+        self._clock.alarm(arrives)

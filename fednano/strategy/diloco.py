@@ -1,0 +1,50 @@
+"""Synchronous rounds of H local steps and one outer step: DiLoCo, and FedAvg as its plainest case."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fednano.strategy.base import ServerState
+from fednano.strategy.outer import Outer
+from fednano.tensors import State
+
+
+@dataclass(frozen=True)
+class DiLoCo:
+    """Every client takes up to H inner steps from the same base; the mean pseudo-gradient feeds the outer optimizer.
+
+    With `outer` SGD at learning rate 1 this is FedAvg. Source: Douillard et al. 2023 (2311.08105).
+
+    Args:
+        name: what summaries call it.
+        outer: the outer optimizer.
+        local_steps: H.
+        quorum: least number of updates that a merge needs; below it the round is skipped.
+        weighting: tokens (a client that drained early counts for what it did) or uniform (as in the paper).
+        slack: factor on a round's planned duration after which it is closed and what is missing is given up.
+    """
+
+    name: str
+    outer: Outer
+    local_steps: int = 25
+    quorum: int = 1
+    weighting: Literal["tokens", "uniform"] = "tokens"
+    slack: float = 1.5
+
+    def __post_init__(self) -> None:
+        if self.local_steps < 1:
+            raise ValueError(
+                f"strategy.local_steps={self.local_steps} trains nothing; use 1 or more inner steps a round"
+            )
+        if self.quorum < 1:
+            raise ValueError(f"strategy.quorum={self.quorum} would merge nothing; use 1 or more updates")
+        if self.weighting not in ("tokens", "uniform"):
+            raise ValueError(f"strategy.weighting={self.weighting} is unknown; use tokens or uniform")
+        if not self.slack >= 1.0:
+            raise ValueError(f"strategy.slack={self.slack} ends rounds before they can be done; use 1 or more")
+
+    def weight(self, tokens: int, steps: int) -> float:
+        return float(tokens) if self.weighting == "tokens" else 1.0
+
+    def merge(self, state: ServerState, mean_delta: State) -> ServerState:
+        weights, outer = self.outer.step(state.weights, state.outer, mean_delta)
+        return ServerState(weights, outer, state.version + 1)

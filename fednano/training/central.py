@@ -1,0 +1,202 @@
+"""The centralized baseline: the same model, data and tokens in one place, the clients' batches joined."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from fednano import tensors
+from fednano.clock import VirtualClock, wall
+from fednano.coordination.board import Board
+from fednano.data.ledger import Ledger
+from fednano.data.loader import Batch, LeaseLoader, RowNumbers, TextSource
+from fednano.events import LeaseGranted, LeaseReleased, RoundMerged, UpdateFolded
+from fednano.optim.schedule import Schedule
+from fednano.strategy.base import ServerState
+from fednano.training.local import LocalTrainer, StepPlan, StepsDone
+from fednano.training.recorder import Recorder
+
+NAME = "central"
+
+
+class JoinedBatches:
+    """One batch of each loader per step, joined along the rows; `cursors` are the loaders' positions after the last."""
+
+    def __init__(self, loaders: Sequence[LeaseLoader]) -> None:
+        self._loaders = loaders
+        self.cursors: list[tuple[int, int] | None] = [None] * len(loaders)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for parts in zip(*self._loaders, strict=False):
+            self.cursors = [part.cursor for part in parts]
+            tokens = np.concatenate([part.tokens for part in parts])
+            targets = np.concatenate([part.targets for part in parts])
+            yield Batch(tokens, targets, parts[0].cursor)
+
+
+class Central:
+    """Trains in chunks of H steps, which take the part of rounds in events and metrics.
+
+    Args:
+        trainer: takes the steps.
+        source: texts and tokenizer.
+        pools: corpus rows of every pool.
+        pool_of: pool that each of the joined batches reads.
+        ledger: row book-keeping, as in a federated run.
+        board: names leases and asks for stops.
+        recorder: evaluates, saves and emits.
+        clock: charged with `step_s` for every step.
+        shape: (B, T) of one of the joined batches.
+        rows_for: (pool, tokens) → rows that hold about that many.
+    """
+
+    def __init__(
+        self,
+        *,
+        trainer: LocalTrainer,
+        source: TextSource,
+        pools: Sequence[RowNumbers],
+        pool_of: Sequence[int],
+        ledger: Ledger,
+        board: Board,
+        recorder: Recorder,
+        clock: VirtualClock,
+        step_s: float,
+        shape: tuple[int, int],
+        rows_for: Callable[[int, int], int],
+        schedule: Schedule,
+        on_step: Callable[[str, int, int, int, float, int], None],
+    ) -> None:
+        self._trainer = trainer
+        self._source = source
+        self._pools = pools
+        self._pool_of = pool_of
+        self._ledger = ledger
+        self._board = board
+        self._recorder = recorder
+        self._clock = clock
+        self._step_s = step_s
+        self._shape = shape
+        self._rows_for = rows_for
+        self._schedule = schedule
+        self._on_step = on_step
+
+    def run(self, state: ServerState, tokens: int, steps_per_round: int) -> Iterator[ServerState]:
+        """Train `tokens` tokens, rounded up to whole steps; yields the state after every chunk."""
+        B, T = self._shape
+        per_step = len(self._pool_of) * B * T
+        total_steps = -(-tokens // per_step)
+        self._recorder.begin(state)
+        index = done = 0
+        while done < total_steps:
+            steps = min(steps_per_round, total_steps - done)
+            state, taken = self._chunk(state, index, steps, tokens)
+            done, index = done + taken, index + 1
+            self._recorder.progress.rounds = index
+            yield state
+            self._recorder.after_round(state, self._ledger, last=done >= total_steps)
+
+    def _chunk(self, state: ServerState, index: int, steps: int, horizon: int) -> tuple[ServerState, int]:
+        begun, started = wall(), self._clock.now()
+        B, T = self._shape
+        leases, batches = self._lease(index, steps)
+        progress = self._recorder.progress
+        per_step = len(leases) * B * T
+        plan = StepPlan(steps, self._step_s, progress.tokens, per_step, horizon)
+
+        def on_step(taken: int, loss: float) -> None:
+            self._on_step(NAME, index, taken, steps, loss, per_step)
+
+        done, local = self._trainer.run(NAME, state.weights, batches, plan, self._clock, lambda _: True, on_step)
+        if not done.steps:
+            raise RuntimeError("a lease held less than one batch; this is a fault of rows_for")
+        moved = tensors.norm(tensors.subtract(state.weights, local))
+        state = ServerState(tensors.clone(local), state.outer, state.version + 1)
+        self._settle(index, state.version - 1, leases, batches, done, moved, started)
+        scale = self._schedule.scale(progress.tokens, horizon)
+        progress.tokens += done.tokens
+        progress.steps += done.steps
+        progress.train_loss = done.loss
+        self._recorder.emit(
+            RoundMerged(
+                t=self._clock.now(),
+                round=index,
+                version=state.version,
+                leases=tuple(leases),
+                steps=done.steps,
+                tokens=done.tokens,
+                tokens_total=progress.tokens,
+                norm=moved,
+                train_loss=done.loss,
+                lr_scale=scale,
+                wall_s=wall() - begun,
+                wall_train_s=done.train_s,
+            )
+        )
+        return state, done.steps
+
+    def _settle(
+        self,
+        index: int,
+        version: int,
+        leases: list[int],
+        batches: JoinedBatches,
+        done: StepsDone,
+        moved: float,
+        started: float,
+    ) -> None:
+        """Put each lease's share of the chunk on the tape and into the ledger."""
+        for lease, cursor in zip(leases, batches.cursors, strict=True):
+            assert cursor is not None
+            self._recorder.emit(
+                UpdateFolded(
+                    t=self._clock.now(),
+                    round=index,
+                    client=NAME,
+                    lease=lease,
+                    version=version,
+                    steps=done.steps,
+                    tokens=done.tokens // len(leases),
+                    row=cursor[0],
+                    token=cursor[1],
+                    weight=1.0,
+                    norm=moved,
+                    train_loss=done.loss,
+                    drained=False,
+                    bytes=0,
+                    busy_from=started,
+                    busy_until=self._clock.now(),
+                    wall_train_s=done.train_s / len(leases),
+                )
+            )
+            self._ledger.settle(lease, *cursor)
+            self._board.give_up(lease)
+
+    def _lease(self, index: int, steps: int) -> tuple[list[int], JoinedBatches]:
+        B, T = self._shape
+        leases, loaders = [], []
+        for pool in self._pool_of:
+            lease = self._board.grant(NAME, index, expires=float("inf"))
+            grant = self._ledger.lease(lease.id, pool, self._rows_for(pool, steps * B * T))
+            self._recorder.emit(
+                LeaseGranted(
+                    t=self._clock.now(),
+                    round=index,
+                    client=NAME,
+                    lease=lease.id,
+                    pool=pool,
+                    spans=grant.as_records(),
+                    expires=-1.0,
+                )
+            )
+            leases.append(lease.id)
+            loaders.append(LeaseLoader(self._source, self._pools[pool], grant, B, T))
+        return leases, JoinedBatches(loaders)
+
+    def abandon(self) -> None:
+        """Free the rows of the chunk under way."""
+        for lease in self._board.held():
+            self._board.give_up(lease.id)
+            self._ledger.release(lease.id)
+            self._recorder.emit(
+                LeaseReleased(t=self._clock.now(), round=lease.round, client=NAME, lease=lease.id, reason="end")
+            )

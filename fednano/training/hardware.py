@@ -1,0 +1,57 @@
+"""Hardware targets: where a client computes, and how fast on the virtual clock."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What one client computes on.
+
+    Args:
+        name: what it is called.
+        device: torch device, such as cpu or cuda.
+        threads: CPU threads of torch; 0 leaves torch's own choice, one per core.
+        dtype: precision of the matrix products; parameters stay float32.
+        compile: whether the step is compiled by torch.compile.
+        tokens_per_s: training speed of a client on the virtual clock; several values are dealt to the clients in turn.
+    """
+
+    name: str
+    device: str
+    threads: int
+    dtype: Literal["float32", "bfloat16"]
+    compile: bool
+    tokens_per_s: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tokens_per_s", tuple(self.tokens_per_s))
+        if self.threads < 0:
+            raise ValueError(f"hardware.threads={self.threads} is negative; use 0 for one per core")
+        if not self.tokens_per_s or min(self.tokens_per_s) <= 0:
+            raise ValueError(f"hardware.tokens_per_s={list(self.tokens_per_s)} must be positive speeds, such as [5000]")
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"hardware.dtype={self.dtype} is unknown; use float32 or bfloat16")
+        try:
+            kind = torch.device(self.device).type
+        except RuntimeError:
+            raise ValueError(f"hardware.device={self.device} is no torch device; use cpu, cuda or cuda:0") from None
+        if kind == "cuda" and not torch.cuda.is_available():
+            raise ValueError(f"hardware.device={self.device} finds no CUDA device here; use hardware=cpu")
+
+    def speed(self, index: int) -> float:
+        """Tokens per second of the client with this index."""
+        return self.tokens_per_s[index % len(self.tokens_per_s)]
+
+    def use(self) -> torch.device:
+        """Apply the thread count to this process and return the device."""
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        return torch.device(self.device)
+
+    def autocast(self) -> torch.autocast:
+        """The context in which a forward pass runs."""
+        kind = torch.device(self.device).type
+        return torch.autocast(kind, dtype=torch.bfloat16, enabled=self.dtype == "bfloat16")

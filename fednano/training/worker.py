@@ -1,0 +1,99 @@
+"""A client's work on one task: lease in, pseudo-gradient out. Knows nothing of how either travels."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from fednano import tensors
+from fednano.clock import Clock
+from fednano.data.ledger import Grant
+from fednano.data.loader import LeaseLoader, RowNumbers, TextSource
+from fednano.tensors import State
+from fednano.training.local import MayStep, StepPlan, StepsDone, Trainer
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the server asks of a client in one message.
+
+    `peers` clients are assumed to train beside this one, for the schedule by global tokens; `horizon` is the number
+    of tokens at which the schedule ends.
+    """
+
+    client: str
+    round: int
+    version: int
+    lease: int
+    grant: Grant
+    steps: int
+    tokens_total: int
+    peers: int
+    horizon: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the client answers, beside the pseudo-gradient. `busy_from` and `busy_until` are seconds on its clock."""
+
+    task_client: str
+    round: int
+    version: int
+    lease: int
+    done: StepsDone
+    busy_from: float
+    busy_until: float
+
+
+class ClientWorker:
+    """One client: its rows, its clock, and a trainer that it may share with others of the process.
+
+    Args:
+        client: its name.
+        trainer: model and optimizer states.
+        source: texts and tokenizer.
+        pools: corpus rows of every pool.
+        shape: (B, T).
+        tokens_per_s: its speed, for clocks that need to be told.
+        clock: its own clock.
+        may_step: its own judgement whether another step fits before it must leave.
+        on_step: told (client, round, steps done, steps planned, loss, tokens) after each step.
+    """
+
+    def __init__(
+        self,
+        client: str,
+        trainer: Trainer,
+        source: TextSource,
+        pools: Sequence[RowNumbers],
+        shape: tuple[int, int],
+        tokens_per_s: float,
+        clock: Clock,
+        may_step: MayStep,
+        on_step: Callable[[str, int, int, int, float, int], None],
+    ) -> None:
+        self.client = client
+        self._trainer = trainer
+        self._source = source
+        self._pools = pools
+        self._shape = shape
+        self._tokens_per_s = tokens_per_s
+        self._clock = clock
+        self._may_step = may_step
+        self._on_step = on_step
+
+    def work(self, task: Task, weights: State) -> tuple[Result, State]:
+        """Train the task's lease from `weights`, for at most `task.steps` steps."""
+        B, T = self._shape
+        loader = LeaseLoader(self._source, self._pools[task.grant.pool], task.grant, B, T)
+        plan = StepPlan(task.steps, B * T / self._tokens_per_s, task.tokens_total, B * T * task.peers, task.horizon)
+        begun = self._clock.now()
+
+        def on_step(steps: int, loss: float) -> None:
+            self._on_step(task.client, task.round, steps, task.steps, loss, B * T)
+
+        done, local = self._trainer.run(task.client, weights, loader, plan, self._clock, self._may_step, on_step)
+        result = Result(task.client, task.round, task.version, task.lease, done, begun, self._clock.now())
+        return result, tensors.subtract(weights, local)
+
+    def crashed(self) -> None:
+        """The machine died: what it remembered is gone."""
+        self._trainer.forget(self.client)

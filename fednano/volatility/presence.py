@@ -1,0 +1,47 @@
+"""A client's own view of its availability: how long it may go on, and when its machine dies under it."""
+
+from fednano.clock import Clock
+from fednano.volatility.availability import Window
+from fednano.volatility.membership import Membership
+
+
+class ClientCrashedError(Exception):
+    """The client's machine went away with all that it held."""
+
+
+class Presence:
+    """Judges steps and transfers of one client against the window in which its present work began.
+
+    Args:
+        membership: everyone's windows.
+        client: whose presence this is.
+        clock: the client's clock.
+        hand_in_s: seconds that handing in takes, kept free before the end of a window that is known.
+    """
+
+    def __init__(self, membership: Membership, client: str, clock: Clock, hand_in_s: float) -> None:
+        self._membership = membership
+        self._client = client
+        self._clock = clock
+        self._hand_in_s = hand_in_s
+        self._window: Window | None = None
+
+    def arrive(self) -> None:
+        """Work begins now. Raises ClientCrashedError if the client is down."""
+        self._window = self._membership.window(self._client, self._clock.now())
+        if self._window is None:
+            raise ClientCrashedError(self._client)
+
+    def may_step(self, step_s: float) -> bool:
+        """Whether a step may begin; False: hand in now. Raises ClientCrashedError if the machine dies during it."""
+        assert self._window is not None, "work began without arrive()"
+        ends = self._clock.now() + step_s
+        if self._window.exit == "crash":
+            if ends > self._window.stop:
+                raise ClientCrashedError(self._client)
+            return True
+        return ends + self._hand_in_s <= self._window.stop
+
+    def survives(self, until: float) -> bool:
+        """Whether the client is still up at `until`, in the window in which its work began."""
+        return self._window is not None and until <= self._window.stop

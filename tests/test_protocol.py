@@ -1,0 +1,301 @@
+"""The round loop and the virtual grid, with Flower's own apps and small hand-made clients in the place of training."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import flwr
+import pytest
+import torch
+from audit import audit
+from flwr.app import Context, Message, RecordDict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fednano.clock import VirtualClock
+from fednano.codec.fp32 import Fp32
+from fednano.coordination.memory import MemoryBoard
+from fednano.data.ledger import Ledger
+from fednano.events import (
+    ClientDown,
+    ClientUp,
+    Event,
+    LeaseReleased,
+    RoundMerged,
+    RoundSkipped,
+    RoundStarted,
+    UpdateFolded,
+    UpdateRefused,
+    WorkDispatched,
+)
+from fednano.flower.client import make_client_app
+from fednano.flower.plan import Plan, Site
+from fednano.flower.server import Federation, make_server_app
+from fednano.flower.virtual_grid import RUN_ID, SERVER_NODE_ID, VirtualGrid, VirtualNode
+from fednano.strategy.base import ServerState
+from fednano.strategy.diloco import DiLoCo
+from fednano.strategy.outer import SGD
+from fednano.tensors import State
+from fednano.training.local import StepsDone
+from fednano.training.recorder import Progress, Recorder
+from fednano.training.worker import Result, Task
+from fednano.volatility.availability import Availability, Window
+from fednano.volatility.membership import Membership
+from fednano.volatility.network import Network
+from fednano.volatility.presence import Presence
+
+H, STEP_S, TOKENS = 10, 1.0, 40
+LINK = Network("test", up_mbit_s=8.0, down_mbit_s=8.0, latency_s=0.25)  # 0.25 s and no bytes: transfers take 0.25 s
+
+
+@dataclass
+class FakeWorker:
+    """Steps that only take time; each subtracts 1 from the weight. Rows hold four tokens."""
+
+    clock: VirtualClock
+    presence: Presence
+    spoil: Callable[[Task, Result, State], tuple[Result, State]] = lambda task, result, delta: (result, delta)
+    crashes: int = 0
+
+    def work(self, task: Task, weights: State) -> tuple[Result, State]:
+        begun = self.clock.now()
+        steps, drained = 0, False
+        while steps < task.steps:
+            if not self.presence.may_step(STEP_S):
+                drained = True
+                break
+            self.clock.charge(STEP_S)
+            steps += 1
+        cursor = _advance(task, steps * TOKENS) if steps else None
+        done = StepsDone(steps, steps * TOKENS, 1.0, cursor, drained, 0.0)
+        result = Result(task.client, task.round, task.version, task.lease, done, begun, self.clock.now())
+        return self.spoil(task, result, {"w": torch.full((1,), float(steps))})
+
+    def crashed(self) -> None:
+        self.crashes += 1
+
+
+def _advance(task: Task, tokens: int) -> tuple[int, int]:
+    for span in task.grant.spans:
+        room = 4 * span.rows - span.token
+        if tokens < room:
+            at = span.token + tokens
+            return span.row + at // 4, at % 4
+        tokens -= room
+    return task.grant.spans[-1].stop, 0
+
+
+@dataclass
+class Outcome:
+    federation: Federation
+    workers: dict[str, FakeWorker]
+    events: list[Event] = field(default_factory=list)
+
+    def of(self, kind: type) -> list:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def federate(
+    windows: Sequence[Sequence[Window]],
+    rounds: int = 1,
+    quorum: int = 1,
+    slack: float = 1.5,
+    spoil=None,
+    rows: int = 1000,
+) -> Outcome:
+    """Run the protocol over clients with the given windows."""
+    names = [f"c{i}" for i in range(len(windows))]
+    membership = Membership({name: Availability(iter(w)) for name, w in zip(names, windows, strict=True)})
+    clock, events = VirtualClock(), []
+    recorder = Recorder(rounds, rounds, lambda w: (1.0, 1.0), lambda *_: "x", events.append, clock, Progress())
+    federation = Federation(
+        strategy=DiLoCo(name="test", outer=SGD(1.0), local_steps=H, quorum=quorum, slack=slack),
+        state=ServerState({"w": torch.zeros(1)}, {}),
+        plan=Plan(rounds, TOKENS, 10**9, lambda *_: 1.0, lambda pool, tokens: -(-tokens // 4)),
+        sites={name: Site(SERVER_NODE_ID + 1 + i, 0, STEP_S, 0.25, 0.25) for i, name in enumerate(names)},
+        ledger=Ledger([rows]),
+        board=MemoryBoard(),
+        membership=membership,
+        clock=clock,
+        codec=Fp32(),
+        recorder=recorder,
+    )
+    workers, nodes = {}, []
+    for name in names:
+        own = VirtualClock()
+        presence = Presence(membership, name, own, 0.25)
+        workers[name] = FakeWorker(own, presence, **({"spoil": spoil} if spoil else {}))
+        nodes.append(VirtualNode(name, own, presence, workers[name].crashed))
+    app = make_client_app(lambda context: workers[context.node_config["name"]], Fp32())
+    grid = VirtualGrid(app, nodes, clock, LINK, lambda content: 0)
+    make_server_app(lambda context: federation)(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
+    outcome = Outcome(federation, workers, events)
+    checked = audit(events)
+    assert checked.violations == []
+    assert not checked.open_leases
+    counts = federation.ledger.counts()
+    assert (counts["lost"], counts["doubled"], counts["leased"]) == (0, 0, 0)
+    assert counts["done"] == checked.rows_done
+    return outcome
+
+
+def changed(result: Result, **fields) -> Result:
+    """The result with other figures of what was done."""
+    return replace(result, done=replace(result.done, **fields))
+
+
+def always() -> list[Window]:
+    return [Window(0, math.inf, "drain")]
+
+
+def test_flwr_is_the_version_that_the_identity_was_tested_with() -> None:
+    assert flwr.__version__ == "1.41.0", "check fednano.flower.virtual_grid.adopt_identity against this version"
+
+
+def test_everyone_up_takes_all_steps() -> None:
+    run = federate([always()] * 3, rounds=2)
+    assert [u.steps for u in run.of(UpdateFolded)] == [H] * 6
+    assert run.federation.state.weights["w"].item() == -2 * H
+    assert [m.t for m in run.of(RoundMerged)] == [H + 0.5, 2 * (H + 0.5)]
+    assert run.federation.state.version == 2
+
+
+def test_a_window_that_ends_is_drained_in_time() -> None:
+    run = federate([always(), [Window(0, 5.3, "drain")]])
+    first, second = run.of(UpdateFolded)
+    assert (first.client, first.steps, first.drained) == ("c1", 4, True)
+    assert (second.client, second.steps, second.drained) == ("c0", H, False)
+    assert [(e.client, e.exit) for e in run.of(ClientDown)] == [("c1", "drain")]
+    # 4 steps of 40 tokens and 10 steps of 40: the mean is weighted by tokens.
+    assert run.federation.state.weights["w"].item() == pytest.approx(-(4 * 4 + 10 * 10) / 14)
+
+
+def test_a_crash_frees_the_rows_for_others() -> None:
+    run = federate([[Window(0, math.inf, "drain")], [Window(0, 5.3, "crash"), Window(6, math.inf, "drain")]], rounds=2)
+    assert run.workers["c1"].crashes == 1
+    assert [(e.client, e.reason) for e in run.of(LeaseReleased)] == [("c1", "crash")]
+    assert [(e.client, e.exit) for e in run.of(ClientDown)] == [("c1", "crash")]
+    lost, *later = [e for e in run.events if type(e).__name__ == "LeaseGranted" and e.client == "c1"]
+    # The first rows that it is given afterwards are those that it lost.
+    assert later[0].spans[0][:2] == lost.spans[0][:2]
+
+
+def test_a_late_joiner_gets_what_still_fits() -> None:
+    run = federate([always(), [Window(4, math.inf, "drain")]])
+    assert [(e.client, e.steps) for e in run.of(WorkDispatched)] == [("c0", H), ("c1", 6)]
+    assert [m.t for m in run.of(RoundMerged)] == [H + 0.5]
+    assert len(run.of(RoundMerged)[0].leases) == 2
+
+
+def test_who_comes_back_in_the_same_round_works_again() -> None:
+    run = federate([always(), [Window(0, 3, "drain"), Window(4, math.inf, "drain")]])
+    assert [(u.client, u.steps) for u in run.of(UpdateFolded)] == [("c1", 2), ("c0", H), ("c1", 6)]
+
+
+def test_a_round_waits_for_the_first_client() -> None:
+    run = federate([[Window(7, math.inf, "drain")]])
+    assert [e.t for e in run.of(ClientUp)] == [7]
+    assert run.of(RoundMerged)[0].t == 7 + H + 0.5
+
+
+def test_no_round_is_spent_on_clients_that_are_about_to_leave() -> None:
+    """After the drain at 5 s the client is up until 5.9 s, but there is nobody to begin a round with before 20 s."""
+    run = federate([[Window(0, 5.9, "drain"), Window(20, math.inf, "drain")]], rounds=2)
+    assert [(e.t, len(e.clients)) for e in run.events if isinstance(e, RoundStarted)] == [(0, 1), (20, 1)]
+    assert [u.steps for u in run.of(UpdateFolded)] == [5, H]
+
+
+def test_below_quorum_nothing_changes() -> None:
+    run = federate([always(), [Window(0, 0.4, "crash")]], quorum=2)
+    assert run.of(RoundMerged) == []
+    assert [e.updates for e in run.of(RoundSkipped)] == [1]
+    assert run.federation.state.weights["w"].item() == 0.0
+    assert run.federation.ledger.counts()["done"] == 0
+
+
+def test_nobody_ever_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="no client will ever be up"):
+        federate([[Window(0, 3, "crash")]], rounds=3)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda task, result, delta: (result, {"w": torch.tensor([math.nan])}), "non_finite"),
+        (lambda task, result, delta: (result, {"w": torch.tensor([math.inf])}), "non_finite"),
+        (lambda task, result, delta: (Result(**{**vars(result), "version": 9}), delta), "stale"),
+        (lambda task, result, delta: (Result(**{**vars(result), "round": 9}), delta), "stale"),
+        (lambda task, result, delta: (Result(**{**vars(result), "lease": 0}), delta), "stale"),
+        (lambda task, result, delta: (result, {"v": delta["w"]}), "malformed"),
+        (lambda task, result, delta: (result, {"w": torch.zeros(2)}), "malformed"),
+        (lambda task, result, delta: (changed(result, cursor=(10**6, 0)), delta), "malformed"),
+        (lambda task, result, delta: (changed(result, tokens=7), delta), "malformed"),
+        (lambda task, result, delta: (changed(result, steps=H + 1, tokens=(H + 1) * TOKENS), delta), "malformed"),
+    ],
+)
+def test_bad_updates_are_refused_and_their_rows_freed(spoil, reason: str) -> None:
+    only_second = lambda task, result, delta: spoil(task, result, delta) if task.client == "c1" else (result, delta)  # noqa: E731
+    run = federate([always(), always()], spoil=only_second)
+    assert [(e.client, e.reason) for e in run.of(UpdateRefused)] == [("c1", reason)]
+    assert [(e.client, e.reason) for e in run.of(LeaseReleased)] == [("c1", "refused")]
+    assert run.federation.state.weights["w"].item() == -H
+
+
+def test_a_reply_after_the_round_closed_is_refused() -> None:
+    def dawdle(task: Task, result: Result, delta: State) -> tuple[Result, State]:
+        if task.client == "c1" and task.round == 0:
+            workers["c1"].clock.charge(8.0)
+        return result, delta
+
+    workers: dict[str, FakeWorker] = {}
+    original = FakeWorker.__init__
+
+    def remember(self, clock, presence, *args, **kwargs) -> None:
+        original(self, clock, presence, *args, **kwargs)
+        workers[presence._client] = self
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeWorker, "__init__", remember)
+        run = federate([always(), always()], rounds=2, slack=1.2, spoil=dawdle)
+    assert [(e.client, e.reason) for e in run.of(LeaseReleased)] == [("c1", "expired")]
+    assert [(e.client, e.reason) for e in run.of(UpdateRefused)] == [("c1", "expired")]
+    assert [len(m.leases) for m in run.of(RoundMerged)] == [1, 2]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_random_churn_keeps_every_row(data: st.DataObject) -> None:
+    """`federate` audits the tape: no lease overlaps another, nothing is trained twice, and the ledger agrees."""
+
+    def windows() -> list[Window]:
+        t, result = data.draw(st.floats(0, 8)), []
+        for _ in range(data.draw(st.integers(0, 5))):
+            stop = t + data.draw(st.floats(0.1, 15))
+            result.append(Window(t, stop, data.draw(st.sampled_from(["drain", "crash"]))))
+            t = stop + data.draw(st.floats(0.05, 6))
+        return [*result, Window(t + 1, math.inf, "drain")]
+
+    clients = data.draw(st.integers(1, 5))
+    federate([windows() for _ in range(clients)], rounds=4, quorum=data.draw(st.integers(1, clients)), rows=37)
+
+
+def test_send_and_receive_waits_in_virtual_time() -> None:
+    clock, own = VirtualClock(), VirtualClock()
+    membership = Membership({"a": Availability(iter(always()))})
+    presence = Presence(membership, "a", own, 0.0)
+
+    def echo(message: Message, context: Context) -> Message:
+        own.charge(3.0)
+        return Message(message.content, reply_to=message)
+
+    from flwr.clientapp import ClientApp
+
+    app = ClientApp()
+    app.train()(echo)
+    grid = VirtualGrid(app, [VirtualNode("a", own, presence, lambda: None)], clock, LINK, lambda content: 0)
+    message = lambda: grid.create_message(RecordDict(), "train", next(iter(grid.get_node_ids())), "0")  # noqa: E731
+    assert list(grid.send_and_receive([message()], timeout=1.0)) == []
+    assert clock.now() == 1.0
+    assert len(list(grid.send_and_receive([message()]))) == 1
+    # The second message waits until the client is done with the first, 3.25 s after its start.
+    assert clock.now() == pytest.approx(0.25 + 3.0 + 0.25 + 3.0 + 0.25)
