@@ -1,0 +1,193 @@
+"""The console: a live display on a terminal, plain lines elsewhere (a log, CI, a sweep agent)."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.console import RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from fednano.clock import wall
+from fednano.events import Evaluated, Event, RoundMerged, RoundSkipped, RunStarted, WorkDispatched
+from fednano.report import display, units
+from fednano.report.display import Pace, Work
+from fednano.report.figures import Figures
+
+REFRESH_S = 0.4  # a drawing takes some 7 ms of one core
+PLAIN_PROGRESS_S = 10.0
+_SPARK_VALUES = 20
+
+
+class Console:
+    """A sink that tells people how the run goes. Steps and events refresh the display; there is no thread.
+
+    Args:
+        name: of the experiment.
+        folder: the run folder; the report in it is named at the close.
+        out: where to write; stdout unless given.
+    """
+
+    def __init__(self, name: str, folder: Path, out: RichConsole | None = None) -> None:
+        self._name = name
+        self._folder = folder
+        self._out = out or RichConsole()
+        self._figures = Figures()
+        self._work: dict[str, Work] = {}
+        self._stepping = ""
+        self._bpbs: list[float] = []
+        self._stepped_tokens = 0
+        self._start = wall()
+        self._drawn = 0.0
+        self._live: Live | None = None
+
+    def event(self, event: Event) -> None:
+        self._figures.add(event)
+        if isinstance(event, RunStarted):
+            self._begin()
+        if isinstance(event, WorkDispatched):
+            before = self._work.get(event.client)
+            self._work[event.client] = Work(0, event.steps, before.loss if before else None)
+        if isinstance(event, Evaluated):
+            self._bpbs = [*self._bpbs[1 - _SPARK_VALUES :], event.val_bpb]
+        if self._out.is_interactive:
+            self._draw()
+        else:
+            self._line(event)
+
+    def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
+        self._work[client] = Work(step, steps, loss)
+        self._stepping = client
+        self._stepped_tokens += tokens
+        self._draw()
+
+    def close(self, summary: dict[str, Any]) -> None:
+        if self._live:
+            self._stepping = ""
+            self._live.update(self._render(), refresh=True)
+            self._live.stop()
+            self._live = None
+        lines = display.summary_text(summary)
+        lines.append(f"{'report':<16}", "dim").append(str(self._folder / "report.html"))
+        self._out.print(lines, soft_wrap=True)
+
+    def pace(self) -> Pace:
+        """Wall-clock figures as of now; the time that is left follows from the rounds so far."""
+        elapsed = wall() - self._start
+        done, total = self._figures.rounds, self._figures.run.rounds if self._figures.run else 0
+        eta = elapsed / done * max(0, total - done) if done else None
+        return Pace(elapsed, eta, self._stepped_tokens / elapsed if self._stepped_tokens and elapsed else None)
+
+    def _begin(self) -> None:
+        self._start = wall()
+        if self._out.is_interactive:
+            self._live = Live(self._render(), console=self._out, auto_refresh=False)
+            self._live.start(refresh=True)
+        else:
+            self._print(f"fednano {self._name}: {display.headline(self._figures)}")
+
+    def _draw(self) -> None:
+        if self._live and wall() - self._drawn >= REFRESH_S:
+            self._live.update(self._render(), refresh=True)
+            self._drawn = wall()
+
+    def _render(self) -> RenderableType:
+        room = max(1, self._out.size.height - 10)
+        return display.live(
+            self._name, self._figures, self._work, self._stepping, self._bpbs, self.pace(), max_clients=room
+        )
+
+    def _line(self, event: Event) -> None:
+        """One plain line for what ends a round, and for evaluations."""
+        total = self._figures.run.rounds if self._figures.run else 0
+        match event:
+            case RoundMerged():
+                pace = self.pace()
+                parts = [
+                    f"round {self._figures.rounds}/{total}",
+                    *([units.plural(len(event.leases), "update")] if self._figures.clients else []),
+                    f"loss {event.train_loss:.4f}",
+                    f"tokens {event.tokens_total:,}",
+                    f"{units.count(pace.tokens_per_s)} tokens/s" if pace.tokens_per_s else "",
+                    f"{display.clock_name(self._figures)} {units.duration(event.t)}",
+                    f"eta {units.duration(pace.eta_s)}" if pace.eta_s is not None else "",
+                ]
+                self._print("  ".join(part for part in parts if part))
+            case RoundSkipped():
+                updates = units.plural(event.updates, "update")
+                self._print(f"round {self._figures.rounds}/{total}  skipped ({event.reason})  {updates}")
+            case Evaluated():
+                figures = f"val_bpb {event.val_bpb:.4f}  val_loss {event.val_loss:.4f}"
+                self._print(f"evaluation  {figures}  tokens {event.tokens_total:,}")
+
+    def _print(self, line: str) -> None:
+        self._out.print(Text(line), soft_wrap=True)
+
+
+class RichProgress:
+    """A progress bar for the work before a run (data, tokenizer); plain lines when not on a terminal."""
+
+    def __init__(self, out: RichConsole | None = None) -> None:
+        self._out = out or RichConsole()
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._what = ""
+        self._unit = ""
+        self._total: int | None = None
+        self._done = 0
+        self._start = 0.0
+        self._drawn = 0.0
+
+    def start(self, what: str, total: int | None, unit: str) -> None:
+        """Begin `what`, of `total` units (None: unknown). Unit "bytes" is shown as kB, MB, GB."""
+        self._what, self._total, self._unit = what, total, unit
+        self._done, self._start = 0, wall()
+        self._drawn = self._start
+        if not self._out.is_interactive:
+            self._print(f"{what} …")
+            return
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(complete_style="blue", finished_style="green"),
+            TextColumn("{task.fields[amount]}", markup=False),
+            TimeRemainingColumn(compact=True),
+            console=self._out,
+            auto_refresh=False,
+        )
+        self._task = self._bar.add_task(what, total=total, amount="")
+        self._bar.start()
+        self._bar.refresh()
+
+    def advance(self, n: int) -> None:
+        """`n` more units are done."""
+        self._done += n
+        if self._bar:
+            self._bar.update(self._task, completed=self._done, amount=self._amount())
+            if wall() - self._drawn >= REFRESH_S:
+                self._bar.refresh()
+                self._drawn = wall()
+        elif wall() - self._drawn >= PLAIN_PROGRESS_S:
+            self._print(f"{self._what}: {self._amount()}")
+            self._drawn = wall()
+
+    def finish(self) -> None:
+        """The work is over; what was done and how long it took stay on screen."""
+        if self._bar:
+            self._bar.update(self._task, total=max(1, self._done), completed=max(1, self._done), amount=self._amount())
+            self._bar.refresh()
+            self._bar.stop()
+            self._bar = None
+        else:
+            self._print(f"{self._what}: {self._amount()} in {units.duration(wall() - self._start)}")
+
+    def _amount(self) -> str:
+        def text(n: int) -> str:
+            return units.size(n) if self._unit == "bytes" else f"{n:,}"
+
+        of_total = f" of {text(self._total)}" if self._total is not None and self._done < self._total else ""
+        unit = "" if self._unit == "bytes" else f" {self._unit}"
+        return f"{text(self._done)}{of_total}{unit}"
+
+    def _print(self, line: str) -> None:
+        self._out.print(Text(line), soft_wrap=True)

@@ -1,0 +1,185 @@
+"""Running figures folded from events: the run's totals and one record per client.
+
+Memory grows with clients and with what is in flight, not with rounds.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from fednano.events import (
+    ClientDown,
+    ClientUp,
+    Evaluated,
+    Event,
+    LeaseGranted,
+    LeaseReleased,
+    RoundMerged,
+    RoundSkipped,
+    RunEnded,
+    RunStarted,
+    UpdateFolded,
+    UpdateRefused,
+    WorkDispatched,
+)
+
+Spans = tuple[tuple[int, int, int], ...]  # (row, token, stop), as in LeaseGranted
+
+
+@dataclass
+class ClientFigures:
+    """One client. `tokens`, `steps`, `rows` and `updates` count what was merged into the global model."""
+
+    name: str
+    up_since: float | None = None
+    up_s: float = 0.0
+    exit: str | None = None  # how it last went down; None while it is up, or before it first came
+    working: bool = False
+    loss: float | None = None
+    busy_s: float = 0.0
+    steps: int = 0
+    tokens: int = 0
+    rows: int = 0
+    updates: int = 0
+    drains: int = 0
+    crashes: int = 0
+    refused: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+    @property
+    def state(self) -> str:
+        """training, idle, down or crashed, as of the last event."""
+        if self.up_since is None:
+            return "crashed" if self.exit == "crash" else "down"
+        return "training" if self.working else "idle"
+
+    def up_seconds(self, now: float) -> float:
+        """Seconds up until `now`, an open window included."""
+        return self.up_s + (max(0.0, now - self.up_since) if self.up_since is not None else 0.0)
+
+
+@dataclass
+class Figures:
+    """Totals of a run so far; `add` takes the events in tape order."""
+
+    run: RunStarted | None = None
+    end: RunEnded | None = None
+    t: float = 0.0
+    clients: dict[str, ClientFigures] = field(default_factory=dict)
+    merged: int = 0
+    skipped: int = 0
+    steps: int = 0
+    tokens: int = 0
+    train_loss: float | None = None
+    first_eval: Evaluated | None = None
+    last_eval: Evaluated | None = None
+    wall_train_s: float = 0.0
+    _spans: dict[int, Spans] = field(default_factory=dict)  # of the leases that are out
+    _folded: dict[int, list[tuple[UpdateFolded, int]]] = field(default_factory=dict)  # by round, with rows
+
+    @property
+    def rounds(self) -> int:
+        """Rounds that ended, merged or skipped."""
+        return self.merged + self.skipped
+
+    def sum(self, name: str) -> int:
+        """A client counter summed over the clients, such as `bytes_up`."""
+        return sum(getattr(client, name) for client in self.clients.values())
+
+    def client(self, name: str) -> ClientFigures:
+        return self.clients.setdefault(name, ClientFigures(name))
+
+    def add(self, event: Event) -> None:
+        self.t = max(self.t, event.t)
+        match event:
+            case ClientUp():
+                self._up(event)
+            case ClientDown():
+                self._down(event)
+            case LeaseGranted():
+                self._spans[event.lease] = event.spans
+            case LeaseReleased():
+                self._spans.pop(event.lease, None)
+                self.client(event.client).working = False
+            case WorkDispatched():
+                client = self.client(event.client)
+                client.working = True
+                client.bytes_down += event.bytes
+            case UpdateFolded():
+                self._fold(event)
+            case UpdateRefused():
+                client = self.client(event.client)
+                client.refused += 1
+                client.working = False
+            case _:
+                self._add_for_all(event)
+
+    def _add_for_all(self, event: Event) -> None:
+        """Events that name no single client."""
+        match event:
+            case RunStarted():
+                self.run = event
+                for name in event.clients:
+                    self.client(name)
+            case RoundMerged():
+                self._merge(event)
+            case RoundSkipped():
+                self.skipped += 1
+                self._folded.pop(event.round, None)
+            case Evaluated():
+                self.first_eval = self.first_eval or event
+                self.last_eval = event
+            case RunEnded():
+                self.end = event
+
+    def _up(self, event: ClientUp) -> None:
+        client = self.client(event.client)
+        client.up_since = event.t
+        client.exit = None
+
+    def _down(self, event: ClientDown) -> None:
+        client = self.client(event.client)
+        client.up_s = client.up_seconds(event.t)
+        client.up_since = None
+        client.exit = event.exit
+        if event.exit == "crash":
+            client.crashes += 1
+            client.working = False
+        else:
+            client.drains += 1
+
+    def _fold(self, event: UpdateFolded) -> None:
+        client = self.client(event.client)
+        client.working = False
+        client.loss = event.train_loss
+        client.bytes_up += event.bytes
+        client.busy_s += event.busy_until - event.busy_from
+        rows = rows_before(self._spans.pop(event.lease, ()), event.row)
+        self._folded.setdefault(event.round, []).append((event, rows))
+
+    def _merge(self, event: RoundMerged) -> None:
+        self.merged += 1
+        self.steps += event.steps
+        self.tokens = event.tokens_total
+        self.train_loss = event.train_loss
+        self.wall_train_s += event.wall_train_s
+        for update, rows in self._folded.pop(event.round, []):
+            if update.lease in event.leases:
+                client = self.client(update.client)
+                client.updates += 1
+                client.steps += update.steps
+                client.tokens += update.tokens
+                client.rows += rows
+
+
+def rows_before(spans: Spans, row: int) -> int:
+    """Rows of a lease that lie wholly before stream row `row`."""
+    return sum(max(0, min(stop, row) - first) for first, _, stop in spans)
+
+
+def fold(events: Iterable[Event]) -> Figures:
+    """The figures of a whole tape."""
+    figures = Figures()
+    for event in events:
+        figures.add(event)
+    return figures

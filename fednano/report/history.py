@@ -1,0 +1,168 @@
+"""A tape unrolled for drawing: curves, rounds, and what each client did when."""
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from fednano.events import (
+    ClientDown,
+    ClientUp,
+    Evaluated,
+    Event,
+    RoundMerged,
+    RoundSkipped,
+    RunStarted,
+    Tape,
+    UpdateFolded,
+    UpdateRefused,
+    WorkDispatched,
+    from_record,
+)
+from fednano.report.figures import Figures
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A measured value with both of its abscissae: tokens merged so far, and run-clock seconds."""
+
+    tokens: int
+    t: float
+    value: float
+    round: int
+
+
+@dataclass(frozen=True)
+class Span:
+    """Work of one client.
+
+    `kind`: full, drained, discarded (its round was skipped), refused, lost (in a crash), open (no outcome).
+    """
+
+    start: float
+    stop: float
+    kind: str
+    round: int
+    steps: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Round:
+    """A finished round; `updates` that were folded and `tokens` that reached the global model."""
+
+    round: int
+    t: float
+    updates: int
+    tokens: int
+    merged: bool
+
+
+@dataclass
+class Lane:
+    """What one client did: windows when it was up, work by (round, lease), crashes."""
+
+    client: str
+    windows: list[tuple[float, float]] = field(default_factory=list)
+    work: dict[tuple[int, int], Span] = field(default_factory=dict)
+    crashes: list[float] = field(default_factory=list)
+    up_since: float | None = None
+    open: set[tuple[int, int]] = field(default_factory=set)  # keys of `work` whose outcome is not known yet
+
+
+@dataclass
+class History:
+    """Everything a report draws. Feed it a tape in order, then call `finish` once."""
+
+    figures: Figures = field(default_factory=Figures)
+    lanes: dict[str, Lane] = field(default_factory=dict)
+    evals: list[Sample] = field(default_factory=list)
+    losses: list[Sample] = field(default_factory=list)
+    rounds: list[Round] = field(default_factory=list)
+    torn: bool = False
+    tape_sha256: str = ""
+
+    def add(self, event: Event) -> None:
+        self.figures.add(event)
+        match event:
+            case RunStarted():
+                for client in event.clients:
+                    self._lane(client)
+            case ClientUp():
+                self._lane(event.client).up_since = event.t
+            case ClientDown():
+                self._down(event)
+            case WorkDispatched():
+                lane, key = self._lane(event.client), (event.round, event.lease)
+                lane.work[key] = Span(event.t, event.t, "open", event.round, event.steps)
+                lane.open.add(key)
+            case UpdateFolded():
+                kind = "drained" if event.drained else "full"
+                lane, key = self._lane(event.client), (event.round, event.lease)
+                lane.work[key] = Span(event.busy_from, event.busy_until, kind, event.round, event.steps)
+                lane.open.discard(key)
+            case UpdateRefused():
+                self._refuse(event)
+            case RoundMerged():
+                self.losses.append(Sample(event.tokens_total, event.t, event.train_loss, event.round))
+                self.rounds.append(Round(event.round, event.t, len(event.leases), event.tokens, merged=True))
+            case RoundSkipped():
+                self.rounds.append(Round(event.round, event.t, event.updates, 0, merged=False))
+            case Evaluated():
+                self.evals.append(Sample(event.tokens_total, event.t, event.val_bpb, event.round))
+
+    def finish(self) -> None:
+        """Close what is still open at the last event, and mark the work of skipped rounds as discarded."""
+        skipped = {r.round for r in self.rounds if not r.merged}
+        for lane in self.lanes.values():
+            if lane.up_since is not None:
+                lane.windows.append((lane.up_since, self.figures.t))
+                lane.up_since = None
+            for key, span in lane.work.items():
+                if span.kind == "open":
+                    lane.work[key] = replace(span, stop=self.figures.t)
+                elif span.kind in ("full", "drained") and span.round in skipped:
+                    lane.work[key] = replace(span, kind="discarded")
+
+    def _lane(self, client: str) -> Lane:
+        return self.lanes.setdefault(client, Lane(client))
+
+    def _down(self, event: ClientDown) -> None:
+        lane = self._lane(event.client)
+        if lane.up_since is not None:
+            lane.windows.append((lane.up_since, event.t))
+            lane.up_since = None
+        if event.exit == "crash":
+            lane.crashes.append(event.t)
+            for key in lane.open:
+                lane.work[key] = replace(lane.work[key], stop=event.t, kind="lost")
+            lane.open.clear()
+
+    def _refuse(self, event: UpdateRefused) -> None:
+        lane, key = self._lane(event.client), (event.round, event.lease)
+        # Work already drawn as lost in a crash stays so; refused is what came back and was turned down.
+        if key in lane.open:
+            lane.work[key] = replace(lane.work[key], stop=event.t, kind="refused", note=event.reason)
+            lane.open.discard(key)
+
+
+def read_history(path: Path) -> History:
+    """The history on an `events.jsonl`. A last line without its end is left out and noted.
+
+    Raises ValueError naming the line that is no event.
+    """
+    history = History()
+    tape = Tape(None)
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.endswith("\n"):
+                history.torn = True
+                break
+            try:
+                event = from_record(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ValueError(f"{path}, line {number} is no event of this version ({error!r})") from error
+            history.add(event)
+            tape.append(event)
+    history.finish()
+    history.tape_sha256 = tape.sha256()
+    return history

@@ -1,0 +1,77 @@
+"""`report.html`: one self-contained page about a run, made from its folder."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from fednano.report import page, units
+from fednano.report.history import History, read_history
+from fednano.report.timeline import timeline
+
+
+def write_report(folder: Path) -> Path:
+    """Write `folder/report.html` from the run's config.yaml, events.jsonl and summary.json.
+
+    Without a summary the run counts as unfinished, and the events alone are reported.
+
+    Raises FileNotFoundError if the tape is missing, ValueError if a file cannot be read as what it should be.
+    """
+    history = read_history(folder / "events.jsonl")
+    config = folder / "config.yaml"
+    text = config.read_text(encoding="utf-8") if config.exists() else ""
+    summary = folder / "summary.json"
+    figures = _read_summary(summary) if summary.exists() else page.unfinished(history)
+    target = folder / "report.html"
+    draft = folder / f".report.html.{os.getpid()}"
+    try:
+        draft.write_text(render(folder, history, figures, text), encoding="utf-8")
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+    return target
+
+
+def render(folder: Path, history: History, summary: dict[str, Any], config: str) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=PackageLoader("fednano.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    started = history.figures.run
+    return environment.get_template("report.html.j2").render(
+        name=page.experiment_name(folder, config),
+        folder=folder.resolve().name,
+        status=summary.get("status") or "unfinished",
+        subtitle=page.subtitle(history, summary),
+        notices=page.notices(history, summary),
+        tiles=page.tiles(history, summary),
+        panels=page.panels(history),
+        clock_name=page.clock_name(history),
+        rounds=page.rounds_charts(history.rounds),
+        timeline=timeline(history),
+        columns=page.COLUMNS,
+        clients=page.client_rows(history),
+        totals=page.total_row(history),
+        ledger=page.ledger(summary.get("rows")),
+        config=config,
+        versions=sorted((summary.get("versions") or {}).items()),
+        digests=[("weights", summary.get("weights_sha256")), ("tape", summary.get("tape_sha256"))],
+        seed=units.whole(started.seed if started else summary.get("seed")),
+        not_measured=units.NOT_MEASURED,
+    )
+
+
+def _read_summary(path: Path) -> dict[str, Any]:
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); remove it to report from the events alone") from error
+    if not isinstance(loaded, dict):
+        raise ValueError(f"{path} holds no JSON object; remove it to report from the events alone")
+    return loaded

@@ -1,0 +1,254 @@
+"""What the report says: the words and figures of each part of the page, from a run's history and summary."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fednano.report import svg, units
+from fednano.report.history import History, Round, Sample
+from fednano.report.svg import Chart, Frame
+
+HALF = Frame(540, 250)
+SHORT = Frame(540, 190)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A headline figure; `tone` is "", "good" or "bad"."""
+
+    label: str
+    value: str
+    note: str = ""
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A curve drawn against tokens and against the run's clock."""
+
+    title: str
+    unit: str
+    charts: tuple[tuple[str, Chart | None], ...]  # ("tokens" | "time", chart)
+    empty: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One client in the table, ready to print; `bar` in [0, 1] is its share relative to the largest."""
+
+    name: str
+    cells: tuple[str, ...]
+    share: str
+    bar: float
+
+
+def unfinished(history: History) -> dict[str, Any]:
+    """What the events alone say about a run that has written no summary (it runs still, or was killed)."""
+    figures = history.figures
+    return {
+        "status": figures.end.status if figures.end else "unfinished",
+        "parameters": figures.run.parameters if figures.run else None,
+        "tokens": figures.tokens,
+        "val_bpb_initial": figures.first_eval.val_bpb if figures.first_eval else None,
+        "val_bpb": figures.last_eval.val_bpb if figures.last_eval else None,
+        "train_loss": figures.train_loss,
+        "rounds": figures.merged,
+        "inner_steps": figures.steps,
+        "virtual_s": figures.t if figures.run and figures.run.runtime == "virtual" else None,
+        "bytes": {"up": figures.sum("bytes_up"), "down": figures.sum("bytes_down")},
+    }
+
+
+def experiment_name(folder: Path, config: str) -> str:
+    """The configuration's top-level `name`, else the folder that holds the run's dated folder."""
+    named = re.search(r"^name:(.*)$", config, re.MULTILINE)
+    name = named[1].strip().strip("'\"") if named else ""
+    return name if name and name != "null" else folder.resolve().parent.name
+
+
+def clock_name(history: History) -> str:
+    """What the abscissa `t` is called."""
+    return "virtual time" if history.figures.run and history.figures.run.runtime == "virtual" else "run time"
+
+
+def subtitle(history: History, summary: dict[str, Any]) -> list[str]:
+    """What was run, in a line."""
+    run = history.figures.run
+    if run is None:
+        return []
+    clients = [units.plural(len(run.clients), "client"), run.volatility] if run.clients else []
+    return [
+        run.strategy,
+        *([run.runtime] if run.runtime != run.strategy else []),
+        *clients,
+        f"{units.count(run.parameters)} parameters",
+        f"{units.plural(run.rounds, 'round')} planned",
+        *([f"H = {run.local_steps}"] if run.clients else []),
+    ]
+
+
+def notices(history: History, summary: dict[str, Any]) -> list[str]:
+    """What a reader must know before trusting the page."""
+    found = []
+    if history.torn:
+        found.append("The last line of events.jsonl is torn (the run was killed while writing); it is left out.")
+    digest = summary.get("tape_sha256")
+    if digest and digest != history.tape_sha256:
+        found.append(f"events.jsonl does not match the summary's tape_sha256: its digest is {history.tape_sha256}.")
+    tokens = summary.get("tokens")
+    if tokens is not None and tokens != history.figures.tokens:
+        found.append(f"The summary says {tokens:,} tokens, the events add up to {history.figures.tokens:,}.")
+    if summary.get("status") in ("interrupted", "failed", "unfinished"):
+        ended = units.plural(history.figures.rounds, "round")
+        found.append(f"The run is {summary['status']}: the figures are those of the {ended} that ended.")
+    return found
+
+
+def tiles(history: History, summary: dict[str, Any]) -> list[Tile]:
+    """The headline."""
+    moved = summary.get("bytes") or {}
+    rows = summary.get("rows") or {}
+    lost, doubled = rows.get("lost"), rows.get("doubled")
+    audited = lost is not None and doubled is not None
+    tokens_per_s, run = summary.get("tokens_per_s"), history.figures.run
+    planned = f"of {units.count(run.tokens_planned)} planned" if run else ""
+    speed = f"{units.count(tokens_per_s)} tokens/s" if units.measured(tokens_per_s) else ""
+    found = [
+        _bpb_tile(summary),
+        Tile("Tokens merged", units.count(summary.get("tokens")), planned),
+        Tile("Train loss", units.fixed(summary.get("train_loss")), "nats per token, last round"),
+        Tile("Goodput", units.percent(summary.get("goodput")), "of what client time allowed"),
+        Tile("Wall time", units.duration(summary.get("wall_s")), speed),
+        Tile(
+            "Virtual time",
+            units.duration(summary.get("virtual_s")),
+            units.plural(history.figures.rounds, "round"),
+        ),
+        Tile("Bytes up", units.size(moved.get("up")), f"down {units.size(moved.get('down'))}"),
+        Tile(
+            "Rows lost / doubled",
+            f"{lost:,} / {doubled:,}" if audited else units.NOT_MEASURED,
+            "each row trained once, or not yet" if audited and not lost and not doubled else "",
+            ("bad" if lost or doubled else "good") if audited else "",
+        ),
+    ]
+    for key, label, unit in (("energy_kwh", "Energy", "kWh"), ("co2_g", "Carbon", "gCO₂")):
+        if summary.get(key) is not None:
+            found.append(Tile(label, f"{units.fixed(summary[key])} {unit}"))
+    return found
+
+
+def _bpb_tile(summary: dict[str, Any]) -> Tile:
+    first, last = summary.get("val_bpb_initial"), summary.get("val_bpb")
+    if first is None or last is None:
+        return Tile("Validation bpb", units.fixed(last if last is not None else first), "bits per byte")
+    return Tile(
+        "Validation bpb",
+        units.fixed(last),
+        f"from {units.fixed(first)} ({units.signed_percent(first, last)})",
+    )
+
+
+def panels(history: History) -> list[Panel]:
+    """Model quality against tokens and against the clock."""
+    return [
+        _panel("Validation", "bits per byte", history.evals, history, "No evaluation yet."),
+        _panel("Training loss", "nats per token", history.losses, history, "No round merged yet."),
+    ]
+
+
+def _panel(title: str, unit: str, samples: list[Sample], history: History, empty: str) -> Panel:
+    def points(x: Callable[[Sample], float]) -> list[tuple[float, float, str]]:
+        return [(x(s), s.value, _hover(s, unit)) for s in samples]
+
+    by_tokens = svg.curve(points(lambda s: float(s.tokens)), HALF, "tokens merged", time_axis=False)
+    by_time = svg.curve(points(lambda s: s.t), HALF, clock_name(history), time_axis=True)
+    return Panel(title, unit, (("tokens", by_tokens), ("time", by_time)), empty)
+
+
+def _hover(sample: Sample, unit: str) -> str:
+    where = f"round {sample.round}, {units.count(sample.tokens)} tokens, {units.duration(sample.t)}"
+    return f"{units.fixed(sample.value, 4)} {unit}\n{where}"
+
+
+def rounds_charts(rounds: Sequence[Round]) -> list[tuple[str, Chart | None]]:
+    """Updates and tokens per round; skipped rounds are marked."""
+
+    def hover(unit: str) -> Callable[[int, int, float], str]:
+        def label(first: int, last: int, mean: float) -> str:
+            if first == last:
+                return f"round {first}: {mean:,.0f} {unit}"
+            return f"rounds {first} to {last}: {mean:,.1f} {unit} each"
+
+        return label
+
+    def chart(values: list[tuple[int, float, str]], unit: str) -> Chart | None:
+        return svg.bars(values, SHORT, "round", hover(unit), mark="skipped")
+
+    kinds = ["" if r.merged else "skipped" for r in rounds]
+    updates = [(r.round, float(r.updates), kind) for r, kind in zip(rounds, kinds, strict=True)]
+    tokens = [(r.round, float(r.tokens), kind) for r, kind in zip(rounds, kinds, strict=True)]
+    drawn = [("Tokens merged per round", chart(tokens, "tokens"))]
+    if not rounds or any(r.updates for r in rounds):  # a run without clients has none
+        drawn.append(("Updates per round", chart(updates, "updates")))
+    return drawn
+
+
+COLUMNS = (
+    *("up", "busy", "updates", "steps", "rows", "tokens"),
+    *("drains", "crashes", "refused", "bytes up", "bytes down"),
+)
+
+
+def client_rows(history: History) -> list[Row]:
+    """The table, one row per client; merged work only in updates, steps, rows and tokens."""
+    figures = history.figures
+    total = figures.sum("tokens")
+    most = max([client.tokens for client in figures.clients.values()], default=0)
+    found = []
+    for client in figures.clients.values():
+        up = client.up_seconds(figures.t)
+        cells = (
+            units.percent(up / figures.t) if figures.t else "–",
+            units.percent(client.busy_s / up) if up else "–",
+            *(units.whole(v) for v in (client.updates, client.steps, client.rows, client.tokens)),
+            *(units.whole(v) for v in (client.drains, client.crashes, client.refused)),
+            units.size(client.bytes_up),
+            units.size(client.bytes_down),
+        )
+        share = client.tokens / total if total else 0.0
+        found.append(Row(client.name, cells, units.percent(share), client.tokens / most if most else 0.0))
+    return found
+
+
+def total_row(history: History) -> Row:
+    """The table's last row."""
+    figures = history.figures
+    up = sum(client.up_seconds(figures.t) for client in figures.clients.values())
+    possible = figures.t * len(figures.clients)
+    busy = sum(client.busy_s for client in figures.clients.values())
+    counters = ("updates", "steps", "rows", "tokens", "drains", "crashes", "refused")
+    cells = (
+        units.percent(up / possible) if possible else "–",
+        units.percent(busy / up) if up else "–",
+        *(units.whole(figures.sum(name)) for name in counters),
+        units.size(figures.sum("bytes_up")),
+        units.size(figures.sum("bytes_down")),
+    )
+    return Row("all clients", cells, "", 0.0)
+
+
+def ledger(rows: dict[str, int | None] | None) -> list[tuple[str, str, float, str]]:
+    """The data ledger as (name, rows, share of the total, tone); empty when not measured."""
+    if not rows or not rows.get("total"):
+        return []
+    total = rows["total"] or 1
+    found = [
+        (name, units.whole(rows.get(name)), (rows.get(name) or 0) / total, "") for name in ("done", "leased", "free")
+    ]
+    for name in ("lost", "doubled"):
+        tone = "" if rows.get(name) is None else "bad" if rows[name] else "good"
+        found.append((name, units.whole(rows.get(name)), 0.0, tone))
+    return [*found, ("total", units.whole(total), 1.0, "")]

@@ -1,0 +1,107 @@
+"""Where a run's news goes: the `Sink` protocol, a fan-out, and the metrics file.
+
+A sink hears every event of the tape, and each inner step besides. Sinks do not catch their own failures:
+one that cannot write stops the run with its cause.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from fednano.events import Evaluated, Event, RoundMerged
+
+
+class Sink(Protocol):
+    """Something that is told what a run does."""
+
+    def event(self, event: Event) -> None:
+        """An event, at the moment it goes on the tape."""
+
+    def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
+        """Inner step `step` of `steps` (from 1) is done, on `tokens` tokens; `loss` in nats per token."""
+
+    def close(self, summary: dict[str, Any]) -> None:
+        """The run is over; `summary` is what `summary.json` holds."""
+
+
+class Fanout:
+    """Tells several sinks, in order. What one raises propagates; at the close the others are still closed."""
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self._sinks = tuple(sinks)
+
+    def event(self, event: Event) -> None:
+        for sink in self._sinks:
+            sink.event(event)
+
+    def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
+        for sink in self._sinks:
+            sink.step(client, round, step, steps, loss, tokens)
+
+    def close(self, summary: dict[str, Any]) -> None:
+        with ExitStack() as stack:
+            for sink in reversed(self._sinks):
+                stack.callback(sink.close, summary)
+
+
+def metrics(event: Event) -> dict[str, float | int | None] | None:
+    """The figures of an event to plot, if any. `tokens` is the run's total so far, `t` run-clock seconds."""
+    match event:
+        case RoundMerged():
+            row: dict[str, float | int] = {
+                "round": event.round,
+                "t": event.t,
+                "tokens": event.tokens_total,
+                "round_tokens": event.tokens,
+                "steps": event.steps,
+                "updates": len(event.leases),
+                "train_loss": event.train_loss,
+                "lr_scale": event.lr_scale,
+                "norm": event.norm,
+                "wall_s": event.wall_s,
+                "wall_train_s": event.wall_train_s,
+            }
+        case Evaluated():
+            row = {
+                "round": event.round,
+                "t": event.t,
+                "tokens": event.tokens_total,
+                "val_bpb": event.val_bpb,
+                "val_loss": event.val_loss,
+                "wall_s": event.wall_s,
+            }
+        case _:
+            return None
+    # JSON has no NaN: a diverged loss is null.
+    return {key: value if math.isfinite(value) else None for key, value in row.items()}
+
+
+class MetricsFile:
+    """`metrics.jsonl`: one JSON object per merged round and per evaluation, flushed per line."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8")
+
+    def event(self, event: Event) -> None:
+        row = metrics(event)
+        if row is not None:
+            self._file.write(json.dumps(row, allow_nan=False) + "\n")
+            self._file.flush()
+
+    def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
+        pass
+
+    def close(self, summary: dict[str, Any]) -> None:
+        self._file.close()
+
+
+@dataclass(frozen=True)
+class Local:
+    """`logger=local`: nothing beside the console, the metrics file and the report, which every run has."""
+
+    def open(self, folder: Path, config: dict[str, Any]) -> list[Sink]:
+        return []

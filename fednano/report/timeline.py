@@ -1,0 +1,130 @@
+"""Where things go in the availability timeline: one lane per client. Pure arithmetic."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fednano.report import units
+from fednano.report.history import History, Lane, Span
+from fednano.report.svg import Bar, Dot, Frame, Scale, Tick, time_label, time_ticks
+
+MAX_LANES = 64
+MAX_MERGES = 150  # more would grey the drawing out; none are drawn then
+MAX_CROSSES = 40  # in one lane; more are drawn as ticks
+_MIN_PX = 0.8  # neighbours closer than this are drawn as one,
+_SLIVER_PX = 3.0  # up to this width
+
+KINDS = {
+    "full": "merged, all steps",
+    "drained": "merged, drained early",
+    "discarded": "folded, round skipped",
+    "refused": "refused",
+    "lost": "lost in a crash",
+    "open": "still under way at the end",
+}
+
+
+@dataclass(frozen=True)
+class DrawnLane:
+    """One client's lane in pixels."""
+
+    client: str
+    y: float
+    height: float
+    windows: tuple[Bar, ...]
+    work: tuple[Bar, ...]
+    crashes: tuple[Dot, ...]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The whole drawing; `left_out` clients have no lane because there are too many."""
+
+    frame: Frame
+    lanes: tuple[DrawnLane, ...]
+    merges: tuple[float, ...]
+    x_ticks: tuple[Tick, ...]
+    kinds: tuple[tuple[str, str], ...]  # (kind, meaning) that occur, for the legend
+    crashed: bool
+    crowded: bool
+    left_out: int
+
+
+def timeline(history: History, width: float = 1100) -> Timeline | None:
+    """The availability timeline, or None for a run without clients or without any time passed."""
+    end = max([history.figures.t, *(s.stop for lane in history.lanes.values() for s in lane.work.values())])
+    if not history.lanes or end <= 0:
+        return None
+    shown = list(history.lanes.values())[:MAX_LANES]
+    pitch = 30.0 if len(shown) <= 12 else 22.0 if len(shown) <= 32 else 14.0
+    label = min(180.0, 24 + 7.2 * max(len(lane.client) for lane in shown))
+    frame = Frame(width, 8 + pitch * len(shown) + 40, left=label, right=12, top=8)
+    x = Scale(0.0, end, frame.left, frame.x1)
+    merges = [x(r.t) for r in history.rounds if r.merged]
+    present = {span.kind for lane in shown for span in lane.work.values()}
+    return Timeline(
+        frame=frame,
+        lanes=tuple(_lane(lane, x, frame.top + k * pitch, pitch) for k, lane in enumerate(shown)),
+        merges=tuple(merges) if len(merges) <= MAX_MERGES else (),
+        x_ticks=tuple(Tick(x(v), time_label(v)) for v in time_ticks(0.0, end, 8)),
+        kinds=tuple((kind, meaning) for kind, meaning in KINDS.items() if kind in present),
+        crashed=any(lane.crashes for lane in shown),
+        crowded=any(len(lane.crashes) > MAX_CROSSES for lane in shown),
+        left_out=len(history.lanes) - len(shown),
+    )
+
+
+def _lane(lane: Lane, x: Scale, top: float, pitch: float) -> DrawnLane:
+    height = round(pitch * 0.62, 1)
+    y = round(top + (pitch - height) / 2, 1)
+    inset = round(height * 0.18, 1)
+    windows = [
+        Span(start, stop, "up", 0, 0, f"{lane.client} up {units.duration(stop - start)}")
+        for start, stop in lane.windows
+    ]
+    work = sorted(lane.work.values(), key=lambda span: span.start)
+    return DrawnLane(
+        client=lane.client,
+        y=y,
+        height=height,
+        windows=tuple(_bars(windows, x, y, height)),
+        work=tuple(_bars(work, x, y + inset, height - 2 * inset)),
+        crashes=tuple(_crosses(lane, x, y + height / 2)),
+    )
+
+
+def _bars(spans: Sequence[Span], x: Scale, y: float, height: float) -> list[Bar]:
+    """One bar per span, in order of start; slivers that would overlap on screen are joined."""
+    drawn: list[Bar] = []
+    joined: dict[str, float] = {}  # seconds by kind in the last bar
+    pieces = 0
+    for span in spans:
+        left, right = x(span.start), max(x(span.stop), x(span.start) + _MIN_PX)
+        last = drawn[-1] if drawn else None
+        if last and left < last.x + last.width + _MIN_PX and right - last.x < _SLIVER_PX:
+            pieces += 1
+            joined[span.kind] = joined.get(span.kind, 0.0) + span.stop - span.start
+            kind = max(joined, key=lambda kind: joined[kind])
+            label = f"{pieces} pieces, most of it {KINDS.get(kind, kind)}"
+            drawn[-1] = Bar(last.x, last.y, round(right - last.x, 1), last.height, label, kind)
+        else:
+            pieces, joined = 1, {span.kind: span.stop - span.start}
+            drawn.append(Bar(left, round(y, 1), round(right - left, 1), round(height, 1), _label(span), span.kind))
+    return drawn
+
+
+def _label(span: Span) -> str:
+    times = f"{units.duration(span.start)} to {units.duration(span.stop)}"
+    if span.kind == "up":
+        return f"{span.note}\n{times}"
+    reason = f" ({span.note})" if span.note else ""
+    steps = units.plural(span.steps, "step")
+    asked = f"{steps} asked" if span.kind in ("refused", "lost", "open") else steps
+    return f"round {span.round}: {KINDS[span.kind]}{reason}\n{asked}, {times}"
+
+
+def _crosses(lane: Lane, x: Scale, y: float) -> list[Dot]:
+    drawn: list[Dot] = []
+    for t in lane.crashes:
+        if not drawn or x(t) - drawn[-1].x >= 2:
+            drawn.append(Dot(x(t), round(y, 1), f"{lane.client} crashed at {units.duration(t)}"))
+    return drawn

@@ -1,0 +1,91 @@
+"""Figures as people read them. None, NaN and infinity read "not measured"."""
+
+import math
+
+NOT_MEASURED = "not measured"
+
+_COUNTS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+_SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+
+
+def measured(value: float | None) -> bool:
+    """Whether there is a finite number to show."""
+    return value is not None and math.isfinite(value)
+
+
+def _three(value: float) -> str:
+    """Three significant digits without an exponent: 1.23, 12.3, 123."""
+    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f}" if value >= 1 else f"{value:.2f}"
+
+
+def count(value: float | None) -> str:
+    """1234 -> "1,234", 12345 -> "12.3k", 8_781_828 -> "8.78M"."""
+    if value is None or not math.isfinite(value):
+        return NOT_MEASURED
+    for size, suffix in _COUNTS:
+        # 999_950 would print as "1000k": round up to the next suffix instead.
+        if abs(value) >= max(size * 0.9995, 10_000):
+            return ("-" if value < 0 else "") + _three(max(1.0, abs(value) / size)) + suffix
+    return f"{value:,.0f}"
+
+
+def short(value: float) -> str:
+    """A tick label: 0 -> "0", 500_000 -> "500k", 1_500_000 -> "1.5M"."""
+    for scale, suffix in _COUNTS:
+        if abs(value) >= scale:
+            return f"{value / scale:g}{suffix}"
+    return f"{value:g}"
+
+
+def whole(value: float | None) -> str:
+    """1234567 -> "1,234,567"."""
+    return f"{value:,.0f}" if value is not None and math.isfinite(value) else NOT_MEASURED
+
+
+def size(value: float | None) -> str:
+    """Bytes: 12_345_678 -> "12.3 MB"."""
+    if value is None or not math.isfinite(value):
+        return NOT_MEASURED
+    for unit, suffix in _SIZES:
+        if value >= unit * 0.9995:
+            return f"{_three(max(1.0, value / unit))} {suffix}"
+    return f"{value:.0f} B"
+
+
+def duration(value: float | None) -> str:
+    """Seconds: 0.42 -> "0.42 s", 75 -> "1m 15s", 4000 -> "1h 07m", 200_000 -> "2d 08h"."""
+    if value is None or not math.isfinite(value):
+        return NOT_MEASURED
+    if value < 9.95:
+        return f"{value:.{1 if value >= 1 else 2}f} s" if value else "0 s"
+    if value < 59.95:
+        return f"{value:.1f} s"
+    seconds = round(value)
+    if seconds < 3600:
+        return f"{seconds // 60}m {seconds % 60:02d}s"
+    minutes = round(value / 60)
+    if minutes < 24 * 60:
+        return f"{minutes // 60}h {minutes % 60:02d}m"
+    hours = round(value / 3600)
+    return f"{hours // 24}d {hours % 24:02d}h"
+
+
+def percent(value: float | None) -> str:
+    """0.873 -> "87.3 %"."""
+    return f"{100 * value:.1f} %" if value is not None and math.isfinite(value) else NOT_MEASURED
+
+
+def fixed(value: float | None, digits: int = 3) -> str:
+    """2.34567 -> "2.346"."""
+    return f"{value:.{digits}f}" if value is not None and math.isfinite(value) else NOT_MEASURED
+
+
+def signed_percent(before: float, after: float) -> str:
+    """The change relative to `before`: (4.0, 3.0) -> "−25.0 %"."""
+    change = 100 * (after / before - 1)
+    return f"{'+' if change >= 0 else '−'}{abs(change):.1f} %"
+
+
+def plural(n: int, noun: str) -> str:
+    """(1, "update") -> "1 update"; (3, "update") -> "3 updates"."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -1,0 +1,107 @@
+"""Weights & Biases. The only module that imports wandb, and only when a run asks for it."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from fednano.events import Event
+from fednano.report.sinks import Sink, metrics
+
+MODES = ("auto", "offline", "online")
+
+
+class WandbSink:
+    """Logs every merged round and every evaluation, charted against tokens; at the close, the summary.
+
+    Under `wandb agent` the environment decides the run id, the sweep and the project.
+
+    Raises ValueError if wandb has no credentials for an online run.
+    """
+
+    def __init__(
+        self,
+        project: str,
+        mode: str,
+        name: str | None,
+        group: str | None,
+        tags: Sequence[str],
+        config: dict[str, Any],
+        folder: Path,
+    ) -> None:
+        import wandb
+
+        try:
+            self._run = wandb.init(
+                project=project,
+                mode=cast(Literal["offline", "online"], mode),
+                name=name or f"{folder.parent.name}/{folder.name}",
+                group=group,
+                tags=list(tags),
+                config=config,
+                dir=folder,
+                # The live display rewrites its own lines; a captured copy of them would be noise.
+                settings=wandb.Settings(console="off"),
+            )
+        except wandb.errors.UsageError as error:
+            raise ValueError(f"logger.mode={mode}: {error}; run `wandb login`, or set logger.mode=offline") from error
+        # Rounds and evaluations are rows of their own, each drawn at its own tokens, round or virtual time;
+        # wandb's own step only counts the rows.
+        for axis in ("tokens", "round", "virtual_s"):
+            self._run.define_metric(axis, hidden=True)
+        self._run.define_metric("*", step_metric="tokens")
+
+    def event(self, event: Event) -> None:
+        row = metrics(event)
+        if row is not None:
+            row["virtual_s"] = row.pop("t")
+            self._run.log({key: value for key, value in row.items() if value is not None})
+
+    def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
+        pass
+
+    def close(self, summary: dict[str, Any]) -> None:
+        self._run.summary.update({key: value for key, value in _flat(summary).items() if value is not None})
+        self._run.finish(exit_code=1 if summary.get("status") == "failed" else 0)
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"rows": {"lost": 0}} -> {"rows/lost": 0}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}/")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+@dataclass(frozen=True)
+class Wandb:
+    """`logger=wandb`: the settings of a `WandbSink`.
+
+    `mode` "auto" is online for a run that an agent started, whose server waits for its figures, and offline otherwise.
+    """
+
+    project: str
+    mode: str
+    name: str | None
+    group: str | None
+    tags: Sequence[str]
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"logger.mode={self.mode} is none of {', '.join(MODES)}; choose one")
+        if not self.project:
+            raise ValueError("logger.project is empty; name the W&B project")
+        if isinstance(self.tags, str):
+            raise ValueError(f"logger.tags={self.tags} is one string; write a list: logger.tags=[{self.tags}]")
+
+    def open(self, folder: Path, config: dict[str, Any]) -> list[Sink]:
+        return [WandbSink(self.project, self._mode(), self.name, self.group, self.tags, config, folder)]
+
+    def _mode(self) -> str:
+        if self.mode != "auto":
+            return self.mode
+        return "online" if "WANDB_SWEEP_ID" in os.environ else "offline"
