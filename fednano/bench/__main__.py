@@ -1,0 +1,21 @@
+"""python -m fednano.bench NAME: speeds as ratios measured in one run, interleaved, medians."""
+
+import sys
+
+from fednano.bench import tokenizer, train_step
+
+BENCHES = {"tokenizer": tokenizer.main, "train_step": train_step.main}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the named bench with the rest of the arguments; the exit code."""
+    name, *rest = arguments or [""]
+    if name not in BENCHES:
+        print(f"python -m fednano.bench NAME [--help], NAME one of {', '.join(BENCHES)}", file=sys.stderr)
+        return 0 if name in ("-h", "--help") else 2
+    BENCHES[name](rest)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

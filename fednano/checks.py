@@ -1,0 +1,82 @@
+"""Checking a resolved configuration against the classes that it names, before any of them is made."""
+
+import importlib
+import inspect
+import types
+from collections.abc import Sequence
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+MISSING = "???"
+
+
+def check_node(node: dict[str, Any], where: str) -> None:
+    """Check the settings of one `_target_` and of those nested in it.
+
+    Raises:
+        ValueError: an unknown, missing or mistyped setting; names key, value and remedy.
+    """
+    cls = _resolve(node["_target_"], where)
+    signature = inspect.signature(cls)
+    hints = get_type_hints(cls)
+    for key, value in node.items():
+        if key.startswith("_"):
+            continue
+        full = f"{where}.{key}"
+        if key not in signature.parameters:
+            raise ValueError(
+                f"{full}={value} is no setting of {cls.__name__}; it has {', '.join(signature.parameters) or 'none'}"
+            )
+        if value == MISSING:
+            raise ValueError(f"{full} is not set; add {full}=VALUE")
+        if isinstance(value, dict) and "_target_" in value:
+            check_node(value, full)
+        else:
+            check_value(full, value, hints.get(key, Any))
+    for key, parameter in signature.parameters.items():
+        if parameter.default is inspect.Parameter.empty and key not in node:
+            raise ValueError(f"{where}.{key} is not set; add +{where}.{key}=VALUE")
+
+
+def check_value(key: str, value: Any, hint: Any) -> None:
+    """Raise ValueError unless a plain `value` fits the annotation `hint`."""
+    if not _fits(value, hint):
+        raise ValueError(f"{key}={value} is not {_described(hint)}; give one")
+
+
+def _resolve(target: str, where: str) -> Any:
+    module, _, name = target.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{where}._target_={target} cannot be imported ({error}); name a class by its dotted path"
+        ) from error
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, argument) for argument in arguments)
+    if origin is Literal:
+        return value in arguments
+    if hint in (int, float):
+        return not isinstance(value, bool) and isinstance(value, int if hint is int else (int, float))
+    if hint in (str, bool, type(None)):
+        return isinstance(value, hint)
+    if origin in (tuple, list, Sequence):
+        return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
+    return True  # a nested object, which its own check covers
+
+
+_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+
+
+def _described(hint: Any) -> str:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_described(argument) for argument in arguments)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if origin in (tuple, list, Sequence):
+        return f"a list, each item {_described(arguments[0])}"
+    return _NAMES.get(hint, str(hint))

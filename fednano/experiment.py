@@ -1,0 +1,176 @@
+"""From a composed configuration to the parts of a run: every check across groups is made here, once."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fednano.checks import check_node, check_value
+from fednano.coordination.board import Board
+from fednano.data.loader import TextSource
+from fednano.data.progress import Progress
+from fednano.data.shards import Corpus
+from fednano.model.gpt import GPTConfig
+from fednano.runtime.parts import Parts, Runtime, Settings
+from fednano.tokenizer import Tokenizer
+from fednano.tokenizer.train import BpeTrainer
+from fednano.training.evaluate import Validation
+
+GROUPS = (
+    "model",
+    "arch",
+    "data",
+    "tokenizer",
+    "optim",
+    "strategy",
+    "codec",
+    "volatility",
+    "hardware",
+    "network",
+    "runtime",
+    "logger",
+)
+
+
+def build_groups(cfg: DictConfig, groups: Sequence[str]) -> dict[str, Any]:
+    """The object of every group in `groups`.
+
+    Raises:
+        ValueError: a bad key or value, named with its remedy.
+    """
+    built = {}
+    for group in groups:
+        try:
+            node = OmegaConf.to_container(cfg[group], resolve=True)
+        except OmegaConfBaseException as error:
+            raise ValueError(f"{group}: {' '.join(str(error).split())}") from error
+        assert isinstance(node, dict)
+        check_node(node, group)  # type: ignore[arg-type]
+        built[group] = _make(node)  # type: ignore[arg-type]
+    return built
+
+
+def _make(node: dict[str, Any]) -> Any:
+    """Instantiate, letting the class's own ValueError through in place of Hydra's wrapping of it."""
+    try:
+        return instantiate(node, _convert_="all")
+    except Exception as error:
+        cause = error.__cause__
+        while cause is not None and not isinstance(cause, ValueError):
+            cause = cause.__cause__
+        raise cause or error from None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The corpus and its tokenizer, on disk and ready."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+
+
+class Experiment:
+    """A checked configuration and the objects that it names.
+
+    Args:
+        cfg: the composed configuration, without Hydra's own node.
+
+    Raises:
+        ValueError: a bad key or value, named with its remedy.
+    """
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self.settings = _settings(cfg)
+        self.groups = build_groups(cfg, GROUPS)
+        self._check_across()
+        self.groups["data"].check()
+
+    @property
+    def runtime(self) -> Runtime:
+        runtime: Runtime = self.groups["runtime"]
+        return runtime
+
+    def prepare(self, progress: Progress) -> Prepared:
+        """Make what is missing of corpus and tokenizer. Raises ValueError for bad data."""
+        corpus = self.groups["data"].ensure(progress)
+        tokenizer = prepare_tokenizer(self.groups["tokenizer"], corpus, progress)
+        return Prepared(corpus, tokenizer)
+
+    def parts(self, prepared: Prepared, board: Board) -> Parts:
+        """Everything that a runtime needs. Raises ValueError where the data does not suffice."""
+        corpus, tokenizer, settings, groups = prepared.corpus, prepared.tokenizer, self.settings, self.groups
+        gpt = GPTConfig.derive(groups["model"], groups["arch"], tokenizer.vocab_size)
+        partition = groups["data"].partition
+        pools = partition.deal(corpus.sources(), len(corpus.source_names), settings.clients, settings.seed)
+        shape = (settings.batch_size, gpt.sequence_len)
+        validation = Validation(_held_out(prepared), tokenizer.token_lengths(), shape, settings.eval_tokens)
+        bytes_per_token = validation.bytes / validation.tokens
+        tokens_per_row = 1 + corpus.train_bytes / corpus.train_rows / bytes_per_token
+        return Parts(
+            settings=settings,
+            gpt=gpt,
+            optim=groups["optim"],
+            strategy=groups["strategy"],
+            volatility=groups["volatility"],
+            hardware=groups["hardware"],
+            network=groups["network"],
+            codec=groups["codec"],
+            pools=pools,
+            source=TextSource(corpus.texts, tokenizer.encode_batch, tokenizer.bos_id),
+            validation=validation,
+            tokenizer=tokenizer,
+            board=board,
+            tokens_per_row=tokens_per_row,
+        )
+
+    def _check_across(self) -> None:
+        strategy, clients = self.groups["strategy"], self.settings.clients
+        if strategy.quorum > clients:
+            raise ValueError(
+                f"strategy.quorum={strategy.quorum} can never be met by clients={clients}; lower it or add clients"
+            )
+
+
+def prepare_tokenizer(trainer: BpeTrainer, corpus: Corpus, progress: Progress) -> Tokenizer:
+    """The tokenizer of this corpus, trained and stored beside its shards unless it is there."""
+
+    def texts() -> Iterator[str]:
+        read = 0
+        progress.start("training the tokenizer", min(trainer.train_bytes, corpus.train_bytes), "bytes")
+        for array in corpus.iter_texts("train"):
+            if read >= trainer.train_bytes:
+                break
+            before = read
+            for text in array.to_pylist():
+                read += len(text.encode())
+                yield text
+            progress.advance(read - before)
+        progress.finish()
+
+    return trainer.ensure(corpus.folder, corpus.sha256, texts)
+
+
+def _held_out(prepared: Prepared) -> Any:
+    """The validation documents as BOS and ids, read as far as they are wanted."""
+    tokenizer = prepared.tokenizer
+    for array in prepared.corpus.iter_texts("validation"):
+        texts = array.to_pylist()
+        source = TextSource(lambda _, texts=texts: texts, tokenizer.encode_batch, tokenizer.bos_id)  # type: ignore[misc]
+        yield from source.documents(range(len(texts)))
+
+
+def _settings(cfg: DictConfig) -> Settings:
+    names = {field.name: field.type for field in fields(Settings)}
+    for key in cfg:
+        if key not in names and key not in GROUPS and key != "name":
+            raise ValueError(f"{key!s}={cfg[key]} sets a key that does not exist; remove it")
+    for key in names:
+        check_value(key, cfg[key], int)
+    check_value("name", cfg.name, str)
+    if not cfg.name or Path(cfg.name).name != cfg.name:
+        raise ValueError(f"name={cfg.name} cannot name a folder; use letters, digits and dashes")
+    return Settings(**{key: cfg[key] for key in names})

@@ -1,0 +1,33 @@
+"""Make a corpus and its tokenizer, as a run would before it starts.
+
+python -m fednano.prepare data=text data.path=FOLDER tokenizer=bpe_4k
+"""
+
+import sys
+from collections.abc import Sequence
+
+from fednano.cli import compose_config, guarded, with_hydra_flags
+
+
+def main(overrides: Sequence[str]) -> int:
+    """Prepare what `overrides` compose and say where it lies; the exit code."""
+    cfg = compose_config(overrides, "prepare")
+    from fednano.experiment import build_groups, prepare_tokenizer
+    from fednano.report.console import RichProgress
+
+    for key in cfg:
+        if key not in ("data", "tokenizer"):
+            raise ValueError(f"{key!s}={cfg[key]} sets a key that does not exist; remove it")
+    groups = build_groups(cfg, ("data", "tokenizer"))
+    groups["data"].check()
+    corpus = groups["data"].ensure(RichProgress())
+    tokenizer = prepare_tokenizer(groups["tokenizer"], corpus, RichProgress())
+    print(f"corpus     {corpus.folder}")
+    print(f"documents  {corpus.train_rows:,} to train on, {corpus.validation_rows:,} held out")
+    print(f"text       {corpus.train_bytes / 1e6:,.1f} MB from {len(corpus.source_names)} sources")
+    print(f"tokenizer  {tokenizer.vocab_size:,} ids, {corpus.folder / groups['tokenizer'].file_name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: with_hydra_flags("prepare", main)))

@@ -1,0 +1,138 @@
+"""The runner: compose, check, prepare, launch, summarise.
+
+    python -m fednano.run model=d4 strategy=fedavg volatility=none clients=8
+
+Everything that bad input can break is tried before a run folder exists.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from fednano.cli import INTERRUPTED, compose_config, conf_dir, guarded
+
+if TYPE_CHECKING:
+    from fednano.coordination.board import Board
+
+# Flower and Ray call home unless told not to.
+QUIET = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+def main() -> int:
+    """The command; its exit code."""
+    os.environ.update(QUIET)
+    arguments = get_args_parser().parse_args()
+    shows_only = arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion
+    if not shows_only:
+        code = guarded(lambda: _preflight(arguments))
+        if code:
+            return code
+    # Hydra exits by itself where it fails or was interrupted.
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
+    return 0
+
+
+def _preflight(arguments: Any) -> int:
+    """Try all that the user's input decides: compose, check and prepare every job that is to run."""
+    jobs = _jobs(arguments.overrides, bool(arguments.multirun))
+    composed = [compose_config(job, arguments.config_name or "config", with_hydra=True) for job in jobs]
+    if arguments.cfg:
+        return 0
+    from fednano.coordination.memory import MemoryBoard
+    from fednano.experiment import Experiment
+    from fednano.report.console import RichProgress
+
+    experiments = []
+    for cfg in composed:
+        if not arguments.multirun:
+            _refuse_used_folder(Path(cfg.hydra.run.dir))
+        experiments.append(Experiment(_without_hydra(cfg)))
+    for experiment in experiments:
+        experiment.parts(experiment.prepare(RichProgress()), MemoryBoard())
+    return 0
+
+
+def _jobs(overrides: Sequence[str], multirun: bool) -> list[list[str]]:
+    """The override lists of all jobs. Sweepers other than Hydra's own choose later and are checked as they start."""
+    if not multirun or any(override.startswith("hydra/sweeper") for override in overrides):
+        return [list(overrides)]
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    batches: Any = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    return [list(job) for batch in batches for job in batch]
+
+
+def _refuse_used_folder(folder: Path) -> None:
+    if (folder / "events.jsonl").exists():
+        raise ValueError(f"hydra.run.dir={folder} already holds a run; choose another folder or remove that one")
+
+
+def _without_hydra(cfg: DictConfig) -> DictConfig:
+    plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    assert isinstance(plain, DictConfig)
+    return plain
+
+
+def launch(cfg: DictConfig) -> float | None:
+    """One job inside its run folder; returns the validation bpb, for sweepers."""
+    from fednano.coordination.memory import MemoryBoard
+    from fednano.experiment import Experiment
+    from fednano.report.console import RichProgress
+    from fednano.runtime.folder import run_in_folder
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    experiment = Experiment(cfg)
+    prepared = experiment.prepare(RichProgress())
+    board = MemoryBoard()
+    with _stopping(board):
+        parts = experiment.parts(prepared, board)
+        outcome = run_in_folder(
+            folder, cfg.name, experiment.runtime, parts, experiment.groups["logger"], _resolved(cfg)
+        )
+    if outcome.error:
+        raise outcome.error
+    if outcome.status == "interrupted":
+        sys.exit(INTERRUPTED)
+    return outcome.progress.val_bpb
+
+
+def _resolved(cfg: DictConfig) -> dict[str, Any]:
+    resolved = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(resolved, dict)
+    return {str(key): value for key, value in resolved.items()}
+
+
+@contextmanager
+def _stopping(board: "Board") -> Iterator[None]:
+    """The first SIGINT or SIGTERM asks the run to stop, a second one ends it at once."""
+
+    def handle(number: int, frame: object) -> None:
+        board.request_stop()
+        for signum, previous in before.items():
+            signal.signal(signum, previous)
+
+    before = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, previous in before.items():
+            signal.signal(signum, previous)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""The run folder: what a run leaves behind, and the summary of it."""
+
+import platform
+import resource
+import sys
+from pathlib import Path
+from typing import Any, Protocol
+
+from omegaconf import OmegaConf
+
+from fednano import tensors
+from fednano.clock import wall
+from fednano.events import Tape
+from fednano.report.console import Console
+from fednano.report.html import write_report
+from fednano.report.sinks import Fanout, MetricsFile, Sink
+from fednano.runtime.parts import Outcome, Parts, Runtime, Session, versions
+from fednano.training.checkpoint import save_model, write_json
+
+DISTRIBUTIONS = ("fednano", "torch", "flwr", "numpy", "pyarrow")
+
+
+class Logger(Protocol):
+    """A `logger` choice."""
+
+    def open(self, folder: Path, config: dict[str, Any]) -> list[Sink]:
+        """Sinks beside the console and the metrics file."""
+
+
+def run_in_folder(
+    folder: Path, name: str, runtime: Runtime, parts: Parts, logger: Logger, config: dict[str, Any]
+) -> Outcome:
+    """Run an experiment and leave config, events, metrics, checkpoints, model, summary and report in `folder`."""
+    OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
+    tape = Tape(folder / "events.jsonl")
+    console = Console(name, folder)
+    sink = Fanout([console, MetricsFile(folder / "metrics.jsonl"), *logger.open(folder, config)])
+    summary: dict[str, Any] = {"status": "failed"}
+    try:
+        begun = wall()
+        outcome = runtime.run(parts, Session(folder, tape, sink))
+        wall_s = wall() - begun
+        tape.close()
+        save_model(folder / "model", outcome.state.weights, parts.gpt, parts.tokenizer.save)
+        summary = summarise(outcome, parts, runtime.name, tape, wall_s)
+        write_json(folder / "summary.json", summary)
+        write_report(folder)
+    finally:
+        # Whatever went wrong, the terminal is given back and loggers are told.
+        sink.close(summary)
+    return outcome
+
+
+def summarise(outcome: Outcome, parts: Parts, runtime: str, tape: Tape, wall_s: float) -> dict[str, Any]:
+    """The contents of summary.json; None is what the runtime cannot measure."""
+    progress = outcome.progress
+    return {
+        "status": outcome.status,
+        "runtime": runtime,
+        "strategy": outcome.strategy,
+        "parameters": tensors.count(outcome.state.weights),
+        "clients": outcome.clients,
+        "rounds": progress.rounds,
+        "inner_steps": progress.steps,
+        "tokens": progress.tokens,
+        "val_bpb_initial": progress.val_bpb_initial,
+        "val_bpb": progress.val_bpb,
+        "train_loss": progress.train_loss,
+        "wall_s": wall_s,
+        "train_s": outcome.train_s,
+        "virtual_s": outcome.virtual_s,
+        "tokens_per_s": progress.tokens / wall_s,
+        "goodput": outcome.goodput,
+        "rows": outcome.rows,
+        "bytes": {"up": progress.bytes_up, "down": progress.bytes_down},
+        "energy_kwh": None,
+        "co2_g": None,
+        "peak_rss_mb": _peak_rss_mb(),
+        "weights_sha256": tensors.digest(outcome.state.weights),
+        "tape_sha256": tape.sha256(),
+        "seed": parts.settings.seed,
+        "versions": {"python": platform.python_version(), **versions(DISTRIBUTIONS)},
+    }
+
+
+def _peak_rss_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024  # bytes on macOS, KiB elsewhere

@@ -1,0 +1,194 @@
+"""Real training on a virtual clock: Flower's apps on our grid, in this process."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flwr.app import Context, RecordDict
+
+from fednano.clock import VirtualClock
+from fednano.coordination.board import Board, StopRequestedError
+from fednano.coordination.memory import MemoryBoard
+from fednano.events import Event, RunEnded, RunStarted
+from fednano.flower import records
+from fednano.flower.client import make_client_app
+from fednano.flower.plan import Plan, Site
+from fednano.flower.server import Federation, make_server_app
+from fednano.flower.virtual_grid import RUN_ID, SERVER_NODE_ID, VirtualGrid, VirtualNode
+from fednano.runtime.parts import Outcome, Parts, Session, Status
+from fednano.strategy.base import ServerState
+from fednano.tensors import count
+from fednano.training.analytic import AnalyticTrainer
+from fednano.training.local import Trainer
+from fednano.training.recorder import Progress, Recorder
+from fednano.training.worker import ClientWorker
+from fednano.volatility.membership import Membership
+from fednano.volatility.presence import Presence
+
+
+@dataclass(frozen=True)
+class Virtual:
+    """All clients in one process; steps and transfers take the time that `hardware` and `network` say."""
+
+    name: str = "virtual"
+
+    def run(self, parts: Parts, session: Session) -> Outcome:
+        settings = parts.settings
+        clock = VirtualClock()
+        membership = Membership.draw(parts.volatility, settings.names, settings.seed)
+        state = parts.initial_state()
+        size = parts.codec.size(count(state.weights))
+        horizon = planned_tokens(parts, size)
+        recorder = parts.recorder(session, clock)
+        trainer = parts.trainer()
+        federation = _federation(parts, state, recorder, membership, clock, parts.board, horizon, size)
+        session.emit(_started(self.name, parts, state, horizon))
+        grid = _grid(parts, trainer, membership, clock, size, parts.on_step(session))
+        status, error = self._play(federation, grid)
+        if status != "completed":
+            federation.abandon()
+            recorder.checkpoint(federation.state, federation.ledger)
+        progress = recorder.progress
+        session.emit(RunEnded(t=clock.now(), status=status, rounds=progress.rounds, tokens_total=progress.tokens))
+        return Outcome(
+            status=status,
+            strategy=parts.strategy.name,
+            state=federation.state,
+            progress=progress,
+            clients=settings.clients,
+            rows=federation.ledger.counts(),
+            train_s=trainer.train_s,
+            virtual_s=clock.now(),
+            goodput=_goodput(parts, membership, clock.now(), progress.tokens),
+            error=error,
+        )
+
+    @staticmethod
+    def _play(federation: Federation, grid: VirtualGrid) -> tuple[Status, Exception | None]:
+        app = make_server_app(lambda context: federation)
+        try:
+            app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
+        except StopRequestedError:
+            return "interrupted", None
+        except Exception as error:
+            return "failed", error
+        return "completed", None
+
+
+def planned_tokens(parts: Parts, size: int) -> int:
+    """Tokens that the run will merge if all goes as the traces say: the protocol played through without tensors.
+
+    Learning-rate schedules end there, and the centralized baseline trains as many.
+    """
+    settings = parts.settings
+    clock = VirtualClock()
+    membership = Membership.draw(parts.volatility, settings.names, settings.seed)
+    recorder = Recorder(
+        settings.rounds, settings.rounds, lambda _: (0.0, 0.0), lambda *_: "", _unheard, clock, Progress()
+    )
+    trainer = AnalyticTrainer(parts.tokens_per_step)
+    federation = _federation(parts, ServerState({}, {}), recorder, membership, clock, MemoryBoard(), 1, size)
+    federation.run(_grid(parts, trainer, membership, clock, size, _unseen))
+    return max(parts.tokens_per_step, recorder.progress.tokens)
+
+
+def _unheard(event: Event) -> None:
+    pass
+
+
+def _unseen(client: str, round_index: int, step: int, steps: int, loss: float, tokens: int) -> None:
+    pass
+
+
+def _federation(
+    parts: Parts,
+    state: ServerState,
+    recorder: Recorder,
+    membership: Membership,
+    clock: VirtualClock,
+    board: Board,
+    horizon: int,
+    size: int,
+) -> Federation:
+    network = parts.network
+    sites = {
+        client: Site(
+            node_id=SERVER_NODE_ID + 1 + i,
+            pool=parts.pools.of_client[i],
+            step_s=parts.tokens_per_step / parts.hardware.speed(i),
+            down_s=network.down_s(size),
+            up_s=network.up_s(size),
+        )
+        for i, client in enumerate(parts.settings.names)
+    }
+    plan = Plan(parts.settings.rounds, parts.tokens_per_step, horizon, parts.optim.schedule.scale, parts.rows_for)
+    return Federation(
+        strategy=parts.strategy,
+        state=state,
+        plan=plan,
+        sites=sites,
+        ledger=parts.new_ledger(),
+        board=board,
+        membership=membership,
+        clock=clock,
+        codec=parts.codec,
+        recorder=recorder,
+    )
+
+
+def _grid(
+    parts: Parts,
+    trainer: Trainer,
+    membership: Membership,
+    clock: VirtualClock,
+    size: int,
+    on_step: Callable[[str, int, int, int, float, int], None],
+) -> VirtualGrid:
+    """The grid whose nodes share `trainer`; every message is `size` bytes long on the network."""
+    nodes = []
+    workers = {}
+    hand_in_s = parts.network.up_s(size)
+    for i, client in enumerate(parts.settings.names):
+        own = VirtualClock()
+        presence = Presence(membership, client, own, hand_in_s)
+        worker = ClientWorker(
+            client,
+            trainer,
+            parts.source,
+            parts.pools.rows,
+            parts.shape,
+            parts.hardware.speed(i),
+            own,
+            presence.may_step,
+            on_step,
+        )
+        workers[client] = worker
+        nodes.append(VirtualNode(client, own, presence, worker.crashed))
+    app = make_client_app(lambda context: workers[str(context.node_config["name"])], parts.codec)
+    return VirtualGrid(
+        app, nodes, clock, parts.network, lambda content: size if records.carries_weights(content) else 0
+    )
+
+
+def _started(runtime: str, parts: Parts, state: ServerState, horizon: int) -> RunStarted:
+    settings = parts.settings
+    return RunStarted(
+        t=0.0,
+        runtime=runtime,
+        strategy=parts.strategy.name,
+        volatility=parts.volatility.name,
+        clients=settings.names,
+        parameters=count(state.weights),
+        rounds=settings.rounds,
+        local_steps=parts.strategy.local_steps,
+        tokens_per_step=parts.tokens_per_step,
+        tokens_planned=horizon,
+        seed=settings.seed,
+        train_rows=sum(len(rows) for rows in parts.pools.rows),
+    )
+
+
+def _goodput(parts: Parts, membership: Membership, until: float, tokens: int) -> float | None:
+    """Tokens merged ÷ tokens that the clients could have trained while they were up."""
+    names = parts.settings.names
+    possible = sum(membership.up_seconds(c, until) * parts.hardware.speed(i) for i, c in enumerate(names))
+    return tokens / possible if possible else None

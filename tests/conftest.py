@@ -1,0 +1,94 @@
+"""A small real corpus and a quick way to run an experiment on it."""
+
+import inspect
+import json
+import logging
+import subprocess
+import sys
+import textwrap
+import unittest
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sources of English text: the docstrings of some modules of the standard library, many times a paragraph."""
+    folder = tmp_path_factory.mktemp("texts")
+    for module in (unittest.case, logging, textwrap, subprocess, inspect):
+        documents = [inspect.getdoc(member) or "" for _, member in inspect.getmembers(module)]
+        methods = [
+            inspect.getdoc(method) or ""
+            for _, cls in inspect.getmembers(module, inspect.isclass)
+            for _, method in inspect.getmembers(cls, inspect.isroutine)
+        ]
+        source = folder / module.__name__.split(".")[0]
+        source.mkdir(exist_ok=True)
+        for i, text in enumerate(sorted({t for t in documents + methods if len(t) > 80})):
+            (source / f"{i:04d}.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(text_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides of a run that takes a second or two."""
+    return [
+        "data=text",
+        f"data.path={text_folder}",
+        f"data.root={tmp_path_factory.mktemp('corpora')}",
+        "tokenizer.vocab_size=300",
+        "model.sequence_len=16",
+        "batch_size=2",
+        "eval_tokens=512",
+        "strategy.local_steps=4",
+        "hardware.threads=1",
+        "hardware.tokens_per_s=[32]",  # one step a second
+        "volatility.mean_up_s=8",
+        "volatility.mean_down_s=3",
+        "rounds=3",
+    ]
+
+
+@pytest.fixture
+def run(tiny: list[str], tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Run an experiment in a folder below tmp_path; returns its summary, with the folder under "folder"."""
+    from fednano.cli import compose_config
+    from fednano.coordination.memory import MemoryBoard
+    from fednano.data.progress import Silent
+    from fednano.experiment import Experiment
+    from fednano.runtime.folder import run_in_folder
+
+    def go(*overrides: str, folder: str = "run", board: MemoryBoard | None = None) -> dict[str, Any]:
+        path = tmp_path / folder
+        path.mkdir()
+        cfg = compose_config([*tiny, *overrides])
+        experiment = Experiment(cfg)
+        parts = experiment.parts(experiment.prepare(Silent()), board or MemoryBoard())
+        run_in_folder(path, "test", experiment.runtime, parts, experiment.groups["logger"], {"name": "test"})
+        return {**json.loads((path / "summary.json").read_text()), "folder": path}
+
+    return go
+
+
+@pytest.fixture
+def command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `python -m fednano.NAME ARGUMENTS` from a folder as a user would."""
+
+    def go(name: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        import os
+
+        return subprocess.run(
+            [sys.executable, "-m", f"fednano.{name}", *arguments],
+            cwd=cwd,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return go

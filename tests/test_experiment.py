@@ -1,0 +1,192 @@
+"""Whole experiments on real text: determinism, exactly-once rows, the summary, interruption, the baseline."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from audit import audit
+from safetensors.torch import load_file
+
+from fednano import tensors
+from fednano.coordination.memory import MemoryBoard
+from fednano.events import ClientDown, ClientUp, RunEnded, UpdateFolded, UpdateRefused, WorkDispatched, read_tape
+from fednano.training.checkpoint import Checkpoints, load_model
+
+Run = Callable[..., dict[str, Any]]
+
+KEYS = {
+    "status", "runtime", "strategy", "parameters", "clients", "rounds", "inner_steps", "tokens", "val_bpb_initial",
+    "val_bpb", "train_loss", "wall_s", "train_s", "virtual_s", "tokens_per_s", "goodput", "rows", "bytes", "energy_kwh",
+    "co2_g", "peak_rss_mb", "weights_sha256", "tape_sha256", "seed", "versions",
+}  # fmt: skip
+
+
+def test_the_run_folder_is_whole(run: Run) -> None:
+    summary = run()
+    folder = summary.pop("folder")
+    assert set(summary) == KEYS
+    assert set(summary["rows"]) == {"total", "done", "leased", "free", "lost", "doubled"}
+    assert set(summary["bytes"]) == {"up", "down"}
+    assert summary["status"] == "completed"
+    assert summary["val_bpb"] < summary["val_bpb_initial"]
+    assert {"config.yaml", "events.jsonl", "metrics.jsonl", "summary.json", "report.html", "checkpoints", "model"} <= {
+        path.name for path in folder.iterdir()
+    }
+    assert sorted(p.name for p in (folder / "model").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
+    weights = load_file(folder / "model" / "model.safetensors")
+    assert tensors.digest(weights) == summary["weights_sha256"]
+    assert tensors.count(weights) == summary["parameters"]
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_the_summary_agrees_with_the_tape(run: Run) -> None:
+    summary = run("rounds=4")
+    events = list(read_tape(summary["folder"] / "events.jsonl"))
+    merged = [e for e in events if isinstance(e, UpdateFolded)]
+    assert summary["tokens"] == sum(e.tokens for e in merged)
+    assert summary["inner_steps"] == sum(e.steps for e in merged)
+    refused = [e for e in events if isinstance(e, UpdateRefused)]
+    assert summary["bytes"]["up"] == sum(e.bytes for e in merged + refused)
+    assert summary["bytes"]["down"] == sum(e.bytes for e in events if isinstance(e, WorkDispatched))
+    assert events[-1].t == summary["virtual_s"]
+    lines = [json.loads(line) for line in (summary["folder"] / "events.jsonl").read_text().splitlines()]
+    sha = hashlib.sha256()
+    for line in lines:
+        timeless = {k: v for k, v in line.items() if not k.startswith("wall_")}
+        sha.update(json.dumps(timeless, sort_keys=True).encode() + b"\n")
+    assert sha.hexdigest() == summary["tape_sha256"]
+
+
+def test_same_config_and_seed_give_the_same_weights_and_tape(run: Run) -> None:
+    first, again, other = run(folder="a"), run(folder="b"), run("seed=1", folder="c")
+    for key in ("weights_sha256", "tape_sha256", "val_bpb", "tokens", "rows"):
+        assert first[key] == again[key]
+    assert first["weights_sha256"] != other["weights_sha256"]
+    assert first["tape_sha256"] != other["tape_sha256"]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("partition", ["Iid", "BySource"])
+def test_churn_loses_and_doubles_no_row(run: Run, seed: int, partition: str) -> None:
+    summary = run(
+        f"seed={seed}",
+        "rounds=12",
+        "clients=3",
+        "volatility.crash_share=0.5",
+        f"data.partition._target_=fednano.data.partition.{partition}",
+    )
+    events = list(read_tape(summary["folder"] / "events.jsonl"))
+    assert any(isinstance(e, ClientDown) for e in events)
+    assert sum(isinstance(e, ClientUp) for e in events) > 3  # some came back
+    checked = audit(events)
+    assert checked.violations == []
+    assert not checked.open_leases
+    rows = summary["rows"]
+    assert (rows["lost"], rows["doubled"], rows["leased"]) == (0, 0, 0)
+    assert rows["done"] == checked.rows_done
+    assert rows["total"] == rows["done"] + rows["free"]
+
+
+@pytest.mark.parametrize("optim", ["adamw", "muon_adamw"])
+@pytest.mark.parametrize("strategy", ["fedavg", "diloco"])
+def test_strategies_and_optimizers_learn(run: Run, strategy: str, optim: str) -> None:
+    summary = run(f"strategy={strategy}", f"optim={optim}", "rounds=4")
+    assert summary["strategy"] == strategy
+    assert summary["val_bpb"] < summary["val_bpb_initial"] - 0.05
+
+
+def test_lower_precision_learns_too(run: Run) -> None:
+    summary = run("hardware.dtype=bfloat16", "rounds=4")
+    assert summary["val_bpb"] < summary["val_bpb_initial"] - 0.05
+
+
+def test_the_centralized_baseline_trains_as_many_tokens(run: Run) -> None:
+    federated, central = run(folder="a"), run("runtime=centralized", folder="b")
+    per_step = 4 * 2 * 16
+    assert central["tokens"] == -(-federated["tokens"] // per_step) * per_step
+    assert (central["strategy"], central["goodput"], central["clients"]) == (None, None, 1)
+    assert central["val_bpb_initial"] == federated["val_bpb_initial"]
+    assert central["val_bpb"] < central["val_bpb_initial"]
+    checked = audit(read_tape(central["folder"] / "events.jsonl"))
+    assert checked.violations == []
+    again = run("runtime=centralized", folder="c")
+    assert (again["weights_sha256"], again["tape_sha256"]) == (central["weights_sha256"], central["tape_sha256"])
+
+
+class StopsAfter(MemoryBoard):
+    """Asks for a stop after so many checks, as a signal between two inner steps would."""
+
+    def __init__(self, checks: int) -> None:
+        super().__init__()
+        self._left = checks
+
+    def check_stop(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            self.request_stop()
+        super().check_stop()
+
+
+@pytest.mark.parametrize("runtime", ["virtual", "centralized"])
+@pytest.mark.parametrize("checks", [0, 18, 22])
+def test_an_interrupted_run_leaves_a_summary_and_a_checkpoint(run: Run, runtime: str, checks: int) -> None:
+    summary = run(f"runtime={runtime}", board=StopsAfter(checks))
+    folder = summary["folder"]
+    assert summary["status"] == "interrupted"
+    assert (summary["rows"]["leased"], summary["rows"]["lost"], summary["rows"]["doubled"]) == (0, 0, 0)
+    assert summary["rounds"] < 3
+    newest = max((folder / "checkpoints").iterdir())
+    state, ledger, progress, clock = Checkpoints.load(newest)
+    assert tensors.digest(state.weights) == summary["weights_sha256"]
+    assert (progress.tokens, clock) == (summary["tokens"], summary["virtual_s"])
+    assert ledger.counts() == summary["rows"]
+    assert load_model(folder / "model").config.sequence_len == 16
+    assert (folder / "report.html").exists()
+    events = list(read_tape(folder / "events.jsonl"))
+    assert isinstance(events[-1], RunEnded)
+    assert not audit(events).open_leases
+
+
+def test_a_failing_run_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("fednano.training.local.LocalTrainer._step", broken)
+    summary = run()
+    assert summary["status"] == "failed"
+    assert summary["tokens"] == 0
+
+
+def test_a_diverging_client_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fednano.training.local import LocalTrainer
+
+    original = LocalTrainer._step
+
+    def diverge(self: Any, optimizer: Any, batch: Any, scale: float) -> float:
+        loss = original(self, optimizer, batch, scale)
+        if len(self._optimizers) == 2:  # while the second client has its turn
+            torch.nn.init.constant_(self._model.resid_lambdas, float("nan"))
+        return loss
+
+    monkeypatch.setattr(LocalTrainer, "_step", diverge)
+    summary = run("rounds=1", "volatility.mean_up_s=1e6")
+    lines = [json.loads(line) for line in (summary["folder"] / "events.jsonl").read_text().splitlines()]
+    assert [line["reason"] for line in lines if line["event"] == "UpdateRefused"] == ["non_finite"]
+    assert summary["val_bpb"] < summary["val_bpb_initial"]
+
+
+def test_checkpoints_keep_the_newest(run: Run) -> None:
+    summary = run("rounds=5", "checkpoint_every=1", "checkpoint_keep=2")
+    names = sorted(p.name for p in (summary["folder"] / "checkpoints").iterdir())
+    assert len(names) == 2
+    assert (
+        tensors.digest(load_file(summary["folder"] / "checkpoints" / names[-1] / "weights.safetensors"))
+        == (summary["weights_sha256"])
+    )
