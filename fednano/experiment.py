@@ -23,6 +23,7 @@ from fednano.training.evaluate import Validation
 GROUPS = (
     "model",
     "arch",
+    "partition",
     "data",
     "tokenizer",
     "optim",

@@ -16,7 +16,7 @@ def main(overrides: Sequence[str]) -> int:
     from fednano.report.console import RichProgress
 
     for key in cfg:
-        if key not in ("data", "tokenizer"):
+        if key not in ("data", "partition", "tokenizer"):
             raise ValueError(f"{key!s}={cfg[key]} sets a key that does not exist; remove it")
     groups = build_groups(cfg, ("data", "tokenizer"))
     groups["data"].check()

@@ -20,10 +20,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from fednano.cli import INTERRUPTED, compose_config, conf_dir, guarded
+from fednano.cli import INTERRUPTED, compose_config, conf_dir, guarded, refuse
 
 if TYPE_CHECKING:
     from fednano.coordination.board import Board
+    from fednano.runtime.parts import Outcome
 
 # Flower and Ray call home unless told not to.
 QUIET = {
@@ -90,25 +91,31 @@ def _without_hydra(cfg: DictConfig) -> DictConfig:
 
 def launch(cfg: DictConfig) -> float | None:
     """One job inside its run folder; returns the validation bpb, for sweepers."""
-    from fednano.coordination.memory import MemoryBoard
-    from fednano.experiment import Experiment
-    from fednano.report.console import RichProgress
-    from fednano.runtime.folder import run_in_folder
-
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    experiment = Experiment(cfg)
-    prepared = experiment.prepare(RichProgress())
-    board = MemoryBoard()
-    with _stopping(board):
-        parts = experiment.parts(prepared, board)
-        outcome = run_in_folder(
-            folder, cfg.name, experiment.runtime, parts, experiment.groups["logger"], _resolved(cfg)
-        )
+    try:
+        outcome = _run(cfg)
+    except ValueError as error:
+        sys.exit(refuse(error))
     if outcome.error:
         raise outcome.error
     if outcome.status == "interrupted":
         sys.exit(INTERRUPTED)
     return outcome.progress.val_bpb
+
+
+def _run(cfg: DictConfig) -> "Outcome":
+    """Raises ValueError for bad input only; what fails while training is in the outcome."""
+    from fednano.coordination.memory import MemoryBoard
+
+    board = MemoryBoard()
+    with _stopping(board):
+        from fednano.experiment import Experiment
+        from fednano.report.console import RichProgress
+        from fednano.runtime.folder import run_in_folder
+
+        experiment = Experiment(cfg)
+        parts = experiment.parts(experiment.prepare(RichProgress()), board)
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        return run_in_folder(folder, cfg.name, experiment.runtime, parts, experiment.groups["logger"], _resolved(cfg))
 
 
 def _resolved(cfg: DictConfig) -> dict[str, Any]:

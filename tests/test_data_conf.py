@@ -15,6 +15,7 @@ FILES = sorted((Path(__file__).parent.parent / "conf" / "data").glob("*.yaml"))
 def test_a_choice_can_be_made(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEDNANO_DATA", str(tmp_path / "root"))
     config = OmegaConf.load(file)
+    config.partition = OmegaConf.load(file.parent.parent / "partition" / "iid.yaml")
     if OmegaConf.is_missing(config, "path"):
         (tmp_path / "own").mkdir()
         config.path = str(tmp_path / "own")

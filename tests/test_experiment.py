@@ -73,14 +73,14 @@ def test_same_config_and_seed_give_the_same_weights_and_tape(run: Run) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("partition", ["Iid", "BySource"])
+@pytest.mark.parametrize("partition", ["iid", "source"])
 def test_churn_loses_and_doubles_no_row(run: Run, seed: int, partition: str) -> None:
     summary = run(
         f"seed={seed}",
         "rounds=12",
         "clients=3",
         "volatility.crash_share=0.5",
-        f"data.partition._target_=fednano.data.partition.{partition}",
+        f"partition={partition}",
     )
     events = list(read_tape(summary["folder"] / "events.jsonl"))
     assert any(isinstance(e, ClientDown) for e in events)

@@ -74,5 +74,5 @@ def test_dirichlet_follows_its_seed() -> None:
 
 @pytest.mark.parametrize("alpha", [0.0, -1.0, float("nan"), float("inf"), "much"])
 def test_alpha_is_checked(alpha: float) -> None:
-    with pytest.raises(ValueError, match=r"^data.partition.alpha=.*; set "):
+    with pytest.raises(ValueError, match=r"^partition.alpha=.*; set "):
         Dirichlet(alpha)

@@ -13,7 +13,11 @@ def main(arguments: list[str]) -> int:
     if name not in BENCHES:
         print(f"python -m fednano.bench NAME [--help], NAME one of {', '.join(BENCHES)}", file=sys.stderr)
         return 0 if name in ("-h", "--help") else 2
-    BENCHES[name](rest)
+    try:
+        BENCHES[name](rest)
+    except ValueError as error:
+        print(f"fednano: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

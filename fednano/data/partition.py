@@ -74,7 +74,7 @@ class Dirichlet:
     def __post_init__(self) -> None:
         if not isinstance(self.alpha, float | int) or not 1e-3 <= self.alpha < math.inf:
             raise ValueError(
-                f"data.partition.alpha={self.alpha!r} is not a number of at least 0.001; "
+                f"partition.alpha={self.alpha!r} is not a number of at least 0.001; "
                 "set 0.1 for very uneven clients, 100 for almost equal ones"
             )
 

@@ -30,11 +30,15 @@ class Logger(Protocol):
 def run_in_folder(
     folder: Path, name: str, runtime: Runtime, parts: Parts, logger: Logger, config: dict[str, Any]
 ) -> Outcome:
-    """Run an experiment and leave config, events, metrics, checkpoints, model, summary and report in `folder`."""
+    """Run an experiment and leave config, events, metrics, checkpoints, model, summary and report in `folder`.
+
+    Raises ValueError where the logger cannot be opened; nothing but its own files is in `folder` then.
+    """
+    loggers = logger.open(folder, config)
     OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
     tape = Tape(folder / "events.jsonl")
     console = Console(name, folder)
-    sink = Fanout([console, MetricsFile(folder / "metrics.jsonl"), *logger.open(folder, config)])
+    sink = Fanout([console, MetricsFile(folder / "metrics.jsonl"), *loggers])
     summary: dict[str, Any] = {"status": "failed"}
     try:
         begun = wall()
