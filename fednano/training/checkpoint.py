@@ -10,6 +10,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
+from fednano.data.files import write_atomically
 from fednano.data.ledger import Ledger
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.strategy.base import ServerState
@@ -33,9 +34,7 @@ def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
     """Write `record` as indented JSON, atomically."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, json.dumps(record, indent=2) + "\n")
 
 
 class Checkpoints:
