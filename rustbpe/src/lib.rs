@@ -9,6 +9,7 @@ pub mod error;
 pub mod parallel;
 pub mod split;
 pub mod train;
+pub mod word;
 
 #[cfg(feature = "python")]
 mod py;

@@ -51,6 +51,16 @@ impl Pattern {
             Self::Gpt4 => Pretokens { text, start: 0 },
         }
     }
+
+    /// Calls `take` with the start and end of each pre-token of `text`, in order and without gaps.
+    #[inline]
+    pub fn each(self, text: &[u8], mut take: impl FnMut(usize, usize)) {
+        let mut start = 0;
+        for pretoken in self.split(text) {
+            take(start, start + pretoken.len());
+            start += pretoken.len();
+        }
+    }
 }
 
 pub struct Pretokens<'a> {

@@ -1,0 +1,70 @@
+//! Pre-tokens as keys of hash tables: short ones as one number, so that a comparison is one instruction or two.
+
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::fast::FixedState;
+
+/// The most bytes that fit into a short key beside their number.
+pub const SHORT: usize = 15;
+
+/// The bytes `text[start..end]`, at most [`SHORT`] of them, with their number in the highest byte. Never 0 for a word
+/// that is not empty.
+#[inline]
+pub fn short_key(text: &[u8], start: usize, end: usize) -> u128 {
+    let len = end - start;
+    debug_assert!(len <= SHORT);
+    let word = match text.get(start..start + 16).and_then(|wide| wide.first_chunk::<16>()) {
+        Some(wide) => u128::from_le_bytes(*wide) & !(u128::MAX << (8 * len)),
+        None => {
+            let mut padded = [0; 16];
+            padded[..len].copy_from_slice(&text[start..end]);
+            u128::from_le_bytes(padded)
+        }
+    };
+    word | (len as u128) << (8 * SHORT)
+}
+
+/// The bytes of a short key.
+pub fn short_bytes(key: u128) -> ([u8; 16], usize) {
+    let mut bytes = key.to_le_bytes();
+    let len = usize::from(std::mem::take(&mut bytes[SHORT]));
+    (bytes, len)
+}
+
+/// A hash of a short key; its highest bits are its best.
+#[inline]
+pub fn hash_short(key: u128) -> u64 {
+    let (low, high) = (key as u64, (key >> 64) as u64);
+    let product = u128::from(low ^ 0x9E37_79B9_7F4A_7C15) * u128::from(high ^ 0xD6E8_FEB8_6659_FD93);
+    (product as u64) ^ (product >> 64) as u64
+}
+
+/// A hash of any bytes.
+#[inline]
+pub fn hash_long(word: &[u8]) -> u64 {
+    let mut hasher = FixedState::default().build_hasher();
+    hasher.write(word);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_holds_the_bytes_wherever_the_text_ends() {
+        let text: Vec<u8> = (0..40).collect();
+        for start in 0..40 {
+            for end in start..40.min(start + SHORT) {
+                let (bytes, len) = short_bytes(short_key(&text, start, end));
+                assert_eq!(&bytes[..len], &text[start..end]);
+                assert_eq!(short_key(&text, start, end), short_key(&text[..end], start, end));
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_at_the_end_count() {
+        assert_ne!(short_key(b"a", 0, 1), short_key(b"a\0", 0, 2));
+    }
+}
