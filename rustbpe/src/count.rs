@@ -84,9 +84,7 @@ impl Counter {
         let pieces = parallel::pieces(texts);
         parallel::share(&mut self.per_thread, &parallel::jobs(&pieces), |counts, job| {
             for piece in &pieces[job.clone()] {
-                for word in self.pattern.split(piece.bytes) {
-                    counts.add(word, 1);
-                }
+                self.pattern.each(piece.bytes, |start, end| counts.add(&piece.bytes[start..end], 1));
             }
         });
     }

@@ -76,7 +76,10 @@ impl Bpe {
             let ends: Vec<usize> = pieces[job.clone()]
                 .iter()
                 .map(|piece| {
-                    self.pattern.split(piece.bytes).for_each(|word| worker.encode(&self.merged, word, &mut ids));
+                    self.pattern
+                        .split(piece.bytes)
+                        .into_iter()
+                        .for_each(|word| worker.encode(&self.merged, word, &mut ids));
                     ids.len()
                 })
                 .collect();

@@ -3,6 +3,7 @@
 //! `split` cuts text into pre-tokens, `count` counts them, `train` finds the merges, `encode` applies them and undoes
 //! them, and `parallel` shares out the work of the two that read whole texts.
 
+mod blocks;
 pub mod count;
 pub mod encode;
 pub mod error;
