@@ -140,12 +140,12 @@ class Tokenizer:
     def _encode(self, batch: Batch, threads: int) -> tuple[Ids, NDArray[np.int64]]:
         """Ids and the number of ids of each text."""
         if isinstance(batch, Spans):
-            ids, lengths = self._core.encode_spans(*batch, threads, self._wide)
+            ids, lengths = self._core.encode_spans(*batch, threads)
         else:
             try:
-                ids, lengths = self._core.encode(batch, threads, self._wide)
+                ids, lengths = self._core.encode(batch, threads)
             except UnicodeEncodeError:
-                ids, lengths = self._core.encode([repaired(text) for text in batch], threads, self._wide)
+                ids, lengths = self._core.encode([repaired(text) for text in batch], threads)
         return np.frombuffer(ids, self._dtype), np.frombuffer(lengths, np.int64)
 
     def decode(self, ids: ArrayLike) -> str:

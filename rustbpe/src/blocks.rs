@@ -10,7 +10,13 @@ use wide::i8x16;
 
 use crate::split::{LETTER, OTHER, Rules, class_at};
 
-pub const BLOCK: usize = 64;
+const BLOCK: usize = 64;
+
+/// The most pre-tokens in one batch. Loops over many in a row mispredict their end more seldom.
+pub const BATCH: usize = 256;
+
+/// Ends that are written at once, whether there are so many or not.
+const STRIDE: usize = 8;
 
 /// The classes of up to 64 bytes, bit i for byte i.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,22 +38,24 @@ pub struct Block {
     last: bool,
 }
 
-/// Calls `take` with the start and end of each pre-token.
+/// Calls `take` with where some pre-tokens begin and the ends of them all, at most [`BATCH`] at a time.
 #[inline]
-pub(crate) fn each<R: Rules>(text: &[u8], mut take: impl FnMut(usize, usize)) {
-    let mut ends = [0; BLOCK + 1];
+pub(crate) fn batches<R: Rules>(text: &[u8], mut take: impl FnMut(usize, &[usize])) {
+    let mut ends = [0; BATCH + STRIDE];
     let mut start = 0;
     while start < text.len() {
-        let found = fill::<R>(text, start, &mut ends);
-        for &end in &ends[..found] {
-            take(start, end);
-            start = end;
+        let (begin, mut found) = (start, 0);
+        // A block holds at most one pre-token more than bytes, if it ends the text.
+        while start < text.len() && found < BATCH - BLOCK {
+            found += fill::<R>(text, start, ends[found..].first_chunk_mut().expect("room for a block"));
+            start = ends[found - 1];
         }
+        take(begin, &ends[..found]);
     }
 }
 
 /// The ends of the pre-tokens that a block at `start` decides, at least one; their number.
-fn fill<R: Rules>(text: &[u8], start: usize, ends: &mut [usize; BLOCK + 1]) -> usize {
+fn fill<R: Rules>(text: &[u8], start: usize, ends: &mut [usize; BLOCK + STRIDE]) -> usize {
     let block = Block::at(text, start);
     let mut starts = R::starts(&block);
     let mut apostrophes = block.opening() & block.apostrophe & (block.letter >> 1);
@@ -61,11 +69,15 @@ fn fill<R: Rules>(text: &[u8], start: usize, ends: &mut [usize; BLOCK + 1]) -> u
         }
     }
     starts &= block.known & !1;
-    let mut found = 0;
-    while starts != 0 {
-        ends[found] = start + starts.trailing_zeros() as usize;
-        found += 1;
-        starts &= starts - 1;
+    let mut found = starts.count_ones() as usize;
+    for stride in ends.as_chunks_mut::<STRIDE>().0 {
+        for end in stride {
+            *end = start + starts.trailing_zeros() as usize;
+            starts &= starts.wrapping_sub(1);
+        }
+        if starts == 0 {
+            break;
+        }
     }
     if block.last {
         ends[found] = text.len();
@@ -79,7 +91,7 @@ fn fill<R: Rules>(text: &[u8], start: usize, ends: &mut [usize; BLOCK + 1]) -> u
 }
 
 impl Block {
-    #[inline]
+    #[inline(always)]
     fn at(text: &[u8], start: usize) -> Self {
         if let Some(bytes) = text[start..].first_chunk() {
             let mut block = Self::ascii(bytes);
@@ -143,7 +155,7 @@ impl Block {
     }
 
     /// The ASCII classes; bytes beyond ASCII are in `tail`.
-    #[inline]
+    #[inline(always)]
     fn ascii(bytes: &[u8; BLOCK]) -> Self {
         let all = |byte: u8| i8x16::splat(byte as i8);
         // Shifts the range to the lowest signed numbers, so that one comparison decides.
@@ -198,9 +210,6 @@ impl Block {
     #[inline]
     fn numbers<const DIGITS: usize>(&self) -> u64 {
         let runs = self.number & !(self.number << 1);
-        if runs == self.number {
-            return runs;
-        }
         (0..DIGITS).fold(0, |starts, phase| {
             let every = every(DIGITS, phase);
             // The addition clears the runs that begin in this phase.
@@ -210,7 +219,15 @@ impl Block {
 
     /// Those of `spaces`, each the first after a newline, behind which no newline follows in the same white space.
     #[inline]
-    fn after_last_newlines(&self, mut spaces: u64) -> u64 {
+    fn after_last_newlines(&self, spaces: u64) -> u64 {
+        // The addition carries to the first byte behind each run of spaces.
+        let (carried, beyond) = self.space.overflowing_add(spaces);
+        let undecided = carried & !self.space & (self.newline | !self.known);
+        if beyond || undecided != 0 { self.after_last_newlines_one_by_one(spaces) } else { spaces }
+    }
+
+    #[cold]
+    fn after_last_newlines_one_by_one(&self, mut spaces: u64) -> u64 {
         let mut starts = 0;
         while spaces != 0 {
             let at = spaces.trailing_zeros();

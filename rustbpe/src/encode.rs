@@ -1,304 +1,290 @@
-//! Applies the merges to text, and undoes them.
+//! Encodes texts and decodes ids with a trained vocabulary.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::sync::{Mutex, PoisonError};
 
+use crate::blocks::BATCH;
+use crate::cache::{Long, MOST_IDS, SLACK, Short};
 use crate::error::Error;
+use crate::merge::{Merges, Queue};
 use crate::parallel;
 use crate::split::Pattern;
 use crate::train::BYTES;
-
-/// Pre-tokens up to this length are merged by scanning, longer ones with a heap.
-const SCANNED: usize = 48;
+use crate::word::{SHORT, short_key};
 
 /// Merges that double a token's length each time would otherwise fill the memory.
 pub const MAX_VOCABULARY_BYTES: usize = 1 << 30;
 
-const NONE: u32 = u32::MAX;
+/// Buffers beyond this are given back after use.
+const KEPT_BYTES: usize = 1 << 20;
+
+/// Tokens up to this length are copied as one.
+const WIDE: usize = 16;
 
 /// A trained vocabulary: bytes, merges in order, specials.
 pub struct Bpe {
     pattern: Pattern,
-    merged: PairTable,
+    merges: Merges,
     /// Where the bytes of each token begin in `arena`, and the end of the last one.
-    starts: Vec<usize>,
+    starts: Vec<u32>,
+    /// Ends with `WIDE` bytes that belong to no token.
     arena: Vec<u8>,
     specials: usize,
-    /// Caches of calls that have ended; there are at most as many as there were threads at once.
-    idle: Mutex<Vec<Worker>>,
+    // What calls that have ended leave to later ones; there is at most one for each thread that there was at once.
+    narrow: Mutex<Vec<Worker<2>>>,
+    wide: Mutex<Vec<Worker<4>>>,
+}
+
+/// The ids of some texts.
+pub struct Encoded {
+    /// All ids in the order of the texts, in native byte order.
+    pub parts: Vec<Vec<u8>>,
+    /// Bytes per id: 2 or 4.
+    pub width: usize,
+    /// How many ids each text has.
+    pub counts: Vec<usize>,
 }
 
 impl Bpe {
-    pub fn new(pattern: Pattern, merges: &[(u32, u32)], specials: &[&[u8]]) -> Result<Self, Error> {
-        let mut arena: Vec<u8> = (0..=u8::MAX).collect();
-        let mut starts: Vec<usize> = (0..=arena.len()).collect();
-        let mut merged = PairTable::with_capacity(merges.len());
-        for (index, &(left, right)) in merges.iter().enumerate() {
-            let id = BYTES + index as u32;
-            if left >= id || right >= id || merged.get(left, right) != NONE {
-                return Err(Error::BadMerge { index, left, right });
+    /// `byte_order[id]` is the byte that a token of one byte stands for.
+    pub fn new(
+        pattern: Pattern,
+        byte_order: &[u8; BYTES as usize],
+        merges: &[(u32, u32)],
+        specials: &[&[u8]],
+    ) -> Result<Self, Error> {
+        let mut byte_ids = [u32::MAX; BYTES as usize];
+        for (id, &byte) in byte_order.iter().enumerate() {
+            if byte_ids[usize::from(byte)] != u32::MAX {
+                return Err(Error::BadByteOrder { byte });
             }
-            merged.insert(left, right, id);
-            for part in [left as usize, right as usize] {
-                arena.extend_from_within(starts[part]..starts[part + 1]);
-            }
-            starts.push(arena.len());
-            if arena.len() > MAX_VOCABULARY_BYTES {
+            byte_ids[usize::from(byte)] = id as u32;
+        }
+        let table = Merges::new(byte_ids, merges)?;
+        let mut arena = byte_order.to_vec();
+        let mut starts: Vec<u32> = (0..=BYTES).collect();
+        let mut end_token = |arena: &Vec<u8>| {
+            starts.push(arena.len() as u32);
+            if arena.len() > MAX_VOCABULARY_BYTES || starts.len() > crate::merge::MAX_VOCABULARY + 1 {
                 return Err(Error::VocabularyTooLarge { tokens: starts.len() - 1 });
             }
+            Ok(())
+        };
+        let mut spans: Vec<(usize, usize)> = (0..BYTES as usize).map(|at| (at, at + 1)).collect();
+        for &(left, right) in merges {
+            let start = arena.len();
+            for part in [left as usize, right as usize] {
+                arena.extend_from_within(spans[part].0..spans[part].1);
+            }
+            spans.push((start, arena.len()));
+            end_token(&arena)?;
         }
         for special in specials {
             arena.extend_from_slice(special);
-            starts.push(arena.len());
+            end_token(&arena)?;
         }
-        Ok(Self { pattern, merged, starts, arena, specials: specials.len(), idle: Mutex::default() })
+        arena.resize(arena.len() + WIDE, 0);
+        let (narrow, wide) = Default::default();
+        Ok(Self { pattern, merges: table, starts, arena, specials: specials.len(), narrow, wide })
     }
 
     pub fn vocab_size(&self) -> usize {
         self.starts.len() - 1
     }
 
+    /// Bytes per id of what `encode` gives.
+    pub fn width(&self) -> usize {
+        if self.vocab_size() > 1 << 16 { 4 } else { 2 }
+    }
+
     /// Bytes per token id; 0 for specials, which stand for no text.
     pub fn token_lengths(&self) -> Vec<u32> {
         let text = self.starts.len() - self.specials;
-        let lengths = self.starts[..text].windows(2).map(|span| (span[1] - span[0]) as u32);
+        let lengths = self.starts[..text].windows(2).map(|span| span[1] - span[0]);
         lengths.chain(std::iter::repeat_n(0, self.specials)).collect()
     }
 
-    /// The ids of all texts one after the other, and how many each text has. `threads` share the work.
-    pub fn encode(&self, texts: &[&[u8]], threads: usize) -> (Vec<Vec<u32>>, Vec<usize>) {
+    /// The ids of all texts. `threads` share the work.
+    pub fn encode(&self, texts: &[&[u8]], threads: usize) -> Result<Encoded, Error> {
+        match self.width() {
+            2 => self.encode_with(&self.narrow, texts, threads),
+            _ => self.encode_with(&self.wide, texts, threads),
+        }
+    }
+
+    fn encode_with<const WIDTH: usize>(
+        &self,
+        idle: &Mutex<Vec<Worker<WIDTH>>>,
+        texts: &[&[u8]],
+        threads: usize,
+    ) -> Result<Encoded, Error> {
         let pieces = parallel::pieces(texts);
         let jobs = parallel::jobs(&pieces);
-        let mut workers = self.take_workers(threads.clamp(1, jobs.len().max(1)));
+        let threads = threads.clamp(1, jobs.len().max(1));
+        let mut workers = {
+            let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let kept = idle.len().saturating_sub(threads);
+            idle.split_off(kept)
+        };
+        workers.resize_with(threads, Worker::new);
+        let bytes: usize = texts.iter().map(|text| text.len()).sum();
+        workers.iter_mut().for_each(|worker| worker.short.expect(bytes / threads));
         let done = parallel::share(&mut workers, &jobs, |worker, job| {
             let mut ids = Vec::new();
-            let ends: Vec<usize> = pieces[job.clone()]
-                .iter()
-                .map(|piece| {
-                    self.pattern
-                        .split(piece.bytes)
-                        .into_iter()
-                        .for_each(|word| worker.encode(&self.merged, word, &mut ids));
-                    ids.len()
-                })
-                .collect();
-            (ids, ends)
+            let mut ends = Vec::with_capacity(job.len());
+            for piece in &pieces[job.clone()] {
+                worker.encode(self, piece.bytes, &mut ids)?;
+                ends.push(ids.len() / WIDTH);
+            }
+            Ok((ids, ends))
         });
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).append(&mut workers);
+        workers.iter_mut().for_each(Worker::shrink);
+        idle.lock().unwrap_or_else(PoisonError::into_inner).append(&mut workers);
 
-        let mut lengths = vec![0; texts.len()];
+        let done = done.into_iter().collect::<Result<Vec<_>, Error>>()?;
+        let mut counts = vec![0; texts.len()];
         for (job, (_, ends)) in jobs.iter().zip(&done) {
             let mut start = 0;
             for (piece, &end) in pieces[job.clone()].iter().zip(ends) {
-                lengths[piece.text] += end - start;
+                counts[piece.text] += end - start;
                 start = end;
             }
         }
-        (done.into_iter().map(|(ids, _)| ids).collect(), lengths)
-    }
-
-    fn take_workers(&self, count: usize) -> Vec<Worker> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = idle.len().saturating_sub(count);
-        let mut workers = idle.split_off(kept);
-        workers.resize_with(count, Worker::default);
-        workers
+        Ok(Encoded { parts: done.into_iter().map(|(ids, _)| ids).collect(), width: WIDTH, counts })
     }
 
     /// The bytes that `ids` stand for; a special stands for its own text.
-    pub fn decode(&self, ids: &[u32]) -> Result<Vec<u8>, Error> {
-        let mut bytes = Vec::with_capacity(ids.len() * 4);
-        for (index, &id) in ids.iter().enumerate() {
-            match self.starts.get(id as usize..).and_then(|starts| starts.get(..2)) {
-                Some(span) => bytes.extend_from_slice(&self.arena[span[0]..span[1]]),
-                None => return Err(Error::BadId { index, id, vocab_size: self.vocab_size() }),
+    pub fn decode<Id: Copy + Into<u32>>(&self, ids: &[Id]) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        let mut room = [0; WIDE * 256];
+        for (block, chunk) in ids.chunks(room.len() / WIDE).enumerate() {
+            let mut used = 0;
+            for (at, &id) in chunk.iter().enumerate() {
+                let id: u32 = id.into();
+                let Some([start, end]) = self.starts.get(id as usize..).and_then(|starts| starts.first_chunk()) else {
+                    let index = block * (room.len() / WIDE) + at;
+                    return Err(Error::BadId { index, id, vocab_size: self.vocab_size() });
+                };
+                let (start, len) = (*start as usize, (end - start) as usize);
+                if len <= WIDE {
+                    room[used..used + WIDE].copy_from_slice(&self.arena[start..start + WIDE]);
+                    used += len;
+                } else {
+                    bytes.extend_from_slice(&room[..used]);
+                    bytes.extend_from_slice(&self.arena[start..start + len]);
+                    used = 0;
+                }
             }
+            bytes.extend_from_slice(&room[..used]);
         }
         Ok(bytes)
     }
 }
 
-/// From a pair of ids to the id of their merge: open addressing, at most half full.
-struct PairTable {
-    slots: Vec<(u64, u32)>,
-    shift: u32,
-}
-
-impl PairTable {
-    fn with_capacity(pairs: usize) -> Self {
-        let bits = (2 * pairs).next_power_of_two().trailing_zeros().max(1);
-        Self { slots: vec![(0, NONE); 1 << bits], shift: 64 - bits }
-    }
-
-    /// The slot that holds the pair, or the empty one where it belongs.
-    #[inline]
-    fn slot(&self, key: u64) -> usize {
-        let mut at = (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> self.shift) as usize;
-        while self.slots[at].1 != NONE && self.slots[at].0 != key {
-            at = (at + 1) & (self.slots.len() - 1);
-        }
-        at
-    }
-
-    /// The id of the merge, or `NONE`.
-    #[inline]
-    fn get(&self, left: u32, right: u32) -> u32 {
-        self.slots[self.slot(key(left, right))].1
-    }
-
-    fn insert(&mut self, left: u32, right: u32, id: u32) {
-        let at = self.slot(key(left, right));
-        self.slots[at] = (key(left, right), id);
-    }
-}
-
-#[inline]
-fn key(left: u32, right: u32) -> u64 {
-    u64::from(left) << 32 | u64::from(right)
-}
-
-/// What one thread needs: a bounded cache of short pre-tokens, and room for the merging of long ones.
-///
-/// The cache has one place for each hash; a pre-token takes the place of another with the same.
-struct Worker {
-    /// The pre-token's bytes, with its length in the highest byte; 0 is an empty place.
-    words: Vec<u128>,
-    /// The number of ids, then the ids.
-    ids: Vec<[u32; CACHED_IDS + 1]>,
-    long: LongWord,
-}
-
-const CACHE_BITS: u32 = 15;
-const CACHED_BYTES: usize = 15;
-const CACHED_IDS: usize = 7;
-
-impl Default for Worker {
-    fn default() -> Self {
-        let places = 1 << CACHE_BITS;
-        Self { words: vec![0; places], ids: vec![[0; CACHED_IDS + 1]; places], long: LongWord::default() }
-    }
-}
-
-impl Worker {
-    #[inline]
-    fn encode(&mut self, merged: &PairTable, word: &[u8], ids: &mut Vec<u32>) {
-        if let [byte] = word {
-            ids.push(u32::from(*byte));
-            return;
-        }
-        if word.len() > CACHED_BYTES {
-            return self.merge(merged, word, ids);
-        }
-        let mut padded = [0u8; 16];
-        padded[..word.len()].copy_from_slice(word);
-        padded[CACHED_BYTES] = word.len() as u8;
-        let word_key = u128::from_le_bytes(padded);
-        let place = place(word_key);
-        if self.words[place] == word_key {
-            let cached = &self.ids[place];
-            ids.extend_from_slice(&cached[1..=cached[0] as usize]);
-            return;
-        }
-        let start = ids.len();
-        self.merge(merged, word, ids);
-        let fresh = &ids[start..];
-        if fresh.len() <= CACHED_IDS {
-            self.words[place] = word_key;
-            self.ids[place][0] = fresh.len() as u32;
-            self.ids[place][1..=fresh.len()].copy_from_slice(fresh);
-        }
-    }
-
-    fn merge(&mut self, merged: &PairTable, word: &[u8], ids: &mut Vec<u32>) {
-        if word.len() <= SCANNED {
-            merge_short(merged, word, ids);
-        } else {
-            self.long.merge(merged, word, ids);
+impl Encoded {
+    /// All ids.
+    pub fn ids(&self) -> Vec<u32> {
+        let bytes = self.parts.concat();
+        match self.width {
+            2 => bytes.as_chunks().0.iter().map(|id| u32::from(u16::from_ne_bytes(*id))).collect(),
+            _ => bytes.as_chunks().0.iter().map(|id| u32::from_ne_bytes(*id)).collect(),
         }
     }
 }
 
-#[inline]
-fn place(word: u128) -> usize {
-    let (low, high) = (word as u64, (word >> 64) as u64);
-    let mixed = (low ^ high.rotate_left(29).wrapping_mul(0xD6E8_FEB8_6659_FD93)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (mixed >> (64 - CACHE_BITS)) as usize
+/// What one thread needs.
+struct Worker<const WIDTH: usize> {
+    short: Short<WIDTH>,
+    long: Long,
+    queue: Queue,
+    /// The ids of one word.
+    fresh: Vec<u32>,
+    /// Where ids are written.
+    room: Vec<u8>,
 }
 
-/// Merges the lowest id first, and of equal ones the leftmost, by looking at all of them each time.
-fn merge_short(merged: &PairTable, word: &[u8], ids: &mut Vec<u32>) {
-    let mut tokens = [0u32; SCANNED];
-    let mut ranks = [NONE; SCANNED];
-    let mut count = word.len();
-    for (token, &byte) in tokens.iter_mut().zip(word) {
-        *token = u32::from(byte);
-    }
-    for at in 1..count {
-        ranks[at - 1] = merged.get(tokens[at - 1], tokens[at]);
-    }
-    // `ranks[at]` belongs to the pair (at, at + 1).
-    while let Some((at, &new)) = ranks[..count - 1].iter().enumerate().min_by_key(|(_, rank)| **rank)
-        && new != NONE
-    {
-        tokens[at] = new;
-        tokens.copy_within(at + 2..count, at + 1);
-        ranks.copy_within(at + 1..count, at);
-        count -= 1;
-        ranks[count - 1] = NONE;
-        if at + 1 < count {
-            ranks[at] = merged.get(new, tokens[at + 1]);
-        }
-        if at > 0 {
-            ranks[at - 1] = merged.get(tokens[at - 1], new);
+impl<const WIDTH: usize> Worker<WIDTH> {
+    fn new() -> Self {
+        Self {
+            short: Short::new(),
+            long: Long::default(),
+            queue: Queue::default(),
+            fresh: Vec::new(),
+            room: Vec::new(),
         }
     }
-    ids.extend_from_slice(&tokens[..count]);
-}
 
-/// Merges in the same order as `merge_short`, with a linked list and a heap: n log n in the length of the word.
-#[derive(Default)]
-struct LongWord {
-    tokens: Vec<u32>,
-    next: Vec<usize>,
-    previous: Vec<usize>,
-    heap: BinaryHeap<Reverse<(u32, usize)>>,
-}
-
-impl LongWord {
-    fn merge(&mut self, merged: &PairTable, word: &[u8], ids: &mut Vec<u32>) {
-        let end = word.len();
-        let Self { tokens, next, previous, heap } = self;
-        tokens.clear();
-        tokens.extend(word.iter().map(|&byte| u32::from(byte)));
-        next.clear();
-        next.extend(1..=end);
-        previous.clear();
-        previous.extend((0..end).map(|at| at.wrapping_sub(1)));
-        let mut pairs = std::mem::take(heap).into_vec();
-        pairs.extend((1..end).map(|at| (merged.get(tokens[at - 1], tokens[at]), at - 1)).filter_map(ranked));
-        *heap = BinaryHeap::from(pairs);
-
-        while let Some(Reverse((new, at))) = heap.pop() {
-            let right = next[at];
-            // A token that was swallowed is NONE, and no merge contains NONE.
-            if right == end || merged.get(tokens[at], tokens[right]) != new {
-                continue;
+    /// Appends the ids of `text` to `ids`.
+    fn encode(&mut self, bpe: &Bpe, text: &[u8], ids: &mut Vec<u8>) -> Result<(), Error> {
+        let needed = (text.len() + SLACK) * WIDTH;
+        if self.room.len() < needed {
+            self.room.resize(needed, 0);
+        }
+        let mut used = 0;
+        let mut failure = Ok(());
+        let (mut keys, mut found) = ([0; BATCH], [None; BATCH]);
+        bpe.pattern.batches(text, |begin, ends| {
+            let (keys, found) = (&mut keys[..ends.len()], &mut found[..ends.len()]);
+            let mut start = begin;
+            for (key, &end) in keys.iter_mut().zip(ends) {
+                // 0 is the key of no word.
+                *key = if end - start <= SHORT { short_key(text, start, end) } else { 0 };
+                start = end;
             }
-            let after = next[right];
-            (tokens[at], tokens[right], next[at]) = (new, NONE, after);
-            if after < end {
-                previous[after] = at;
-                heap.extend(ranked((merged.get(new, tokens[after]), at)));
+            self.short.look(keys, found);
+            start = begin;
+            for ((&key, found), &end) in keys.iter().zip(&*found).zip(ends) {
+                used += match found {
+                    Some(place) if key != 0 && self.short.still(*place, key) => {
+                        self.short.write(*place, &mut self.room[used..]) * WIDTH
+                    }
+                    _ if key != 0 => self.find(bpe, key, &text[start..end], used),
+                    _ => self.find_long(bpe, &text[start..end], used).unwrap_or_else(|error| {
+                        failure = Err(error);
+                        0
+                    }),
+                };
+                start = end;
             }
-            if let Some(&before) = tokens.get(previous[at]) {
-                heap.extend(ranked((merged.get(before, new), previous[at])));
-            }
+        });
+        ids.extend_from_slice(&self.room[..used]);
+        failure
+    }
+
+    /// Writes the ids of a short word that is not in the table, and puts them there; their bytes.
+    #[inline(never)]
+    fn find(&mut self, bpe: &Bpe, key: u128, word: &[u8], used: usize) -> usize {
+        if let Some(place) = self.short.look_everywhere(key) {
+            return self.short.write(place, &mut self.room[used..]) * WIDTH;
         }
-        ids.extend(tokens.iter().filter(|token| **token != NONE));
+        self.fresh.clear();
+        bpe.merges.scan(word, &mut self.fresh);
+        let bytes = write::<WIDTH>(&self.fresh, &mut self.room[used..]);
+        if self.fresh.len() <= MOST_IDS {
+            self.short.remember(key, &self.room[used..], self.fresh.len());
+        }
+        bytes
+    }
+
+    #[inline(never)]
+    fn find_long(&mut self, bpe: &Bpe, word: &[u8], used: usize) -> Result<usize, Error> {
+        let ids = self.long.ids(word, |ids| bpe.merges.apply(word, &mut self.queue, ids))?;
+        Ok(write::<WIDTH>(ids, &mut self.room[used..]))
+    }
+
+    /// Gives memory back that only a rare long text needs.
+    fn shrink(&mut self) {
+        self.room.truncate(KEPT_BYTES);
+        self.room.shrink_to_fit();
     }
 }
 
-fn ranked((new, at): (u32, usize)) -> Option<Reverse<(u32, usize)>> {
-    (new != NONE).then_some(Reverse((new, at)))
+/// Writes `ids` to the front of `buffer`; how many bytes.
+fn write<const WIDTH: usize>(ids: &[u32], buffer: &mut [u8]) -> usize {
+    for (place, id) in buffer.chunks_exact_mut(WIDTH).zip(ids) {
+        match WIDTH {
+            2 => place.copy_from_slice(&(*id as u16).to_ne_bytes()),
+            _ => place.copy_from_slice(&id.to_ne_bytes()),
+        }
+    }
+    ids.len() * WIDTH
 }

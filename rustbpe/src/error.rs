@@ -14,6 +14,10 @@ pub enum Error {
     BadMerge { index: usize, left: u32, right: u32 },
     /// The tokens' bytes exceed what a sensible vocabulary needs by far.
     VocabularyTooLarge { tokens: usize },
+    /// A byte that two ids stand for.
+    BadByteOrder { byte: u8 },
+    /// A pre-token whose places 32-bit numbers cannot count.
+    PretokenTooLong { bytes: usize },
     /// An id beyond the vocabulary.
     BadId { index: usize, id: u32, vocab_size: usize },
     /// Text spans that do not lie one after the other inside the data.
@@ -45,10 +49,17 @@ impl fmt::Display for Error {
             ),
             Self::VocabularyTooLarge { tokens } => write!(
                 f,
-                "the first {tokens} tokens take more than {} bytes; remove runs of one repeated character from the \
-                 corpus, or train fewer merges",
-                crate::encode::MAX_VOCABULARY_BYTES
+                "the first {tokens} tokens take more than {} bytes or are more than {}; train fewer merges, or remove \
+                 runs of one repeated character from the corpus",
+                crate::encode::MAX_VOCABULARY_BYTES,
+                crate::merge::MAX_VOCABULARY
             ),
+            Self::BadByteOrder { byte } => {
+                write!(f, "the byte {byte} has two ids; pass an order of bytes that holds each of the 256 once")
+            }
+            Self::PretokenTooLong { bytes } => {
+                write!(f, "a text holds {bytes} bytes without a break; cut it into texts of less than 1 GB")
+            }
             Self::BadId { index, id, vocab_size } => write!(
                 f,
                 "id {id} at position {index} is outside the vocabulary of {vocab_size}; pass ids that this tokenizer made"

@@ -4,9 +4,11 @@
 //! them, and `parallel` shares out the work of the two that read whole texts.
 
 mod blocks;
+mod cache;
 pub mod count;
 pub mod encode;
 pub mod error;
+pub mod merge;
 pub mod parallel;
 pub mod split;
 pub mod train;

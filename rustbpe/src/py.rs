@@ -66,7 +66,7 @@ fn spans<'a>(data: &'a [u8], offsets: &[i64]) -> Result<Vec<&'a [u8]>, Error> {
 /// The pre-tokens of one text.
 #[pyfunction]
 fn split<'py>(py: Python<'py>, pattern: &str, text: Text) -> PyResult<Vec<Bound<'py, PyBytes>>> {
-    Ok(Pattern::named(pattern)?.split(text.as_bytes()).map(|word| PyBytes::new(py, word)).collect())
+    Ok(Pattern::named(pattern)?.split(text.as_bytes()).into_iter().map(|word| PyBytes::new(py, word)).collect())
 }
 
 /// The regular expression behind a pattern's name.
@@ -144,7 +144,7 @@ impl Bpe {
         let flat = merges.to_vec(py)?;
         let pairs: Vec<(u32, u32)> = flat.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
         let specials: Vec<&[u8]> = specials.iter().map(|special| special.as_bytes()).collect();
-        Ok(Self(encode::Bpe::new(Pattern::named(pattern)?, &pairs, &specials)?))
+        Ok(Self(encode::Bpe::new(Pattern::named(pattern)?, &BYTE_ORDER, &pairs, &specials)?))
     }
 
     fn vocab_size(&self) -> usize {
@@ -157,9 +157,9 @@ impl Bpe {
     }
 
     /// Ids (uint16, or uint32 if `wide`) of all texts, and the number of ids of each text (uint64).
-    fn encode<'py>(&self, py: Python<'py>, texts: Vec<Text>, threads: usize, wide: bool) -> PyResult<Encoded<'py>> {
-        let encoded = py.detach(|| self.0.encode(&bytes_of(&texts), threads));
-        arrays(py, encoded, wide)
+    fn encode<'py>(&self, py: Python<'py>, texts: Vec<Text>, threads: usize) -> PyResult<Encoded<'py>> {
+        let encoded = py.detach(|| self.0.encode(&bytes_of(&texts), threads))?;
+        arrays(py, &encoded)
     }
 
     /// As `encode`, for the texts between neighbouring `offsets` (int64) of `data`.
@@ -169,11 +169,10 @@ impl Bpe {
         data: PyBackedBytes,
         offsets: PyBuffer<i64>,
         threads: usize,
-        wide: bool,
     ) -> PyResult<Encoded<'py>> {
         let offsets = offsets.to_vec(py)?;
-        let encoded = py.detach(|| spans(&data, &offsets).map(|texts| self.0.encode(&texts, threads)))?;
-        arrays(py, encoded, wide)
+        let encoded = py.detach(|| self.0.encode(&spans(&data, &offsets)?, threads))?;
+        arrays(py, &encoded)
     }
 
     /// The bytes of `ids` (uint32).
@@ -186,11 +185,29 @@ impl Bpe {
 
 type Encoded<'py> = (Bound<'py, PyByteArray>, Bound<'py, PyByteArray>);
 
-fn arrays(py: Python<'_>, (ids, lengths): (Vec<Vec<u32>>, Vec<usize>), wide: bool) -> PyResult<Encoded<'_>> {
-    let ids =
-        if wide { bytearray(py, &ids, u32::to_ne_bytes) } else { bytearray(py, &ids, |id| (id as u16).to_ne_bytes()) };
-    Ok((ids?, bytearray(py, &[lengths], |length| (length as u64).to_ne_bytes())?))
+fn arrays<'py>(py: Python<'py>, encoded: &encode::Encoded) -> PyResult<Encoded<'py>> {
+    let size = encoded.parts.iter().map(Vec::len).sum();
+    let ids = PyByteArray::new_with(py, size, |mut buffer| {
+        for part in &encoded.parts {
+            let (place, rest) = buffer.split_at_mut(part.len());
+            place.copy_from_slice(part);
+            buffer = rest;
+        }
+        Ok(())
+    })?;
+    let counts: Vec<u64> = encoded.counts.iter().map(|count| *count as u64).collect();
+    Ok((ids, bytearray(py, &[counts], u64::to_ne_bytes)?))
 }
+
+const BYTE_ORDER: [u8; 256] = {
+    let mut order = [0; 256];
+    let mut at = 0;
+    while at < 256 {
+        order[at] = at as u8;
+        at += 1;
+    }
+    order
+};
 
 /// All numbers of `parts`, one after the other, each as `SIZE` bytes.
 fn bytearray<'py, T: Copy, const SIZE: usize>(

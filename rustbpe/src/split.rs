@@ -56,14 +56,25 @@ impl Pattern {
         }
     }
 
+    /// Calls `take` with where some pre-tokens of `text` begin and the ends of them all, in order and without gaps.
+    #[inline]
+    pub fn batches(self, text: &[u8], take: impl FnMut(usize, &[usize])) {
+        match self {
+            Self::Gpt4 => blocks::batches::<Gpt4<2>>(text, take),
+            Self::Cl100k => blocks::batches::<Gpt4<3>>(text, take),
+            Self::Gpt2 => blocks::batches::<Gpt2>(text, take),
+        }
+    }
+
     /// Calls `take` with the start and end of each pre-token of `text`, in order and without gaps.
     #[inline]
-    pub fn each(self, text: &[u8], take: impl FnMut(usize, usize)) {
-        match self {
-            Self::Gpt4 => blocks::each::<Gpt4<2>>(text, take),
-            Self::Cl100k => blocks::each::<Gpt4<3>>(text, take),
-            Self::Gpt2 => blocks::each::<Gpt2>(text, take),
-        }
+    pub fn each(self, text: &[u8], mut take: impl FnMut(usize, usize)) {
+        self.batches(text, |mut start, ends| {
+            for &end in ends {
+                take(start, end);
+                start = end;
+            }
+        });
     }
 
     /// The pre-tokens of `text`, in order and without gaps.

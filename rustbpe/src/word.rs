@@ -12,17 +12,27 @@ pub const SHORT: usize = 15;
 #[inline]
 pub fn short_key(text: &[u8], start: usize, end: usize) -> u128 {
     let len = end - start;
-    debug_assert!(len <= SHORT);
     let word = match text.get(start..start + 16).and_then(|wide| wide.first_chunk::<16>()) {
-        Some(wide) => u128::from_le_bytes(*wide) & !(u128::MAX << (8 * len)),
+        Some(wide) => u128::from_le_bytes(*wide) & BELOW[len],
         None => {
             let mut padded = [0; 16];
             padded[..len].copy_from_slice(&text[start..end]);
             u128::from_le_bytes(padded)
         }
     };
-    word | (len as u128) << (8 * SHORT)
+    word | u128::from((len as u64) << 56) << 64
 }
+
+/// Masks of the lowest bytes; a shift of 128 bits by a variable takes several times as long.
+static BELOW: [u128; SHORT + 1] = {
+    let mut masks = [0; SHORT + 1];
+    let mut bytes = 1;
+    while bytes <= SHORT {
+        masks[bytes] = u128::MAX >> (128 - 8 * bytes);
+        bytes += 1;
+    }
+    masks
+};
 
 /// The bytes of a short key.
 pub fn short_bytes(key: u128) -> ([u8; 16], usize) {
