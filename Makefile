@@ -1,5 +1,9 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench wheels
+.PHONY: help run test lint bench fuzz wheels
+
+# Compared with, beside tiktoken and tokenizers, which the tests use too.
+PEERS := --with 'gigabpe>=0.1,<0.2' --with 'gigatoken>=0.10,<0.11' --with 'rustbpe>=0.1,<0.2' --with 'bpeasy>=0.1.6,<0.2'
+FUZZ_SECONDS ?= 60
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -19,7 +23,13 @@ lint: ## format, lint and type checks, Python and Rust
 
 bench: ## speeds as ratios, measured in one run
 	uv run python -m fednano.bench train_step
-	uv run python -m fednano.bench tokenizer
+	uv run $(PEERS) python -m fednano.bench tokenizer
+	uv run $(PEERS) python -m fednano.bench tokenizer --megabytes 100
+
+fuzz: ## the Rust core on made-up input, a minute for each target; needs a C++ compiler
+	command -v cargo-fuzz > /dev/null || cargo install --locked cargo-fuzz@0.13.2
+	cd rustbpe && for target in split encode train; do \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
 wheels: ## build both wheels and try them in an empty environment
 	tests/wheels.sh

@@ -1,0 +1,210 @@
+"""The works that are measured. Contenders take turns; one that fails gets no further turn, and the rest goes on."""
+
+import importlib.util
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fednano_rustbpe
+from rich.progress import Progress
+
+from fednano.bench.tokenizer import hostile
+from fednano.bench.tokenizer.contenders import FEDNANO, PEERS, Contender
+from fednano.bench.tokenizer.corpus import Corpus
+from fednano.bench.tokenizer.process import ContenderError, Worker
+from fednano.bench.tokenizer.results import BASE_PATTERN, Row
+from fednano.clock import wall
+
+HOSTILE_BYTES = 1_000_000
+HOSTILE_PEERS = ("tiktoken", "gigatoken")
+DECODING_PEERS = ("tiktoken", "gigatoken")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is the same for all works. `folder` holds fednano's merges in the formats of the peers."""
+
+    corpus: Corpus
+    folder: Path
+    merges: int
+    threads: int
+    repeats: int
+    timeout: float
+    progress: Progress
+
+    def in_turns(self, title: str, rows: list[Row], measure: Callable[[Row], dict[str, Any]]) -> None:
+        """`repeats` rounds in which each row is measured once."""
+        task = self.progress.add_task(title, total=self.repeats * len(rows))
+
+        def turn(row: Row) -> None:
+            answer = measure(row)
+            row.digest = answer.pop("digest", row.digest)
+            row.measurements.append(answer)
+
+        for _ in range(self.repeats):
+            for row in rows:
+                guarded(row, turn)
+                self.progress.advance(task)
+
+    def worker(self, row: Row) -> Worker:
+        return Worker(row.contender, row.threads, self.timeout)
+
+
+def guarded(row: Row, work: Callable[[Row], object]) -> None:
+    """Does the work unless the row has failed before."""
+    if row.error is None:
+        try:
+            work(row)
+        except ContenderError as error:
+            row.error = str(error)
+
+
+def installed(library: str) -> bool:
+    spec = importlib.util.find_spec(library)
+    # A folder of this name beside the command is no package.
+    return spec is not None and spec.origin is not None
+
+
+def known(pattern: str) -> bool:
+    """Whether fednano has the pattern."""
+    try:
+        fednano_rustbpe.regex(pattern)
+    except ValueError:
+        return False
+    return True
+
+
+def contenders(pattern_of: Callable[[Contender], str], only: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+    """(library, pattern) of all that do a work: fednano with each pattern that it shares with one of them, first."""
+    peers = [
+        (peer.library, pattern_of(peer))
+        for peer in PEERS
+        if pattern_of(peer) and installed(peer.library) and (not only or peer.library in only)
+    ]
+    ours = {BASE_PATTERN, *(pattern for _, pattern in peers if known(pattern))}
+    return [*((FEDNANO.library, pattern) for pattern in sorted(ours, reverse=True)), *peers]
+
+
+def prepare(bench: Bench) -> None:
+    """Fills the folder. Raises ValueError if fednano cannot train on the corpus."""
+    patterns = [pattern for library, pattern in contenders(encoding) if library == FEDNANO.library]
+    with Worker(FEDNANO.library, bench.threads, bench.timeout) as worker:
+        try:
+            worker.ask(
+                "prepare",
+                folder=str(bench.folder),
+                files=bench.corpus.files,
+                patterns=patterns,
+                merges=bench.merges,
+                threads=bench.threads,
+            )
+        except ContenderError as error:
+            raise ValueError(f"fednano cannot train merges for the other works: {error}") from None
+
+
+def training(contender: Contender) -> str:
+    return contender.train_pattern
+
+
+def encoding(contender: Contender) -> str:
+    return contender.encode_pattern
+
+
+def train(bench: Bench) -> list[Row]:
+    """A new process for each training."""
+    corpus = bench.corpus
+    rows = [Row("train", name, pattern, bench.threads, corpus.bytes) for name, pattern in contenders(training)]
+
+    def measure(row: Row) -> dict[str, Any]:
+        with bench.worker(row) as worker:
+            return worker.ask(
+                "train",
+                files=corpus.files,
+                alphabet=corpus.alphabet,
+                pattern=row.pattern,
+                merges=bench.merges,
+                threads=row.threads,
+            )
+
+    bench.in_turns("train", rows, measure)
+    return rows
+
+
+def cold(bench: Bench) -> list[Row]:
+    """A new process for each start, after one that is not measured."""
+    corpus = bench.corpus
+    rows = [Row("cold", name, pattern, 1, corpus.encoded_bytes) for name, pattern in contenders(encoding)]
+
+    def measure(row: Row) -> dict[str, Any]:
+        start = wall()
+        with bench.worker(row) as worker:
+            answer = worker.ask("cold", folder=str(bench.folder), pattern=row.pattern, files=corpus.encoded)
+        return {**answer, "process_s": wall() - start}
+
+    for row in rows:
+        guarded(row, measure)
+    bench.in_turns("cold", rows, measure)
+    return rows
+
+
+def encode(bench: Bench, threads: list[int]) -> list[Row]:
+    """Warm, with each number of threads."""
+    size = bench.corpus.encoded_bytes
+    found = contenders(encoding)
+    return warm(bench, [Row("encode", name, pattern, count, size) for count in threads for name, pattern in found])
+
+
+def decode(bench: Bench) -> list[Row]:
+    """From one NumPy row of the ids of all texts to bytes."""
+    size = bench.corpus.encoded_bytes
+    found = contenders(encoding, DECODING_PEERS)
+    return warm(bench, [Row("decode", name, pattern, 1, size) for name, pattern in found])
+
+
+def warm(bench: Bench, rows: list[Row]) -> list[Row]:
+    """One process for each row, which stays."""
+    with ExitStack() as stack:
+        workers = {id(row): stack.enter_context(bench.worker(row)) for row in rows}
+
+        def load(row: Row) -> None:
+            row.digest = workers[id(row)].ask(
+                "load",
+                folder=str(bench.folder),
+                pattern=row.pattern,
+                threads=row.threads,
+                files=bench.corpus.encoded,
+            )["digest"]
+
+        for row in rows:
+            guarded(row, load)
+        bench.in_turns(rows[0].work, rows, lambda row: workers[id(row)].ask(row.work))
+    return rows
+
+
+def attack(bench: Bench) -> list[Row]:
+    """Each hostile input in two sizes."""
+    sizes = (HOSTILE_BYTES, 2 * HOSTILE_BYTES)
+    found = contenders(encoding, HOSTILE_PEERS)
+    rows = []
+    for name in hostile.NAMES:
+        fresh = [Row("hostile", library, pattern, 1, size, name) for library, pattern in found for size in sizes]
+        _attack(bench, name, fresh)
+        rows += fresh
+    return rows
+
+
+def _attack(bench: Bench, name: str, rows: list[Row]) -> None:
+    """A process for each contender and pattern, warmed by a little of the same input."""
+    with ExitStack() as stack:
+        owners = {(row.contender, row.pattern): row for row in rows}
+        workers = {key: stack.enter_context(bench.worker(row)) for key, row in owners.items()}
+
+        def ask(row: Row, size: int) -> dict[str, Any]:
+            worker = workers[row.contender, row.pattern]
+            return worker.ask("attack", folder=str(bench.folder), pattern=row.pattern, name=name, size=size)
+
+        for row in rows:
+            guarded(row, lambda row: ask(row, 1000))
+        bench.in_turns(name, rows, lambda row: ask(row, row.bytes))
