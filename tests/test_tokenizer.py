@@ -19,7 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from fednano.bench import tokenizer as bench
 from fednano.tokenizer import SPECIAL_TOKENS, Tokenizer
 from fednano.tokenizer.train import BpeTrainer
 
@@ -383,19 +382,3 @@ def test_import_is_light():
     heavy = "[m for m in ('pyarrow', 'torch', 'hydra', 'flwr', 'omegaconf') if m in sys.modules]"
     code = f"import sys, fednano.tokenizer.train; assert not {heavy}, {heavy}"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_the_bench_compares_and_writes_every_measurement(tmp_path, capsys):
-    (tmp_path / "a.txt").write_text("".join(real_text(2)), encoding="utf-8")
-    report = tmp_path / "report.json"
-    bench.main(["--texts", str(tmp_path), "--vocab-size", "400", "--repeats", "1", "--json", str(report)])
-    results = json.loads(report.read_text())["results"]
-    assert {(result["work"], result["contender"]) for result in results} >= {
-        ("train", "fednano"),
-        ("encode", "fednano"),
-        ("encode", "tiktoken"),
-    }
-    assert all(result["same_ids"] for result in results if result["work"] == "encode")
-    assert "MB/s" in capsys.readouterr().out
-    with pytest.raises(ValueError, match=r"holds no \.txt file"):
-        bench.main(["--texts", str(tmp_path / "absent")])

@@ -31,23 +31,21 @@ def main(argv: list[str]) -> None:
         for peer in PEERS
         if not works.installed(peer.library)
     }
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
-    ):
-        (texts_folder := Path(folder) / "texts").mkdir()
-        texts = corpus.write(options.texts, options.megabytes, texts_folder)
-        bench = works.Bench(
-            corpus=texts,
-            folder=Path(folder),
-            merges=options.vocab_size - NO_MERGES,
-            threads=options.threads,
-            repeats=options.repeats,
-            timeout=options.timeout,
-            progress=progress,
-        )
-        found = results(run(bench, options.work))
+    with tempfile.TemporaryDirectory() as folder:
+        (copies := Path(folder) / "texts").mkdir()
+        texts = corpus.write(options.texts, options.megabytes, copies)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            bench = works.Bench(
+                corpus=texts,
+                folder=Path(folder),
+                merges=options.vocab_size - NO_MERGES,
+                threads=options.threads,
+                repeats=options.repeats,
+                timeout=options.timeout,
+                progress=progress,
+            )
+            found = results(run(bench, options.work))
     table.show(found, titles(bench), missing, Console())
     if options.json:
         contents = {

@@ -73,14 +73,15 @@ def show(results: list[Result], titles: Mapping[str, str], missing: Mapping[str,
         of_work = [result for result in results if result.work == work]
         if of_work:
             console.print(table(of_work, titles[work], columns))
+        failures = [f"{result.contender} failed: {result.error}" for result in of_work if result.error]
+        for failure in dict.fromkeys(failures):
+            console.print(failure, highlight=False, markup=False, soft_wrap=True)
     for library, remedy in missing.items():
-        console.print(f"{library} is not installed: {remedy}", highlight=False, markup=False)
+        console.print(f"{library} is not installed: {remedy}", highlight=False, markup=False, soft_wrap=True)
 
 
 def table(results: list[Result], title: str, columns: list[Column]) -> Table:
-    """Failures stand below, each once."""
-    failures = dict.fromkeys(f"{result.contender} failed: {result.error}" for result in results if result.error)
-    made = Table(title=title, caption="\n".join(failures) or None, caption_justify="left")
+    made = Table(title=title)
     for heading, _ in columns:
         made.add_column(heading, justify="left" if heading in TEXT else "right", no_wrap=True)
     for result in results:

@@ -1,0 +1,57 @@
+//! What the fuzz targets share: slow, obvious versions of what the core does.
+
+use std::collections::{BTreeMap, HashMap};
+
+use fednano_rustbpe::split::Pattern;
+
+pub type Pair = (u32, u32);
+
+/// The pattern that a fuzzed number picks.
+pub fn pattern(pick: u8) -> Pattern {
+    Pattern::NAMES[usize::from(pick) % Pattern::NAMES.len()].1
+}
+
+/// The pre-tokens of `text`, one id a byte.
+pub fn words(pattern: Pattern, text: &[u8]) -> Vec<Vec<u32>> {
+    pattern.split(text).map(|word| word.iter().map(|&byte| u32::from(byte)).collect()).collect()
+}
+
+/// Every place of `pair`, from the left, as `new`.
+pub fn join(tokens: &[u32], pair: Pair, new: u32) -> Vec<u32> {
+    let mut joined = Vec::new();
+    let mut at = 0;
+    while at < tokens.len() {
+        let here = at + 1 < tokens.len() && (tokens[at], tokens[at + 1]) == pair;
+        joined.push(if here { new } else { tokens[at] });
+        at += if here { 2 } else { 1 };
+    }
+    joined
+}
+
+/// The lowest merge first, and of its places the leftmost, one place at a time.
+pub fn encode(merges: &HashMap<Pair, u32>, word: &[u8]) -> Vec<u32> {
+    let mut tokens: Vec<u32> = word.iter().map(|&byte| u32::from(byte)).collect();
+    loop {
+        let ranked =
+            tokens.windows(2).enumerate().filter_map(|(at, pair)| Some((merges.get(&(pair[0], pair[1]))?, at)));
+        let Some((&new, at)) = ranked.min() else { return tokens };
+        tokens.splice(at..at + 2, [new]);
+    }
+}
+
+/// Counts all pairs anew for every merge; of the most frequent pairs the smallest is next.
+pub fn train(mut words: Vec<Vec<u32>>, merges: usize) -> Vec<Pair> {
+    let mut found = Vec::new();
+    while found.len() < merges {
+        let mut counts: BTreeMap<Pair, u64> = BTreeMap::new();
+        words
+            .iter()
+            .flat_map(|word| word.windows(2))
+            .for_each(|pair| *counts.entry((pair[0], pair[1])).or_default() += 1);
+        let Some((&pair, _)) = counts.iter().rev().max_by_key(|(_, count)| **count) else { break };
+        let new = 256 + found.len() as u32;
+        words.iter_mut().for_each(|word| *word = join(word, pair, new));
+        found.push(pair);
+    }
+    found
+}
