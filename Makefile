@@ -28,8 +28,8 @@ bench: ## speeds as ratios, measured in one run
 
 fuzz: ## the Rust core on made-up input, a minute for each target; needs a C++ compiler
 	command -v cargo-fuzz > /dev/null || cargo install --locked cargo-fuzz@0.13.2
-	cd rustbpe && for target in split encode train; do \
-		cargo fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+	cd rustbpe && for target in split encode cuts train; do \
+		cargo fuzz run --sanitizer none $$target -- -max_len=1500 -len_control=0 -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
 wheels: ## build both wheels and try them in an empty environment
 	tests/wheels.sh

@@ -2,7 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use arbitrary::Arbitrary;
 use fednano_rustbpe::split::Pattern;
+
+/// The slow encoder is quadratic in the length of a pre-token.
+pub const TEXT_BYTES: usize = 1000;
+
+const TOKEN_BYTES: usize = 1000;
+const MERGES: usize = 60;
 
 pub type Pair = (u32, u32);
 
@@ -54,4 +61,37 @@ pub fn train(mut words: Vec<Vec<u32>>, merges: usize) -> Vec<Pair> {
         found.push(pair);
     }
     found
+}
+
+#[derive(Arbitrary, Debug)]
+pub enum Merge {
+    /// The pair of neighbours at this place of the text, as it is merged so far.
+    There(u16),
+    /// Any two ids.
+    Ids(u16, u16),
+}
+
+/// Merges that a trained vocabulary could hold, most of them of use in the text.
+pub fn merges(pattern: Pattern, text: &[u8], picks: &[Merge]) -> Vec<Pair> {
+    let mut words = words(pattern, text);
+    let mut lengths = vec![1; 256];
+    let mut merges: Vec<Pair> = Vec::new();
+    for pick in picks.iter().take(MERGES) {
+        let ids = lengths.len();
+        let pair = match *pick {
+            Merge::Ids(left, right) => Some((left % ids as u16, right % ids as u16)).map(|(l, r)| (l.into(), r.into())),
+            Merge::There(place) => {
+                let pairs: Vec<Pair> = words.iter().flat_map(|word| word.windows(2)).map(|w| (w[0], w[1])).collect();
+                (!pairs.is_empty()).then(|| pairs[usize::from(place) % pairs.len()])
+            }
+        };
+        let Some(pair @ (left, right)) = pair else { continue };
+        let length = lengths[left as usize] + lengths[right as usize];
+        if length <= TOKEN_BYTES && !merges.contains(&pair) {
+            words.iter_mut().for_each(|word| *word = join(word, pair, ids as u32));
+            lengths.push(length);
+            merges.push(pair);
+        }
+    }
+    merges
 }
