@@ -1,82 +1,75 @@
 //! Remembers the ids of pre-tokens, in bounded memory, and writes them where they are wanted.
 //!
-//! A short pre-token has one of two places, which its hash chooses; the younger of the two stays when a third comes.
-//! A place holds the key and room for some ids, with their number in the last of them, so that the whole room is copied at
-//! once whatever the number. Long pre-tokens lie in an arena, which is emptied when it is full.
+//! There are tables for words of up to 7 bytes and of up to 15, whose keys are numbers of 8 and 16 bytes. A word has two
+//! places there in a line of memory, and two more in another; when all are taken, the elder of the first pair goes. A
+//! place holds the key and room for some ids, with their number in the last of them, so that the whole room is copied at
+//! once whatever the number. Longer words lie in an arena, which is emptied when it is full.
 
 use std::num::NonZero;
 
-use crate::word::{hash_long, hash_short};
+use crate::word::{Key, hash_long};
 
-/// A short pre-token of more ids is not remembered.
-const ROOM: usize = 8;
-pub(crate) const MOST_IDS: usize = ROOM - 1;
+/// The most ids that a table copies at once; a buffer needs so many more than it will hold.
+pub(crate) const SLACK: usize = 8;
 
-/// Ids written at once; a buffer needs so many more than it will hold.
-pub(crate) const SLACK: usize = ROOM;
-
-/// Two places for so much text, within bounds: 64 kB of memory up to 4 MB.
-const BYTES_PER_PAIR: usize = 32;
+/// Two places for so much text, within bounds.
+const BYTES_PER_PAIR: usize = 64;
 const LEAST_BITS: u32 = 10;
 const MOST_BITS: u32 = 16;
 
-/// Long pre-tokens of more bytes are not remembered.
+/// Words of more bytes are not remembered.
 const MOST_LONG_BYTES: usize = 256;
 const LONG_BITS: u32 = 14;
 const LONG_ARENA: usize = 1 << 18;
 
-/// The short pre-tokens' ids, each `WIDTH` bytes wide.
-pub(crate) struct Short<const WIDTH: usize> {
-    /// Two places for each hash: key, ids, key, ids. Ids take `WIDTH / 2` numbers.
-    places: Vec<u128>,
-    /// Numbers before the first that lies at the beginning of a cache line.
+/// Where a table holds the ids of a word.
+pub(crate) type Place = NonZero<u32>;
+
+/// The ids of short words, each `WIDTH` bytes wide.
+pub(crate) struct Table<K, const WIDTH: usize> {
+    /// Key, ids, key, ids for each hash. Ids take `WIDTH / 2` cells.
+    cells: Vec<K>,
+    /// Cells before the first that lies at the beginning of a line of memory.
     skipped: usize,
     bits: u32,
     /// Bytes of text so far.
     seen: usize,
-    /// Whether a place was taken from another key since the last `look`.
-    moved: bool,
 }
 
-impl<const WIDTH: usize> Short<WIDTH> {
-    const IDS: usize = WIDTH * ROOM / 16;
-    const PAIR: usize = 2 * (1 + Self::IDS);
+impl<K: Key, const WIDTH: usize> Table<K, WIDTH> {
+    /// Cells of the ids of a word.
+    const IDS: usize = WIDTH / 2;
+    const PLACE: usize = 1 + Self::IDS;
+    const PAIR: usize = 2 * Self::PLACE;
+    /// A word of more ids is not remembered.
+    pub const MOST_IDS: usize = K::BYTES / 2 - 1;
 
     pub fn new() -> Self {
-        Self { places: Vec::new(), skipped: 0, bits: 0, seen: 0, moved: false }
+        Self { cells: Vec::new(), skipped: 0, bits: 0, seen: 0 }
     }
 
-    /// Makes room for the pre-tokens of `bytes` more bytes of text; forgets all where that takes a larger table.
+    /// Makes room for the words of `bytes` more bytes of text; forgets all where that takes a larger table.
     pub fn expect(&mut self, bytes: usize) {
         self.seen = self.seen.saturating_add(bytes);
         let bits = (self.seen / BYTES_PER_PAIR).checked_ilog2().unwrap_or(0).clamp(LEAST_BITS, MOST_BITS);
         // In steps, since every larger table begins empty.
-        if self.places.is_empty() || bits > self.bits + 2 || bits > self.bits && bits == MOST_BITS {
+        if self.cells.is_empty() || bits > self.bits + 2 || bits > self.bits && bits == MOST_BITS {
+            let line = 64 / K::BYTES;
             self.bits = bits;
-            self.places = vec![0; (Self::PAIR << bits) + 4];
-            self.skipped = self.places.as_ptr().align_offset(64).min(4);
+            self.cells = vec![K::default(); (Self::PAIR << bits) + line];
+            self.skipped = self.cells.as_ptr().align_offset(64).min(line);
         }
     }
 
-    /// Looks for the first pair of places of each key at once, so that the memory answers them side by side.
+    /// Where the ids of `key` are, if in the first pair of its places.
     #[inline]
-    pub fn look(&mut self, keys: &[u128], found: &mut [Option<NonZero<u32>>]) {
-        self.moved = false;
-        for (key, found) in keys.iter().zip(found) {
-            *found = self.seek(self.pair(hash_short(*key)), *key);
-        }
+    pub fn look(&self, key: K) -> Option<Place> {
+        self.seek(self.pair(key.hash()), key)
     }
 
-    /// Where the ids of `key` are, in any of its places.
-    pub fn look_everywhere(&self, key: u128) -> Option<NonZero<u32>> {
-        let hash = hash_short(key);
-        self.seek(self.second_pair(hash), key).or_else(|| self.seek(self.pair(hash), key))
-    }
-
-    /// Whether what `look` found is still there.
-    #[inline]
-    pub fn still(&self, place: NonZero<u32>, key: u128) -> bool {
-        !self.moved || self.places[place.get() as usize - 1] == key
+    /// Where the ids of `key` are.
+    pub fn look_everywhere(&self, key: K) -> Option<Place> {
+        self.look(key).or_else(|| self.seek(self.second_pair(key.hash()), key))
     }
 
     #[inline]
@@ -85,55 +78,51 @@ impl<const WIDTH: usize> Short<WIDTH> {
     }
 
     fn second_pair(&self, hash: u64) -> usize {
-        self.pair(hash.swap_bytes())
+        self.pair((hash ^ hash >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93))
     }
 
-    /// Where the ids of `key` begin, if one of the two places holds it.
     #[inline]
-    fn seek(&self, pair: usize, key: u128) -> Option<NonZero<u32>> {
-        let places = &self.places[pair..pair + Self::PAIR];
-        let (first, second) = (places[0] == key, places[Self::PAIR / 2] == key);
-        let at = pair as u32 + if first { 1 } else { 1 + Self::PAIR as u32 / 2 };
-        if first | second { NonZero::new(at) } else { None }
+    fn seek(&self, pair: usize, key: K) -> Option<Place> {
+        let cells = &self.cells[pair..pair + Self::PAIR];
+        let (first, second) = (cells[0] == key, cells[Self::PLACE] == key);
+        let at = pair as u32 + 1 + if first { 0 } else { Self::PLACE as u32 };
+        if first | second { Place::new(at) } else { None }
     }
 
-    /// Writes the ids at `place` to the front of `buffer`; their number.
+    /// Writes the ids at `place` to the front of `buffer`; how many bytes.
     #[inline]
-    pub fn write(&self, place: NonZero<u32>, buffer: &mut [u8]) -> usize {
-        let ids = &self.places[place.get() as usize..][..Self::IDS];
-        for (place, part) in buffer[..WIDTH * ROOM].chunks_exact_mut(16).zip(ids) {
-            place.copy_from_slice(&part.to_ne_bytes());
+    pub fn write(&self, place: Place, buffer: &mut [u8]) -> usize {
+        let at = place.get() as usize;
+        let ids = &self.cells[at..at + Self::IDS];
+        for (place, cell) in buffer[..Self::IDS * K::BYTES].chunks_exact_mut(K::BYTES).zip(ids) {
+            cell.write(place);
         }
-        usize::from(ids[Self::IDS - 1].to_ne_bytes()[COUNT])
+        usize::from(ids[Self::IDS - 1].last_byte())
     }
 
-    /// Remembers that `key` has the `count` ids at the front of `written`: in a free place, or in that of the elder of
-    /// the first pair.
-    pub fn remember(&mut self, key: u128, written: &[u8], count: usize) {
-        let (hash, half) = (hash_short(key), Self::PAIR / 2);
+    /// Remembers that `key` has the `ids`; the places that now belong to other words.
+    pub fn remember(&mut self, key: K, ids: &[u8]) -> Option<[Place; 2]> {
+        let hash = key.hash();
         let (first, second) = (self.pair(hash), self.second_pair(hash));
-        let at = match [first, first + half, second, second + half].into_iter().find(|at| self.places[*at] == 0) {
-            Some(free) => free,
-            None => {
-                self.moved = true;
-                self.places.copy_within(first..first + half, first + half);
-                first
-            }
-        };
-        self.places[at] = key;
-        let mut bytes = [0; 4 * ROOM];
-        bytes[..WIDTH * count].copy_from_slice(&written[..WIDTH * count]);
-        bytes[WIDTH * ROOM - 16 + COUNT] = count as u8;
-        for (place, part) in self.places[at + 1..at + half].iter_mut().zip(bytes.as_chunks::<16>().0) {
-            *place = u128::from_ne_bytes(*part);
+        let all = [first, first + Self::PLACE, second, second + Self::PLACE];
+        let free = all.into_iter().find(|at| self.cells[*at] == K::default());
+        if free.is_none() {
+            self.cells.copy_within(first..first + Self::PLACE, first + Self::PLACE);
         }
+        let at = free.unwrap_or(first);
+        let mut bytes = [0; 4 * SLACK];
+        bytes[..ids.len()].copy_from_slice(ids);
+        bytes[Self::IDS * K::BYTES - 1] = ids.len() as u8;
+        self.cells[at] = key;
+        for (cell, part) in self.cells[at + 1..at + Self::PLACE].iter_mut().zip(bytes.chunks_exact(K::BYTES)) {
+            *cell = K::read(part);
+        }
+        let place = |at: usize| Place::new(at as u32 + 1);
+        if free.is_none() { Some([place(first)?, place(first + Self::PLACE)?]) } else { None }
     }
 }
 
-/// The byte that holds the number of ids, in the last 16 bytes of a place.
-const COUNT: usize = 15;
-
-/// The long pre-tokens' ids.
+/// The ids of long words.
 #[derive(Default)]
 pub(crate) struct Long {
     slots: Vec<LongSlot>,

@@ -3,13 +3,13 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::blocks::BATCH;
-use crate::cache::{Long, MOST_IDS, SLACK, Short};
+use crate::cache::{Long, Place, SLACK, Table};
 use crate::error::Error;
 use crate::merge::{Merges, Queue};
 use crate::parallel;
 use crate::split::Pattern;
 use crate::train::BYTES;
-use crate::word::{SHORT, short_key};
+use crate::word::{NOT_TINY, SHORT, short_key, tiny_key};
 
 /// Merges that double a token's length each time would otherwise fill the memory.
 pub const MAX_VOCABULARY_BYTES: usize = 1 << 30;
@@ -127,7 +127,7 @@ impl Bpe {
         };
         workers.resize_with(threads, Worker::new);
         let bytes: usize = texts.iter().map(|text| text.len()).sum();
-        workers.iter_mut().for_each(|worker| worker.short.expect(bytes / threads));
+        workers.iter_mut().for_each(|worker| worker.expect(bytes / threads));
         let done = parallel::share(&mut workers, &jobs, |worker, job| {
             let mut ids = Vec::new();
             let mut ends = Vec::with_capacity(job.len());
@@ -193,7 +193,8 @@ impl Encoded {
 
 /// What one thread needs.
 struct Worker<const WIDTH: usize> {
-    short: Short<WIDTH>,
+    tiny: Table<u64, WIDTH>,
+    short: Table<u128, WIDTH>,
     long: Long,
     queue: Queue,
     /// The ids of one word.
@@ -205,12 +206,19 @@ struct Worker<const WIDTH: usize> {
 impl<const WIDTH: usize> Worker<WIDTH> {
     fn new() -> Self {
         Self {
-            short: Short::new(),
+            tiny: Table::new(),
+            short: Table::new(),
             long: Long::default(),
             queue: Queue::default(),
             fresh: Vec::new(),
             room: Vec::new(),
         }
+    }
+
+    /// Makes room to remember the words of `bytes` more bytes of text.
+    fn expect(&mut self, bytes: usize) {
+        self.tiny.expect(bytes);
+        self.short.expect(bytes / 2);
     }
 
     /// Appends the ids of `text` to `ids`.
@@ -221,27 +229,27 @@ impl<const WIDTH: usize> Worker<WIDTH> {
         }
         let mut used = 0;
         let mut failure = Ok(());
-        let (mut keys, mut found) = ([0; BATCH], [None; BATCH]);
+        // Where each tiny word is, if it is. Looking for all of them first lets the memory answer side by side.
+        let mut found = [None; BATCH];
         bpe.pattern.batches(text, |begin, ends| {
-            let (keys, found) = (&mut keys[..ends.len()], &mut found[..ends.len()]);
+            let found = &mut found[..ends.len()];
             let mut start = begin;
-            for (key, &end) in keys.iter_mut().zip(ends) {
-                // 0 is the key of no word.
-                *key = if end - start <= SHORT { short_key(text, start, end) } else { 0 };
+            for (found, &end) in found.iter_mut().zip(ends) {
+                *found = self.tiny.look(tiny_key(text, start, end));
                 start = end;
             }
-            self.short.look(keys, found);
             start = begin;
-            for ((&key, found), &end) in keys.iter().zip(&*found).zip(ends) {
-                used += match found {
-                    Some(place) if key != 0 && self.short.still(*place, key) => {
-                        self.short.write(*place, &mut self.room[used..]) * WIDTH
-                    }
-                    _ if key != 0 => self.find(bpe, key, &text[start..end], used),
-                    _ => self.find_long(bpe, &text[start..end], used).unwrap_or_else(|error| {
-                        failure = Err(error);
-                        0
-                    }),
+            for at in 0..ends.len() {
+                let end = ends[at];
+                used += match found[at] {
+                    Some(place) => self.tiny.write(place, &mut self.room[used..]),
+                    None => match self.find(bpe, text, start, end, used, &mut found[at + 1..]) {
+                        Ok(bytes) => bytes,
+                        Err(error) => {
+                            failure = Err(error);
+                            0
+                        }
+                    },
                 };
                 start = end;
             }
@@ -250,25 +258,45 @@ impl<const WIDTH: usize> Worker<WIDTH> {
         failure
     }
 
-    /// Writes the ids of a short word that is not in the table, and puts them there; their bytes.
+    /// Writes the ids of a word that was not found among the tiny ones, and remembers them; how many bytes. Words of
+    /// `found` that lose their places are not found any more.
     #[inline(never)]
-    fn find(&mut self, bpe: &Bpe, key: u128, word: &[u8], used: usize) -> usize {
-        if let Some(place) = self.short.look_everywhere(key) {
-            return self.short.write(place, &mut self.room[used..]) * WIDTH;
+    fn find(
+        &mut self,
+        bpe: &Bpe,
+        text: &[u8],
+        start: usize,
+        end: usize,
+        used: usize,
+        found: &mut [Option<Place>],
+    ) -> Result<usize, Error> {
+        let room = &mut self.room[used..];
+        if end - start > SHORT {
+            let word = &text[start..end];
+            let ids = self.long.ids(word, |ids| bpe.merges.apply(word, &mut self.queue, ids))?;
+            return Ok(write::<WIDTH>(ids, room));
+        }
+        let tiny = tiny_key(text, start, end);
+        if tiny != NOT_TINY
+            && let Some(place) = self.tiny.look_everywhere(tiny)
+        {
+            return Ok(self.tiny.write(place, room));
+        }
+        let short = short_key(text, start, end);
+        if let Some(place) = self.short.look_everywhere(short) {
+            return Ok(self.short.write(place, room));
         }
         self.fresh.clear();
-        bpe.merges.scan(word, &mut self.fresh);
-        let bytes = write::<WIDTH>(&self.fresh, &mut self.room[used..]);
-        if self.fresh.len() <= MOST_IDS {
-            self.short.remember(key, &self.room[used..], self.fresh.len());
+        bpe.merges.scan(&text[start..end], &mut self.fresh);
+        let bytes = write::<WIDTH>(&self.fresh, room);
+        if tiny != NOT_TINY && self.fresh.len() <= Table::<u64, WIDTH>::MOST_IDS {
+            if let Some(lost) = self.tiny.remember(tiny, &room[..bytes]) {
+                found.iter_mut().filter(|found| found.is_some_and(|at| lost.contains(&at))).for_each(|at| *at = None);
+            }
+        } else if self.fresh.len() <= Table::<u128, WIDTH>::MOST_IDS {
+            self.short.remember(short, &room[..bytes]);
         }
-        bytes
-    }
-
-    #[inline(never)]
-    fn find_long(&mut self, bpe: &Bpe, word: &[u8], used: usize) -> Result<usize, Error> {
-        let ids = self.long.ids(word, |ids| bpe.merges.apply(word, &mut self.queue, ids))?;
-        Ok(write::<WIDTH>(ids, &mut self.room[used..]))
+        Ok(bytes)
     }
 
     /// Gives memory back that only a rare long text needs.

@@ -49,6 +49,102 @@ pub fn hash_short(key: u128) -> u64 {
     (product as u64) ^ (product >> 64) as u64
 }
 
+/// A word as the key of a table, and the ids beside it.
+pub(crate) trait Key: Copy + Default + PartialEq {
+    const BYTES: usize;
+    /// The highest bits are the best.
+    fn hash(self) -> u64;
+    fn read(bytes: &[u8]) -> Self;
+    fn write(self, bytes: &mut [u8]);
+    /// The last byte of what `write` writes.
+    fn last_byte(self) -> u8;
+}
+
+impl Key for u64 {
+    const BYTES: usize = 8;
+
+    #[inline]
+    fn hash(self) -> u64 {
+        hash_tiny(self)
+    }
+
+    fn read(bytes: &[u8]) -> Self {
+        bytes.first_chunk().map_or(0, |bytes| Self::from_ne_bytes(*bytes))
+    }
+
+    #[inline]
+    fn write(self, bytes: &mut [u8]) {
+        bytes.copy_from_slice(&self.to_ne_bytes());
+    }
+
+    #[inline]
+    fn last_byte(self) -> u8 {
+        self.to_ne_bytes()[7]
+    }
+}
+
+impl Key for u128 {
+    const BYTES: usize = 16;
+
+    #[inline]
+    fn hash(self) -> u64 {
+        hash_short(self)
+    }
+
+    fn read(bytes: &[u8]) -> Self {
+        bytes.first_chunk().map_or(0, |bytes| Self::from_ne_bytes(*bytes))
+    }
+
+    #[inline]
+    fn write(self, bytes: &mut [u8]) {
+        bytes.copy_from_slice(&self.to_ne_bytes());
+    }
+
+    #[inline]
+    fn last_byte(self) -> u8 {
+        self.to_ne_bytes()[15]
+    }
+}
+
+/// The most bytes that fit into a tiny key beside their number.
+pub const TINY: usize = 7;
+
+/// What [`tiny_key`] gives for longer words; the key of none.
+pub const NOT_TINY: u64 = u64::MAX;
+
+/// The bytes `text[start..end]` with their number in the highest byte, or [`NOT_TINY`].
+#[inline]
+pub fn tiny_key(text: &[u8], start: usize, end: usize) -> u64 {
+    let len = (end - start).min(TINY + 1);
+    let word = match text.get(start..start + 8).and_then(|wide| wide.first_chunk()) {
+        Some(wide) => u64::from_le_bytes(*wide),
+        None => {
+            let mut padded = [0; 8];
+            padded[..len].copy_from_slice(&text[start..start + len]);
+            u64::from_le_bytes(padded)
+        }
+    };
+    let (below, number) = TINY_MASKS[len];
+    word & below | number
+}
+
+/// For each number of bytes a mask of them, and the number in its place.
+static TINY_MASKS: [(u64, u64); TINY + 2] = {
+    let mut masks = [(0, NOT_TINY); TINY + 2];
+    let mut bytes = 0;
+    while bytes <= TINY {
+        masks[bytes] = ((1 << (8 * bytes)) - 1, (bytes as u64) << 56);
+        bytes += 1;
+    }
+    masks
+};
+
+/// A hash of a tiny key; its highest bits are its best.
+#[inline]
+pub fn hash_tiny(key: u64) -> u64 {
+    (key ^ key >> 32).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
 /// A hash of any bytes.
 #[inline]
 pub fn hash_long(word: &[u8]) -> u64 {
