@@ -7,7 +7,7 @@ import sys
 import textwrap
 import warnings
 from collections import Counter
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 
 import fednano_rustbpe
@@ -58,18 +58,27 @@ def joined(word: tuple[int, ...], pair: tuple[int, int], new: int) -> tuple[int,
     return tuple(out)
 
 
-def slow_merges(texts, count: int) -> list[list[int]]:
+def byte_order(ties: str) -> list[int]:
+    """What compares for each byte: itself, or the code point of its character in `tokenizers`' ByteLevel."""
+    shown = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    above = count(256)
+    return [byte if ties == "bytes" or byte in shown else next(above) for byte in range(256)]
+
+
+def slow_merges(texts, merges_wanted: int, ties: str = "bytes") -> list[list[int]]:
     """Counts all pairs anew for each merge."""
+    # Merged tokens come after all bytes, whose characters end at 323.
+    order = byte_order(ties) + list(range(1000, 1000 + merges_wanted))
     words = Counter(tuple(word) for text in texts for word in fednano_rustbpe.split("gpt4", text))
     merges: list[list[int]] = []
-    while len(merges) < count:
+    while len(merges) < merges_wanted:
         pairs: Counter[tuple[int, int]] = Counter()
         for word, times in words.items():
             for pair in pairwise(word):
                 pairs[pair] += times
         if not pairs:
             break
-        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        best = min(pairs, key=lambda pair: (-pairs[pair], order[pair[0]], order[pair[1]]))
         words = Counter({joined(word, best, 256 + len(merges)): times for word, times in words.items()})
         merges.append(list(best))
     return merges
@@ -95,15 +104,26 @@ def peer(tokenizer):
 # Training
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(st.text(st.sampled_from("aab bé\n'1"), min_size=1, max_size=60), min_size=1, max_size=6))
-def test_merges_equal_the_slow_ones(texts):
-    assert trained(texts, 40).merges.tolist() == slow_merges(texts, 40)
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.text(st.sampled_from("aab bé\n'1~\x7f\xad"), min_size=1, max_size=60), min_size=1, max_size=6),
+    st.sampled_from(["bytes", "huggingface"]),
+)
+def test_merges_equal_the_slow_ones(texts, ties):
+    assert trained(texts, 40, ties=ties).merges.tolist() == slow_merges(texts, 40, ties)
 
 
-def test_merges_of_real_text_equal_the_slow_ones():
+@pytest.mark.parametrize("ties", ["bytes", "huggingface"])
+def test_merges_of_real_text_equal_the_slow_ones(ties):
     texts = real_text(6)
-    assert trained(texts, 60).merges.tolist() == slow_merges(texts, 60)
+    assert trained(texts, 60, ties=ties).merges.tolist() == slow_merges(texts, 60, ties)
+
+
+def test_the_rules_of_ties_differ_and_others_are_refused():
+    assert trained([" a", "ab"], 1).merges.tolist() == [[0x20, 0x61]]
+    assert trained([" a", "ab"], 1, ties="huggingface").merges.tolist() == [[0x61, 0x62]]
+    with pytest.raises(ValueError, match=r'tokenizer.ties="age" is not known; use one of: bytes, huggingface'):
+        trained(["ab"], 1, ties="age")
 
 
 def test_neither_threads_nor_batches_nor_order_nor_kind_of_texts_matter(monkeypatch):

@@ -73,6 +73,7 @@ class Tokenizer:
         *,
         pattern: str = "gpt4",
         special_tokens: Iterable[str] = SPECIAL_TOKENS,
+        ties: str = "bytes",
         threads: int | None = None,
         progress: Progress | None = None,
         meta: Mapping[str, Any] | None = None,
@@ -80,9 +81,10 @@ class Tokenizer:
         """A tokenizer of `vocab_size` ids, bytes and specials included. `texts` are read once, in batches.
 
         The most frequent pair is merged first, and of equally frequent ones that with the smaller (left id,
-        right id); threads, batches and the order of the texts do not matter. A corpus with too few distinct
-        pairs gives a smaller vocabulary and a warning.
-        Raises ValueError for an empty corpus and for settings that no training can satisfy.
+        right id); `ties="huggingface"` compares bytes by the characters that stand for them in the ByteLevel
+        alphabet of `tokenizers`, as that library does. Threads, batches and the order of the texts do not matter.
+        A corpus with too few distinct pairs gives a smaller vocabulary and a warning.
+        Raises ValueError for an empty corpus, for unknown `ties` and for settings that no training can satisfy.
         """
         specials = checked_specials(special_tokens)
         check_settings(vocab_size, pattern, specials)
@@ -94,7 +96,7 @@ class Tokenizer:
             counted += size(batch)
             if progress:
                 progress("bytes", counted, None)
-        merges = trainer.train(wanted, (lambda done: progress("merges", done, wanted)) if progress else None)
+        merges = trainer.train(wanted, ties, (lambda done: progress("merges", done, wanted)) if progress else None)
         found = np.frombuffer(merges, np.uint32)
         tokenizer = cls(found, pattern=pattern, special_tokens=specials, meta=meta)
         if tokenizer.vocab_size < vocab_size:

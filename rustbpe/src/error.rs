@@ -6,6 +6,8 @@ use std::fmt;
 pub enum Error {
     /// No pre-token pattern has this name.
     UnknownPattern { name: String },
+    /// No rule for ties has this name.
+    UnknownTies { name: String },
     /// There is no text to learn from.
     EmptyCorpus,
     /// The distinct pre-tokens need more positions than 32 bits hold.
@@ -31,6 +33,10 @@ impl fmt::Display for Error {
                 let known: Vec<&str> = crate::split::Pattern::NAMES.iter().map(|(name, _)| *name).collect();
                 write!(f, "tokenizer.pattern={name:?} is not known; use one of: {}", known.join(", "))
             }
+            Self::UnknownTies { name } => {
+                let known: Vec<&str> = crate::train::Ties::NAMES.iter().map(|(name, _)| *name).collect();
+                write!(f, "tokenizer.ties={name:?} is not known; use one of: {}", known.join(", "))
+            }
             Self::EmptyCorpus => {
                 write!(
                     f,
@@ -40,7 +46,7 @@ impl fmt::Display for Error {
             Self::CorpusTooLarge { bytes } => write!(
                 f,
                 "the distinct pre-tokens of the corpus take {bytes} bytes, above the limit of {}; train on fewer texts",
-                crate::train::MAX_POSITIONS
+                crate::text::MAX_POSITIONS
             ),
             Self::BadMerge { index, left, right } => write!(
                 f,

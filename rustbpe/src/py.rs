@@ -107,13 +107,16 @@ impl Trainer {
         Ok(py.detach(|| spans(&data, &offsets).map(|texts| counter.update(&texts)))?)
     }
 
-    /// Up to `merges` pairs of ids (uint32), in order. `progress(merges so far)` may raise to break off.
+    /// Up to `merges` pairs of ids (uint32), in order; `ties` names the rule for equal counts.
+    /// `progress(merges so far)` may raise to break off.
     fn train<'py>(
         &mut self,
         py: Python<'py>,
         merges: usize,
+        ties: &str,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, PyByteArray>> {
+        let ties = train::Ties::named(ties)?;
         self.counter()?;
         let counter = self.counter.take();
         let mut failure = Ok(());
@@ -125,7 +128,7 @@ impl Trainer {
             if failure.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let words = py.detach(|| counter.map(count::Counter::finish).unwrap_or_default());
-        let found = py.detach(|| train::train(&words, merges, &mut report))?;
+        let found = py.detach(|| train::train(&words, merges, ties, &mut report))?;
         failure?;
         let flat: Vec<u32> = found.into_iter().flat_map(|(left, right)| [left, right]).collect();
         bytearray(py, &[flat], u32::to_ne_bytes)

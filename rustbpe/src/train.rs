@@ -1,196 +1,111 @@
 //! Finds the merges: again and again the most frequent pair of neighbouring tokens becomes a token.
 //!
 //! A pair's count is the number of places where it stands, each weighted by the count of its word; "aaa" holds (a, a)
-//! twice. Among pairs of equal count the one with the smaller (left id, right id) comes first. Counts are kept up to
-//! date at the places that a merge touches; the heap holds counts that were right when they were pushed, and a pair
-//! that lost places since is pushed again when it surfaces. That is exact because a pair only gains places during the
-//! merge that made its younger token.
+//! twice. [`Ties`] decides among pairs of equal count. Counts are kept up to date at the places that a merge touches;
+//! the queue holds counts that were right when they were put in, and a pair that lost places since is put in again when
+//! it surfaces. That is exact because a pair only gains places during the merge that made its younger token.
+//!
+//! For the same reason a pair that begins below a count can be left out until all pairs above it are merged. So training
+//! goes in rounds: each has a floor, knows the pairs that reach it and forgets all others, and ends when no pair is left;
+//! the next one counts anew in what the text has become, with a lower floor. The tables stay small enough for the cache.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::ops::ControlFlow;
-
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
 
 use crate::count::WordCounts;
 use crate::error::Error;
+use crate::pairs::{Gains, Pairs};
+use crate::text::Text;
 
 /// Ids below this are single bytes.
 pub const BYTES: u32 = 256;
 
-/// Positions in the text of all distinct words are 32-bit numbers.
-pub const MAX_POSITIONS: usize = u32::MAX as usize;
-
 /// How many merges pass between two calls of `progress`.
 const PROGRESS_EVERY: usize = 256;
 
-const SEPARATOR: u32 = u32::MAX;
-const INSIDE: u32 = u32::MAX - 1;
+/// Which of two pairs of equal count is merged first: that with the smaller left token, then the smaller right token.
+/// Merged tokens come in the order in which they were made, after all bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ties {
+    /// Bytes come in their own order.
+    Bytes,
+    /// Bytes come in the order of the characters that stand for them in Hugging Face's `ByteLevel`.
+    HuggingFace,
+}
+
+impl Ties {
+    pub const NAMES: [(&'static str, Self); 2] = [("bytes", Self::Bytes), ("huggingface", Self::HuggingFace)];
+
+    /// The rule called `name`.
+    pub fn named(name: &str) -> Result<Self, Error> {
+        let known = Self::NAMES.iter().find(|(known, _)| *known == name);
+        known.map(|(_, ties)| *ties).ok_or_else(|| Error::UnknownTies { name: name.to_owned() })
+    }
+
+    /// All bytes, first the one that wins ties.
+    fn order(self) -> [u8; BYTES as usize] {
+        let mut order = std::array::from_fn(|byte| byte as u8);
+        // A printable byte is its own character; the others have characters above all of them, in their own order.
+        let unprintable = |byte: &u8| !matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
+        match self {
+            Self::Bytes => {}
+            Self::HuggingFace => order.sort_by_key(unprintable),
+        }
+        order
+    }
+}
 
 /// Up to `merges` merges of `words`, in order; fewer when no pair is left, or when `progress` (called with the number
 /// of merges so far) breaks off.
 pub fn train(
     words: &WordCounts,
     merges: usize,
+    ties: Ties,
     progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Vec<(u32, u32)>, Error> {
     if words.is_empty() {
         return Err(Error::EmptyCorpus);
     }
-    let mut text = Text::new(words)?;
-    let mut pairs = Pairs::of(&text);
-    let mut heap: BinaryHeap<_> = (0..pairs.known.len()).map(|at| pairs.ranked(at)).collect();
+    // Training numbers the bytes so that the smaller number wins.
+    let order = ties.order();
+    let mut text = Text::new(words, &order)?;
+    let mut gains = Gains::default();
     let mut found = Vec::new();
-    while found.len() < merges
-        && let Some((count, Reverse(pair), at)) = heap.pop()
-    {
-        let now = pairs.known[at].count;
-        if now != count {
-            if now > 0 {
-                heap.push((now, Reverse(pair), at));
+    let mut floor = u64::MAX;
+    'rounds: while found.len() < merges && floor > 1 {
+        let mut pairs = Pairs::new(&text, floor, merges - found.len());
+        floor = pairs.floor();
+        while found.len() < merges
+            && let Some((pair, places)) = pairs.pop()
+        {
+            text.merge(pair, pairs.places(places), &mut gains);
+            pairs.update(&mut gains);
+            found.push(pair);
+            if found.len() % PROGRESS_EVERY == 0 && progress(found.len()).is_break() {
+                break 'rounds;
             }
-            continue;
         }
-        let known = pairs.known.len();
-        text.merge(BYTES + found.len() as u32, at, &mut pairs);
-        heap.extend((known..pairs.known.len()).map(|new| pairs.ranked(new)).filter(|(count, ..)| *count > 0));
-        found.push(pair);
-        if found.len() % PROGRESS_EVERY == 0 && progress(found.len()).is_break() {
-            break;
-        }
+        text.compact();
     }
-    Ok(found)
+    let id = |number: u32| order.get(number as usize).map_or(number, |&byte| u32::from(byte));
+    Ok(found.into_iter().map(|(left, right)| (id(left), id(right))).collect())
 }
 
-type Pair = (u32, u32);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-struct Places {
-    pair: Pair,
-    count: u64,
-    /// Where the pair stood when it was counted, rising. Places that later merges destroyed are still listed.
-    positions: Vec<u32>,
-}
-
-/// Every pair ever seen, with its present count.
-struct Pairs {
-    index: HashMap<u64, u32, FixedState>,
-    known: Vec<Places>,
-}
-
-impl Pairs {
-    fn of(text: &Text) -> Self {
-        let mut pairs = Self { index: HashMap::default(), known: Vec::new() };
-        for (group, &(start, weight)) in text.weights.iter().enumerate() {
-            let end = text.weights.get(group + 1).map_or(text.ids.len() as u32, |(next, _)| *next);
-            for at in start..end - 1 {
-                let pair = (text.ids[at as usize], text.ids[at as usize + 1]);
-                if pair.0 != SEPARATOR && pair.1 != SEPARATOR {
-                    pairs.gain(pair, at, weight);
-                }
-            }
+    #[test]
+    fn huggingface_orders_bytes_by_their_characters() {
+        // Its alphabet is built in this way: the printable bytes, then 256, 257, ... for the others.
+        let mut characters: Vec<(u32, u8)> = Vec::new();
+        for byte in 0..=255 {
+            let others = characters.iter().filter(|(character, _)| *character >= 256).count() as u32;
+            let printable = char::from(byte).is_ascii_graphic() || (byte > 0xA0 && byte != 0xAD);
+            characters.push((if printable { u32::from(byte) } else { 256 + others }, byte));
         }
-        pairs
-    }
-
-    fn ranked(&self, at: usize) -> (u64, Reverse<Pair>, usize) {
-        (self.known[at].count, Reverse(self.known[at].pair), at)
-    }
-
-    fn gain(&mut self, pair: Pair, position: u32, weight: u64) {
-        let Self { index, known } = self;
-        let at = *index.entry(key(pair)).or_insert_with(|| {
-            known.push(Places { pair, count: 0, positions: Vec::new() });
-            known.len() as u32 - 1
-        });
-        known[at as usize].count += weight;
-        known[at as usize].positions.push(position);
-    }
-
-    fn lose(&mut self, pair: Pair, weight: u64) {
-        if let Some(&at) = self.index.get(&key(pair)) {
-            self.known[at as usize].count -= weight;
-        }
-    }
-}
-
-fn key((left, right): Pair) -> u64 {
-    u64::from(left) << 32 | u64::from(right)
-}
-
-/// All distinct words in one array, one slot a byte, with a separator before and after each.
-///
-/// A token holds its id in its first and last slot, so that both its neighbours are found in one step; the slots
-/// between hold no id. Words of equal count lie together.
-struct Text {
-    ids: Vec<u32>,
-    /// (first position, count): the words from there to the next entry occur `count` times each.
-    weights: Vec<(u32, u64)>,
-    /// Bytes of each token.
-    lengths: Vec<u32>,
-}
-
-impl Text {
-    fn new(words: &WordCounts) -> Result<Self, Error> {
-        let mut ordered: Vec<(&[u8], u64)> = words.iter().collect();
-        ordered.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
-        let bytes: usize = ordered.iter().map(|(word, _)| word.len() + 1).sum::<usize>() + 1;
-        if bytes > MAX_POSITIONS {
-            return Err(Error::CorpusTooLarge { bytes });
-        }
-        let mut ids = Vec::with_capacity(bytes);
-        let mut weights: Vec<(u32, u64)> = Vec::new();
-        ids.push(SEPARATOR);
-        for (word, count) in ordered {
-            if weights.last().is_none_or(|(_, last)| *last != count) {
-                weights.push((ids.len() as u32, count));
-            }
-            ids.extend(word.iter().map(|&byte| u32::from(byte)));
-            ids.push(SEPARATOR);
-        }
-        Ok(Self { ids, weights, lengths: vec![1; BYTES as usize] })
-    }
-
-    /// Joins every place of the pair number `at` into the token `new`, left to right.
-    fn merge(&mut self, new: u32, at: usize, pairs: &mut Pairs) {
-        let pair @ (left, right) = pairs.known[at].pair;
-        let positions = std::mem::take(&mut pairs.known[at].positions);
-        let left_length = self.lengths[left as usize];
-        let length = left_length + self.lengths[right as usize];
-        self.lengths.push(length);
-        let mut group = 0;
-        for position in positions {
-            let middle = position + left_length;
-            if self.id(position) != left || self.id(middle) != right {
-                continue;
-            }
-            let weight = self.weight(position, &mut group);
-            pairs.lose(pair, weight);
-            let (before, after) = (self.id(position - 1), self.id(position + length));
-            if before != SEPARATOR {
-                pairs.lose((before, left), weight);
-                pairs.gain((before, new), position - self.lengths[before as usize], weight);
-            }
-            if after != SEPARATOR {
-                pairs.lose((right, after), weight);
-                pairs.gain((new, after), position, weight);
-            }
-            for (slot, id) in [(middle - 1, INSIDE), (middle, INSIDE), (position, new), (position + length - 1, new)] {
-                self.ids[slot as usize] = id;
-            }
-        }
-    }
-
-    fn id(&self, position: u32) -> u32 {
-        self.ids[position as usize]
-    }
-
-    /// The count of the word at `position`; `group` remembers where the last, smaller position was found.
-    fn weight(&self, position: u32, group: &mut usize) -> u64 {
-        let later = &self.weights[*group + 1..];
-        if later.first().is_some_and(|(start, _)| *start <= position) {
-            *group += later.partition_point(|(start, _)| *start <= position);
-        }
-        self.weights[*group].1
+        characters.sort_unstable();
+        let expected: Vec<u8> = characters.into_iter().map(|(_, byte)| byte).collect();
+        assert_eq!(Ties::HuggingFace.order().as_slice(), expected);
+        assert_eq!(Ties::Bytes.order().as_slice(), (0..=255).collect::<Vec<u8>>());
     }
 }

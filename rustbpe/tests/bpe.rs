@@ -7,7 +7,7 @@ use fednano_rustbpe::count::{Counter, WordCounts};
 use fednano_rustbpe::encode::Bpe;
 use fednano_rustbpe::error::Error;
 use fednano_rustbpe::split::Pattern;
-use fednano_rustbpe::train::train;
+use fednano_rustbpe::train::{Ties, train};
 
 type Pair = (u32, u32);
 
@@ -18,7 +18,7 @@ fn counted(texts: &[&[u8]], threads: usize) -> WordCounts {
 }
 
 fn trained(texts: &[&[u8]], merges: usize) -> Vec<Pair> {
-    train(&counted(texts, 2), merges, &mut |_| ControlFlow::Continue(())).expect("a corpus")
+    train(&counted(texts, 2), merges, Ties::Bytes, &mut |_| ControlFlow::Continue(())).expect("a corpus")
 }
 
 fn join(tokens: &[u32], pair: Pair, new: u32) -> Vec<u32> {
@@ -111,7 +111,7 @@ fn neither_threads_nor_order_nor_cuts_matter() {
     assert_eq!(trained(&reversed, 300), expected);
     for threads in [1, 3, 8] {
         let words = counted(&parts, threads);
-        assert_eq!(train(&words, 300, &mut |_| ControlFlow::Continue(())).expect("a corpus"), expected);
+        assert_eq!(train(&words, 300, Ties::Bytes, &mut |_| ControlFlow::Continue(())).expect("a corpus"), expected);
     }
     // One long text is cut for the threads; the ids are those of the uncut text.
     let bpe = Bpe::new(Pattern::Gpt4, &byte_order(), &expected, &[]).expect("merges");
@@ -124,7 +124,7 @@ fn neither_threads_nor_order_nor_cuts_matter() {
 #[test]
 fn stops_where_progress_says_so() {
     let text = random_text(5, 20_000, b"abcdefgh ");
-    let stopped = train(&counted(&[&text], 1), 2000, &mut |done| {
+    let stopped = train(&counted(&[&text], 1), 2000, Ties::Bytes, &mut |done| {
         if done >= 512 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     assert_eq!(stopped.map(|merges| merges.len()), Ok(512));
@@ -132,7 +132,7 @@ fn stops_where_progress_says_so() {
 
 #[test]
 fn refuses_what_makes_no_sense() {
-    let empty = train(&counted(&[b""], 1), 10, &mut |_| ControlFlow::Continue(()));
+    let empty = train(&counted(&[b""], 1), 10, Ties::Bytes, &mut |_| ControlFlow::Continue(()));
     assert_eq!(empty, Err(Error::EmptyCorpus));
     let made = |merges: &[Pair]| Bpe::new(Pattern::Gpt4, &byte_order(), merges, &[]).map(|bpe| bpe.vocab_size());
     assert_eq!(made(&[(97, 256)]), Err(Error::BadMerge { index: 0, left: 97, right: 256 }));
