@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.compute as pc
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -139,29 +141,29 @@ class Experiment:
 def prepare_tokenizer(trainer: BpeTrainer, corpus: Corpus, progress: Progress) -> Tokenizer:
     """The tokenizer of this corpus, trained and stored beside its shards unless it is there."""
 
-    def texts() -> Iterator[str]:
-        read = 0
-        progress.start("training the tokenizer", min(trainer.train_bytes, corpus.train_bytes), "bytes")
+    def texts() -> Iterator[Any]:
+        left = trainer.train_bytes
+        progress.start("training the tokenizer", min(left, corpus.train_bytes), "bytes")
         for array in corpus.iter_texts("train"):
-            if read >= trainer.train_bytes:
+            if left <= 0:
                 break
-            before = read
-            for text in array.to_pylist():
-                read += len(text.encode())
-                yield text
-            progress.advance(read - before)
+            ends = np.concatenate(([0], pc.binary_length(array).to_numpy().cumsum(dtype=np.int64)))
+            # The document that reaches the limit is the last one.
+            rows = min(int(np.searchsorted(ends, left)), len(array))
+            yield array.slice(0, rows)
+            progress.advance(int(ends[rows]))
+            left -= int(ends[rows])
         progress.finish()
 
     return trainer.ensure(corpus.folder, corpus.sha256, texts)
 
 
-def _held_out(prepared: Prepared) -> Any:
+def _held_out(prepared: Prepared) -> Iterator[Any]:
     """The validation documents as BOS and ids, read as far as they are wanted."""
     tokenizer = prepared.tokenizer
     for array in prepared.corpus.iter_texts("validation"):
-        texts = array.to_pylist()
-        source = TextSource(lambda _, texts=texts: texts, tokenizer.encode_batch, tokenizer.bos_id)  # type: ignore[misc]
-        yield from source.documents(range(len(texts)))
+        source = TextSource(lambda _, array=array: array, tokenizer.encode_batch, tokenizer.bos_id)  # type: ignore[misc]
+        yield from source.documents(range(len(array)))
 
 
 def _settings(cfg: DictConfig) -> Settings:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from fednano.tokenizer import SPECIAL_TOKENS, Tokenizer
+from fednano.tokenizer.formats import write_own
 from fednano.tokenizer.train import BpeTrainer
 
 CONF = Path(__file__).parents[1] / "conf" / "tokenizer"
@@ -122,7 +123,7 @@ def test_merges_of_real_text_equal_the_slow_ones(ties):
 def test_the_rules_of_ties_differ_and_others_are_refused():
     assert trained([" a", "ab"], 1).merges.tolist() == [[0x20, 0x61]]
     assert trained([" a", "ab"], 1, ties="huggingface").merges.tolist() == [[0x61, 0x62]]
-    with pytest.raises(ValueError, match=r'tokenizer.ties="age" is not known; use one of: bytes, huggingface'):
+    with pytest.raises(ValueError, match=r"tokenizer\.ties='age' is not known; use one of: bytes, huggingface"):
         trained(["ab"], 1, ties="age")
 
 
@@ -244,6 +245,36 @@ def test_ids_are_32_bits_wide_above_65536():
     assert wide.decode_bytes(wide.encode_batch([bytes(range(256))])[0]) == bytes(range(256))
 
 
+def test_ids_are_written_into_a_given_row(tokenizer, monkeypatch):
+    texts = [*real_text(5), *ADVERSARIAL]
+    monkeypatch.setattr("fednano.tokenizer.texts.BATCH_BYTES", 20_000)
+    for text in ("", texts[0], texts[0].encode(), "a\ud800", texts, pa.array(texts), []):
+        expected = tokenizer.encode_batch([text] if isinstance(text, str | bytes) else text)[0]
+        for room in (len(expected), len(expected) + 7):
+            buffer = np.full(room, 9, tokenizer.dtype)
+            assert tokenizer.encode_into(text, buffer, threads=2) == len(expected)
+            assert buffer.tolist() == expected.tolist() + [9] * (room - len(expected))
+        if len(expected):
+            small = np.empty(len(expected) - 1, tokenizer.dtype)
+            with pytest.raises(ValueError, match=rf"room for {len(small)} ids, the texts have {len(expected)}; pass"):
+                tokenizer.encode_into(text, small)
+
+
+def test_senseless_buffers_are_refused(tokenizer):
+    fixed = np.empty(9, np.uint16)
+    fixed.setflags(write=False)
+    for buffer, message in [
+        ([0] * 9, r"buffer is a list; pass a NumPy array, such as np\.empty\(n, np\.uint16\)"),
+        (np.empty(9, np.uint32), "type uint32; pass one row of uint16"),
+        (np.empty(9, ">u2"), "type >u2; pass one row of uint16"),
+        (np.empty((3, 3), np.uint16), r"shape \(3, 3\)"),
+        (np.empty(18, np.uint16)[::2], "read-only or strided"),
+        (fixed, "read-only or strided"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            tokenizer.encode_into("abc", buffer)
+
+
 def test_token_lengths_add_up_to_the_bytes(tokenizer):
     lengths = tokenizer.token_lengths()
     text = "".join(real_text(10))
@@ -285,16 +316,17 @@ def test_a_file_keeps_everything(tokenizer, tmp_path):
 
 def damage(content: bytes) -> dict[str, bytes]:
     changed = json.loads(content)
-    changed["merges"][3] = changed["merges"][4]
+    changed["merges"] = changed["merges"].replace("32", "33", 1)
     return {
         "truncated": content[: len(content) // 2],
         "empty": b"",
         "flipped": content.replace(b"<|bos|>", b"<|bot|>"),
-        "merges changed": json.dumps(changed).encode(),
+        "merges changed": json.dumps(changed, separators=(",", ":")).encode(),
+        "longer": content + b"\n",
         "not text": b"\xff\xfe\x00",
         "another list": b"[1, 2]",
         "another object": b"{}",
-        "another version": content.replace(b'"version":1', b'"version":2'),
+        "another version": content.replace(b'"version":2', b'"version":1'),
     }
 
 
@@ -305,6 +337,14 @@ def test_a_damaged_file_is_refused_by_name(tokenizer, tmp_path):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"bpe\.json is no intact .*; delete it and train again"):
             pytest.fail(f"{kind}: {Tokenizer.load(path)}")
+
+
+def test_an_intact_file_of_senseless_merges_is_refused(tmp_path):
+    path = tmp_path / "bpe.json"
+    for merges in ([[97, 256]], [97], ["a"]):
+        write_own(path, {"pattern": "gpt4", "special_tokens": [], "merges": merges}, {})
+        with pytest.raises(ValueError, match=r"bpe\.json is no intact .*; delete it and train again"):
+            Tokenizer.load(path)
 
 
 def test_a_failed_save_leaves_the_old_file(tokenizer, tmp_path, monkeypatch):
@@ -330,7 +370,7 @@ def test_a_failed_save_leaves_the_old_file(tokenizer, tmp_path, monkeypatch):
         ({"vocab_size": 100}, r"vocab_size=100 is below the 256 bytes \+ 5 special tokens; use at least 261"),
         ({"vocab_size": 4096.0}, r"vocab_size=4096.0 is not a whole number"),
         ({"vocab_size": 1 << 40}, r"is above"),
-        ({"pattern": "gpt2"}, r'tokenizer.pattern="gpt2" is not known; use one of: gpt4'),
+        ({"pattern": "gpt5"}, r'tokenizer.pattern="gpt5" is not known; use one of: gpt4, cl100k, gpt2'),
         ({"special_tokens": ("<|x|>",)}, r"special_tokens=\['<\|x\|>'\] lacks <\|bos\|>"),
         ({"special_tokens": ("<|bos|>", "<|bos|>")}, r"special_tokens holds '<\|bos\|>' twice"),
         ({"special_tokens": ("<|bos|>", "")}, r"special_tokens holds ''; use non-empty strings"),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,13 +30,13 @@ class TextSource:
     """Where the loader gets its tokens.
 
     Args:
-        texts: texts of the given corpus rows, in order.
+        texts: texts of the given corpus rows, in order, as a list or an Arrow array.
         encode: texts → (ids of all, offsets of length n + 1).
         bos: id that opens every document.
     """
 
-    texts: Callable[[Sequence[int]], list[str]]
-    encode: Callable[[list[str]], tuple[npt.NDArray[np.integer], npt.NDArray[np.int64]]]
+    texts: Callable[[Sequence[int]], Any]
+    encode: Callable[[Any], tuple[npt.NDArray[np.integer], npt.NDArray[np.int64]]]
     bos: int
 
     def documents(self, rows: Sequence[int]) -> list[Tokens]:

@@ -5,14 +5,11 @@ Text is cut into pre-tokens by a named pattern ("gpt4" is GPT-4's, with numbers 
 merge crosses a pre-token.
 """
 
-import hashlib
-import json
-import os
 import re
-import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,19 +17,22 @@ import fednano_rustbpe
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fednano.tokenizer import formats
+from fednano.tokenizer.files import Paths, text_arrays
 from fednano.tokenizer.settings import (
     BOS,
     BYTES,
     SPECIAL_TOKENS,
+    Ties,
+    check_buffer,
     check_settings,
     checked_specials,
     checked_threads,
 )
-from fednano.tokenizer.texts import Batch, Spans, Texts, batches, repaired, size
+from fednano.tokenizer.texts import Batch, Texts, batches, repaired
 
-FORMAT, VERSION = "fednano-tokenizer", 1
-
-# Called with ("bytes", bytes counted, None), then ("merges", merges found, merges wanted); may raise to stop.
+# Called with ("bytes", bytes counted, bytes in all if known), then ("merges", merges found, merges wanted); may raise
+# to stop.
 Progress = Callable[[str, int, int | None], object]
 
 Ids = NDArray[np.uint16 | np.uint32]
@@ -41,8 +41,11 @@ Ids = NDArray[np.uint16 | np.uint32]
 class Tokenizer:
     """A trained vocabulary. Immutable; two with equal `sha256` give equal ids.
 
-    `merges`: pairs of ids (n, 2), in order. `meta` is saved along and means nothing to the tokenizer.
-    Raises ValueError for merges that name ids before they exist, unknown patterns and repeated specials.
+    `merges`: pairs of ids (n, 2), in order. `byte_order`: the bytes (256,) that the first ids stand for. `meta` is
+    saved along and means nothing to the tokenizer. `dtype` is that of ids: uint16 for vocabularies up to 65,536, else
+    uint32.
+    Raises ValueError for merges that name ids before they exist, unknown patterns, repeated specials and an order that
+    lacks a byte.
     """
 
     def __init__(
@@ -51,17 +54,19 @@ class Tokenizer:
         *,
         pattern: str = "gpt4",
         special_tokens: Iterable[str] = SPECIAL_TOKENS,
+        byte_order: Iterable[int] = range(BYTES),
         meta: Mapping[str, Any] | None = None,
     ) -> None:
         self.merges: NDArray[np.uint32] = np.array(merges, np.uint32).reshape(-1, 2)  # (n, 2)
         self.merges.setflags(write=False)
         self.pattern = pattern
         self.special_tokens = checked_specials(special_tokens)
+        self.byte_order = bytes(byte_order)
         self.meta = dict(meta or {})
-        self._core = fednano_rustbpe.Bpe(pattern, self.merges.ravel(), self.special_tokens)
+        self._core = fednano_rustbpe.Bpe(pattern, self.byte_order, self.merges.ravel(), self.special_tokens)
         self.vocab_size = self._core.vocab_size()
-        self._wide = self.vocab_size > 1 << 16
-        self._dtype: np.dtype[np.uint16 | np.uint32] = np.dtype(np.uint32 if self._wide else np.uint16)
+        wide = self.vocab_size > 1 << 16
+        self.dtype: np.dtype[np.uint16 | np.uint32] = np.dtype(np.uint32 if wide else np.uint16)
         first = BYTES + len(self.merges)
         self._special_ids = {token: first + at for at, token in enumerate(self.special_tokens)}
 
@@ -73,42 +78,88 @@ class Tokenizer:
         *,
         pattern: str = "gpt4",
         special_tokens: Iterable[str] = SPECIAL_TOKENS,
-        ties: str = "bytes",
+        ties: Ties = "bytes",
         threads: int | None = None,
         progress: Progress | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> "Tokenizer":
         """A tokenizer of `vocab_size` ids, bytes and specials included. `texts` are read once, in batches.
 
+        They are str or bytes, or arrays of strings or binaries of any library that speaks the Arrow C data interface,
+        or an iterable of such arrays; rows of arrays are not copied.
         The most frequent pair is merged first, and of equally frequent ones that with the smaller (left id,
-        right id); `ties="huggingface"` compares bytes by the characters that stand for them in the ByteLevel
-        alphabet of `tokenizers`, as that library does. Threads, batches and the order of the texts do not matter.
-        A corpus with too few distinct pairs gives a smaller vocabulary and a warning.
-        Raises ValueError for an empty corpus, for unknown `ties` and for settings that no training can satisfy.
+        right id). With ties="huggingface" the bytes are compared by the characters that stand for them in Hugging
+        Face's alphabet, as its `BpeTrainer` does. Threads, batches and the order of the texts do not matter. A
+        corpus with too few distinct pairs gives a smaller vocabulary and a warning.
+        Raises ValueError for an empty corpus, for arrays with nulls or of another type, and for settings that no
+        training can satisfy.
         """
+        return cls._train(texts, None, vocab_size, pattern, special_tokens, ties, threads, progress, meta)
+
+    @classmethod
+    def train_files(
+        cls,
+        paths: Paths,
+        vocab_size: int,
+        *,
+        column: str = "text",
+        pattern: str = "gpt4",
+        special_tokens: Iterable[str] = SPECIAL_TOKENS,
+        ties: Ties = "bytes",
+        threads: int | None = None,
+        progress: Progress | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> "Tokenizer":
+        """As `train`, on one file or several, each of them read once and in bounded memory.
+
+        Of a `.parquet` file each row of `column` is a text, and nulls are none; any other file is one text of whatever
+        bytes, mapped into memory: nothing may shorten it meanwhile. `progress` hears of about how many bytes there are.
+        Raises FileNotFoundError for a missing file; ValueError for a folder, an unreadable or damaged file and a
+        column that is missing or holds no text, before the first is read where that can be seen.
+        """
+        arrays, total = text_arrays(paths, column)
+        return cls._train(arrays, total, vocab_size, pattern, special_tokens, ties, threads, progress, meta)
+
+    @classmethod
+    def _train(
+        cls,
+        texts: Texts,
+        total: int | None,
+        vocab_size: int,
+        pattern: str,
+        special_tokens: Iterable[str],
+        ties: Ties,
+        threads: int | None,
+        progress: Progress | None,
+        meta: Mapping[str, Any] | None,
+    ) -> "Tokenizer":
+        """`total`: about how many bytes the texts have."""
         specials = checked_specials(special_tokens)
-        check_settings(vocab_size, pattern, specials)
+        check_settings(vocab_size, pattern, specials, ties)
         wanted = vocab_size - BYTES - len(specials)
         trainer = fednano_rustbpe.Trainer(pattern, checked_threads(threads))
         counted = 0
-        for batch in batches(texts):
-            _count(trainer, batch)
-            counted += size(batch)
+
+        def report(more: int) -> None:
+            nonlocal counted
+            counted += more
             if progress:
-                progress("bytes", counted, None)
+                progress("bytes", counted if total is None else min(counted, total), total)
+
+        for batch in batches(texts):
+            _count(trainer, batch, report)
         merges = trainer.train(wanted, ties, (lambda done: progress("merges", done, wanted)) if progress else None)
-        found = np.frombuffer(merges, np.uint32)
-        tokenizer = cls(found, pattern=pattern, special_tokens=specials, meta=meta)
+        tokenizer = cls(merges, pattern=pattern, special_tokens=specials, meta=meta)
         if tokenizer.vocab_size < vocab_size:
             warnings.warn(
                 f"tokenizer.vocab_size={vocab_size} is not reached: the corpus only yields a vocabulary of "
                 f"{tokenizer.vocab_size}; train on more text or ask for less",
-                stacklevel=2,
+                stacklevel=3,
             )
         return tokenizer
 
     def encode(self, text: str | bytes, allowed_special: Collection[str] | Literal["all"] = ()) -> Ids:
-        """The ids of `text`: uint16 for vocabularies up to 65,536, else uint32.
+        """The ids of `text`, of the tokenizer's `dtype`.
 
         A special token in the text is one only if `allowed_special` names it ("all" names every one), else it
         is text. Of two that begin at the same place the longer counts.
@@ -123,7 +174,7 @@ class Tokenizer:
         between = re.split(b"(" + b"|".join(map(re.escape, ids)) + b")", raw)
         # Every other part is a special token.
         parts = [
-            np.array([ids[part]], self._dtype) if at % 2 else self._encode([part], 1)[0]
+            np.array([ids[part]], self.dtype) if at % 2 else self._encode([part], 1)[0]
             for at, part in enumerate(between)
         ]
         return np.concatenate(parts)
@@ -131,24 +182,42 @@ class Tokenizer:
     def encode_batch(self, texts: Texts, threads: int | None = None) -> tuple[Ids, NDArray[np.int64]]:
         """All ids in one row, and offsets, int64 (n + 1): text i has ids[offsets[i] : offsets[i + 1]].
 
-        Special tokens in the texts are text. Raises ValueError for Arrow arrays with nulls.
+        `texts` as in `train`; special tokens in them are text. Raises ValueError for Arrow arrays with nulls or of
+        anything but strings and binaries.
         """
         workers = checked_threads(threads)
         done = [self._encode(batch, workers) for batch in batches(texts)]
-        ids = np.concatenate([np.empty(0, self._dtype), *(part for part, _ in done)])
-        lengths = np.concatenate([np.zeros(1, np.int64), *(part for _, part in done)])
-        return ids, np.cumsum(lengths)
+        ids = done[0][0] if len(done) == 1 else np.concatenate([np.empty(0, self.dtype), *(part for part, _ in done)])
+        offsets = np.zeros(1 + sum(len(counts) for _, counts in done), np.int64)
+        np.concatenate([offsets[:0], *(counts for _, counts in done)], out=offsets[1:])
+        return ids, np.cumsum(offsets, out=offsets)
+
+    def encode_into(self, texts: str | bytes | Texts, buffer: Ids, threads: int | None = None) -> int:
+        """Writes the ids of one text, or of many one after the other, to the start of `buffer`; how many they are.
+
+        `buffer`: (n,) of the tokenizer's `dtype`, C-contiguous and writable. Special tokens in the texts are text.
+        Raises ValueError for another buffer and, naming the ids needed, for a smaller one, whose content is undefined
+        then; else as `encode_batch`.
+        """
+        check_buffer(buffer, self.dtype)
+        workers = checked_threads(threads)
+        needed = 0
+        for batch in [[texts]] if isinstance(texts, str | bytes) else batches(texts):
+            rest = buffer[min(needed, len(buffer)) :]
+            try:
+                needed += self._core.encode_into(batch, workers, rest)
+            except UnicodeEncodeError:
+                needed += self._core.encode_into(_repaired(batch), workers, rest)
+        if needed > len(buffer):
+            raise ValueError(f"buffer has room for {len(buffer)} ids, the texts have {needed}; pass one of {needed}")
+        return needed
 
     def _encode(self, batch: Batch, threads: int) -> tuple[Ids, NDArray[np.int64]]:
         """Ids and the number of ids of each text."""
-        if isinstance(batch, Spans):
-            ids, lengths = self._core.encode_spans(*batch, threads)
-        else:
-            try:
-                ids, lengths = self._core.encode(batch, threads)
-            except UnicodeEncodeError:
-                ids, lengths = self._core.encode([repaired(text) for text in batch], threads)
-        return np.frombuffer(ids, self._dtype), np.frombuffer(lengths, np.int64)
+        try:
+            return self._core.encode(batch, threads)
+        except UnicodeEncodeError:
+            return self._core.encode(_repaired(batch), threads)
 
     def decode(self, ids: ArrayLike) -> str:
         """The text of `ids`; bytes that are no UTF-8 become U+FFFD. Raises ValueError as `decode_bytes`."""
@@ -168,7 +237,8 @@ class Tokenizer:
                     f"id {low if low < 0 else high} is outside the vocabulary of {self.vocab_size}; "
                     "pass ids that this tokenizer made"
                 )
-        return self._core.decode(np.ascontiguousarray(array, np.uint32))
+        narrow = array.dtype == np.uint16
+        return self._core.decode(np.ascontiguousarray(array, np.uint16 if narrow else np.uint32))
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of one token. Raises ValueError for an id out of range."""
@@ -176,7 +246,7 @@ class Tokenizer:
 
     def token_lengths(self) -> NDArray[np.int32]:
         """Bytes per token id, (vocab_size,); 0 for specials, which stand for no text."""
-        return np.frombuffer(self._core.token_lengths(), np.uint32).astype(np.int32)
+        return self._core.token_lengths().astype(np.int32)
 
     def id_of(self, special: str) -> int:
         """The id of a special token. Raises ValueError for any other string."""
@@ -192,71 +262,87 @@ class Tokenizer:
 
     @cached_property
     def sha256(self) -> str:
-        """Digest of all that decides the ids: pattern, specials and merges."""
-        return _digest(self._identity())
+        """Digest of all that decides the ids: pattern, specials, merges, and the order of the bytes."""
+        import json
+        from hashlib import sha256
+
+        identity = {**self._identity(), "merges": self.merges.tolist()}
+        return sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def _identity(self) -> dict[str, Any]:
-        return {
+        identity: dict[str, Any] = {
             "pattern": self.pattern,
             "special_tokens": list(self.special_tokens),
-            "merges": self.merges.tolist(),
+            "merges": self.merges,
         }
+        if self.byte_order != bytes(range(BYTES)):
+            identity["byte_order"] = list(self.byte_order)
+        return identity
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self._identity(), self.meta)
+        return _restored, ({**self._identity(), "meta": self.meta},)
 
     def to_tiktoken(self) -> tuple[dict[bytes, int], dict[str, int], str]:
-        """`mergeable_ranks`, `special_tokens` and `pat_str` of a tiktoken.Encoding that gives equal ids."""
-        ranks = {self.token_bytes(token_id): token_id for token_id in range(BYTES + len(self.merges))}
-        return ranks, dict(self._special_ids), fednano_rustbpe.regex(self.pattern)
+        """`mergeable_ranks`, `special_tokens` and `pat_str` of a tiktoken.Encoding that gives equal ids.
+
+        Raises ValueError where two tokens have the same bytes, which training never does.
+        """
+        return formats.ranks_of(self._tokens()), dict(self._special_ids), fednano_rustbpe.regex(self.pattern)
+
+    @classmethod
+    def from_tiktoken(cls, ranks: Mapping[bytes, int], pattern: str, special_tokens: Mapping[str, int]) -> "Tokenizer":
+        """The tokenizer that gives the ids of a tiktoken.Encoding with these `mergeable_ranks` and special tokens.
+
+        `pattern` is a name as in `train`. Raises ValueError, naming the token, where the ranks are not those of
+        byte-level BPE whose first 256 tokens are the single bytes, or the specials do not follow them without gaps.
+        """
+        byte_order, merges = formats.from_ranks(ranks)
+        specials = formats.specials_after(len(ranks), special_tokens)
+        return cls(merges, pattern=pattern, special_tokens=specials, byte_order=byte_order)
+
+    def to_huggingface(self, path: str | Path) -> None:
+        """Writes a `tokenizer.json` with which the `tokenizers` package gives equal ids to text without specials.
+
+        Unlike here, special tokens in a text are always special there. Raises ValueError where two tokens have the
+        same bytes, or a special token has the name of another token.
+        """
+        import json
+
+        regex = fednano_rustbpe.regex(self.pattern)
+        content = formats.huggingface(self._tokens(), self.merges, self._special_ids, regex)
+        formats.write_whole(Path(path), json.dumps(content, ensure_ascii=False, indent=1).encode())
+
+    def _tokens(self) -> list[bytes]:
+        """The bytes of each token but the specials."""
+        count = BYTES + len(self.merges)
+        ends = [0, *np.cumsum(self.token_lengths()[:count], dtype=np.int64).tolist()]
+        data = self.decode_bytes(np.arange(count, dtype=np.uint32))
+        return [data[start:end] for start, end in pairwise(ends)]
 
     def save(self, path: str | Path) -> None:
         """Writes one JSON file, whole or not at all."""
-        path = Path(path)
-        content = {"format": FORMAT, "version": VERSION, **self._identity(), "meta": self.meta}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump({"checksum": _digest(content), **content}, file, separators=(",", ":"))
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        formats.write_own(Path(path), self._identity(), self.meta)
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
         """The tokenizer that `save` wrote. Raises ValueError for a file that is damaged or anything else."""
+        content = formats.read_own(Path(path))
         try:
-            content = json.loads(Path(path).read_bytes())
-            if (content["format"], content["version"]) != (FORMAT, VERSION):
-                raise ValueError(f"it says {content['format']!r}, version {content['version']!r}")
-            if content.pop("checksum") != _digest(content):
-                raise ValueError("the checksum does not fit the content")
-            identity = {key: content[key] for key in ("pattern", "special_tokens", "merges")}
-            return _restored(identity, content["meta"])
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise ValueError(
-                f"{path} is no intact {FORMAT} file of version {VERSION} ({error}); delete it and train again"
-            ) from error
+            return cls(**content)
+        except (ValueError, TypeError) as error:
+            raise formats.refusal(Path(path), error) from error
 
 
-def _count(trainer: fednano_rustbpe.Trainer, batch: Batch) -> None:
-    if isinstance(batch, Spans):
-        trainer.update_spans(*batch)
-        return
+def _count(trainer: fednano_rustbpe.Trainer, batch: Batch, report: Callable[[int], None]) -> None:
     try:
-        trainer.update(batch)
+        trainer.update(batch, report)
     except UnicodeEncodeError:
-        trainer.update([repaired(text) for text in batch])
+        trainer.update(_repaired(batch), report)
 
 
-def _restored(identity: dict[str, Any], meta: dict[str, Any]) -> Tokenizer:
-    return Tokenizer(**identity, meta=meta)
+def _repaired(batch: Batch) -> Batch:
+    return [repaired(text) for text in batch] if isinstance(batch, list) else batch
 
 
-def _digest(content: Mapping[str, Any]) -> str:
-    """sha256 of the JSON with sorted keys."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _restored(content: dict[str, Any]) -> Tokenizer:
+    return Tokenizer(**content)

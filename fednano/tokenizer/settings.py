@@ -2,21 +2,28 @@
 
 import os
 from collections.abc import Iterable
+from typing import Any, Literal, get_args
 
 import fednano_rustbpe
+import numpy as np
 
 from fednano.tokenizer.texts import repaired
 
 BYTES = 256
 BOS = "<|bos|>"
 SPECIAL_TOKENS = (BOS, "<|user_start|>", "<|user_end|>", "<|assistant_start|>", "<|assistant_end|>")
-# The Rust core keeps the highest 32-bit numbers for marks of its own.
-MAX_VOCAB_SIZE = 1 << 31
+# The Rust core packs two ids and their merge into 64 bits.
+MAX_VOCAB_SIZE = 1 << 21
+
+# Which of two equally frequent pairs is merged first: see Tokenizer.train.
+Ties = Literal["bytes", "huggingface"]
 
 
-def check_settings(vocab_size: int, pattern: str, special_tokens: tuple[str, ...]) -> None:
+def check_settings(vocab_size: int, pattern: str, special_tokens: tuple[str, ...], ties: str) -> None:
     """Raises ValueError, with the remedy, for settings that no training can satisfy."""
     fednano_rustbpe.regex(pattern)
+    if ties not in get_args(Ties):
+        raise ValueError(f"tokenizer.ties={ties!r} is not known; use one of: {', '.join(get_args(Ties))}")
     if BOS not in special_tokens:
         raise ValueError(
             f"tokenizer.special_tokens={list(special_tokens)} lacks {BOS}, which begins each document; add it"
@@ -54,3 +61,16 @@ def checked_threads(threads: int | None) -> int:
     if threads < 1:
         raise ValueError(f"threads={threads} is below 1; use at least 1, or None for all cores")
     return threads
+
+
+def check_buffer(buffer: object, dtype: np.dtype[Any]) -> None:
+    """Raises ValueError unless `buffer` is one writable, contiguous row of `dtype`."""
+    if not isinstance(buffer, np.ndarray):
+        raise ValueError(f"buffer is a {type(buffer).__name__}; pass a NumPy array, such as np.empty(n, np.{dtype})")
+    if buffer.ndim != 1 or buffer.dtype != dtype:
+        raise ValueError(
+            f"buffer has shape {buffer.shape}, type {buffer.dtype}; pass one row of {dtype}, the type of this "
+            "vocabulary's ids"
+        )
+    if not buffer.flags.c_contiguous or not buffer.flags.writeable:
+        raise ValueError("buffer is read-only or strided; pass a writable array whose ids lie side by side")

@@ -1,44 +1,56 @@
-"""Texts for the Rust core in bounded batches: lists of str or bytes, or the buffers of Arrow arrays."""
+"""Texts for the Rust core in bounded batches: lists of str or bytes, or rows of Arrow arrays where they lie."""
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from typing import Any, Protocol, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    import pyarrow
-
-# Arrow arrays hold strings or binaries of any width.
-Texts = Union[Iterable[str | bytes], "pyarrow.Array", "pyarrow.ChunkedArray"]
-
-BATCH_BYTES = 1 << 23
-BATCH_TEXTS = 1 << 16
+from fednano_rustbpe import ArrowBatch, ArrowBatches
 
 
-class Spans(NamedTuple):
-    """Texts in one row: text i is data[offsets[i] : offsets[i + 1]]; offsets int64 (n + 1)."""
+class ArrowArray(Protocol):
+    """What `pyarrow.Array` and others have: the Arrow C data interface."""
 
-    data: bytes
-    offsets: NDArray[np.int64]
+    def __arrow_c_array__(self, requested_schema: Any = None) -> tuple[Any, Any]: ...
 
 
-Batch = list[str | bytes] | Spans
+class ArrowStream(Protocol):
+    """What `pyarrow.ChunkedArray`, `polars.Series` and others have: the Arrow C stream interface."""
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any: ...
+
+
+Arrow = ArrowArray | ArrowStream
+
+# Arrow arrays hold strings or binaries, with offsets of any width or as views.
+Texts = Iterable[str | bytes | Arrow] | Arrow
+
+Batch = list[str | bytes] | ArrowBatch
+
+BATCH_BYTES = 1 << 24
+BATCH_TEXTS = 1 << 18
 
 
 def batches(texts: Texts) -> Iterator[Batch]:
-    """`texts` in order, a few megabytes at a time.
+    """`texts` in order, some megabytes at a time. The rows of an Arrow array are not copied.
 
-    Raises ValueError for a single text, for nulls and for Arrow arrays of anything but strings and binaries.
+    Raises ValueError for a single text, for nulls and for Arrow arrays of anything but strings and binaries; TypeError
+    for texts of another type.
     """
     if isinstance(texts, str | bytes):
         raise ValueError(f"texts is one {type(texts).__name__}; pass a list of texts, such as [text]")
-    if type(texts).__module__.startswith("pyarrow."):
-        yield from _arrow_batches(texts)
+    if _is_arrow(texts):
+        yield from ArrowBatches(texts, BATCH_BYTES, BATCH_TEXTS)
         return
     batch: list[str | bytes] = []
     size = 0
-    for text in texts:
+    for text in cast(Iterable[str | bytes | Arrow], texts):
+        if not isinstance(text, str | bytes | bytearray):
+            if not _is_arrow(text):
+                raise TypeError(f"a text is of the type {type(text).__name__}; pass str, bytes or Arrow arrays of them")
+            if batch:
+                yield batch
+                batch, size = [], 0
+            yield from batches(text)
+            continue
         batch.append(text)
         size += len(text)
         if size >= BATCH_BYTES or len(batch) >= BATCH_TEXTS:
@@ -48,30 +60,8 @@ def batches(texts: Texts) -> Iterator[Batch]:
         yield batch
 
 
-def _arrow_batches(array: Any) -> Iterator[Spans]:
-    import pyarrow as pa
-
-    if array.null_count:
-        raise ValueError(f"texts holds {array.null_count} nulls; take them out with drop_null() or fill_null('')")
-    for chunk in array.chunks if isinstance(array, pa.ChunkedArray) else [array]:
-        try:
-            binary = chunk.cast(pa.large_binary())
-        except pa.ArrowException as error:
-            raise ValueError(f"texts has the Arrow type {chunk.type}; pass strings or binaries") from error
-        _, offset_buffer, data = binary.buffers()
-        offsets = np.frombuffer(offset_buffer, np.int64)[binary.offset : binary.offset + len(binary) + 1]
-        start = 0
-        while start < len(binary):
-            stop = int(np.searchsorted(offsets, offsets[start] + BATCH_BYTES))
-            stop = min(max(stop, start + 1), len(binary))
-            part = offsets[start : stop + 1]
-            yield Spans(data.slice(part[0], part[-1] - part[0]).to_pybytes(), part - part[0])
-            start = stop
-
-
-def size(batch: Batch) -> int:
-    """About how many bytes: exact but for str, which count by character."""
-    return int(batch.offsets[-1]) if isinstance(batch, Spans) else sum(map(len, batch))
+def _is_arrow(texts: object) -> bool:
+    return hasattr(texts, "__arrow_c_stream__") or hasattr(texts, "__arrow_c_array__")
 
 
 def repaired(text: str | bytes) -> str | bytes:

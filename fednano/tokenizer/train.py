@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fednano.tokenizer.bpe import Progress, Tokenizer
-from fednano.tokenizer.settings import SPECIAL_TOKENS, check_settings, checked_specials
+from fednano.tokenizer.settings import SPECIAL_TOKENS, Ties, check_settings, checked_specials
 from fednano.tokenizer.texts import Texts
 
 
@@ -23,19 +23,21 @@ class BpeTrainer:
     pattern: str = "gpt4"
     special_tokens: tuple[str, ...] = SPECIAL_TOKENS
     train_bytes: int = 1_000_000_000
+    ties: Ties = "bytes"
 
     def __post_init__(self) -> None:
         # A list from YAML arrives as Hydra's own type of list.
         object.__setattr__(self, "special_tokens", checked_specials(self.special_tokens))
         if self.train_bytes < 1:
             raise ValueError(f"tokenizer.train_bytes={self.train_bytes} reads nothing; use 1 or more")
-        check_settings(self.vocab_size, self.pattern, self.special_tokens)
+        check_settings(self.vocab_size, self.pattern, self.special_tokens, self.ties)
 
     @property
     def file_name(self) -> str:
         """Names the settings, so that the tokenizers of different ones lie side by side."""
         specials = hashlib.sha256("\n".join(self.special_tokens).encode()).hexdigest()[:8]
-        return f"bpe-{self.pattern}-{self.vocab_size}-{specials}.json"
+        ties = "" if self.ties == "bytes" else f"-{self.ties}"
+        return f"bpe-{self.pattern}-{self.vocab_size}-{specials}{ties}.json"
 
     def ensure(
         self,
@@ -59,6 +61,7 @@ class BpeTrainer:
             self.vocab_size,
             pattern=self.pattern,
             special_tokens=self.special_tokens,
+            ties=self.ties,
             progress=progress,
             meta=meta,
         )

@@ -5,8 +5,10 @@
 //! place holds the key and room for some ids, with their number in the last of them, so that the whole room is copied at
 //! once whatever the number. Longer words lie in an arena, which is emptied when it is full.
 
+use std::marker::PhantomData;
 use std::num::NonZero;
 
+use crate::encode::Id;
 use crate::word::{Key, hash_long};
 
 /// The most ids that a table copies at once; a buffer needs so many more than it will hold.
@@ -25,27 +27,29 @@ const LONG_ARENA: usize = 1 << 18;
 /// Where a table holds the ids of a word.
 pub(crate) type Place = NonZero<u32>;
 
-/// The ids of short words, each `WIDTH` bytes wide.
-pub(crate) struct Table<K, const WIDTH: usize> {
-    /// Key, ids, key, ids for each hash. Ids take `WIDTH / 2` cells.
+/// The ids of short words. A place has two bytes of ids for each byte of a key.
+pub(crate) struct Table<K, I> {
+    /// Key, ids, key, ids for each hash.
     cells: Vec<K>,
     /// Cells before the first that lies at the beginning of a line of memory.
     skipped: usize,
     bits: u32,
     /// Bytes of text so far.
     seen: usize,
+    ids: PhantomData<I>,
 }
 
-impl<K: Key, const WIDTH: usize> Table<K, WIDTH> {
-    /// Cells of the ids of a word.
-    const IDS: usize = WIDTH / 2;
+impl<K: Key, I: Id> Table<K, I> {
+    const KEY_BYTES: usize = size_of::<K>();
+    /// Cells of the ids of a word, of which the last byte is their number.
+    const IDS: usize = size_of::<I>() / 2;
     const PLACE: usize = 1 + Self::IDS;
     const PAIR: usize = 2 * Self::PLACE;
     /// A word of more ids is not remembered.
-    pub const MOST_IDS: usize = K::BYTES / 2 - 1;
+    pub const MOST_IDS: usize = Self::KEY_BYTES / 2 - 1;
 
     pub fn new() -> Self {
-        Self { cells: Vec::new(), skipped: 0, bits: 0, seen: 0 }
+        Self { cells: Vec::new(), skipped: 0, bits: 0, seen: 0, ids: PhantomData }
     }
 
     /// Makes room for the words of `bytes` more bytes of text; forgets all where that takes a larger table.
@@ -54,7 +58,7 @@ impl<K: Key, const WIDTH: usize> Table<K, WIDTH> {
         let bits = (self.seen / BYTES_PER_PAIR).checked_ilog2().unwrap_or(0).clamp(LEAST_BITS, MOST_BITS);
         // In steps, since every larger table begins empty.
         if self.cells.is_empty() || bits > self.bits + 2 || bits > self.bits && bits == MOST_BITS {
-            let line = 64 / K::BYTES;
+            let line = 64 / Self::KEY_BYTES;
             self.bits = bits;
             self.cells = vec![K::default(); (Self::PAIR << bits) + line];
             self.skipped = self.cells.as_ptr().align_offset(64).min(line);
@@ -89,19 +93,17 @@ impl<K: Key, const WIDTH: usize> Table<K, WIDTH> {
         if first | second { Place::new(at) } else { None }
     }
 
-    /// Writes the ids at `place` to the front of `buffer`; how many bytes.
+    /// Writes the ids at `place` to the front of `buffer`; how many.
     #[inline]
-    pub fn write(&self, place: Place, buffer: &mut [u8]) -> usize {
+    pub fn write(&self, place: Place, buffer: &mut [I]) -> usize {
         let at = place.get() as usize;
-        let ids = &self.cells[at..at + Self::IDS];
-        for (place, cell) in buffer[..Self::IDS * K::BYTES].chunks_exact_mut(K::BYTES).zip(ids) {
-            cell.write(place);
-        }
-        usize::from(ids[Self::IDS - 1].last_byte())
+        let ids: &[I] = bytemuck::cast_slice(&self.cells[at..at + Self::IDS]);
+        buffer[..=Self::MOST_IDS].copy_from_slice(ids);
+        usize::from(bytemuck::bytes_of(&ids[Self::MOST_IDS])[size_of::<I>() - 1])
     }
 
     /// Remembers that `key` has the `ids`; the places that now belong to other words.
-    pub fn remember(&mut self, key: K, ids: &[u8]) -> Option<[Place; 2]> {
+    pub fn remember(&mut self, key: K, ids: &[I]) -> Option<[Place; 2]> {
         let hash = key.hash();
         let (first, second) = (self.pair(hash), self.second_pair(hash));
         let all = [first, first + Self::PLACE, second, second + Self::PLACE];
@@ -110,13 +112,10 @@ impl<K: Key, const WIDTH: usize> Table<K, WIDTH> {
             self.cells.copy_within(first..first + Self::PLACE, first + Self::PLACE);
         }
         let at = free.unwrap_or(first);
-        let mut bytes = [0; 4 * SLACK];
-        bytes[..ids.len()].copy_from_slice(ids);
-        bytes[Self::IDS * K::BYTES - 1] = ids.len() as u8;
         self.cells[at] = key;
-        for (cell, part) in self.cells[at + 1..at + Self::PLACE].iter_mut().zip(bytes.chunks_exact(K::BYTES)) {
-            *cell = K::read(part);
-        }
+        let place = &mut self.cells[at + 1..at + Self::PLACE];
+        bytemuck::cast_slice_mut(place)[..ids.len()].copy_from_slice(ids);
+        bytemuck::cast_slice_mut(place)[Self::IDS * Self::KEY_BYTES - 1] = ids.len() as u8;
         let place = |at: usize| Place::new(at as u32 + 1);
         if free.is_none() { Some([place(first)?, place(first + Self::PLACE)?]) } else { None }
     }

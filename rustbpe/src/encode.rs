@@ -1,5 +1,6 @@
 //! Encodes texts and decodes ids with a trained vocabulary.
 
+use std::iter;
 use std::sync::{Mutex, PoisonError};
 
 use crate::blocks::BATCH;
@@ -14,8 +15,8 @@ use crate::word::{NOT_TINY, SHORT, short_key, tiny_key};
 /// Merges that double a token's length each time would otherwise fill the memory.
 pub const MAX_VOCABULARY_BYTES: usize = 1 << 30;
 
-/// Buffers beyond this are given back after use.
-const KEPT_BYTES: usize = 1 << 20;
+/// Room for more ids is given back after use.
+const KEPT: usize = 1 << 19;
 
 /// Tokens up to this length are copied as one.
 const WIDE: usize = 16;
@@ -29,17 +30,47 @@ pub struct Bpe {
     /// Ends with `WIDE` bytes that belong to no token.
     arena: Vec<u8>,
     specials: usize,
-    // What calls that have ended leave to later ones; there is at most one for each thread that there was at once.
-    narrow: Mutex<Vec<Worker<2>>>,
-    wide: Mutex<Vec<Worker<4>>>,
+    pools: Pools,
+}
+
+/// What calls that have ended leave to later ones: one worker for each thread that there was at once.
+#[derive(Default)]
+pub struct Pools {
+    narrow: Mutex<Vec<Worker<u16>>>,
+    wide: Mutex<Vec<Worker<u32>>>,
+}
+
+/// An id as callers want it.
+pub trait Id: bytemuck::Pod + Send + Sync {
+    /// `id` must fit.
+    fn of(id: u32) -> Self;
+    fn pool(pools: &Pools) -> &Mutex<Vec<Worker<Self>>>;
+}
+
+impl Id for u16 {
+    fn of(id: u32) -> Self {
+        id as u16
+    }
+
+    fn pool(pools: &Pools) -> &Mutex<Vec<Worker<Self>>> {
+        &pools.narrow
+    }
+}
+
+impl Id for u32 {
+    fn of(id: u32) -> Self {
+        id
+    }
+
+    fn pool(pools: &Pools) -> &Mutex<Vec<Worker<Self>>> {
+        &pools.wide
+    }
 }
 
 /// The ids of some texts.
-pub struct Encoded {
-    /// All ids in the order of the texts, in native byte order.
-    pub parts: Vec<Vec<u8>>,
-    /// Bytes per id: 2 or 4.
-    pub width: usize,
+pub struct Encoded<I> {
+    /// All ids in the order of the texts.
+    pub parts: Vec<Vec<I>>,
     /// How many ids each text has.
     pub counts: Vec<usize>,
 }
@@ -53,11 +84,9 @@ impl Bpe {
         specials: &[&[u8]],
     ) -> Result<Self, Error> {
         let mut byte_ids = [u32::MAX; BYTES as usize];
-        for (id, &byte) in byte_order.iter().enumerate() {
-            if byte_ids[usize::from(byte)] != u32::MAX {
-                return Err(Error::BadByteOrder { byte });
-            }
-            byte_ids[usize::from(byte)] = id as u32;
+        (0..).zip(byte_order).for_each(|(id, &byte)| byte_ids[usize::from(byte)] = id);
+        if byte_ids.contains(&u32::MAX) {
+            return Err(Error::BadByteOrder);
         }
         let table = Merges::new(byte_ids, merges)?;
         let mut arena = byte_order.to_vec();
@@ -83,45 +112,38 @@ impl Bpe {
             end_token(&arena)?;
         }
         arena.resize(arena.len() + WIDE, 0);
-        let (narrow, wide) = Default::default();
-        Ok(Self { pattern, merges: table, starts, arena, specials: specials.len(), narrow, wide })
+        Ok(Self { pattern, merges: table, starts, arena, specials: specials.len(), pools: Pools::default() })
     }
 
     pub fn vocab_size(&self) -> usize {
         self.starts.len() - 1
     }
 
-    /// Bytes per id of what `encode` gives.
-    pub fn width(&self) -> usize {
-        if self.vocab_size() > 1 << 16 { 4 } else { 2 }
+    /// Whether ids need more than 16 bits.
+    pub fn is_wide(&self) -> bool {
+        self.vocab_size() > 1 << 16
     }
 
     /// Bytes per token id; 0 for specials, which stand for no text.
     pub fn token_lengths(&self) -> Vec<u32> {
         let text = self.starts.len() - self.specials;
         let lengths = self.starts[..text].windows(2).map(|span| span[1] - span[0]);
-        lengths.chain(std::iter::repeat_n(0, self.specials)).collect()
+        lengths.chain(iter::repeat_n(0, self.specials)).collect()
     }
 
     /// The ids of all texts. `threads` share the work.
-    pub fn encode(&self, texts: &[&[u8]], threads: usize) -> Result<Encoded, Error> {
-        match self.width() {
-            2 => self.encode_with(&self.narrow, texts, threads),
-            _ => self.encode_with(&self.wide, texts, threads),
-        }
-    }
-
-    fn encode_with<const WIDTH: usize>(
-        &self,
-        idle: &Mutex<Vec<Worker<WIDTH>>>,
-        texts: &[&[u8]],
-        threads: usize,
-    ) -> Result<Encoded, Error> {
+    ///
+    /// # Panics
+    /// Where ids are wide and `I` is not.
+    pub fn encode<I: Id>(&self, texts: &[&[u8]], threads: usize) -> Result<Encoded<I>, Error> {
+        assert!(size_of::<I>() > 2 || !self.is_wide(), "16 bits are too few for the ids");
         let pieces = parallel::pieces(texts);
-        let jobs = parallel::jobs(&pieces);
+        // All ids of one thread are one part.
+        let jobs = if threads == 1 { iter::once(0..pieces.len()).collect() } else { parallel::jobs(&pieces) };
         let threads = threads.clamp(1, jobs.len().max(1));
+        let pool = || I::pool(&self.pools).lock().unwrap_or_else(PoisonError::into_inner);
         let mut workers = {
-            let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut idle = pool();
             let kept = idle.len().saturating_sub(threads);
             idle.split_off(kept)
         };
@@ -133,12 +155,12 @@ impl Bpe {
             let mut ends = Vec::with_capacity(job.len());
             for piece in &pieces[job.clone()] {
                 worker.encode(self, piece.bytes, &mut ids)?;
-                ends.push(ids.len() / WIDTH);
+                ends.push(ids.len());
             }
             Ok((ids, ends))
         });
         workers.iter_mut().for_each(Worker::shrink);
-        idle.lock().unwrap_or_else(PoisonError::into_inner).append(&mut workers);
+        pool().append(&mut workers);
 
         let done = done.into_iter().collect::<Result<Vec<_>, Error>>()?;
         let mut counts = vec![0; texts.len()];
@@ -149,7 +171,7 @@ impl Bpe {
                 start = end;
             }
         }
-        Ok(Encoded { parts: done.into_iter().map(|(ids, _)| ids).collect(), width: WIDTH, counts })
+        Ok(Encoded { parts: done.into_iter().map(|(ids, _)| ids).collect(), counts })
     }
 
     /// The bytes that `ids` stand for; a special stands for its own text.
@@ -180,30 +202,26 @@ impl Bpe {
     }
 }
 
-impl Encoded {
+impl<I: Id> Encoded<I> {
     /// All ids.
-    pub fn ids(&self) -> Vec<u32> {
-        let bytes = self.parts.concat();
-        match self.width {
-            2 => bytes.as_chunks().0.iter().map(|id| u32::from(u16::from_ne_bytes(*id))).collect(),
-            _ => bytes.as_chunks().0.iter().map(|id| u32::from_ne_bytes(*id)).collect(),
-        }
+    pub fn into_ids(mut self) -> Vec<I> {
+        if self.parts.len() == 1 { self.parts.remove(0) } else { self.parts.concat() }
     }
 }
 
 /// What one thread needs.
-struct Worker<const WIDTH: usize> {
-    tiny: Table<u64, WIDTH>,
-    short: Table<u128, WIDTH>,
+pub struct Worker<I> {
+    tiny: Table<u64, I>,
+    short: Table<u128, I>,
     long: Long,
     queue: Queue,
     /// The ids of one word.
     fresh: Vec<u32>,
     /// Where ids are written.
-    room: Vec<u8>,
+    room: Vec<I>,
 }
 
-impl<const WIDTH: usize> Worker<WIDTH> {
+impl<I: Id> Worker<I> {
     fn new() -> Self {
         Self {
             tiny: Table::new(),
@@ -222,10 +240,10 @@ impl<const WIDTH: usize> Worker<WIDTH> {
     }
 
     /// Appends the ids of `text` to `ids`.
-    fn encode(&mut self, bpe: &Bpe, text: &[u8], ids: &mut Vec<u8>) -> Result<(), Error> {
-        let needed = (text.len() + SLACK) * WIDTH;
+    fn encode(&mut self, bpe: &Bpe, text: &[u8], ids: &mut Vec<I>) -> Result<(), Error> {
+        let needed = text.len() + SLACK;
         if self.room.len() < needed {
-            self.room.resize(needed, 0);
+            self.room.resize(needed, I::zeroed());
         }
         let mut used = 0;
         let mut failure = Ok(());
@@ -244,7 +262,7 @@ impl<const WIDTH: usize> Worker<WIDTH> {
                 used += match found[at] {
                     Some(place) => self.tiny.write(place, &mut self.room[used..]),
                     None => match self.find(bpe, text, start, end, used, &mut found[at + 1..]) {
-                        Ok(bytes) => bytes,
+                        Ok(count) => count,
                         Err(error) => {
                             failure = Err(error);
                             0
@@ -258,7 +276,7 @@ impl<const WIDTH: usize> Worker<WIDTH> {
         failure
     }
 
-    /// Writes the ids of a word that was not found among the tiny ones, and remembers them; how many bytes. Words of
+    /// Writes the ids of a word that was not found among the tiny ones, and remembers them; how many. Words of
     /// `found` that lose their places are not found any more.
     #[inline(never)]
     fn find(
@@ -274,7 +292,7 @@ impl<const WIDTH: usize> Worker<WIDTH> {
         if end - start > SHORT {
             let word = &text[start..end];
             let ids = self.long.ids(word, |ids| bpe.merges.apply(word, &mut self.queue, ids))?;
-            return Ok(write::<WIDTH>(ids, room));
+            return Ok(write(ids, room));
         }
         let tiny = tiny_key(text, start, end);
         if tiny != NOT_TINY
@@ -288,31 +306,26 @@ impl<const WIDTH: usize> Worker<WIDTH> {
         }
         self.fresh.clear();
         bpe.merges.scan(&text[start..end], &mut self.fresh);
-        let bytes = write::<WIDTH>(&self.fresh, room);
-        if tiny != NOT_TINY && self.fresh.len() <= Table::<u64, WIDTH>::MOST_IDS {
-            if let Some(lost) = self.tiny.remember(tiny, &room[..bytes]) {
+        let count = write(&self.fresh, room);
+        if tiny != NOT_TINY && self.fresh.len() <= Table::<u64, I>::MOST_IDS {
+            if let Some(lost) = self.tiny.remember(tiny, &room[..count]) {
                 found.iter_mut().filter(|found| found.is_some_and(|at| lost.contains(&at))).for_each(|at| *at = None);
             }
-        } else if self.fresh.len() <= Table::<u128, WIDTH>::MOST_IDS {
-            self.short.remember(short, &room[..bytes]);
+        } else if self.fresh.len() <= Table::<u128, I>::MOST_IDS {
+            self.short.remember(short, &room[..count]);
         }
-        Ok(bytes)
+        Ok(count)
     }
 
     /// Gives memory back that only a rare long text needs.
     fn shrink(&mut self) {
-        self.room.truncate(KEPT_BYTES);
+        self.room.truncate(KEPT);
         self.room.shrink_to_fit();
     }
 }
 
-/// Writes `ids` to the front of `buffer`; how many bytes.
-fn write<const WIDTH: usize>(ids: &[u32], buffer: &mut [u8]) -> usize {
-    for (place, id) in buffer.chunks_exact_mut(WIDTH).zip(ids) {
-        match WIDTH {
-            2 => place.copy_from_slice(&(*id as u16).to_ne_bytes()),
-            _ => place.copy_from_slice(&id.to_ne_bytes()),
-        }
-    }
-    ids.len() * WIDTH
+/// Writes `ids` to the front of `buffer`; how many.
+fn write<I: Id>(ids: &[u32], buffer: &mut [I]) -> usize {
+    buffer.iter_mut().zip(ids).for_each(|(place, id)| *place = I::of(*id));
+    ids.len()
 }

@@ -16,14 +16,20 @@ pub enum Error {
     BadMerge { index: usize, left: u32, right: u32 },
     /// The tokens' bytes exceed what a sensible vocabulary needs by far.
     VocabularyTooLarge { tokens: usize },
-    /// A byte that two ids stand for.
-    BadByteOrder { byte: u8 },
     /// A pre-token whose places 32-bit numbers cannot count.
     PretokenTooLong { bytes: usize },
     /// An id beyond the vocabulary.
     BadId { index: usize, id: u32, vocab_size: usize },
-    /// Text spans that do not lie one after the other inside the data.
+    /// An order of the bytes that lacks some.
+    BadByteOrder,
+    /// An Arrow array of something else than strings and binaries.
+    TextType { name: String },
+    /// An Arrow array of which some rows hold no text.
+    Nulls { nulls: usize },
+    /// A row of an Arrow array that does not lie inside the array's data.
     BadOffsets { index: usize },
+    /// An Arrow array or stream that breaks the C data interface, or a stream that failed.
+    BadArrow { reason: String },
 }
 
 impl fmt::Display for Error {
@@ -60,9 +66,6 @@ impl fmt::Display for Error {
                 crate::encode::MAX_VOCABULARY_BYTES,
                 crate::merge::MAX_VOCABULARY
             ),
-            Self::BadByteOrder { byte } => {
-                write!(f, "the byte {byte} has two ids; pass an order of bytes that holds each of the 256 once")
-            }
             Self::PretokenTooLong { bytes } => {
                 write!(f, "a text holds {bytes} bytes without a break; cut it into texts of less than 1 GB")
             }
@@ -70,8 +73,23 @@ impl fmt::Display for Error {
                 f,
                 "id {id} at position {index} is outside the vocabulary of {vocab_size}; pass ids that this tokenizer made"
             ),
-            Self::BadOffsets { index } => {
-                write!(f, "text {index} ends before it starts or beyond the data; pass rising offsets into the data")
+            Self::BadByteOrder => {
+                write!(
+                    f,
+                    "byte_order does not hold each of the 256 bytes once; pass all of them, in the order of their ids"
+                )
+            }
+            Self::TextType { name } => write!(f, "texts has the Arrow type {name}; pass strings or binaries"),
+            Self::Nulls { nulls } => {
+                write!(f, "texts holds {nulls} nulls; take them out with drop_null() or fill_null('')")
+            }
+            Self::BadOffsets { index } => write!(
+                f,
+                "text {index} of an Arrow array does not lie inside the array's data; check what made it with \
+                 validate(full=True)"
+            ),
+            Self::BadArrow { reason } => {
+                write!(f, "texts cannot be read through the Arrow C data interface ({reason}); check what made it")
             }
         }
     }

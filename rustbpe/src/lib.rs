@@ -1,8 +1,10 @@
-//! The core of fednano's byte-level BPE tokenizer. Everything but `py` is free of Python.
+//! The core of fednano's byte-level BPE tokenizer.
 //!
 //! `split` cuts text into pre-tokens, `count` counts them, `train` finds the merges, `encode` applies them and undoes
 //! them, and `parallel` shares out the work of the two that read whole texts. Training keeps the distinct pre-tokens in
-//! `text` and what may be merged next in `pairs`.
+//! `text` and what may be merged next in `pairs`; encoding keeps what it knows in `cache` and asks `merge` for the rest.
+//! None of these knows of Python. `py` is the Python module; `arrow` borrows the arrays of other libraries for it, and
+//! `texts` finds the texts in them.
 
 mod blocks;
 mod cache;
@@ -18,4 +20,8 @@ pub mod train;
 pub mod word;
 
 #[cfg(feature = "python")]
+mod arrow;
+#[cfg(feature = "python")]
 mod py;
+#[cfg(feature = "python")]
+mod texts;

@@ -1,18 +1,22 @@
 //! The Python module: converts arguments and results, and releases the GIL around the work.
 //!
-//! Arrays come as buffers and go as bytearrays in native byte order, which NumPy views without a copy.
+//! Arrays come and go without a copy.
 
 use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
 
-use pyo3::buffer::PyBuffer;
+use numpy::{Element, PyArray1, PyReadonlyArray1, PyReadwriteArray1};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
-use pyo3::types::{PyByteArray, PyBytes, PyString};
+use pyo3::types::{PyBytes, PyString};
 
 use crate::error::Error;
 use crate::split::Pattern;
-use crate::{count, encode, train};
+use crate::{arrow, count, encode, parallel, texts, train};
+
+/// Between two looks at signals, so many bytes are counted.
+const INTERRUPTIBLE_BYTES: usize = 1 << 24;
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
@@ -49,18 +53,66 @@ impl Text {
     }
 }
 
-fn bytes_of(texts: &[Text]) -> Vec<&[u8]> {
-    texts.iter().map(Text::as_bytes).collect()
+/// Texts of Python's own, or rows of an Arrow array.
+enum Texts {
+    List(Vec<Text>),
+    Arrow(texts::Batch),
 }
 
-/// The texts between neighbouring `offsets` of `data`.
-fn spans<'a>(data: &'a [u8], offsets: &[i64]) -> Result<Vec<&'a [u8]>, Error> {
-    let span = |(index, ends): (usize, &[i64])| {
-        let (start, end) = (usize::try_from(ends[0]).ok()?, usize::try_from(ends[1]).ok()?);
-        Some(data.get(start..end).ok_or(Error::BadOffsets { index }))
-    };
-    let checked = offsets.windows(2).enumerate();
-    checked.map(|(index, ends)| span((index, ends)).unwrap_or(Err(Error::BadOffsets { index }))).collect()
+impl<'py> FromPyObject<'_, 'py> for Texts {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        match object.cast::<ArrowBatch>() {
+            Ok(batch) => Ok(Self::Arrow(batch.get().0.clone())),
+            Err(_) => object.extract().map(Self::List),
+        }
+    }
+}
+
+impl Texts {
+    fn as_slices(&self) -> Result<Vec<&[u8]>, Error> {
+        match self {
+            Self::List(texts) => Ok(texts.iter().map(Text::as_bytes).collect()),
+            Self::Arrow(batch) => batch.texts(),
+        }
+    }
+}
+
+/// Texts of an object that has the method `__arrow_c_stream__` or `__arrow_c_array__`, in batches of about `bytes`, at
+/// most `texts` of them in one.
+#[pyclass(frozen)]
+struct ArrowBatches(Mutex<texts::Batches>);
+
+#[pymethods]
+impl ArrowBatches {
+    #[new]
+    fn new(source: &Bound<'_, PyAny>, bytes: usize, texts: usize) -> PyResult<Self> {
+        let arrays = arrow::Arrays::of(source)?;
+        Ok(Self(Mutex::new(texts::Batches::new(arrays, bytes, texts))))
+    }
+
+    fn __iter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        this
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<ArrowBatch>> {
+        // A stream may wait for threads that want the GIL.
+        let next = py.detach(|| self.0.lock().unwrap_or_else(PoisonError::into_inner).next_batch())?;
+        Ok(next.map(ArrowBatch))
+    }
+}
+
+#[pyclass(frozen)]
+struct ArrowBatch(texts::Batch);
+
+#[pymethods]
+impl ArrowBatch {
+    /// Bytes of all texts.
+    #[getter]
+    fn bytes(&self) -> usize {
+        self.0.bytes
+    }
 }
 
 /// The pre-tokens of one text.
@@ -94,28 +146,35 @@ impl Trainer {
         Ok(Self { counter: Some(count::Counter::new(Pattern::named(pattern)?, threads)) })
     }
 
-    fn update(&mut self, py: Python<'_>, texts: Vec<Text>) -> PyResult<()> {
+    /// Counts `texts`. `progress(bytes counted since the last call)` may raise to break off.
+    fn update(&mut self, py: Python<'_>, texts: Texts, progress: Option<Py<PyAny>>) -> PyResult<()> {
         let counter = self.counter()?;
-        py.detach(|| counter.update(&bytes_of(&texts)));
+        let texts = texts.as_slices()?;
+        let pieces: Vec<&[u8]> = py.detach(|| parallel::pieces(&texts)).iter().map(|piece| piece.bytes).collect();
+        let mut start = 0;
+        while start < pieces.len() {
+            let (mut end, mut bytes) = (start, 0);
+            while end < pieces.len() && bytes < INTERRUPTIBLE_BYTES {
+                bytes += pieces[end].len();
+                end += 1;
+            }
+            py.detach(|| counter.update(&pieces[start..end]));
+            py.check_signals()?;
+            progress.as_ref().map_or(Ok(()), |progress| progress.call1(py, (bytes,)).map(drop))?;
+            start = end;
+        }
         Ok(())
     }
 
-    /// The texts between neighbouring `offsets` (int64) of `data`.
-    fn update_spans(&mut self, py: Python<'_>, data: PyBackedBytes, offsets: PyBuffer<i64>) -> PyResult<()> {
-        let offsets = offsets.to_vec(py)?;
-        let counter = self.counter()?;
-        Ok(py.detach(|| spans(&data, &offsets).map(|texts| counter.update(&texts)))?)
-    }
-
-    /// Up to `merges` pairs of ids (uint32), in order; `ties` names the rule for equal counts.
-    /// `progress(merges so far)` may raise to break off.
+    /// Up to `merges` pairs of ids, one after the other. `ties` names a rule. `progress(merges so far)` may raise to
+    /// break off.
     fn train<'py>(
         &mut self,
         py: Python<'py>,
         merges: usize,
         ties: &str,
         progress: Option<Py<PyAny>>,
-    ) -> PyResult<Bound<'py, PyByteArray>> {
+    ) -> PyResult<Bound<'py, PyArray1<u32>>> {
         let ties = train::Ties::named(ties)?;
         self.counter()?;
         let counter = self.counter.take();
@@ -130,8 +189,7 @@ impl Trainer {
         let words = py.detach(|| counter.map(count::Counter::finish).unwrap_or_default());
         let found = py.detach(|| train::train(&words, merges, ties, &mut report))?;
         failure?;
-        let flat: Vec<u32> = found.into_iter().flat_map(|(left, right)| [left, right]).collect();
-        bytearray(py, &[flat], u32::to_ne_bytes)
+        Ok(PyArray1::from_vec(py, found.into_iter().flat_map(|(left, right)| [left, right]).collect()))
     }
 }
 
@@ -141,94 +199,115 @@ struct Bpe(encode::Bpe);
 
 #[pymethods]
 impl Bpe {
-    /// `merges`: pairs of ids (uint32), one after the other.
+    /// `byte_order`: the bytes that the ids 0 to 255 stand for. `merges`: pairs of ids, one after the other.
     #[new]
-    fn new(py: Python<'_>, pattern: &str, merges: PyBuffer<u32>, specials: Vec<PyBackedStr>) -> PyResult<Self> {
-        let flat = merges.to_vec(py)?;
-        let pairs: Vec<(u32, u32)> = flat.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+    fn new(
+        pattern: &str,
+        byte_order: &[u8],
+        merges: PyReadonlyArray1<'_, u32>,
+        specials: Vec<PyBackedStr>,
+    ) -> PyResult<Self> {
+        let byte_order = byte_order.try_into().map_err(|_| Error::BadByteOrder)?;
+        let pairs: Vec<(u32, u32)> =
+            merges.as_slice()?.as_chunks().0.iter().map(|[left, right]| (*left, *right)).collect();
         let specials: Vec<&[u8]> = specials.iter().map(|special| special.as_bytes()).collect();
-        Ok(Self(encode::Bpe::new(Pattern::named(pattern)?, &BYTE_ORDER, &pairs, &specials)?))
+        Ok(Self(encode::Bpe::new(Pattern::named(pattern)?, byte_order, &pairs, &specials)?))
     }
 
     fn vocab_size(&self) -> usize {
         self.0.vocab_size()
     }
 
-    /// Bytes per id (uint32), 0 for specials.
-    fn token_lengths<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyByteArray>> {
-        bytearray(py, &[self.0.token_lengths()], u32::to_ne_bytes)
+    /// Bytes per id, 0 for specials.
+    fn token_lengths<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u32>> {
+        PyArray1::from_vec(py, self.0.token_lengths())
     }
 
-    /// Ids (uint16, or uint32 if `wide`) of all texts, and the number of ids of each text (uint64).
-    fn encode<'py>(&self, py: Python<'py>, texts: Vec<Text>, threads: usize) -> PyResult<Encoded<'py>> {
-        let encoded = py.detach(|| self.0.encode(&bytes_of(&texts), threads))?;
-        arrays(py, &encoded)
+    /// Ids of all texts, and the number of ids of each text.
+    fn encode<'py>(&self, py: Python<'py>, texts: Texts, threads: usize) -> PyResult<Encoded<'py>> {
+        let texts = texts.as_slices()?;
+        if self.0.is_wide() {
+            self.encode_as::<u32>(py, &texts, threads)
+        } else {
+            self.encode_as::<u16>(py, &texts, threads)
+        }
     }
 
-    /// As `encode`, for the texts between neighbouring `offsets` (int64) of `data`.
-    fn encode_spans<'py>(
+    /// Writes the ids of all texts to the front of `buffer` if it has room for them; how many they are.
+    fn encode_into(&self, py: Python<'_>, texts: Texts, threads: usize, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let texts = texts.as_slices()?;
+        if self.0.is_wide() {
+            self.encode_into_as::<u32>(py, &texts, threads, buffer)
+        } else {
+            self.encode_into_as::<u16>(py, &texts, threads, buffer)
+        }
+    }
+
+    /// The bytes of `ids`.
+    fn decode<'py>(&self, py: Python<'py>, ids: Ids<'_>) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = match &ids {
+            Ids::Narrow(ids) => {
+                let ids = ids.as_slice()?;
+                py.detach(|| self.0.decode(ids))
+            }
+            Ids::Wide(ids) => {
+                let ids = ids.as_slice()?;
+                py.detach(|| self.0.decode(ids))
+            }
+        };
+        Ok(PyBytes::new(py, &bytes?))
+    }
+}
+
+#[derive(FromPyObject)]
+enum Ids<'py> {
+    Narrow(PyReadonlyArray1<'py, u16>),
+    Wide(PyReadonlyArray1<'py, u32>),
+}
+
+type Encoded<'py> = (Bound<'py, PyAny>, Bound<'py, PyArray1<i64>>);
+
+impl Bpe {
+    fn encode_as<'py, I: encode::Id + Element>(
         &self,
         py: Python<'py>,
-        data: PyBackedBytes,
-        offsets: PyBuffer<i64>,
+        texts: &[&[u8]],
         threads: usize,
     ) -> PyResult<Encoded<'py>> {
-        let offsets = offsets.to_vec(py)?;
-        let encoded = py.detach(|| self.0.encode(&spans(&data, &offsets)?, threads))?;
-        arrays(py, &encoded)
+        let (ids, counts) = py.detach(|| {
+            let encoded = self.0.encode::<I>(texts, threads)?;
+            let counts = encoded.counts.iter().map(|count| *count as i64).collect();
+            Ok::<_, Error>((encoded.into_ids(), counts))
+        })?;
+        Ok((PyArray1::from_vec(py, ids).into_any(), PyArray1::from_vec(py, counts)))
     }
 
-    /// The bytes of `ids` (uint32).
-    fn decode<'py>(&self, py: Python<'py>, ids: PyBuffer<u32>) -> PyResult<Bound<'py, PyBytes>> {
-        let ids = ids.to_vec(py)?;
-        let bytes = py.detach(|| self.0.decode(&ids))?;
-        Ok(PyBytes::new(py, &bytes))
+    fn encode_into_as<I: encode::Id + Element>(
+        &self,
+        py: Python<'_>,
+        texts: &[&[u8]],
+        threads: usize,
+        buffer: &Bound<'_, PyAny>,
+    ) -> PyResult<usize> {
+        let mut buffer: PyReadwriteArray1<'_, I> = buffer.extract()?;
+        let mut rest = buffer.as_slice_mut()?;
+        Ok(py.detach(|| {
+            let encoded = self.0.encode::<I>(texts, threads)?;
+            let needed = encoded.parts.iter().map(Vec::len).sum();
+            if needed <= rest.len() {
+                for part in &encoded.parts {
+                    let (place, behind) = std::mem::take(&mut rest).split_at_mut(part.len());
+                    place.copy_from_slice(part);
+                    rest = behind;
+                }
+            }
+            Ok::<_, Error>(needed)
+        })?)
     }
-}
-
-type Encoded<'py> = (Bound<'py, PyByteArray>, Bound<'py, PyByteArray>);
-
-fn arrays<'py>(py: Python<'py>, encoded: &encode::Encoded) -> PyResult<Encoded<'py>> {
-    let size = encoded.parts.iter().map(Vec::len).sum();
-    let ids = PyByteArray::new_with(py, size, |mut buffer| {
-        for part in &encoded.parts {
-            let (place, rest) = buffer.split_at_mut(part.len());
-            place.copy_from_slice(part);
-            buffer = rest;
-        }
-        Ok(())
-    })?;
-    let counts: Vec<u64> = encoded.counts.iter().map(|count| *count as u64).collect();
-    Ok((ids, bytearray(py, &[counts], u64::to_ne_bytes)?))
-}
-
-const BYTE_ORDER: [u8; 256] = {
-    let mut order = [0; 256];
-    let mut at = 0;
-    while at < 256 {
-        order[at] = at as u8;
-        at += 1;
-    }
-    order
-};
-
-/// All numbers of `parts`, one after the other, each as `SIZE` bytes.
-fn bytearray<'py, T: Copy, const SIZE: usize>(
-    py: Python<'py>,
-    parts: &[Vec<T>],
-    to_bytes: impl Fn(T) -> [u8; SIZE],
-) -> PyResult<Bound<'py, PyByteArray>> {
-    let numbers: usize = parts.iter().map(Vec::len).sum();
-    PyByteArray::new_with(py, numbers * SIZE, |buffer| {
-        for (place, number) in buffer.chunks_exact_mut(SIZE).zip(parts.iter().flatten()) {
-            place.copy_from_slice(&to_bytes(*number));
-        }
-        Ok(())
-    })
 }
 
 #[pymodule]
 mod fednano_rustbpe {
     #[pymodule_export]
-    use super::{Bpe, Trainer, regex, split};
+    use super::{ArrowBatch, ArrowBatches, Bpe, Trainer, regex, split};
 }

@@ -49,60 +49,23 @@ pub fn hash_short(key: u128) -> u64 {
     (product as u64) ^ (product >> 64) as u64
 }
 
-/// A word as the key of a table, and the ids beside it.
-pub(crate) trait Key: Copy + Default + PartialEq {
-    const BYTES: usize;
+/// A word as the key of a table, and a part of the ids beside it.
+pub(crate) trait Key: Default + PartialEq + bytemuck::Pod {
     /// The highest bits are the best.
     fn hash(self) -> u64;
-    fn read(bytes: &[u8]) -> Self;
-    fn write(self, bytes: &mut [u8]);
-    /// The last byte of what `write` writes.
-    fn last_byte(self) -> u8;
 }
 
 impl Key for u64 {
-    const BYTES: usize = 8;
-
     #[inline]
     fn hash(self) -> u64 {
         hash_tiny(self)
     }
-
-    fn read(bytes: &[u8]) -> Self {
-        bytes.first_chunk().map_or(0, |bytes| Self::from_ne_bytes(*bytes))
-    }
-
-    #[inline]
-    fn write(self, bytes: &mut [u8]) {
-        bytes.copy_from_slice(&self.to_ne_bytes());
-    }
-
-    #[inline]
-    fn last_byte(self) -> u8 {
-        self.to_ne_bytes()[7]
-    }
 }
 
 impl Key for u128 {
-    const BYTES: usize = 16;
-
     #[inline]
     fn hash(self) -> u64 {
         hash_short(self)
-    }
-
-    fn read(bytes: &[u8]) -> Self {
-        bytes.first_chunk().map_or(0, |bytes| Self::from_ne_bytes(*bytes))
-    }
-
-    #[inline]
-    fn write(self, bytes: &mut [u8]) {
-        bytes.copy_from_slice(&self.to_ne_bytes());
-    }
-
-    #[inline]
-    fn last_byte(self) -> u8 {
-        self.to_ne_bytes()[15]
     }
 }
 

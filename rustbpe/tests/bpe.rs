@@ -57,6 +57,14 @@ fn byte_order() -> [u8; 256] {
     std::array::from_fn(|byte| byte as u8)
 }
 
+/// All ids, which both widths must agree on.
+fn ids(bpe: &Bpe, texts: &[&[u8]], threads: usize) -> Vec<u32> {
+    let narrow = bpe.encode::<u16>(texts, threads).expect("short").into_ids();
+    let wide = bpe.encode::<u32>(texts, threads).expect("short").into_ids();
+    assert!(narrow.iter().map(|id| u32::from(*id)).eq(wide.iter().copied()));
+    wide
+}
+
 /// Applies each merge to the whole pre-token, in order.
 fn slow_encode(merges: &[Pair], text: &[u8]) -> Vec<u32> {
     let words = Pattern::Gpt4.split(text).into_iter().map(|word| {
@@ -94,7 +102,7 @@ fn ids_equal_the_slow_ones() {
         for sample in lengths.iter().chain([&text]) {
             // Twice, so that the second time is from the cache.
             for _ in 0..2 {
-                let ids = bpe.encode(&[sample], 1).expect("short").ids();
+                let ids = ids(&bpe, &[sample], 1);
                 assert_eq!(ids, slow_encode(&merges, sample));
                 assert_eq!(&bpe.decode(&ids).expect("ids"), sample);
             }
@@ -117,8 +125,26 @@ fn neither_threads_nor_order_nor_cuts_matter() {
     let bpe = Bpe::new(Pattern::Gpt4, &byte_order(), &expected, &[]).expect("merges");
     let whole = texts.concat();
     let words: Vec<&[u8]> = Pattern::Gpt4.split(&whole);
-    let ids = |texts: &[&[u8]], threads| bpe.encode(texts, threads).expect("short").ids();
-    assert_eq!(ids(&[&whole], 4), ids(&words, 1));
+    assert_eq!(ids(&bpe, &[&whole], 4), ids(&bpe, &words, 1));
+}
+
+#[test]
+fn ids_of_bytes_follow_their_order() {
+    let mut reversed = byte_order();
+    reversed.reverse();
+    let merges = [(255 - 97, 255 - 97), (256, 256)];
+    let bpe = Bpe::new(Pattern::Gpt4, &reversed, &merges, &[]).expect("merges");
+    // A pre-token of one byte, a tiny, a scanned and a long one.
+    for (text, expected) in [("b", vec![157]), ("aaab", vec![256, 158, 157]), ("aaaa", vec![257])] {
+        assert_eq!(ids(&bpe, &[text.as_bytes()], 1), expected);
+    }
+    for length in [12, 28, 400] {
+        let text = vec![b'a'; length];
+        assert_eq!(ids(&bpe, &[&text], 1), vec![257; length / 4]);
+    }
+    assert_eq!(bpe.decode(&[157u32, 257]), Ok(b"baaaa".to_vec()));
+    reversed[0] = 7;
+    assert_eq!(Bpe::new(Pattern::Gpt4, &reversed, &[], &[]).err(), Some(Error::BadByteOrder));
 }
 
 #[test]

@@ -58,21 +58,17 @@ class Contender:
 def prepare(folder: Path, files: list[str], patterns: list[str], merges: int, threads: int) -> None:
     """Trains fednano once, and writes its merges in every format that `load` functions read."""
     import base64
-    import importlib.util
 
     from fednano.tokenizer import SPECIAL_TOKENS, Tokenizer
 
-    trained = Tokenizer.train(read(files), 256 + merges + len(SPECIAL_TOKENS), threads=threads)
+    trained = Tokenizer.train_files(files, 256 + merges + len(SPECIAL_TOKENS), threads=threads)
     for pattern in patterns:
         Tokenizer(trained.merges, pattern=pattern).save(folder / f"{pattern}.json")
     ranks, specials, regex = trained.to_tiktoken()
     lines = [base64.b64encode(token) + b" %d\n" % rank for token, rank in ranks.items()]
     (folder / "ranks.tiktoken").write_bytes(b"".join(lines))
     (folder / "tiktoken.json").write_text(json.dumps({"special_tokens": specials, "pat_str": regex}), encoding="utf-8")
-    if importlib.util.find_spec("tokenizers"):
-        from fednano.bench.tokenizer import huggingface
-
-        huggingface.same(trained).save(str(folder / "tokenizer.json"))
+    trained.to_huggingface(folder / "tokenizer.json")
 
 
 def read(files: list[str]) -> Iterator[str]:
@@ -97,7 +93,7 @@ def _train_fednano(training: Training) -> int:
     from fednano.tokenizer import SPECIAL_TOKENS, Tokenizer
 
     vocab_size = 256 + training.merges + len(SPECIAL_TOKENS)
-    trained = Tokenizer.train(read(training.files), vocab_size, pattern=training.pattern, threads=training.threads)
+    trained = Tokenizer.train_files(training.files, vocab_size, pattern=training.pattern, threads=training.threads)
     return len(trained.merges)
 
 

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use arbitrary::Arbitrary;
 use fednano_rustbpe::count::Counter;
 use fednano_rustbpe::error::Error;
-use fednano_rustbpe::train::train;
+use fednano_rustbpe::train::{Ties, train};
 use fednano_rustbpe_fuzz::{pattern, words};
 use libfuzzer_sys::fuzz_target;
 
@@ -44,6 +44,6 @@ fuzz_target!(|input: Input| {
         let (first, rest) = texts.split_at(texts.len() / 2);
         counter.update(first);
         counter.update(rest);
-        assert_eq!(train(&counter.finish(), merges, &mut |_| ControlFlow::Continue(())), expected);
+        assert_eq!(train(&counter.finish(), merges, Ties::Bytes, &mut |_| ControlFlow::Continue(())), expected);
     }
 });

@@ -11,6 +11,17 @@ pub const TEXT_BYTES: usize = 1000;
 const TOKEN_BYTES: usize = 1000;
 const MERGES: usize = 60;
 
+/// Each byte is its own id.
+pub const BYTE_ORDER: [u8; 256] = {
+    let mut order = [0; 256];
+    let mut at = 0;
+    while at < 256 {
+        order[at] = at as u8;
+        at += 1;
+    }
+    order
+};
+
 pub type Pair = (u32, u32);
 
 /// The pattern that a fuzzed number picks.
@@ -20,7 +31,7 @@ pub fn pattern(pick: u8) -> Pattern {
 
 /// The pre-tokens of `text`, one id a byte.
 pub fn words(pattern: Pattern, text: &[u8]) -> Vec<Vec<u32>> {
-    pattern.split(text).map(|word| word.iter().map(|&byte| u32::from(byte)).collect()).collect()
+    pattern.split(text).into_iter().map(|word| word.iter().map(|&byte| u32::from(byte)).collect()).collect()
 }
 
 /// Every place of `pair`, from the left, as `new`.

@@ -1,0 +1,100 @@
+"""Files to train on, as Arrow arrays: texts mapped into memory, parquet a few thousand rows at a time."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+ROWS = 4096
+TEXT_TYPES = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
+
+
+def text_arrays(paths: Paths, column: str) -> tuple[Iterator[Any], int]:
+    """The texts of all files as `pyarrow.Array`s, and about how many bytes they have.
+
+    A parquet file counts with the uncompressed size of its column. All files are checked before the first is read.
+    Raises FileNotFoundError for a missing file; ValueError for a folder, an unreadable or damaged file, and a column
+    that is missing or holds no text.
+    """
+    files = [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]
+    if not files:
+        raise ValueError("paths is empty; name at least one file")
+    total = sum(_checked_size(path, column) for path in files)
+    return _read(files, column), total
+
+
+def _read(files: list[Path], column: str) -> Iterator[Any]:
+    for path in files:
+        if _is_parquet(path):
+            yield from _parquet_rows(path, column)
+        elif path.stat().st_size:
+            yield _whole(path)
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet"
+
+
+def _checked_size(path: Path, column: str) -> int:
+    if not path.exists():
+        raise FileNotFoundError(f"paths names {path}, which does not exist; name files that do")
+    if path.is_dir():
+        raise ValueError(f"paths names the folder {path}; name its files, such as sorted(Path(folder).rglob('*.txt'))")
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise ValueError(f"paths names {path}, which cannot be read; change its permissions or leave it out")
+    return _column_size(path, column) if _is_parquet(path) else path.stat().st_size
+
+
+def _column_size(path: Path, column: str) -> int:
+    """Bytes of the column before compression, as the footer counts them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            schema, footer = file.schema_arrow, file.metadata
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from error
+    if column not in schema.names:
+        raise ValueError(f"column={column} is not in {path}; it has: {', '.join(schema.names)}")
+    kind = schema.field(column).type
+    if str(kind) not in TEXT_TYPES:
+        raise ValueError(f"column={column} holds {kind} in {path}; name a column of strings or binaries")
+    groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
+    chunks = (group.column(at) for group in groups for at in range(group.num_columns))
+    return sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == column)
+
+
+def _parquet_rows(path: Path, column: str) -> Iterator[Any]:
+    """The column without its nulls, which add nothing to count."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, memory_map=True) as file:
+            for batch in file.iter_batches(ROWS, columns=[column]):
+                texts = batch.column(0)
+                # Arrow cannot drop nulls among views.
+                yield texts.cast(pa.large_binary()).drop_null() if texts.null_count else texts
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path} is no intact parquet file ({' '.join(str(error).split())}); make it again or leave it out"
+    )
+
+
+def _whole(path: Path) -> Any:
+    """The file as one text, mapped: (1,) large_binary."""
+    import pyarrow as pa
+
+    with pa.memory_map(str(path)) as file:
+        data = file.read_buffer()
+    offsets = pa.py_buffer(np.array([0, data.size], np.int64))
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), 1, [None, offsets, data])
