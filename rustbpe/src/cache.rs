@@ -5,11 +5,10 @@
 //! place holds the key and room for some ids, with their number in the last of them, so that the whole room is copied at
 //! once whatever the number. Longer words lie in an arena, which is emptied when it is full.
 
-use std::marker::PhantomData;
 use std::num::NonZero;
 
 use crate::encode::Id;
-use crate::word::{Key, hash_long};
+use crate::word::{Key, hash_long, tiny_key};
 
 /// The most ids that a table copies at once; a buffer needs so many more than it will hold.
 pub(crate) const SLACK: usize = 8;
@@ -24,51 +23,56 @@ const MOST_LONG_BYTES: usize = 256;
 const LONG_BITS: u32 = 14;
 const LONG_ARENA: usize = 1 << 18;
 
-/// Where a table holds the ids of a word.
+/// Which place of a table holds a word, from 1 on.
 pub(crate) type Place = NonZero<u32>;
 
-/// The ids of short words. A place has two bytes of ids for each byte of a key.
-pub(crate) struct Table<K, I> {
-    /// Key, ids, key, ids for each hash.
-    cells: Vec<K>,
-    /// Cells before the first that lies at the beginning of a line of memory.
-    skipped: usize,
-    bits: u32,
+/// The ids of words of up to 7 bytes.
+pub(crate) type Tiny<I> = Table<u64, I, 4>;
+
+/// The ids of words of up to 15 bytes.
+pub(crate) type Short<I> = Table<u128, I, 8>;
+
+/// The ids of words whose keys are numbers of the type `K`. A place has room for `ROOM` ids.
+pub(crate) struct Table<K, I, const ROOM: usize> {
+    pairs: Vec<Pair<K, I, ROOM>>,
+    /// From a hash to its pair.
+    shift: u32,
     /// Bytes of text so far.
     seen: usize,
-    ids: PhantomData<I>,
 }
 
-impl<K: Key, I: Id> Table<K, I> {
-    const KEY_BYTES: usize = size_of::<K>();
-    /// Cells of the ids of a word, of which the last byte is their number.
-    const IDS: usize = size_of::<I>() / 2;
-    const PLACE: usize = 1 + Self::IDS;
-    const PAIR: usize = 2 * Self::PLACE;
+/// Two places, in a line of memory where ids are narrow. A key of 0 marks an empty one.
+#[derive(Clone, Copy)]
+#[repr(align(32))]
+struct Pair<K, I, const ROOM: usize> {
+    keys: [K; 2],
+    ids: [[I; ROOM]; 2],
+}
+
+impl<K: Key, I: Id, const ROOM: usize> Table<K, I, ROOM> {
     /// A word of more ids is not remembered.
-    pub const MOST_IDS: usize = Self::KEY_BYTES / 2 - 1;
+    pub const MOST_IDS: usize = ROOM - 1;
 
     pub fn new() -> Self {
-        Self { cells: Vec::new(), skipped: 0, bits: 0, seen: 0, ids: PhantomData }
+        Self { pairs: Vec::new(), shift: 0, seen: 0 }
     }
 
     /// Makes room for the words of `bytes` more bytes of text; forgets all where that takes a larger table.
     pub fn expect(&mut self, bytes: usize) {
         self.seen = self.seen.saturating_add(bytes);
         let bits = (self.seen / BYTES_PER_PAIR).checked_ilog2().unwrap_or(0).clamp(LEAST_BITS, MOST_BITS);
+        let now = 64 - self.shift;
         // In steps, since every larger table begins empty.
-        if self.cells.is_empty() || bits > self.bits + 2 || bits > self.bits && bits == MOST_BITS {
-            let line = 64 / Self::KEY_BYTES;
-            self.bits = bits;
-            self.cells = vec![K::default(); (Self::PAIR << bits) + line];
-            self.skipped = self.cells.as_ptr().align_offset(64).min(line);
+        if self.pairs.is_empty() || bits > now + 2 || bits > now && bits == MOST_BITS {
+            self.shift = 64 - bits;
+            self.pairs = vec![Pair { keys: [K::default(); 2], ids: [[I::of(0); ROOM]; 2] }; 1 << bits];
         }
     }
 
     /// Where the ids of `key` are, if in the first pair of its places.
     #[inline]
     pub fn look(&self, key: K) -> Option<Place> {
-        self.seek(self.pair(key.hash()), key)
+        self.seek(self.first_pair(key.hash()), key)
     }
 
     /// Where the ids of `key` are.
@@ -77,47 +81,58 @@ impl<K: Key, I: Id> Table<K, I> {
     }
 
     #[inline]
-    fn pair(&self, hash: u64) -> usize {
-        self.skipped + Self::PAIR * (hash >> (64 - self.bits)) as usize
+    fn first_pair(&self, hash: u64) -> usize {
+        (hash >> self.shift) as usize
     }
 
     fn second_pair(&self, hash: u64) -> usize {
-        self.pair((hash ^ hash >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93))
+        self.first_pair((hash ^ hash >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93))
     }
 
     #[inline]
     fn seek(&self, pair: usize, key: K) -> Option<Place> {
-        let cells = &self.cells[pair..pair + Self::PAIR];
-        let (first, second) = (cells[0] == key, cells[Self::PLACE] == key);
-        let at = pair as u32 + 1 + if first { 0 } else { Self::PLACE as u32 };
-        if first | second { Place::new(at) } else { None }
+        let [first, second] = self.pairs[pair].keys;
+        let place = 2 * pair as u32 + if first == key { 1 } else { 2 };
+        if (first == key) | (second == key) { Place::new(place) } else { None }
     }
 
     /// Writes the ids at `place` to the front of `buffer`; how many.
     #[inline]
     pub fn write(&self, place: Place, buffer: &mut [I]) -> usize {
-        let at = place.get() as usize;
-        let ids: &[I] = bytemuck::cast_slice(&self.cells[at..at + Self::IDS]);
-        buffer[..=Self::MOST_IDS].copy_from_slice(ids);
-        usize::from(bytemuck::bytes_of(&ids[Self::MOST_IDS])[size_of::<I>() - 1])
+        let at = place.get() as usize - 1;
+        let ids = &self.pairs[at / 2].ids[at % 2];
+        buffer[..ROOM].copy_from_slice(ids);
+        ids[ROOM - 1].number() as usize
     }
 
     /// Remembers that `key` has the `ids`; the places that now belong to other words.
     pub fn remember(&mut self, key: K, ids: &[I]) -> Option<[Place; 2]> {
         let hash = key.hash();
-        let (first, second) = (self.pair(hash), self.second_pair(hash));
-        let all = [first, first + Self::PLACE, second, second + Self::PLACE];
-        let free = all.into_iter().find(|at| self.cells[*at] == K::default());
+        let (first, second) = (self.first_pair(hash), self.second_pair(hash));
+        let places = [(first, 0), (first, 1), (second, 0), (second, 1)];
+        let free = places.into_iter().find(|&(pair, at)| self.pairs[pair].keys[at] == K::default());
+        let (pair, at) = free.unwrap_or((first, 0));
+        let Pair { keys, ids: rooms } = &mut self.pairs[pair];
         if free.is_none() {
-            self.cells.copy_within(first..first + Self::PLACE, first + Self::PLACE);
+            (keys[1], rooms[1]) = (keys[0], rooms[0]);
         }
-        let at = free.unwrap_or(first);
-        self.cells[at] = key;
-        let place = &mut self.cells[at + 1..at + Self::PLACE];
-        bytemuck::cast_slice_mut(place)[..ids.len()].copy_from_slice(ids);
-        bytemuck::cast_slice_mut(place)[Self::IDS * Self::KEY_BYTES - 1] = ids.len() as u8;
-        let place = |at: usize| Place::new(at as u32 + 1);
-        if free.is_none() { Some([place(first)?, place(first + Self::PLACE)?]) } else { None }
+        keys[at] = key;
+        rooms[at][..ids.len()].copy_from_slice(ids);
+        rooms[at][ROOM - 1] = I::of(ids.len() as u32);
+        let place = |at: u32| Place::new(2 * first as u32 + 1 + at);
+        if free.is_none() { place(0).zip(place(1)).map(|(elder, younger)| [elder, younger]) } else { None }
+    }
+}
+
+impl<I: Id> Tiny<I> {
+    /// Looks for each word in the first pair of its places. That none waits for another lets the memory answer side by
+    /// side.
+    #[inline]
+    pub fn look_for_all(&self, text: &[u8], mut start: usize, ends: &[usize], found: &mut [Option<Place>]) {
+        for (found, &end) in found.iter_mut().zip(ends) {
+            *found = self.look(tiny_key(text, start, end));
+            start = end;
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::iter;
 use std::sync::{Mutex, PoisonError};
 
 use crate::blocks::BATCH;
-use crate::cache::{Long, Place, SLACK, Table};
+use crate::cache::{Long, Place, SLACK, Short, Tiny};
 use crate::error::Error;
 use crate::merge::{Merges, Queue};
 use crate::parallel;
@@ -41,15 +41,20 @@ pub struct Pools {
 }
 
 /// An id as callers want it.
-pub trait Id: bytemuck::Pod + Send + Sync {
+pub trait Id: Copy + Send + Sync {
     /// `id` must fit.
     fn of(id: u32) -> Self;
+    fn number(self) -> u32;
     fn pool(pools: &Pools) -> &Mutex<Vec<Worker<Self>>>;
 }
 
 impl Id for u16 {
     fn of(id: u32) -> Self {
         id as u16
+    }
+
+    fn number(self) -> u32 {
+        self.into()
     }
 
     fn pool(pools: &Pools) -> &Mutex<Vec<Worker<Self>>> {
@@ -60,6 +65,10 @@ impl Id for u16 {
 impl Id for u32 {
     fn of(id: u32) -> Self {
         id
+    }
+
+    fn number(self) -> u32 {
+        self
     }
 
     fn pool(pools: &Pools) -> &Mutex<Vec<Worker<Self>>> {
@@ -175,13 +184,13 @@ impl Bpe {
     }
 
     /// The bytes that `ids` stand for; a special stands for its own text.
-    pub fn decode<Id: Copy + Into<u32>>(&self, ids: &[Id]) -> Result<Vec<u8>, Error> {
+    pub fn decode<I: Id>(&self, ids: &[I]) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::new();
         let mut room = [0; WIDE * 256];
         for (block, chunk) in ids.chunks(room.len() / WIDE).enumerate() {
             let mut used = 0;
             for (at, &id) in chunk.iter().enumerate() {
-                let id: u32 = id.into();
+                let id = id.number();
                 let Some([start, end]) = self.starts.get(id as usize..).and_then(|starts| starts.first_chunk()) else {
                     let index = block * (room.len() / WIDE) + at;
                     return Err(Error::BadId { index, id, vocab_size: self.vocab_size() });
@@ -211,8 +220,8 @@ impl<I: Id> Encoded<I> {
 
 /// What one thread needs.
 pub struct Worker<I> {
-    tiny: Table<u64, I>,
-    short: Table<u128, I>,
+    tiny: Tiny<I>,
+    short: Short<I>,
     long: Long,
     queue: Queue,
     /// The ids of one word.
@@ -224,8 +233,8 @@ pub struct Worker<I> {
 impl<I: Id> Worker<I> {
     fn new() -> Self {
         Self {
-            tiny: Table::new(),
-            short: Table::new(),
+            tiny: Tiny::new(),
+            short: Short::new(),
             long: Long::default(),
             queue: Queue::default(),
             fresh: Vec::new(),
@@ -243,20 +252,16 @@ impl<I: Id> Worker<I> {
     fn encode(&mut self, bpe: &Bpe, text: &[u8], ids: &mut Vec<I>) -> Result<(), Error> {
         let needed = text.len() + SLACK;
         if self.room.len() < needed {
-            self.room.resize(needed, I::zeroed());
+            self.room.resize(needed, I::of(0));
         }
         let mut used = 0;
         let mut failure = Ok(());
-        // Where each tiny word is, if it is. Looking for all of them first lets the memory answer side by side.
+        // Where each tiny word is, if it is.
         let mut found = [None; BATCH];
         bpe.pattern.batches(text, |begin, ends| {
             let found = &mut found[..ends.len()];
+            self.tiny.look_for_all(text, begin, ends, found);
             let mut start = begin;
-            for (found, &end) in found.iter_mut().zip(ends) {
-                *found = self.tiny.look(tiny_key(text, start, end));
-                start = end;
-            }
-            start = begin;
             for at in 0..ends.len() {
                 let end = ends[at];
                 used += match found[at] {
@@ -295,23 +300,21 @@ impl<I: Id> Worker<I> {
             return Ok(write(ids, room));
         }
         let tiny = tiny_key(text, start, end);
-        if tiny != NOT_TINY
-            && let Some(place) = self.tiny.look_everywhere(tiny)
-        {
+        let short = short_key(text, start, end);
+        if let Some(place) = self.tiny.look_everywhere(tiny) {
             return Ok(self.tiny.write(place, room));
         }
-        let short = short_key(text, start, end);
         if let Some(place) = self.short.look_everywhere(short) {
             return Ok(self.short.write(place, room));
         }
         self.fresh.clear();
         bpe.merges.scan(&text[start..end], &mut self.fresh);
         let count = write(&self.fresh, room);
-        if tiny != NOT_TINY && self.fresh.len() <= Table::<u64, I>::MOST_IDS {
+        if tiny != NOT_TINY && self.fresh.len() <= Tiny::<I>::MOST_IDS {
             if let Some(lost) = self.tiny.remember(tiny, &room[..count]) {
                 found.iter_mut().filter(|found| found.is_some_and(|at| lost.contains(&at))).for_each(|at| *at = None);
             }
-        } else if self.fresh.len() <= Table::<u128, I>::MOST_IDS {
+        } else if self.fresh.len() <= Short::<I>::MOST_IDS {
             self.short.remember(short, &room[..count]);
         }
         Ok(count)

@@ -12,7 +12,7 @@ pub const SHORT: usize = 15;
 #[inline]
 pub fn short_key(text: &[u8], start: usize, end: usize) -> u128 {
     let len = end - start;
-    let word = match text.get(start..start + 16).and_then(|wide| wide.first_chunk::<16>()) {
+    let word = match text.get(start..).and_then(|rest| rest.first_chunk()) {
         Some(wide) => u128::from_le_bytes(*wide) & BELOW[len],
         None => {
             let mut padded = [0; 16];
@@ -49,8 +49,8 @@ pub fn hash_short(key: u128) -> u64 {
     (product as u64) ^ (product >> 64) as u64
 }
 
-/// A word as the key of a table, and a part of the ids beside it.
-pub(crate) trait Key: Default + PartialEq + bytemuck::Pod {
+/// A word as the key of a table.
+pub(crate) trait Key: Copy + Default + PartialEq {
     /// The highest bits are the best.
     fn hash(self) -> u64;
 }
@@ -79,7 +79,7 @@ pub const NOT_TINY: u64 = u64::MAX;
 #[inline]
 pub fn tiny_key(text: &[u8], start: usize, end: usize) -> u64 {
     let len = (end - start).min(TINY + 1);
-    let word = match text.get(start..start + 8).and_then(|wide| wide.first_chunk()) {
+    let word = match text.get(start..).and_then(|rest| rest.first_chunk()) {
         Some(wide) => u64::from_le_bytes(*wide),
         None => {
             let mut padded = [0; 8];
