@@ -6,6 +6,8 @@
 //! and gives its class to all its bytes; at white space and numbers beyond ASCII the block ends early, and the scalar
 //! rules take over where a block holds no whole pre-token.
 
+use std::marker::PhantomData;
+
 use wide::i8x16;
 
 use crate::split::{LETTER, OTHER, Rules, class_at};
@@ -38,23 +40,36 @@ pub struct Block {
     last: bool,
 }
 
-/// Calls `take` with where some pre-tokens begin and the ends of them all, at most [`BATCH`] at a time.
-#[inline]
-pub(crate) fn batches<R: Rules>(text: &[u8], mut take: impl FnMut(usize, &[usize])) {
-    let mut ends = [0; BATCH + STRIDE];
-    let mut start = 0;
-    while start < text.len() {
-        let (begin, mut found) = (start, 0);
+/// The pre-tokens of a text, some at a time.
+pub(crate) struct Batches<'a, R> {
+    text: &'a [u8],
+    start: usize,
+    ends: [usize; BATCH + STRIDE],
+    rules: PhantomData<R>,
+}
+
+impl<'a, R: Rules> Batches<'a, R> {
+    #[inline(always)]
+    pub fn of(text: &'a [u8]) -> Self {
+        Self { text, start: 0, ends: [0; BATCH + STRIDE], rules: PhantomData }
+    }
+
+    /// Where some pre-tokens begin and the ends of them all, at most [`BATCH`]; None after the last.
+    #[inline(always)]
+    pub fn next_batch(&mut self) -> Option<(usize, &[usize])> {
+        let (begin, mut found) = (self.start, 0);
         // A block holds at most one pre-token more than bytes, if it ends the text.
-        while start < text.len() && found < BATCH - BLOCK {
-            found += fill::<R>(text, start, ends[found..].first_chunk_mut().expect("room for a block"));
-            start = ends[found - 1];
+        while self.start < self.text.len() && found < BATCH - BLOCK {
+            let ends = self.ends[found..].first_chunk_mut().expect("room for a block");
+            found += fill::<R>(self.text, self.start, ends);
+            self.start = self.ends[found - 1];
         }
-        take(begin, &ends[..found]);
+        if found > 0 { Some((begin, &self.ends[..found])) } else { None }
     }
 }
 
 /// The ends of the pre-tokens that a block at `start` decides, at least one; their number.
+#[inline(always)]
 fn fill<R: Rules>(text: &[u8], start: usize, ends: &mut [usize; BLOCK + STRIDE]) -> usize {
     let block = Block::at(text, start);
     let mut starts = R::starts(&block);
@@ -110,7 +125,7 @@ impl Block {
     }
 
     /// Limits the block to the bytes `known`, once all its ASCII is classified; gives the bytes beyond ASCII.
-    #[inline]
+    #[inline(always)]
     fn finish(&mut self, known: u64) -> u64 {
         self.known = known;
         let beyond = self.tail & known;
@@ -178,18 +193,18 @@ impl Block {
     }
 
     /// First bytes of runs of other characters that take no space before them.
-    #[inline]
+    #[inline(always)]
     fn opening(&self) -> u64 {
         self.other & !(self.other << 1) & !(self.blank << 1)
     }
 
     /// Bytes whose successor is known, too.
-    #[inline]
+    #[inline(always)]
     fn followed(&self) -> u64 {
         self.known >> 1
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn gpt4_starts<const DIGITS: usize>(&self) -> u64 {
         let opening = self.opening();
         // Letters take one character before them: white space, or a symbol that begins a pre-token. The addition
@@ -207,7 +222,7 @@ impl Block {
     }
 
     /// Every `DIGITS`-th byte of each run of numbers.
-    #[inline]
+    #[inline(always)]
     fn numbers<const DIGITS: usize>(&self) -> u64 {
         let runs = self.number & !(self.number << 1);
         (0..DIGITS).fold(0, |starts, phase| {
@@ -218,7 +233,7 @@ impl Block {
     }
 
     /// Those of `spaces`, each the first after a newline, behind which no newline follows in the same white space.
-    #[inline]
+    #[inline(always)]
     fn after_last_newlines(&self, spaces: u64) -> u64 {
         // The addition carries to the first byte behind each run of spaces.
         let (carried, beyond) = self.space.overflowing_add(spaces);
@@ -242,7 +257,7 @@ impl Block {
         starts
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn gpt2_starts(&self) -> u64 {
         let begin = |class: u64| class & !(class << 1) & !(self.blank << 1);
         let white = self.space | self.newline;

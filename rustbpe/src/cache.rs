@@ -5,8 +5,6 @@
 //! place holds the key and room for some ids, with their number in the last of them, so that the whole room is copied at
 //! once whatever the number. Longer words lie in an arena, which is emptied when it is full.
 
-use std::num::NonZero;
-
 use crate::encode::Id;
 use crate::word::{Key, hash_long, tiny_key};
 
@@ -22,9 +20,6 @@ const MOST_BITS: u32 = 16;
 const MOST_LONG_BYTES: usize = 256;
 const LONG_BITS: u32 = 14;
 const LONG_ARENA: usize = 1 << 18;
-
-/// Which place of a table holds a word, from 1 on.
-pub(crate) type Place = NonZero<u32>;
 
 /// The ids of words of up to 7 bytes.
 pub(crate) type Tiny<I> = Table<u64, I, 4>;
@@ -46,7 +41,31 @@ pub(crate) struct Table<K, I, const ROOM: usize> {
 #[repr(align(32))]
 struct Pair<K, I, const ROOM: usize> {
     keys: [K; 2],
-    ids: [[I; ROOM]; 2],
+    rooms: [Room<I, ROOM>; 2],
+}
+
+/// The ids of a word, with their number in the last one.
+#[derive(Clone, Copy)]
+pub(crate) struct Room<I, const ROOM: usize>([I; ROOM]);
+
+impl<I: Id, const ROOM: usize> Room<I, ROOM> {
+    #[inline(always)]
+    pub fn empty() -> Self {
+        Self([I::of(0); ROOM])
+    }
+
+    /// 0 where nothing was found.
+    #[inline(always)]
+    pub fn count(&self) -> usize {
+        self.0[ROOM - 1].number() as usize
+    }
+
+    /// Writes all to the front of `buffer`; the number of ids.
+    #[inline(always)]
+    pub fn write(&self, buffer: &mut [I]) -> usize {
+        buffer[..ROOM].copy_from_slice(&self.0);
+        self.count()
+    }
 }
 
 impl<K: Key, I: Id, const ROOM: usize> Table<K, I, ROOM> {
@@ -65,22 +84,23 @@ impl<K: Key, I: Id, const ROOM: usize> Table<K, I, ROOM> {
         // In steps, since every larger table begins empty.
         if self.pairs.is_empty() || bits > now + 2 || bits > now && bits == MOST_BITS {
             self.shift = 64 - bits;
-            self.pairs = vec![Pair { keys: [K::default(); 2], ids: [[I::of(0); ROOM]; 2] }; 1 << bits];
+            self.pairs = vec![Pair { keys: [K::default(); 2], rooms: [Room::empty(); 2] }; 1 << bits];
         }
     }
 
-    /// Where the ids of `key` are, if in the first pair of its places.
-    #[inline]
-    pub fn look(&self, key: K) -> Option<Place> {
+    /// The ids of `key`, if one of its first pair of places has them.
+    #[inline(always)]
+    pub fn look(&self, key: K) -> Room<I, ROOM> {
         self.seek(self.first_pair(key.hash()), key)
     }
 
-    /// Where the ids of `key` are.
-    pub fn look_everywhere(&self, key: K) -> Option<Place> {
-        self.look(key).or_else(|| self.seek(self.second_pair(key.hash()), key))
+    /// The ids of `key`, if one of its places has them.
+    pub fn look_everywhere(&self, key: K) -> Room<I, ROOM> {
+        let room = self.look(key);
+        if room.count() > 0 { room } else { self.seek(self.second_pair(key.hash()), key) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn first_pair(&self, hash: u64) -> usize {
         (hash >> self.shift) as usize
     }
@@ -89,46 +109,35 @@ impl<K: Key, I: Id, const ROOM: usize> Table<K, I, ROOM> {
         self.first_pair((hash ^ hash >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93))
     }
 
-    #[inline]
-    fn seek(&self, pair: usize, key: K) -> Option<Place> {
-        let [first, second] = self.pairs[pair].keys;
-        let place = 2 * pair as u32 + if first == key { 1 } else { 2 };
-        if (first == key) | (second == key) { Place::new(place) } else { None }
+    #[inline(always)]
+    fn seek(&self, pair: usize, key: K) -> Room<I, ROOM> {
+        let Pair { keys, rooms } = &self.pairs[pair];
+        let second = if keys[1] == key { rooms[1] } else { Room::empty() };
+        if keys[0] == key { rooms[0] } else { second }
     }
 
-    /// Writes the ids at `place` to the front of `buffer`; how many.
-    #[inline]
-    pub fn write(&self, place: Place, buffer: &mut [I]) -> usize {
-        let at = place.get() as usize - 1;
-        let ids = &self.pairs[at / 2].ids[at % 2];
-        buffer[..ROOM].copy_from_slice(ids);
-        ids[ROOM - 1].number() as usize
-    }
-
-    /// Remembers that `key` has the `ids`; the places that now belong to other words.
-    pub fn remember(&mut self, key: K, ids: &[I]) -> Option<[Place; 2]> {
+    /// Remembers that `key` has the `ids`, at most [`Self::MOST_IDS`].
+    pub fn remember(&mut self, key: K, ids: &[I]) {
         let hash = key.hash();
         let (first, second) = (self.first_pair(hash), self.second_pair(hash));
         let places = [(first, 0), (first, 1), (second, 0), (second, 1)];
         let free = places.into_iter().find(|&(pair, at)| self.pairs[pair].keys[at] == K::default());
         let (pair, at) = free.unwrap_or((first, 0));
-        let Pair { keys, ids: rooms } = &mut self.pairs[pair];
+        let Pair { keys, rooms } = &mut self.pairs[pair];
         if free.is_none() {
             (keys[1], rooms[1]) = (keys[0], rooms[0]);
         }
         keys[at] = key;
-        rooms[at][..ids.len()].copy_from_slice(ids);
-        rooms[at][ROOM - 1] = I::of(ids.len() as u32);
-        let place = |at: u32| Place::new(2 * first as u32 + 1 + at);
-        if free.is_none() { place(0).zip(place(1)).map(|(elder, younger)| [elder, younger]) } else { None }
+        rooms[at].0[..ids.len()].copy_from_slice(ids);
+        rooms[at].0[ROOM - 1] = I::of(ids.len() as u32);
     }
 }
 
 impl<I: Id> Tiny<I> {
     /// Looks for each word in the first pair of its places. That none waits for another lets the memory answer side by
     /// side.
-    #[inline]
-    pub fn look_for_all(&self, text: &[u8], mut start: usize, ends: &[usize], found: &mut [Option<Place>]) {
+    #[inline(always)]
+    pub fn look_for_all(&self, text: &[u8], mut start: usize, ends: &[usize], found: &mut [Room<I, 4>]) {
         for (found, &end) in found.iter_mut().zip(ends) {
             *found = self.look(tiny_key(text, start, end));
             start = end;

@@ -4,7 +4,7 @@
 //! of its own that is neither letter, number nor white space. What is here goes character by character and is the
 //! reference; `blocks` finds the same ends many at a time.
 
-use crate::blocks;
+use crate::blocks::{Batches, Block};
 use crate::error::Error;
 
 include!(concat!(env!("OUT_DIR"), "/classes.rs"));
@@ -56,25 +56,14 @@ impl Pattern {
         }
     }
 
-    /// Calls `take` with where some pre-tokens of `text` begin and the ends of them all, in order and without gaps.
-    #[inline]
-    pub fn batches(self, text: &[u8], take: impl FnMut(usize, &[usize])) {
-        match self {
-            Self::Gpt4 => blocks::batches::<Gpt4<2>>(text, take),
-            Self::Cl100k => blocks::batches::<Gpt4<3>>(text, take),
-            Self::Gpt2 => blocks::batches::<Gpt2>(text, take),
-        }
-    }
-
     /// Calls `take` with the start and end of each pre-token of `text`, in order and without gaps.
     #[inline]
-    pub fn each(self, text: &[u8], mut take: impl FnMut(usize, usize)) {
-        self.batches(text, |mut start, ends| {
-            for &end in ends {
-                take(start, end);
-                start = end;
-            }
-        });
+    pub fn each(self, text: &[u8], take: impl FnMut(usize, usize)) {
+        match self {
+            Self::Gpt4 => each::<Gpt4<2>>(text, take),
+            Self::Cl100k => each::<Gpt4<3>>(text, take),
+            Self::Gpt2 => each::<Gpt2>(text, take),
+        }
     }
 
     /// The pre-tokens of `text`, in order and without gaps.
@@ -85,6 +74,17 @@ impl Pattern {
     }
 }
 
+#[inline]
+fn each<R: Rules>(text: &[u8], mut take: impl FnMut(usize, usize)) {
+    let mut batches = Batches::<R>::of(text);
+    while let Some((mut start, ends)) = batches.next_batch() {
+        for &end in ends {
+            take(start, end);
+            start = end;
+        }
+    }
+}
+
 /// What `blocks` needs to know of a pattern.
 pub(crate) trait Rules {
     /// The end of the pre-token at `start < text.len()`.
@@ -92,7 +92,7 @@ pub(crate) trait Rules {
     /// The length of the contraction that begins with the apostrophe before `rest`, without that apostrophe.
     fn contraction(rest: &[u8]) -> Option<usize>;
     /// The pre-tokens that begin in a block of which the first begins at bit 0.
-    fn starts(block: &blocks::Block) -> u64;
+    fn starts(block: &Block) -> u64;
 }
 
 pub(crate) struct Gpt4<const DIGITS: usize>;
@@ -140,8 +140,8 @@ impl<const DIGITS: usize> Rules for Gpt4<DIGITS> {
         lower_contraction(rest.first()?.to_ascii_lowercase(), rest.get(1).map(u8::to_ascii_lowercase))
     }
 
-    #[inline]
-    fn starts(block: &blocks::Block) -> u64 {
+    #[inline(always)]
+    fn starts(block: &Block) -> u64 {
         block.gpt4_starts::<DIGITS>()
     }
 }
@@ -175,8 +175,8 @@ impl Rules for Gpt2 {
         lower_contraction(*rest.first()?, rest.get(1).copied())
     }
 
-    #[inline]
-    fn starts(block: &blocks::Block) -> u64 {
+    #[inline(always)]
+    fn starts(block: &Block) -> u64 {
         block.gpt2_starts()
     }
 }

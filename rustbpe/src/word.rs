@@ -9,7 +9,7 @@ pub const SHORT: usize = 15;
 
 /// The bytes `text[start..end]`, at most [`SHORT`] of them, with their number in the highest byte. Never 0 for a word
 /// that is not empty.
-#[inline]
+#[inline(always)]
 pub fn short_key(text: &[u8], start: usize, end: usize) -> u128 {
     let len = end - start;
     let word = match text.get(start..).and_then(|rest| rest.first_chunk()) {
@@ -42,7 +42,7 @@ pub fn short_bytes(key: u128) -> ([u8; 16], usize) {
 }
 
 /// A hash of a short key; its highest bits are its best.
-#[inline]
+#[inline(always)]
 pub fn hash_short(key: u128) -> u64 {
     let (low, high) = (key as u64, (key >> 64) as u64);
     let product = u128::from(low ^ 0x9E37_79B9_7F4A_7C15) * u128::from(high ^ 0xD6E8_FEB8_6659_FD93);
@@ -56,14 +56,14 @@ pub(crate) trait Key: Copy + Default + PartialEq {
 }
 
 impl Key for u64 {
-    #[inline]
+    #[inline(always)]
     fn hash(self) -> u64 {
         hash_tiny(self)
     }
 }
 
 impl Key for u128 {
-    #[inline]
+    #[inline(always)]
     fn hash(self) -> u64 {
         hash_short(self)
     }
@@ -76,7 +76,7 @@ pub const TINY: usize = 7;
 pub const NOT_TINY: u64 = u64::MAX;
 
 /// The bytes `text[start..end]` with their number in the highest byte, or [`NOT_TINY`].
-#[inline]
+#[inline(always)]
 pub fn tiny_key(text: &[u8], start: usize, end: usize) -> u64 {
     let len = (end - start).min(TINY + 1);
     let word = match text.get(start..).and_then(|rest| rest.first_chunk()) {
@@ -103,13 +103,13 @@ static TINY_MASKS: [(u64, u64); TINY + 2] = {
 };
 
 /// A hash of a tiny key; its highest bits are its best.
-#[inline]
+#[inline(always)]
 pub fn hash_tiny(key: u64) -> u64 {
     (key ^ key >> 32).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 /// A hash of any bytes.
-#[inline]
+#[inline(always)]
 pub fn hash_long(word: &[u8]) -> u64 {
     let mut hasher = FixedState::default().build_hasher();
     hasher.write(word);
