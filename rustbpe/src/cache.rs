@@ -5,8 +5,9 @@
 //! place holds the key and room for some ids, with their number in the last of them, so that the whole room is copied at
 //! once whatever the number. Longer words lie in an arena, which is emptied when it is full.
 
+use crate::blocks::BATCH;
 use crate::encode::Id;
-use crate::word::{Key, hash_long, tiny_key};
+use crate::word::{Key, SHORT, TINY, hash_long, short_key, tiny_key};
 
 /// The most ids that a table copies at once; a buffer needs so many more than it will hold.
 pub(crate) const SLACK: usize = 8;
@@ -58,6 +59,13 @@ impl<I: Id, const ROOM: usize> Room<I, ROOM> {
     #[inline(always)]
     pub fn count(&self) -> usize {
         self.0[ROOM - 1].number() as usize
+    }
+
+    /// The same in less room, if they are at most three.
+    #[inline(always)]
+    fn narrow(&self) -> Room<I, 4> {
+        let [first, second, third] = *self.0.first_chunk().expect("there is room for three");
+        if self.count() > 3 { Room::empty() } else { Room([first, second, third, self.0[ROOM - 1]]) }
     }
 
     /// Writes all to the front of `buffer`; the number of ids.
@@ -133,14 +141,29 @@ impl<K: Key, I: Id, const ROOM: usize> Table<K, I, ROOM> {
     }
 }
 
-impl<I: Id> Tiny<I> {
-    /// Looks for each word in the first pair of its places. That none waits for another lets the memory answer side by
-    /// side.
-    #[inline(always)]
-    pub fn look_for_all(&self, text: &[u8], mut start: usize, ends: &[usize], found: &mut [Room<I, 4>]) {
-        for (found, &end) in found.iter_mut().zip(ends) {
-            *found = self.look(tiny_key(text, start, end));
-            start = end;
+/// The ids of each word, if they are at most three and the tables hold them in their first places.
+///
+/// That no word waits for another lets the memory answer side by side.
+#[inline(always)]
+pub(crate) fn look_for_all<I: Id>(
+    (tiny, short): (&Tiny<I>, &Short<I>),
+    text: &[u8],
+    begin: usize,
+    ends: &[usize],
+    found: &mut [Room<I, 4>; BATCH],
+) {
+    let mut not_tiny = [(0, 0, 0); BATCH];
+    let mut others = 0;
+    let mut start = begin;
+    for (at, (found, &end)) in found.iter_mut().zip(ends).enumerate() {
+        *found = tiny.look(tiny_key(text, start, end));
+        not_tiny[others % BATCH] = (at, start, end);
+        others += usize::from(end - start > TINY);
+        start = end;
+    }
+    for &(at, start, end) in &not_tiny[..others.min(BATCH)] {
+        if end - start <= SHORT {
+            found[at] = short.look(short_key(text, start, end)).narrow();
         }
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use crate::blocks::{BATCH, Batches};
-use crate::cache::{Long, Room, SLACK, Short, Tiny};
+use crate::cache::{Long, Room, SLACK, Short, Tiny, look_for_all};
 use crate::error::Error;
 use crate::merge::{Merges, Queue};
 use crate::parallel;
@@ -289,7 +289,7 @@ impl<I: Id> Worker<I> {
         let mut found = [Room::empty(); BATCH];
         let mut batches = Batches::<R>::of(text);
         while let Some((mut start, ends)) = batches.next_batch() {
-            tiny.look_for_all(text, start, ends, &mut found);
+            look_for_all((tiny, &other.short), text, start, ends, &mut found);
             for (found, &end) in found.iter().zip(ends) {
                 let room = &mut room[used..];
                 used +=
