@@ -79,5 +79,5 @@ def test_cuts_as_written_out_by_hand(text, words):
 
 
 def test_unknown_pattern_names_the_known_ones():
-    with pytest.raises(ValueError, match=r'tokenizer.pattern="gpt2" is not known; use one of: gpt4'):
-        fednano_rustbpe.split("gpt2", "text")
+    with pytest.raises(ValueError, match=r'tokenizer.pattern="gpt5" is not known; use one of: gpt4, cl100k'):
+        fednano_rustbpe.split("gpt5", "text")

@@ -305,6 +305,7 @@ impl<I: Id> Worker<I> {
     fn shrink(&mut self) {
         self.room.truncate(KEPT);
         self.room.shrink_to_fit();
+        self.other.queue.shrink();
     }
 }
 

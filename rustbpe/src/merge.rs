@@ -13,6 +13,9 @@ pub const MAX_VOCABULARY: usize = 1 << ID_BITS;
 /// Pre-tokens up to this length are merged by looking at all their tokens for each merge.
 const SCANNED: usize = 32;
 
+/// Room for more slots and places is given back after use.
+const KEPT: usize = 1 << 16;
+
 pub(crate) const NONE: u32 = u32::MAX;
 
 /// From a pair of ids to the id of their merge: open addressing, at most half full.
@@ -163,7 +166,6 @@ impl Queue {
             ids.push(self.tokens[at]);
             at += merges.lengths[self.tokens[at] as usize] as usize;
         }
-        self.forget_the_rare();
         Ok(())
     }
 
@@ -213,10 +215,35 @@ impl Queue {
     }
 
     /// Gives memory back that only a rare long pre-token needs.
-    fn forget_the_rare(&mut self) {
+    pub fn shrink(&mut self) {
         self.tokens.clear();
         self.places.clear();
-        self.tokens.shrink_to(1 << 16);
-        self.places.shrink_to(1 << 16);
+        self.tokens.shrink_to(KEPT);
+        self.places.shrink_to(KEPT);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Work is done for each byte, each merge and each place of a list, and there are at most two more places for a merge.
+    #[test]
+    fn the_work_is_linear_in_the_length() {
+        let doubling: Vec<(u32, u32)> = (0..16).map(|n| if n == 0 { (97, 97) } else { (255 + n, 255 + n) }).collect();
+        let spread: Vec<(u32, u32)> = (0..26 * 26).map(|n| (97 + n / 26, 97 + n % 26)).collect();
+        let byte_ids = std::array::from_fn(|byte| byte as u32);
+        for pairs in [doubling, spread] {
+            let merges = Merges::new(byte_ids, &pairs).expect("merges");
+            let places = [1 << 20, 2 << 20].map(|bytes: usize| {
+                let (mut queue, mut ids) = (Queue::default(), Vec::new());
+                for word in [vec![b'a'; bytes], (0..bytes).map(|at| b'a' + (at * at / 7 % 26) as u8).collect()] {
+                    queue.apply(&merges, &word, &mut ids).expect("short enough");
+                    assert!(queue.places.len() <= 3 * bytes);
+                }
+                queue.places.len()
+            });
+            assert!(places[1] <= 2 * places[0] + 100, "{places:?}");
+        }
     }
 }

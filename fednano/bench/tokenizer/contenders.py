@@ -68,7 +68,8 @@ def prepare(folder: Path, files: list[str], patterns: list[str], merges: int, th
     lines = [base64.b64encode(token) + b" %d\n" % rank for token, rank in ranks.items()]
     (folder / "ranks.tiktoken").write_bytes(b"".join(lines))
     (folder / "tiktoken.json").write_text(json.dumps({"special_tokens": specials, "pat_str": regex}), encoding="utf-8")
-    trained.to_huggingface(folder / "tokenizer.json")
+    # Hugging Face would recognise special tokens in the texts.
+    Tokenizer(trained.merges, special_tokens=()).to_huggingface(folder / "tokenizer.json")
 
 
 def read(files: list[str]) -> Iterator[str]:
