@@ -29,7 +29,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_files_give_the_merges_of_their_texts(folder):
+@pytest.mark.parametrize("mapped_bytes", [1, 10_000, 1 << 22])
+def test_files_give_the_merges_of_their_texts(folder, monkeypatch, mapped_bytes):
+    monkeypatch.setattr("fednano.tokenizer.files.MAPPED_BYTES", mapped_bytes)
     paths = list(folder.iterdir())
     expected = trained(real_text(24), 400)
     for seed in range(3):

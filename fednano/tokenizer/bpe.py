@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fednano.tokenizer import formats
-from fednano.tokenizer.files import Paths, text_arrays
+from fednano.tokenizer.files import Paths, file_texts
 from fednano.tokenizer.settings import (
     BOS,
     BYTES,
@@ -113,12 +113,13 @@ class Tokenizer:
         """As `train`, on one file or several, each of them read once and in bounded memory.
 
         Of a `.parquet` file each row of `column` is a text, and nulls are none; any other file is one text of whatever
-        bytes, mapped into memory: nothing may shorten it meanwhile. `progress` hears of about how many bytes there are.
+        bytes, mapped into memory if it is large: nothing may shorten it meanwhile. `progress` hears of about how many
+        bytes there are.
         Raises FileNotFoundError for a missing file; ValueError for a folder, an unreadable or damaged file and a
         column that is missing or holds no text, before the first is read where that can be seen.
         """
-        arrays, total = text_arrays(paths, column)
-        return cls._train(arrays, total, vocab_size, pattern, special_tokens, ties, threads, progress, meta)
+        texts, total = file_texts(paths, column)
+        return cls._train(texts, total, vocab_size, pattern, special_tokens, ties, threads, progress, meta)
 
     @classmethod
     def _train(

@@ -1,4 +1,4 @@
-"""Files to train on, as Arrow arrays: texts mapped into memory, parquet a few thousand rows at a time."""
+"""Files to train on: small texts as bytes, large ones mapped into memory, parquet some megabytes at a time."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -9,12 +9,14 @@ import numpy as np
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
-ROWS = 4096
+# Smaller files are read: the core takes many texts at once, but one Arrow array after the other.
+MAPPED_BYTES = 1 << 22
+PARQUET_BYTES = 1 << 24
 TEXT_TYPES = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
 
 
-def text_arrays(paths: Paths, column: str) -> tuple[Iterator[Any], int]:
-    """The texts of all files as `pyarrow.Array`s, and about how many bytes they have.
+def file_texts(paths: Paths, column: str) -> tuple[Iterator[Any], int]:
+    """The texts of all files, as bytes or in `pyarrow.Array`s, and about how many bytes they have.
 
     A parquet file counts with the uncompressed size of its column. All files are checked before the first is read.
     Raises FileNotFoundError for a missing file; ValueError for a folder, an unreadable or damaged file, and a column
@@ -31,8 +33,10 @@ def _read(files: list[Path], column: str) -> Iterator[Any]:
     for path in files:
         if _is_parquet(path):
             yield from _parquet_rows(path, column)
-        elif path.stat().st_size:
-            yield _whole(path)
+        elif path.stat().st_size < MAPPED_BYTES:
+            yield path.read_bytes()
+        else:
+            yield _mapped(path)
 
 
 def _is_parquet(path: Path) -> bool:
@@ -56,7 +60,7 @@ def _column_size(path: Path, column: str) -> int:
 
     try:
         with pq.ParquetFile(path) as file:
-            schema, footer = file.schema_arrow, file.metadata
+            schema, size = file.schema_arrow, _column_bytes(file, column)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, error) from error
     if column not in schema.names:
@@ -64,7 +68,11 @@ def _column_size(path: Path, column: str) -> int:
     kind = schema.field(column).type
     if str(kind) not in TEXT_TYPES:
         raise ValueError(f"column={column} holds {kind} in {path}; name a column of strings or binaries")
-    groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
+    return size
+
+
+def _column_bytes(file: Any, column: str) -> int:
+    groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
     chunks = (group.column(at) for group in groups for at in range(group.num_columns))
     return sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == column)
 
@@ -76,7 +84,9 @@ def _parquet_rows(path: Path, column: str) -> Iterator[Any]:
 
     try:
         with pq.ParquetFile(path, memory_map=True) as file:
-            for batch in file.iter_batches(ROWS, columns=[column]):
+            row_bytes = _column_bytes(file, column) / max(1, file.metadata.num_rows)
+            rows = min(max(int(PARQUET_BYTES / max(1.0, row_bytes)), 1 << 6), 1 << 16)
+            for batch in file.iter_batches(rows, columns=[column]):
                 texts = batch.column(0)
                 # Arrow cannot drop nulls among views.
                 yield texts.cast(pa.large_binary()).drop_null() if texts.null_count else texts
@@ -90,7 +100,7 @@ def _damaged(path: Path, error: Exception) -> ValueError:
     )
 
 
-def _whole(path: Path) -> Any:
+def _mapped(path: Path) -> Any:
     """The file as one text, mapped: (1,) large_binary."""
     import pyarrow as pa
 
