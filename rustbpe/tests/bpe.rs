@@ -1,5 +1,7 @@
 //! Merges and ids against slow, obvious versions of the same.
 
+mod join;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -8,8 +10,7 @@ use fednano_rustbpe::encode::Bpe;
 use fednano_rustbpe::error::Error;
 use fednano_rustbpe::split::Pattern;
 use fednano_rustbpe::train::{Ties, train};
-
-type Pair = (u32, u32);
+use join::{Pair, join};
 
 fn counted(texts: &[&[u8]], threads: usize) -> WordCounts {
     let mut counter = Counter::new(Pattern::Gpt4, threads);
@@ -19,17 +20,6 @@ fn counted(texts: &[&[u8]], threads: usize) -> WordCounts {
 
 fn trained(texts: &[&[u8]], merges: usize) -> Vec<Pair> {
     train(&counted(texts, 2), merges, Ties::Bytes, &mut |_| ControlFlow::Continue(())).expect("a corpus")
-}
-
-fn join(tokens: &[u32], pair: Pair, new: u32) -> Vec<u32> {
-    let mut joined = Vec::new();
-    let mut at = 0;
-    while at < tokens.len() {
-        let here = at + 1 < tokens.len() && (tokens[at], tokens[at + 1]) == pair;
-        joined.push(if here { new } else { tokens[at] });
-        at += if here { 2 } else { 1 };
-    }
-    joined
 }
 
 /// Counts all pairs anew for every merge.

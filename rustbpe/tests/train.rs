@@ -1,12 +1,15 @@
 //! Merges against slow, obvious ones, for both rules of ties, and where counts or texts are extreme.
 
+mod draw;
+mod join;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use draw::draws;
 use fednano_rustbpe::count::WordCounts;
 use fednano_rustbpe::train::{Ties, train};
-
-type Pair = (u32, u32);
+use join::{Pair, join};
 
 fn words(words: &[(&[u8], u64)]) -> WordCounts {
     let mut counts = WordCounts::default();
@@ -16,17 +19,6 @@ fn words(words: &[(&[u8], u64)]) -> WordCounts {
 
 fn trained(counts: &WordCounts, merges: usize, ties: Ties) -> Vec<Pair> {
     train(counts, merges, ties, &mut |_| ControlFlow::Continue(())).expect("a corpus")
-}
-
-fn join(tokens: &[u32], pair: Pair, new: u32) -> Vec<u32> {
-    let mut joined = Vec::new();
-    let mut at = 0;
-    while at < tokens.len() {
-        let here = at + 1 < tokens.len() && (tokens[at], tokens[at + 1]) == pair;
-        joined.push(if here { new } else { tokens[at] });
-        at += if here { 2 } else { 1 };
-    }
-    joined
 }
 
 /// Counts all pairs anew for every merge. `order` gives what compares for an id.
@@ -54,17 +46,6 @@ fn by_character(id: u32) -> u32 {
         256.. => id + 1000,
         _ if printable(id) => id,
         _ => 256 + (0..id).filter(|&byte| !printable(byte)).count() as u32,
-    }
-}
-
-/// splitmix64
-fn draws(seed: u64) -> impl FnMut(usize) -> usize {
-    let mut state = seed;
-    move |below| {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) % below as u64) as usize
     }
 }
 
