@@ -1,6 +1,7 @@
 """Files to train on: small texts as bytes, large ones mapped into memory, parquet some megabytes at a time."""
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,18 +23,18 @@ def file_texts(paths: Paths, column: str) -> tuple[Iterator[Any], int]:
     Raises FileNotFoundError for a missing file; ValueError for a folder, an unreadable or damaged file, and a column
     that is missing or holds no text.
     """
-    files = [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]
-    if not files:
+    named = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    if not named:
         raise ValueError("paths is empty; name at least one file")
-    total = sum(_checked_size(path, column) for path in files)
-    return _read(files, column), total
+    files = [_checked(Path(path), column) for path in named]
+    return _read(files, column), sum(size for _, size in files)
 
 
-def _read(files: list[Path], column: str) -> Iterator[Any]:
-    for path in files:
+def _read(files: list[tuple[Path, int]], column: str) -> Iterator[Any]:
+    for path, size in files:
         if _is_parquet(path):
             yield from _parquet_rows(path, column)
-        elif path.stat().st_size < MAPPED_BYTES:
+        elif size < MAPPED_BYTES:
             yield path.read_bytes()
         else:
             yield _mapped(path)
@@ -43,14 +44,17 @@ def _is_parquet(path: Path) -> bool:
     return path.suffix.lower() == ".parquet"
 
 
-def _checked_size(path: Path, column: str) -> int:
-    if not path.exists():
-        raise FileNotFoundError(f"paths names {path}, which does not exist; name files that do")
-    if path.is_dir():
+def _checked(path: Path, column: str) -> tuple[Path, int]:
+    """The file and about how many bytes of text it has."""
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"paths names {path}, which does not exist; name files that do") from error
+    if stat.S_ISDIR(status.st_mode):
         raise ValueError(f"paths names the folder {path}; name its files, such as sorted(Path(folder).rglob('*.txt'))")
-    if not path.is_file() or not os.access(path, os.R_OK):
+    if not stat.S_ISREG(status.st_mode) or not os.access(path, os.R_OK):
         raise ValueError(f"paths names {path}, which cannot be read; change its permissions or leave it out")
-    return _column_size(path, column) if _is_parquet(path) else path.stat().st_size
+    return path, _column_size(path, column) if _is_parquet(path) else status.st_size
 
 
 def _column_size(path: Path, column: str) -> int:
