@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from fednano.bench.train_step import measure
-from fednano.model.gpt import GPT, SEED, GPTConfig
+from fednano.model.arch import NANOCHAT, SEED
+from fednano.model.gpt import GPT, GPTConfig
 from fednano.model.scaling import Depth, flops_per_token
 from fednano.training.evaluate import Validation
 from fednano.training.hardware import Hardware
@@ -60,6 +61,16 @@ def test_too_little_text_is_refused() -> None:
 def test_flops_by_hand() -> None:
     # d2: C = 128, L = 2, vocabulary 320: 6·(12·2·128² + 320·128) + 12·2·128·16
     assert flops_per_token(Depth(2, sequence_len=16), 300) == 6 * (12 * 2 * 128**2 + 320 * 128) + 12 * 2 * 128 * 16
+
+
+def test_flops_of_windows_and_value_embeddings_by_hand() -> None:
+    # d4: C = 256, two heads, gates on two layers of four, windows 256, 256, 256 and 1024 tokens.
+    matrices = 12 * 4 * 256**2 + 2 * 12 * 2 + 320 * 256
+    assert flops_per_token(Depth(4, sequence_len=1024), 300, NANOCHAT) == 6 * matrices + 12 * 256 * (3 * 256 + 1024)
+    # Two query heads share a key/value head: half as much for c_k, c_v and the gates.
+    shared = 4 * (2 * 256**2 + 2 * 256 * 128 + 8 * 256**2) + 2 * 12 + 320 * 256
+    found = flops_per_token(Depth(4, sequence_len=1024, kv_groups=2), 300, NANOCHAT)
+    assert found == 6 * shared + 12 * 256 * (3 * 256 + 1024)
 
 
 def test_the_bench_measures_a_step() -> None:

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from fednano.model.gpt import GPT, SEED, GPTConfig
+from fednano.model.arch import SEED
+from fednano.model.gpt import GPT, GPTConfig
 from fednano.model.scaling import Depth
 from fednano.optim.inner import AdamW, MuonAdamW
 from fednano.optim.muon import Muon, orthogonalize

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from fednano.clock import Stopwatch
-from fednano.model.gpt import GPT, SEED, GPTConfig
+from fednano.model.arch import SEED
+from fednano.model.gpt import GPT, GPTConfig
 from fednano.model.scaling import Depth, flops_per_token
 from fednano.optim.inner import MuonAdamW
 

@@ -1,4 +1,7 @@
-"""The GPT: pre-norm, residual scales, rotary attention with QK norm, ReLU² MLP, untied head, soft-capped logits."""
+"""The GPT: pre-norm, residual scales, rotary attention with QK norm, ReLU² MLP, untied head, soft-capped logits.
+
+Value embeddings, smear, backout and sliding windows are switches of `Arch`; all are nanochat's (Karpathy, 2025).
+"""
 
 import math
 from dataclasses import asdict, dataclass
@@ -8,39 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fednano.model.arch import SMEAR_GATE_WIDTH, VALUE_GATE_WIDTH, Arch
 from fednano.model.loss import softcap_cross_entropy
 from fednano.model.scaling import Depth, padded_vocabulary
+from fednano.model.window import attend
 
 IGNORE = -1  # target of a position whose next token does not count
-
-
-@dataclass(frozen=True)
-class Arch:
-    """What the architecture is, whatever its size.
-
-    Args:
-        name: what it is called.
-        rotary_base: base of the rotary frequencies.
-        logit_softcap: logits are capped to ±this by `cap · tanh(logit / cap)`.
-        mlp_ratio: hidden width of the MLP over the model's width.
-    """
-
-    name: str
-    rotary_base: float = 10_000.0
-    logit_softcap: float = 15.0
-    mlp_ratio: int = 4
-
-    def __post_init__(self) -> None:
-        for key, value in (
-            ("rotary_base", self.rotary_base),
-            ("logit_softcap", self.logit_softcap),
-            ("mlp_ratio", self.mlp_ratio),
-        ):
-            if not value > 0:
-                raise ValueError(f"arch.{key}={value} must be positive; arch=seed has {getattr(SEED, key)}")
-
-
-SEED = Arch(name="seed")
 
 
 @dataclass(frozen=True)
@@ -92,24 +68,33 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Causal self-attention with grouped key/value heads."""
+    """Causal self-attention with grouped key/value heads, within the window of its layer."""
 
-    def __init__(self, config: GPTConfig) -> None:
+    def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
+        self.window = config.arch.windows(config.layers, config.sequence_len)[layer]
         self.heads, self.kv_heads, self.head_dim = config.heads, config.kv_heads, config.head_dim
         self.c_q = nn.Linear(config.width, self.heads * self.head_dim, bias=False)
         self.c_k = nn.Linear(config.width, self.kv_heads * self.head_dim, bias=False)
         self.c_v = nn.Linear(config.width, self.kv_heads * self.head_dim, bias=False)
         self.c_proj = nn.Linear(self.heads * self.head_dim, config.width, bias=False)
+        # The gain on both q and k is one factor on their product.
+        self.scale = config.arch.qk_gain**2 / math.sqrt(self.head_dim)
+        self.ve_gate: nn.Linear | None = None
+        if layer in config.arch.value_layers(config.layers):
+            self.ve_gate = nn.Linear(VALUE_GATE_WIDTH, self.kv_heads, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """(B, T, C) → (B, T, C)."""
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, ve: Tensor | None) -> Tensor:
+        """(B, T, C) → (B, T, C); `ve` is the layer's value embedding, (B, T, H_kv·D), added behind a gate."""
         B, T, _ = x.shape
         q = self.c_q(x).view(B, T, self.heads, self.head_dim).transpose(1, 2)
         k = self.c_k(x).view(B, T, self.kv_heads, self.head_dim).transpose(1, 2)
-        v = self.c_v(x).view(B, T, self.kv_heads, self.head_dim).transpose(1, 2)
+        v = self.c_v(x).view(B, T, self.kv_heads, self.head_dim)
+        if self.ve_gate is not None and ve is not None:
+            gate = 3.0 * torch.sigmoid(self.ve_gate(x[..., :VALUE_GATE_WIDTH]))
+            v = torch.addcmul(v, gate.unsqueeze(-1), ve.view_as(v).to(v.dtype))
         q, k = rms_norm(rotate(q, cos, sin)), rms_norm(rotate(k, cos, sin))
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.heads != self.kv_heads)
+        y = attend(q, k, v.transpose(1, 2), self.window, self.scale)
         out: Tensor = self.c_proj(y.transpose(1, 2).reshape(B, T, -1))
         return out
 
@@ -132,19 +117,22 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each on the normed stream and added to it."""
 
-    def __init__(self, config: GPTConfig) -> None:
+    def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
-        self.attn = Attention(config)
+        self.attn = Attention(config, layer)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        x = x + self.attn(rms_norm(x), cos, sin)
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, ve: Tensor | None) -> Tensor:
+        x = x + self.attn(rms_norm(x), cos, sin, ve)
         out: Tensor = x + self.mlp(rms_norm(x))
         return out
 
 
 class GPT(nn.Module):
     """x = norm(embedding), x0 = x; per block x ← r_i·x + e_i·x0, attention, MLP; final norm, untied head, soft cap.
+
+    Smear comes before x0 is taken: x_t ← x_t + λ_s·σ(W x_t)·x_{t−1}. Backout comes before the final norm: x ← x − λ_b
+    times x after block ⌊L/2⌋.
 
     Weights are uninitialised zeros or noise until `init_weights` or `load_state_dict`.
     """
@@ -157,10 +145,17 @@ class GPT(nn.Module):
         self.config = config
         vocabulary = padded_vocabulary(config.vocab_size)
         self.embedding = nn.Embedding(vocabulary, config.width)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         self.head = nn.Linear(config.width, vocabulary, bias=False)
         self.resid_lambdas = nn.Parameter(torch.ones(config.layers))  # r
         self.x0_lambdas = nn.Parameter(torch.zeros(config.layers))  # e
+        arch = config.arch
+        kv_width = config.kv_heads * config.head_dim
+        layers = arch.value_layers(config.layers)
+        self.value_embedding = nn.ModuleDict({str(i): nn.Embedding(vocabulary, kv_width) for i in layers})
+        self.smear_gate = nn.Linear(SMEAR_GATE_WIDTH, 1, bias=False) if arch.smear else None
+        self.smear_lambda = nn.Parameter(torch.zeros(1)) if arch.smear else None  # λ_s
+        self.backout_lambda = nn.Parameter(torch.zeros(1)) if arch.backout else None  # λ_b
         cos, sin = rotary_tables(config.sequence_len, config.head_dim, config.arch.rotary_base)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
@@ -169,20 +164,33 @@ class GPT(nn.Module):
     def init_weights(self, generator: torch.Generator) -> None:
         """Fill the weights as the architecture begins.
 
-        Embedding N(0, 1), head N(0, 0.001), input projections uniform with standard deviation 1/√C, output
-        projections 0, r 1, e 0.
+        Embedding N(0, σ), head N(0, 0.001), input projections and value embeddings uniform with standard deviation
+        1/√C, output projections 0, gates uniform in [0, 0.02], λ_s 0; σ, the factor on c_fc, r, e and λ_b are those of
+        `arch`.
         """
-        self.embedding.weight.normal_(0.0, 1.0, generator=generator)
+        config, arch = self.config, self.config.arch
+        self.embedding.weight.normal_(0.0, arch.embedding_std, generator=generator)
         self.head.weight.normal_(0.0, 0.001, generator=generator)
-        bound = math.sqrt(3.0 / self.config.width)
+        bound = math.sqrt(3.0 / config.width)
         for block in self.blocks:
             assert isinstance(block, Block)
-            for projection in (block.attn.c_q, block.attn.c_k, block.attn.c_v, block.mlp.c_fc):
+            for projection in (block.attn.c_q, block.attn.c_k, block.attn.c_v):
                 projection.weight.uniform_(-bound, bound, generator=generator)
+            block.mlp.c_fc.weight.uniform_(-bound * arch.fc_gain, bound * arch.fc_gain, generator=generator)
             block.attn.c_proj.weight.zero_()
             block.mlp.c_proj.weight.zero_()
-        self.resid_lambdas.fill_(1.0)
-        self.x0_lambdas.zero_()
+        self.resid_lambdas.copy_(torch.linspace(arch.resid_init[0], arch.resid_init[1], config.layers))
+        self.x0_lambdas.copy_(torch.linspace(arch.x0_init[0], arch.x0_init[1], config.layers))
+        for embedding in self.value_embedding.values():
+            assert isinstance(embedding, nn.Embedding)
+            embedding.weight.uniform_(-bound, bound, generator=generator)
+        for gate in (self.smear_gate, *(block.attn.ve_gate for block in self.blocks)):  # type: ignore[union-attr]
+            if isinstance(gate, nn.Linear):
+                gate.weight.uniform_(0.0, 0.02, generator=generator)
+        if self.smear_lambda is not None:
+            self.smear_lambda.zero_()
+        if self.backout_lambda is not None:
+            self.backout_lambda.fill_(arch.backout_init)
 
     def features(self, tokens: Tensor) -> Tensor:
         """(B, T) int64 → (B, T, C), what the head reads; T at most `sequence_len`."""
@@ -190,10 +198,23 @@ class GPT(nn.Module):
         if self.config.sequence_len < T:
             raise ValueError(f"{T} tokens do not fit model.sequence_len={self.config.sequence_len}; shorten the input")
         cos, sin = self.cos[:T], self.sin[:T]
-        x = x0 = rms_norm(self.embedding(tokens))
+        x = x0 = self.smear(rms_norm(self.embedding(tokens)))
+        halfway = x
         for i, block in enumerate(self.blocks):
-            x = block(self.resid_lambdas[i] * x + self.x0_lambdas[i] * x0, cos, sin)
+            ve = self.value_embedding[str(i)](tokens) if str(i) in self.value_embedding else None
+            x = block(self.resid_lambdas[i] * x + self.x0_lambdas[i] * x0, cos, sin, ve)
+            if i == self.config.layers // 2:
+                halfway = x
+        if self.backout_lambda is not None:
+            x = x - self.backout_lambda * halfway
         return rms_norm(x)
+
+    def smear(self, x: Tensor) -> Tensor:
+        """x_t + λ_s·σ(W x_t)·x_{t−1}, nothing before the first token; (B, T, C) → (B, T, C)."""
+        if self.smear_gate is None or self.smear_lambda is None:
+            return x
+        gate = self.smear_lambda * torch.sigmoid(self.smear_gate(x[:, 1:, :SMEAR_GATE_WIDTH]))
+        return torch.cat((x[:, :1], x[:, 1:] + gate * x[:, :-1]), dim=1)
 
     def cap(self, logits: Tensor) -> Tensor:
         """Soft cap of raw logits, in float32, padding of the vocabulary cut off."""

@@ -1,12 +1,21 @@
 """One dial, the depth, derives the rest of the model.
 
-Source: nanochat (Karpathy, 2025), width 64 per layer rounded up to whole heads of 128.
+Source: nanochat (Karpathy, 2025): width 64 per layer rounded up to whole heads of 128; tokens, batch and learning rates
+as at depth 12, scaled.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+
+from fednano.model.arch import SEED, VALUE_GATE_WIDTH, Arch
 
 HEAD_DIM = 128
 WIDTH_PER_LAYER = 64
+REFERENCE_DEPTH = 12
+REFERENCE_WIDTH = 768
+REFERENCE_BATCH = 1 << 19  # tokens of an optimizer step
+BATCH_EXPONENT = 0.383
+TOKENS_PER_PARAMETER = 12
 VOCABULARY_MULTIPLE = 64  # padding the head to whole tiles keeps its matrix products fast
 
 
@@ -57,11 +66,50 @@ def padded_vocabulary(vocab_size: int) -> int:
     return -(-vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
 
 
-def flops_per_token(depth: Depth, vocab_size: int) -> float:
-    """Floating-point operations of one training token, forward and backward: 6 per matrix entry, 12·L·C·T for
-    attention.
+def block_matrices(depth: Depth, arch: Arch) -> int:
+    """Entries of the matrices inside the blocks, the gates of the value embeddings among them."""
+    C, kv_width = depth.width, depth.kv_heads * HEAD_DIM
+    attention = 2 * C * C + 2 * C * kv_width
+    gates = VALUE_GATE_WIDTH * depth.kv_heads * len(arch.value_layers(depth.depth))
+    return depth.depth * (attention + 2 * arch.mlp_ratio * C * C) + gates
+
+
+def multiplied_parameters(depth: Depth, vocab_size: int, arch: Arch) -> int:
+    """Entries that every token is multiplied with: matrices of the blocks and the head. Embeddings are looked up."""
+    return block_matrices(depth, arch) + padded_vocabulary(vocab_size) * depth.width
+
+
+def flops_per_token(depth: Depth, vocab_size: int, arch: Arch = SEED) -> float:
+    """Floating-point operations of one training token, forward and backward: 6 per matrix entry, and for attention
+    12·C times the window (T without one) in each layer.
 
     Source: Chowdhery et al. 2022 (PaLM), appendix B.
     """
-    matrices = 12 * depth.depth * depth.width**2 + padded_vocabulary(vocab_size) * depth.width
-    return 6.0 * matrices + 12.0 * depth.depth * depth.width * depth.sequence_len
+    windows = arch.windows(depth.depth, depth.sequence_len)
+    return 6.0 * multiplied_parameters(depth, vocab_size, arch) + 12.0 * depth.width * sum(windows)
+
+
+def training_tokens(depth: Depth, vocab_size: int, arch: Arch) -> int:
+    """Tokens D that a model of this depth is worth training on: 12 for each entry of block matrices and head."""
+    return TOKENS_PER_PARAMETER * multiplied_parameters(depth, vocab_size, arch)
+
+
+def batch_tokens(depth: Depth, vocab_size: int, arch: Arch) -> int:
+    """Tokens B of an optimizer step: 2¹⁹·(D/D_d12)^0.383, rounded to a power of two.
+
+    D_d12 are the tokens of a model of depth 12 with the same architecture and vocabulary. The exponent is that of
+    Power Lines (2505.13738).
+    """
+    reference = replace(depth, depth=REFERENCE_DEPTH, kv_groups=1)
+    ratio = training_tokens(depth, vocab_size, arch) / training_tokens(reference, vocab_size, arch)
+    return 1 << max(0, round(math.log2(REFERENCE_BATCH * ratio**BATCH_EXPONENT)))
+
+
+def width_lr_scale(width: int) -> float:
+    """Factor on the learning rates of AdamW's groups, which are given for width 768: (C/768)^−½."""
+    return math.sqrt(REFERENCE_WIDTH / width)
+
+
+def batch_lr_scale(tokens: int) -> float:
+    """Factor on all learning rates, which are given for steps of 2¹⁹ tokens: √(B/2¹⁹)."""
+    return math.sqrt(tokens / REFERENCE_BATCH)

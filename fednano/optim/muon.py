@@ -1,6 +1,7 @@
-"""Muon: momentum, orthogonalised by Newton-Schulz iteration, for the matrices inside the blocks.
+"""Muon: momentum whose direction is orthogonalised, for the matrices inside the blocks.
 
-Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
+Sources: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; Polar Express (2505.16932);
+NorMuon (2510.05491); cautious weight decay as in nanochat (Karpathy, 2025).
 """
 
 from collections.abc import Iterable
@@ -11,6 +12,14 @@ from torch import Tensor
 
 # Quintic coefficients that lift small singular values fastest (Jordan et al. 2024).
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+# Those of the Polar Express, optimal step by step, with a safety factor of 0.02 and a cushion of 2.
+POLAR_EXPRESS = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
 
 
 def orthogonalize(matrices: Tensor, steps: int) -> Tensor:
@@ -31,16 +40,77 @@ def orthogonalize(matrices: Tensor, steps: int) -> Tensor:
     return result
 
 
+def polar_express(matrices: Tensor, steps: int) -> Tensor:
+    """As `orthogonalize`, with coefficients of their own for each of at most 5 steps.
+
+    The result is scaled to the Frobenius norm √min(rows, cols) of a semi-orthogonal matrix.
+    """
+    tall = matrices.size(-2) > matrices.size(-1)
+    x = matrices.mT if tall else matrices
+    x = x / (1.01 * x.norm(dim=(-2, -1), keepdim=True) + 1e-6)
+    for a, b, c in POLAR_EXPRESS[:steps]:
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    x = x * (x.size(-2) ** 0.5 / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-12))
+    return x.mT if tall else x
+
+
+def equilibrate(matrices: Tensor) -> Tensor:
+    """Rows scaled to one norm, the whole keeping its own; a row of zeros stays. (N, rows, cols)."""
+    rows = matrices.norm(dim=-1, keepdim=True)
+    mean = matrices.norm(dim=(-2, -1), keepdim=True) / matrices.size(-2) ** 0.5
+    return matrices * (mean / rows.clamp(min=1e-12))
+
+
+def normalize_variance(update: Tensor, variance: Tensor, beta2: float) -> Tensor:
+    """`update` over the root of the running mean square of its rows (columns, if it is wide), its norm kept.
+
+    Args:
+        update: (N, rows, cols).
+        variance: (N, rows, 1), or (N, 1, cols) for wide matrices; brought up to date in place.
+        beta2: decay of the running mean.
+    """
+    norm = update.norm(dim=(-2, -1), keepdim=True)
+    variance.lerp_(update.square().mean(dim=-1 if variance.size(-1) == 1 else -2, keepdim=True), 1.0 - beta2)
+    scaled = update * variance.clamp(min=1e-10).rsqrt()
+    return scaled.mul_(norm / scaled.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-10))
+
+
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum whose direction is orthogonalised; the step is scaled by √max(1, rows / cols).
 
-    Parameters of one shape are stacked, so that a step is a few batched products whatever the number of layers.
+    Parameters of one shape are stacked, so that a step is a few batched products whatever the number of layers; their
+    state is kept stacked as well, with the first of them.
+
+    Args:
+        params: matrices; those of one group have gradients all together or not at all.
+        lr: learning rate.
+        momentum: decay of the momentum.
+        weight_decay: decoupled.
+        steps: iterations of the orthogonalisation.
+        polar: orthogonalise by the Polar Express in place of Newton-Schulz.
+        equilibrated: bring rows to one norm beforehand.
+        beta2: of NorMuon's variance; 0 for none.
+        cautious: decay only entries that the step moves towards zero as well, by the scaled step.
     """
 
     def __init__(
-        self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0, steps: int = 5
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        steps: int = 5,
+        polar: bool = False,
+        equilibrated: bool = False,
+        beta2: float = 0.0,
+        cautious: bool = False,
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "steps": steps})
+        self._orthogonalize = polar_express if polar else orthogonalize
+        self._equilibrated, self._cautious = equilibrated, cautious
+        super().__init__(
+            params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "steps": steps, "beta2": beta2}
+        )
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -50,19 +120,34 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     by_shape.setdefault(parameter.shape, []).append(parameter)
-            for shape, parameters in by_shape.items():
-                self._step_stack(group, shape, parameters)
+            for parameters in by_shape.values():
+                self._step_stack(group, parameters)
 
-    def _step_stack(self, group: dict[str, Any], shape: torch.Size, parameters: list[Tensor]) -> None:
+    def _step_stack(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        rows, cols = parameters[0].shape
+        update = self._orthogonalize(self._direction(group, parameters), group["steps"])
+        if group["beta2"]:
+            state = self.state[parameters[0]]
+            if "variance" not in state:
+                state["variance"] = torch.zeros_like(update[..., :1] if rows >= cols else update[..., :1, :])
+            update = normalize_variance(update, state["variance"], group["beta2"])
+        rate = group["lr"] * max(1.0, rows / cols) ** 0.5
+        decay = group["weight_decay"]
+        if self._cautious and decay:
+            for parameter, direction in zip(parameters, update, strict=True):
+                direction.add_(parameter * (direction * parameter >= 0), alpha=decay)
+        elif decay:
+            torch._foreach_mul_(parameters, 1.0 - group["lr"] * decay)
+        torch._foreach_add_(parameters, list(update.unbind()), alpha=-rate)
+
+    def _direction(self, group: dict[str, Any], parameters: list[Tensor]) -> Tensor:
+        """Nesterov's look ahead, (N, rows, cols); the momentum is brought up to date."""
         momentum = group["momentum"]
-        directions = []
-        for parameter in parameters:
-            assert parameter.grad is not None
-            buffer = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
-            buffer.lerp_(parameter.grad, 1.0 - momentum)
-            directions.append(parameter.grad.lerp(buffer, momentum))
-        update = orthogonalize(torch.stack(directions), group["steps"])
-        rate = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
-        for parameter, direction in zip(parameters, update, strict=True):
-            parameter.mul_(1.0 - group["lr"] * group["weight_decay"])
-            parameter.add_(direction, alpha=-rate)
+        gradients = torch.stack([parameter.grad for parameter in parameters if parameter.grad is not None])
+        state = self.state[parameters[0]]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(gradients)
+        buffer: Tensor = state["momentum"]
+        buffer.lerp_(gradients, 1.0 - momentum)
+        direction = gradients.lerp_(buffer, momentum)
+        return equilibrate(direction) if self._equilibrated else direction
