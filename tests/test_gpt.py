@@ -3,10 +3,10 @@
 import json
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from reference import fill, fixture, reference_batch, reference_model, role_of
 
 from fednano.cli import compose_config
 from fednano.experiment import build_groups
@@ -16,43 +16,14 @@ from fednano.model.loss import softcap_cross_entropy
 from fednano.model.scaling import Depth
 from fednano.model.window import attend, flex
 
-REFERENCE = json.loads((Path(__file__).parent / "fixtures" / "reference_forward.json").read_text())
+REFERENCE = fixture("forward")
 ARCHES = {"seed": SEED, "nanochat": NANOCHAT}
-
-
-def role_of(name: str) -> str:
-    """The reference's role name of one of our parameters."""
-    return name.replace("blocks.", "block.").removesuffix(".weight")
-
-
-def fill(model: GPT) -> None:
-    """The reference's rule: offset-free sine of the flat index, its phase from the role's characters."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            role = role_of(name)
-            phase = sum(map(ord, role)) % 97
-            scale = 1.0 if role == "embedding" else 0.25 if parameter.dim() >= 2 else 0.3
-            offset = {"resid_lambdas": 1.0}.get(role, 0.0)
-            index = torch.arange(parameter.numel(), dtype=torch.float64)
-            parameter.copy_((offset + scale * torch.sin(0.7 * index + phase)).float().view(parameter.shape))
 
 
 @pytest.mark.parametrize(("arch", "case"), [(arch, case) for arch in ARCHES for case in REFERENCE[arch]])
 def test_matches_reference_figures(arch: str, case: dict) -> None:
-    shape = case["config"]
-    config = GPTConfig(
-        shape["vocab_size"],
-        shape["sequence_len"],
-        shape["n_layer"],
-        shape["n_embd"],
-        shape["n_head"],
-        shape["n_kv_head"],
-        replace(ARCHES[arch], window_pattern=shape["window_pattern"]),
-    )
-    model = GPT(config)
-    fill(model)
-    n = torch.arange(case["batch"] * config.sequence_len).view(case["batch"], -1)
-    tokens, targets = (17 * n + 5) % config.vocab_size, (29 * n + 11) % config.vocab_size
+    model = reference_model(case["config"], ARCHES[arch])
+    tokens, targets = reference_batch(model.config, case["batch"])
     logits = model.logits(tokens)
     loss = model(tokens, targets)
     loss.backward()

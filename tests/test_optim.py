@@ -1,13 +1,18 @@
 """Inner optimizers and schedules."""
 
+import math
+
 import pytest
 import torch
+from reference import fixture, reference_batch, reference_model, role_of
 
-from fednano.model.arch import SEED
+from fednano.cli import compose_config
+from fednano.experiment import build_groups
+from fednano.model.arch import NANOCHAT, SEED, Arch
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.model.scaling import Depth
-from fednano.optim.inner import AdamW, MuonAdamW
-from fednano.optim.muon import Muon, orthogonalize
+from fednano.optim.inner import AdamW, InnerOptimizer, MuonAdamW
+from fednano.optim.muon import Muon, equilibrate, normalize_variance, orthogonalize, polar_express
 from fednano.optim.schedule import Trapezoid
 
 
@@ -51,9 +56,99 @@ def test_stacking_does_not_mix_parameters() -> None:
         torch.testing.assert_close(parameter, alone)
 
 
+def nanochat(*overrides: str) -> MuonAdamW:
+    """The optimizer that `optim=nanochat` composes."""
+    return build_groups(compose_config(["optim=nanochat", *overrides]), ["optim"])["optim"]
+
+
+def test_nanochat_matches_the_reference() -> None:
+    """Groups, hyper-parameters, losses and norms over five steps."""
+    reference = fixture("optimizer")
+    model = reference_model(reference["config"], NANOCHAT)
+    optimizer = nanochat().build(model)
+    of_role = {role_of(name): parameter for name, parameter in model.named_parameters()}
+    muon, adamw = optimizer.parts
+    groups = {id(p): group for part in optimizer.parts for group in part.param_groups for p in group["params"]}
+    for expected in reference["groups"]:
+        for role in expected["roles"]:
+            group = groups[id(of_role[role])]
+            assert group["lr"] == pytest.approx(expected["lr"]), role
+            assert group["weight_decay"] == expected["weight_decay"], role
+            if expected["kind"] == "adamw":
+                assert (list(group["betas"]), group["eps"]) == (expected["betas"], expected["eps"]), role
+            else:
+                keys = (group["momentum"], group["steps"], group["beta2"])
+                assert keys == (expected["momentum"], expected["ns_steps"], expected["beta2"]), role
+    tokens, targets = reference_batch(model.config, 2)
+    losses = []
+    for _ in range(5):
+        loss = model(tokens, targets)
+        losses.append(loss.item())
+        loss.backward()
+        optimizer.step(1.0)
+    losses.append(model(tokens, targets).item())
+    assert losses == pytest.approx(reference["losses"], rel=5e-3)
+    norms = {role: parameter.norm().item() for role, parameter in of_role.items()}
+    assert norms == pytest.approx(reference["norms"], rel=2e-2)
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (2, 32, 8), (2, 8, 32)])
+def test_polar_express_flattens_singular_values(shape: tuple[int, int, int]) -> None:
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    result = polar_express(matrices, steps=5)
+    u, _, vh = torch.linalg.svd(matrices, full_matrices=False)
+    singular = torch.linalg.svdvals(result)
+    assert singular.min() > 0.8 and singular.max() < 1.1
+    assert result.norm(dim=(-2, -1)).tolist() == pytest.approx([min(shape[1:]) ** 0.5] * shape[0])
+    core = u.mT @ result @ vh.mT
+    torch.testing.assert_close(core, torch.diag_embed(core.diagonal(dim1=-2, dim2=-1)), atol=2e-3, rtol=0)
+
+
+def test_rows_are_equilibrated_and_zeros_stay() -> None:
+    matrices = torch.tensor([[[3.0, 4.0], [0.0, 0.0], [0.0, 12.0]]])
+    whole = 13 / 3**0.5
+    expected = torch.tensor([[[0.6, 0.8], [0.0, 0.0], [0.0, 1.0]]]) * whole
+    torch.testing.assert_close(equilibrate(matrices), expected)
+
+
+def test_variance_by_hand() -> None:
+    update = torch.tensor([[[3.0, 4.0], [6.0, 8.0]]])
+    variance = torch.ones(1, 2, 1)
+    result = normalize_variance(update, variance, 0.5)
+    mean_squares = torch.tensor([[[0.5 + 12.5 / 2], [0.5 + 50.0 / 2]]])
+    torch.testing.assert_close(variance, mean_squares)
+    scaled = update / mean_squares.sqrt()
+    torch.testing.assert_close(result, scaled * (125**0.5 / scaled.norm()))
+
+
+def test_cautious_decay_by_hand() -> None:
+    start = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+    grad = torch.tensor([[2.0, 1.0], [1.0, -2.0]])
+    weight = torch.nn.Parameter(start.clone())
+    weight.grad = grad.clone()
+    Muon([weight], lr=0.1, momentum=0.0, weight_decay=0.5, cautious=True).step()
+    direction = orthogonalize(grad.unsqueeze(0), 5)[0]
+    # The step shrinks only the entry at (0, 0): the others have the opposite sign.
+    decay = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    torch.testing.assert_close(weight.detach(), start - 0.1 * (direction + 0.5 * decay * start))
+
+
+def test_learning_rates_scale_with_the_root_of_the_batch() -> None:
+    model = GPT(GPTConfig.derive(Depth(2, sequence_len=8), NANOCHAT, 300))
+    whole, quarter = nanochat().build(model), nanochat().build(model, batch_tokens=1 << 17)
+    fixed = nanochat("optim.scale_with_batch=false").build(model, batch_tokens=1 << 17)
+
+    def rates(optimizer: InnerOptimizer) -> list[float]:
+        return [group["lr"] for part in optimizer.parts for group in part.param_groups]
+
+    assert rates(quarter) == pytest.approx([rate / 2 for rate in rates(whole)])
+    assert rates(fixed) == rates(whole)
+
+
+@pytest.mark.parametrize("arch", [SEED, NANOCHAT])
 @pytest.mark.parametrize("optim", [MuonAdamW(), AdamW()])
-def test_every_parameter_is_stepped_once(optim: MuonAdamW | AdamW) -> None:
-    model = GPT(GPTConfig.derive(Depth(2, sequence_len=8), SEED, 300))
+def test_every_parameter_is_stepped_once(optim: MuonAdamW | AdamW, arch: Arch) -> None:
+    model = GPT(GPTConfig.derive(Depth(2, sequence_len=8), arch, 300))
     optimizer = optim.build(model)
     held = [p for part in optimizer.parts for group in part.param_groups for p in group["params"]]
     assert sorted(map(id, held)) == sorted(map(id, model.parameters()))
@@ -70,10 +165,11 @@ def test_learning_rates_follow_the_scale_and_the_width() -> None:
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_training_learns_a_repeating_sequence() -> None:
-    model = GPT(GPTConfig.derive(Depth(2, sequence_len=16), SEED, 300))
+@pytest.mark.parametrize(("arch", "optim"), [(SEED, MuonAdamW()), (NANOCHAT, AdamW()), (NANOCHAT, nanochat())])
+def test_training_learns_a_repeating_sequence(arch: Arch, optim: MuonAdamW | AdamW) -> None:
+    model = GPT(GPTConfig.derive(Depth(2, sequence_len=16), arch, 300))
     model.init_weights(torch.Generator().manual_seed(0))
-    optimizer = MuonAdamW().build(model)
+    optimizer = optim.build(model)
     tokens = (torch.arange(17) % 5).view(1, 17)
     for _ in range(30):
         loss = model(tokens[:, :-1], tokens[:, 1:])
@@ -93,6 +189,12 @@ def test_trapezoid_without_warmup_begins_at_one() -> None:
     assert Trapezoid(warmup=0.0, warmdown=0.0, final=0.0).scale(10, 10) == 1.0
 
 
+@pytest.mark.parametrize("horizon", [0, -5, math.inf])
+def test_a_schedule_needs_a_finite_horizon(horizon: float) -> None:
+    with pytest.raises(ValueError, match="has no end; give a finite"):
+        Trapezoid().scale(10, horizon)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -101,6 +203,12 @@ def test_trapezoid_without_warmup_begins_at_one() -> None:
         (lambda: MuonAdamW(matrix_lr=0), "optim.matrix_lr=0"),
         (lambda: MuonAdamW(momentum=1.0), "optim.momentum=1"),
         (lambda: AdamW(state="average"), "optim.state=average"),
+        (lambda: AdamW(weight_decay=-1.0), "optim.weight_decay=-1"),
+        (lambda: MuonAdamW(variance_beta=1.0), "optim.variance_beta=1"),
+        (lambda: MuonAdamW(newton_schulz_steps=0), "optim.newton_schulz_steps=0"),
+        (lambda: MuonAdamW(newton_schulz_steps=6, polar_express=True), "more than the 5 of optim.polar_express"),
+        (lambda: MuonAdamW(head_betas=(0.9, 1.0)), r"optim.head_betas=\[0.9, 1.0\]"),
+        (lambda: MuonAdamW(betas=(0.9,)), r"optim.betas=\[0.9\]"),
     ],
 )
 def test_bad_settings_name_key_and_value(make, message: str) -> None:

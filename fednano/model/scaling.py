@@ -107,7 +107,7 @@ def batch_tokens(depth: Depth, vocab_size: int, arch: Arch) -> int:
 
 def width_lr_scale(width: int) -> float:
     """Factor on the learning rates of AdamW's groups, which are given for width 768: (C/768)^−½."""
-    return math.sqrt(REFERENCE_WIDTH / width)
+    return float((width / REFERENCE_WIDTH) ** -0.5)
 
 
 def batch_lr_scale(tokens: int) -> float:

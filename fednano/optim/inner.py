@@ -1,16 +1,16 @@
 """Inner optimizers: what one client steps with, its parameter groups and learning rates."""
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from fednano.model.gpt import GPT
-from fednano.optim.muon import Muon
+from fednano.model.scaling import REFERENCE_BATCH, batch_lr_scale, width_lr_scale
+from fednano.optim.muon import POLAR_EXPRESS, Muon
 from fednano.optim.schedule import Schedule, Trapezoid
 
-REFERENCE_WIDTH = 768  # AdamW learning rates are given for this width and scale with (C/768)^−½
 StatePolicy = Literal["keep", "reset"]
 
 
@@ -36,26 +36,34 @@ class Optim(Protocol):
     state: StatePolicy
     schedule: Schedule
 
-    def build(self, model: GPT) -> InnerOptimizer:
-        """A fresh optimizer over the model's parameters."""
+    def build(self, model: GPT, batch_tokens: int = REFERENCE_BATCH) -> InnerOptimizer:
+        """A fresh optimizer over the model's parameters, for steps of `batch_tokens` tokens."""
 
 
-def _check(settings: object, *keys: str) -> None:
-    for key in keys:
+def _check(
+    settings: "AdamW | MuonAdamW", rates: tuple[str, ...], decays: tuple[str, ...], betas: tuple[str, ...]
+) -> None:
+    for key in rates:
         value = getattr(settings, key)
         if not value > 0:
             raise ValueError(f"optim.{key}={value} must be positive; a learning rate of 0 trains nothing")
-    state = settings.state  # type: ignore[attr-defined]
-    if state not in ("keep", "reset"):
-        raise ValueError(f"optim.state={state} is unknown; use keep (over rounds) or reset (every round)")
-    decay = settings.weight_decay  # type: ignore[attr-defined]
-    if decay < 0:
-        raise ValueError(f"optim.weight_decay={decay} must not be negative; use 0 for none")
+    if settings.state not in ("keep", "reset"):
+        raise ValueError(f"optim.state={settings.state} is unknown; use keep (over rounds) or reset (every round)")
+    for key in decays:
+        value = getattr(settings, key)
+        if not value >= 0:
+            raise ValueError(f"optim.{key}={value} must not be negative; use 0 for none")
+    for key in betas:
+        pair = tuple(getattr(settings, key))
+        if len(pair) != 2 or not all(0.0 <= beta < 1.0 for beta in pair):
+            raise ValueError(f"optim.{key}={list(pair)} must be two decays from 0 up to, not including, 1")
+        object.__setattr__(settings, key, pair)
 
 
-def _split(model: GPT) -> tuple[list[Tensor], list[Tensor]]:
-    """(matrices inside the blocks, residual scales)."""
-    return list(model.blocks.parameters()), [model.resid_lambdas, model.x0_lambdas]
+def _gates(model: GPT) -> list[Tensor]:
+    """What is made of few numbers and neither r nor e: gate and share of the smear, share of the backout."""
+    gate = None if model.smear_gate is None else model.smear_gate.weight
+    return [p for p in (gate, model.smear_lambda, model.backout_lambda) if p is not None]
 
 
 @dataclass(frozen=True)
@@ -64,8 +72,8 @@ class AdamW:
 
     Args:
         lr: learning rate of the blocks and the head.
-        embedding_lr: of the embedding, whose entries are of order 1.
-        scalar_lr: of the residual scales.
+        embedding_lr: of the embedding and the value embeddings, whose entries are of order 1.
+        scalar_lr: of the residual scales, the smear and the backout.
         betas: decay of the two moments.
         weight_decay: decoupled, on the matrices of the blocks only.
         state: what a client does with the optimizer's state between rounds.
@@ -75,69 +83,134 @@ class AdamW:
     lr: float = 2e-3
     embedding_lr: float = 2e-2
     scalar_lr: float = 5e-3
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[float, ...] = (0.9, 0.95)
     weight_decay: float = 0.0
     state: StatePolicy = "keep"
     schedule: Schedule = field(default_factory=Trapezoid)
 
     def __post_init__(self) -> None:
-        _check(self, "lr", "embedding_lr", "scalar_lr")
+        _check(self, ("lr", "embedding_lr", "scalar_lr"), ("weight_decay",), ("betas",))
 
-    def build(self, model: GPT) -> InnerOptimizer:
-        matrices, scalars = _split(model)
+    def build(self, model: GPT, batch_tokens: int = REFERENCE_BATCH) -> InnerOptimizer:
+        embeddings = [model.embedding.weight, *model.value_embedding.parameters()]
+        scalars = [model.resid_lambdas, model.x0_lambdas, *_gates(model)]
         groups = [
-            {"params": matrices, "lr": self.lr, "weight_decay": self.weight_decay},
-            {"params": [model.head.weight], "lr": self.lr},
-            {"params": [model.embedding.weight], "lr": self.embedding_lr},
-            {"params": scalars, "lr": self.scalar_lr},
+            _group(list(model.blocks.parameters()), self.lr, self.betas, self.weight_decay),
+            _group([model.head.weight], self.lr, self.betas),
+            _group(embeddings, self.embedding_lr, self.betas),
+            _group(scalars, self.scalar_lr, self.betas),
         ]
-        return InnerOptimizer(_adamw(groups, self.betas))
+        return InnerOptimizer(_adamw(groups))
 
 
 @dataclass(frozen=True)
 class MuonAdamW:
-    """Muon for the matrices of the blocks, AdamW for embedding, head and scalars.
+    """Muon for the matrices of the blocks, AdamW for embeddings, head and scalars.
 
     Args:
         matrix_lr: Muon's learning rate.
         embedding_lr: AdamW, at width 768; scaled by (C/768)^−½.
+        value_embedding_lr: AdamW, at width 768; scaled likewise.
         head_lr: AdamW, at width 768; scaled likewise.
-        scalar_lr: AdamW, of the residual scales.
+        scalar_lr: AdamW, of the residual scales r.
+        x0_lr: AdamW, of the scales e of the embedding.
+        gate_lr: AdamW, of smear and backout.
         momentum: Muon's.
-        newton_schulz_steps: iterations of the orthogonalisation.
-        betas: AdamW's.
-        weight_decay: decoupled, on the matrices of the blocks only.
+        newton_schulz_steps: iterations of the orthogonalisation, whichever it is.
+        polar_express: orthogonalise by the Polar Express in place of Newton-Schulz.
+        equilibrate: bring the rows of Muon's momentum to one norm before that.
+        variance_beta: decay of NorMuon's variance; 0 for none.
+        cautious: decay a matrix's entries only where the step moves them towards zero as well.
+        betas: AdamW's, where no others are given.
+        head_betas: of the head.
+        embedding_betas: of the embedding and the value embeddings.
+        x0_betas: of the scales e.
+        weight_decay: decoupled, on the matrices of the blocks.
+        head_decay: likewise, on the head.
+        embedding_decay: on the embedding.
+        value_embedding_decay: on the value embeddings.
+        scalar_decay: on the residual scales r.
+        scale_with_batch: whether all learning rates are for steps of 2¹⁹ tokens and scale with the root of the batch.
         state: what a client does with the optimizer's state between rounds.
         schedule: factor on every rate by global tokens.
+
+    Raises:
+        ValueError: a value out of range, named with its remedy.
     """
 
     matrix_lr: float = 0.02
     embedding_lr: float = 0.2
+    value_embedding_lr: float = 0.1
     head_lr: float = 0.004
     scalar_lr: float = 0.005
+    x0_lr: float = 0.005
+    gate_lr: float = 0.2
     momentum: float = 0.95
     newton_schulz_steps: int = 5
-    betas: tuple[float, float] = (0.8, 0.95)
+    polar_express: bool = False
+    equilibrate: bool = False
+    variance_beta: float = 0.0
+    cautious: bool = False
+    betas: tuple[float, ...] = (0.8, 0.95)
+    head_betas: tuple[float, ...] = (0.8, 0.95)
+    embedding_betas: tuple[float, ...] = (0.8, 0.95)
+    x0_betas: tuple[float, ...] = (0.8, 0.95)
     weight_decay: float = 0.0
+    head_decay: float = 0.0
+    embedding_decay: float = 0.0
+    value_embedding_decay: float = 0.0
+    scalar_decay: float = 0.0
+    scale_with_batch: bool = False
     state: StatePolicy = "keep"
     schedule: Schedule = field(default_factory=Trapezoid)
 
     def __post_init__(self) -> None:
-        _check(self, "matrix_lr", "embedding_lr", "head_lr", "scalar_lr", "newton_schulz_steps")
-        if not 0.0 <= self.momentum < 1.0:
-            raise ValueError(f"optim.momentum={self.momentum} does not decay; use 0 up to, not including, 1")
+        rates = ("matrix_lr", "embedding_lr", "value_embedding_lr", "head_lr", "scalar_lr", "x0_lr", "gate_lr")
+        decays = ("weight_decay", "head_decay", "embedding_decay", "value_embedding_decay", "scalar_decay")
+        _check(self, rates, decays, ("betas", "head_betas", "embedding_betas", "x0_betas"))
+        for key in ("momentum", "variance_beta"):
+            value = getattr(self, key)
+            if not 0.0 <= value < 1.0:
+                raise ValueError(f"optim.{key}={value} does not decay; use 0 up to, not including, 1")
+        steps = self.newton_schulz_steps
+        if steps < 1:
+            raise ValueError(f"optim.newton_schulz_steps={steps} orthogonalises nothing; use 1 or more, such as 5")
+        if self.polar_express and steps > len(POLAR_EXPRESS):
+            raise ValueError(
+                f"optim.newton_schulz_steps={steps} is more than the {len(POLAR_EXPRESS)} of optim.polar_express; "
+                "lower it or use optim.polar_express=false"
+            )
 
-    def build(self, model: GPT) -> InnerOptimizer:
-        matrices, scalars = _split(model)
-        width_scale = (model.config.width / REFERENCE_WIDTH) ** -0.5
+    def build(self, model: GPT, batch_tokens: int = REFERENCE_BATCH) -> InnerOptimizer:
+        batch = batch_lr_scale(batch_tokens) if self.scale_with_batch else 1.0
+        width = batch * width_lr_scale(model.config.width)
+        values = list(model.value_embedding.parameters())
+        embedding_betas = self.embedding_betas
         groups = [
-            {"params": [model.head.weight], "lr": self.head_lr * width_scale},
-            {"params": [model.embedding.weight], "lr": self.embedding_lr * width_scale},
-            {"params": scalars, "lr": self.scalar_lr},
+            _group([model.head.weight], self.head_lr * width, self.head_betas, self.head_decay),
+            _group([model.embedding.weight], self.embedding_lr * width, embedding_betas, self.embedding_decay),
+            _group(values, self.value_embedding_lr * width, embedding_betas, self.value_embedding_decay),
+            _group([model.resid_lambdas], self.scalar_lr * batch, self.betas, self.scalar_decay),
+            _group([model.x0_lambdas], self.x0_lr * batch, self.x0_betas),
+            _group(_gates(model), self.gate_lr * batch, self.betas),
         ]
-        muon = Muon(matrices, self.matrix_lr, self.momentum, self.weight_decay, self.newton_schulz_steps)
-        return InnerOptimizer(muon, _adamw(groups, self.betas))
+        muon = Muon(
+            model.blocks.parameters(),
+            self.matrix_lr * batch,
+            self.momentum,
+            self.weight_decay,
+            self.newton_schulz_steps,
+            polar=self.polar_express,
+            equilibrated=self.equilibrate,
+            beta2=self.variance_beta,
+            cautious=self.cautious,
+        )
+        return InnerOptimizer(muon, _adamw(groups))
 
 
-def _adamw(groups: list[dict[str, object]], betas: tuple[float, float]) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, lr=0.0, betas=(betas[0], betas[1]), eps=1e-10, weight_decay=0.0, fused=True)
+def _group(params: list[Tensor], lr: float, betas: tuple[float, ...], weight_decay: float = 0.0) -> dict[str, Any]:
+    return {"params": params, "lr": lr, "betas": betas, "weight_decay": weight_decay}
+
+
+def _adamw(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, eps=1e-10, fused=True)

@@ -1,5 +1,6 @@
 """Learning-rate scale as a function of the global token count."""
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,7 +9,11 @@ class Schedule(Protocol):
     """A pure function from progress to a factor on every learning rate."""
 
     def scale(self, tokens: int, horizon: int) -> float:
-        """Factor after `tokens` of `horizon` global tokens; clamped at both ends."""
+        """Factor after `tokens` of `horizon` global tokens; clamped at both ends.
+
+        Raises:
+            ValueError: the horizon is not positive and finite.
+        """
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Trapezoid:
             )
 
     def scale(self, tokens: int, horizon: int) -> float:
+        if not 0 < horizon < math.inf:
+            raise ValueError(f"the schedule's horizon of {horizon} tokens has no end; give a finite number of rounds")
         progress = min(1.0, max(0.0, tokens / horizon))
         if progress < self.warmup:
             return progress / self.warmup
