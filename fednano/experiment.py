@@ -1,7 +1,7 @@
 """From a composed configuration to the parts of a run: every check across groups is made here, once."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from fednano.data.loader import TextSource
 from fednano.data.progress import Progress
 from fednano.data.shards import Corpus
 from fednano.model.gpt import GPTConfig
+from fednano.model.scaling import derived_shape
 from fednano.runtime.parts import Parts, Runtime, Settings
 from fednano.tokenizer import Tokenizer
 from fednano.tokenizer.train import BpeTrainer
@@ -37,6 +38,7 @@ GROUPS = (
     "runtime",
     "logger",
 )
+DERIVED = ("batch_size", "rounds")  # where null, they follow from the depth
 
 
 def build_groups(cfg: DictConfig, groups: Sequence[str]) -> dict[str, Any]:
@@ -87,8 +89,9 @@ class Experiment:
     """
 
     def __init__(self, cfg: DictConfig) -> None:
-        self.settings = _settings(cfg)
+        _check_settings(cfg)
         self.groups = build_groups(cfg, GROUPS)
+        self.settings = self._settings(cfg)
         self._check_across()
         self.groups["data"].check()
 
@@ -130,6 +133,28 @@ class Experiment:
             tokens_per_row=tokens_per_row,
         )
 
+    def resolved(self, cfg: DictConfig) -> dict[str, Any]:
+        """The configuration as plain values, what the depth derives in place of null."""
+        plain = OmegaConf.to_container(cfg, resolve=True)
+        assert isinstance(plain, dict)
+        return {**{str(key): value for key, value in plain.items()}, **asdict(self.settings)}
+
+    def _settings(self, cfg: DictConfig) -> Settings:
+        given = {field.name: cfg[field.name] for field in fields(Settings)}
+        if None in (given["batch_size"], given["rounds"]) and given["clients"] >= 1:
+            groups = self.groups
+            batch_size, rounds = derived_shape(
+                groups["model"],
+                groups["tokenizer"].vocab_size,
+                groups["arch"],
+                given["clients"],
+                groups["strategy"].local_steps,
+                given["batch_size"],
+            )
+            given["batch_size"] = batch_size
+            given["rounds"] = rounds if given["rounds"] is None else given["rounds"]
+        return Settings(**given)
+
     def _check_across(self) -> None:
         strategy, clients = self.groups["strategy"], self.settings.clients
         if strategy.quorum > clients:
@@ -166,14 +191,13 @@ def _held_out(prepared: Prepared) -> Iterator[Any]:
         yield from source.documents(range(len(array)))
 
 
-def _settings(cfg: DictConfig) -> Settings:
-    names = {field.name: field.type for field in fields(Settings)}
+def _check_settings(cfg: DictConfig) -> None:
+    names = [field.name for field in fields(Settings)]
     for key in cfg:
         if key not in names and key not in GROUPS and key != "name":
             raise ValueError(f"{key!s}={cfg[key]} sets a key that does not exist; remove it")
     for key in names:
-        check_value(key, cfg[key], int)
+        check_value(key, cfg[key], int | None if key in DERIVED else int)
     check_value("name", cfg.name, str)
     if not cfg.name or Path(cfg.name).name != cfg.name:
         raise ValueError(f"name={cfg.name} cannot name a folder; use letters, digits and dashes")
-    return Settings(**{key: cfg[key] for key in names})

@@ -115,13 +115,9 @@ def _run(cfg: DictConfig) -> "Outcome":
         experiment = Experiment(cfg)
         parts = experiment.parts(experiment.prepare(RichProgress()), board)
         folder = Path(HydraConfig.get().runtime.output_dir)
-        return run_in_folder(folder, cfg.name, experiment.runtime, parts, experiment.groups["logger"], _resolved(cfg))
-
-
-def _resolved(cfg: DictConfig) -> dict[str, Any]:
-    resolved = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(resolved, dict)
-    return {str(key): value for key, value in resolved.items()}
+        return run_in_folder(
+            folder, cfg.name, experiment.runtime, parts, experiment.groups["logger"], experiment.resolved(cfg)
+        )
 
 
 @contextmanager

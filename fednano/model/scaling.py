@@ -105,6 +105,19 @@ def batch_tokens(depth: Depth, vocab_size: int, arch: Arch) -> int:
     return 1 << max(0, round(math.log2(REFERENCE_BATCH * ratio**BATCH_EXPONENT)))
 
 
+def derived_shape(
+    depth: Depth, vocab_size: int, arch: Arch, clients: int, local_steps: int, batch_size: int | None
+) -> tuple[int, int]:
+    """(rows of a client's batch, rounds) that train D tokens, the batches of all clients together making up B.
+
+    A `batch_size` that is given stays, and the rounds follow from it.
+    """
+    if batch_size is None:
+        batch_size = max(1, batch_tokens(depth, vocab_size, arch) // (clients * depth.sequence_len))
+    per_round = clients * local_steps * batch_size * depth.sequence_len
+    return batch_size, -(-training_tokens(depth, vocab_size, arch) // max(1, per_round))
+
+
 def width_lr_scale(width: int) -> float:
     """Factor on the learning rates of AdamW's groups, which are given for width 768: (C/768)^−½."""
     return float((width / REFERENCE_WIDTH) ** -0.5)

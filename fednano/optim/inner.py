@@ -1,5 +1,6 @@
 """Inner optimizers: what one client steps with, its parameter groups and learning rates."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -208,8 +209,8 @@ class MuonAdamW:
         return InnerOptimizer(muon, _adamw(groups))
 
 
-def _group(params: list[Tensor], lr: float, betas: tuple[float, ...], weight_decay: float = 0.0) -> dict[str, Any]:
-    return {"params": params, "lr": lr, "betas": betas, "weight_decay": weight_decay}
+def _group(params: Sequence[Tensor], lr: float, betas: tuple[float, ...], weight_decay: float = 0.0) -> dict[str, Any]:
+    return {"params": list(params), "lr": lr, "betas": betas, "weight_decay": weight_decay}
 
 
 def _adamw(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

@@ -50,7 +50,9 @@ def polar_express(matrices: Tensor, steps: int) -> Tensor:
     x = x / (1.01 * x.norm(dim=(-2, -1), keepdim=True) + 1e-6)
     for a, b, c in POLAR_EXPRESS[:steps]:
         gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial.diagonal(dim1=-2, dim2=-1).add_(a)
+        x = polynomial @ x
     x = x * (x.size(-2) ** 0.5 / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-12))
     return x.mT if tall else x
 
@@ -58,7 +60,7 @@ def polar_express(matrices: Tensor, steps: int) -> Tensor:
 def equilibrate(matrices: Tensor) -> Tensor:
     """Rows scaled to one norm, the whole keeping its own; a row of zeros stays. (N, rows, cols)."""
     rows = matrices.norm(dim=-1, keepdim=True)
-    mean = matrices.norm(dim=(-2, -1), keepdim=True) / matrices.size(-2) ** 0.5
+    mean = rows.square().mean(dim=-2, keepdim=True).sqrt()
     return matrices * (mean / rows.clamp(min=1e-12))
 
 
@@ -70,10 +72,13 @@ def normalize_variance(update: Tensor, variance: Tensor, beta2: float) -> Tensor
         variance: (N, rows, 1), or (N, 1, cols) for wide matrices; brought up to date in place.
         beta2: decay of the running mean.
     """
-    norm = update.norm(dim=(-2, -1), keepdim=True)
-    variance.lerp_(update.square().mean(dim=-1 if variance.size(-1) == 1 else -2, keepdim=True), 1.0 - beta2)
-    scaled = update * variance.clamp(min=1e-10).rsqrt()
-    return scaled.mul_(norm / scaled.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-10))
+    mean_square = update.square().mean(dim=-1 if variance.size(-1) == 1 else -2, keepdim=True)
+    variance.lerp_(mean_square, 1.0 - beta2)
+    scale = variance.clamp(min=1e-10).rsqrt()
+    # Both norms follow from the mean squares, without another pass over the matrices.
+    before = mean_square.sum(dim=(-2, -1), keepdim=True)
+    after = (mean_square * scale.square()).sum(dim=(-2, -1), keepdim=True).clamp(min=1e-20)
+    return update * (scale * (before / after).sqrt())
 
 
 class Muon(torch.optim.Optimizer):

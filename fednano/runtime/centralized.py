@@ -27,9 +27,9 @@ class Centralized:
         state = parts.initial_state()
         tokens = planned_tokens(parts, parts.codec.size(count(state.weights)))
         recorder = parts.recorder(session, clock)
-        trainer = parts.trainer()
-        ledger = parts.new_ledger()
         per_step = settings.clients * parts.tokens_per_step
+        trainer = parts.trainer(per_step)
+        ledger = parts.new_ledger()
         session.emit(self._started(parts, count(state.weights), tokens, per_step))
         central = Central(
             trainer=trainer,

@@ -150,9 +150,9 @@ class Parts:
             Progress(),
         )
 
-    def trainer(self) -> LocalTrainer:
-        """A model of this process and the optimizers of whoever trains in it."""
-        return LocalTrainer(GPT(self.gpt), self.optim, self.hardware)
+    def trainer(self, batch_tokens: int) -> LocalTrainer:
+        """A model of this process and the optimizers of whoever trains in it, for steps of `batch_tokens` tokens."""
+        return LocalTrainer(GPT(self.gpt), self.optim, self.hardware, batch_tokens)
 
     def on_step(self, session: Session) -> Callable[[str, int, int, int, float, int], None]:
         """Shows a step and then heeds a request to stop."""

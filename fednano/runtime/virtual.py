@@ -39,7 +39,7 @@ class Virtual:
         size = parts.codec.size(count(state.weights))
         horizon = planned_tokens(parts, size)
         recorder = parts.recorder(session, clock)
-        trainer = parts.trainer()
+        trainer = parts.trainer(parts.tokens_per_step)
         federation = _federation(parts, state, recorder, membership, clock, parts.board, horizon, size)
         session.emit(_started(self.name, parts, state, horizon))
         grid = _grid(parts, trainer, membership, clock, size, parts.on_step(session))

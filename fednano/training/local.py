@@ -71,11 +71,12 @@ class StepsDone:
 class LocalTrainer:
     """One model in this process, and the inner optimizer state of every client that trains here."""
 
-    def __init__(self, model: GPT, optim: Optim, hardware: Hardware) -> None:
+    def __init__(self, model: GPT, optim: Optim, hardware: Hardware, batch_tokens: int) -> None:
         self._device = hardware.use()
         self._model = model.to(self._device)
         self._loss = torch.compile(self._model) if hardware.compile else self._model
         self._optim = optim
+        self._batch_tokens = batch_tokens
         self._hardware = hardware
         self._optimizers: dict[str, InnerOptimizer] = {}
         self.train_s = 0.0  # wall-clock seconds inside inner steps, also of work that was lost
@@ -125,7 +126,7 @@ class LocalTrainer:
 
     def _optimizer(self, client: str) -> InnerOptimizer:
         if self._optim.state == "reset" or client not in self._optimizers:
-            self._optimizers[client] = self._optim.build(self._model)
+            self._optimizers[client] = self._optim.build(self._model, self._batch_tokens)
         return self._optimizers[client]
 
     def _step(self, optimizer: InnerOptimizer, batch: Batch, lr_scale: float) -> float:
