@@ -54,14 +54,16 @@ def polar_express(matrices: Tensor, steps: int) -> Tensor:
         polynomial.diagonal(dim1=-2, dim2=-1).add_(a)
         x = polynomial @ x
     x = x * (x.size(-2) ** 0.5 / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-12))
-    return x.mT if tall else x
+    result: Tensor = x.mT if tall else x
+    return result
 
 
 def equilibrate(matrices: Tensor) -> Tensor:
     """Rows scaled to one norm, the whole keeping its own; a row of zeros stays. (N, rows, cols)."""
     rows = matrices.norm(dim=-1, keepdim=True)
     mean = rows.square().mean(dim=-2, keepdim=True).sqrt()
-    return matrices * (mean / rows.clamp(min=1e-12))
+    result: Tensor = matrices * (mean / rows.clamp(min=1e-12))
+    return result
 
 
 def normalize_variance(update: Tensor, variance: Tensor, beta2: float) -> Tensor:
