@@ -7,6 +7,7 @@ experiment replayed gives the same `tape_sha256`.
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -182,17 +183,31 @@ class RunEnded(Event):
 EVENTS: dict[str, type[Event]] = {cls.__name__: cls for cls in Event.__subclasses__()}
 
 
+def finite(value: Any) -> Any:
+    """`value` with None for every number in it that JSON cannot hold: NaN and the infinities."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def to_record(event: Event) -> dict[str, Any]:
-    """The event as one JSON object: its type under `event`, then its fields."""
-    return {"event": type(event).__name__, **vars(event)}
+    """The event as one JSON object: its type under `event`, then its fields; null is a figure that diverged."""
+    return {"event": type(event).__name__, **finite(vars(event))}
 
 
 def from_record(record: dict[str, Any]) -> Event:
-    """The inverse of `to_record`. Raises KeyError for an unknown type, TypeError for wrong fields."""
+    """The inverse of `to_record`, but for infinities. Raises KeyError for an unknown type, TypeError for wrong fields.
+
+    null is read as NaN.
+    """
     return EVENTS[record["event"]](**{k: _frozen(v) for k, v in record.items() if k != "event"})
 
 
 def _frozen(value: Any) -> Any:
+    if value is None:
+        return math.nan
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
@@ -216,9 +231,9 @@ class Tape:
     def append(self, event: Event) -> None:
         record = to_record(event)
         timeless = {k: v for k, v in record.items() if not k.startswith(WALL_PREFIX)}
-        self._digest.update(json.dumps(timeless, sort_keys=True).encode() + b"\n")
+        self._digest.update(json.dumps(timeless, sort_keys=True, allow_nan=False).encode() + b"\n")
         if self._file:
-            self._file.write(json.dumps(record) + "\n")
+            self._file.write(json.dumps(record, allow_nan=False) + "\n")
             self._file.flush()
 
     def sha256(self) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,17 @@ from safetensors.torch import load_file
 
 from fednano import tensors
 from fednano.coordination.memory import MemoryBoard
-from fednano.events import ClientDown, ClientUp, RunEnded, UpdateFolded, UpdateRefused, WorkDispatched, read_tape
+from fednano.events import (
+    ClientDown,
+    ClientUp,
+    RoundMerged,
+    RunEnded,
+    UpdateFolded,
+    UpdateRefused,
+    WorkDispatched,
+    read_tape,
+)
+from fednano.report.history import read_history
 from fednano.training.checkpoint import Checkpoints, load_model
 
 Run = Callable[..., dict[str, Any]]
@@ -180,6 +191,35 @@ def test_a_diverging_client_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch
     lines = [json.loads(line) for line in (summary["folder"] / "events.jsonl").read_text().splitlines()]
     assert [line["reason"] for line in lines if line["event"] == "UpdateRefused"] == ["non_finite"]
     assert summary["val_bpb"] < summary["val_bpb_initial"]
+
+
+def test_a_diverged_baseline_leaves_strict_json(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fednano.training.local import LocalTrainer
+
+    monkeypatch.setattr(LocalTrainer, "_step", lambda self, optimizer, batch, scale: _poisoned(self))
+    summary = run("runtime=centralized", "rounds=1")
+    folder = summary["folder"]
+    assert summary["status"] == "completed"
+    assert summary["train_loss"] is None
+    assert summary["val_bpb"] is None
+    assert summary["val_bpb_initial"] > 0
+    lines = [
+        json.loads(line, parse_constant=pytest.fail)
+        for name in ("events.jsonl", "metrics.jsonl")
+        for line in (folder / name).read_text().splitlines()
+    ]
+    assert [line["train_loss"] for line in lines if line.get("event") == "UpdateFolded"] == [None] * 4
+    for path in (folder / "summary.json", *folder.glob("checkpoints/*/state.json")):
+        json.loads(path.read_text(), parse_constant=pytest.fail)
+    merged = [event for event in read_tape(folder / "events.jsonl") if isinstance(event, RoundMerged)]
+    assert math.isnan(merged[0].train_loss)
+    assert read_history(folder / "events.jsonl").tape_sha256 == summary["tape_sha256"]
+    assert "not measured" in (folder / "report.html").read_text()
+
+
+def _poisoned(trainer: Any) -> float:
+    torch.nn.init.constant_(trainer._model.resid_lambdas, math.nan)
+    return math.nan
 
 
 def test_checkpoints_keep_the_newest(run: Run) -> None:

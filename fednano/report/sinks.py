@@ -5,14 +5,13 @@ one that cannot write stops the run with its cause.
 """
 
 import json
-import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from fednano.events import Evaluated, Event, RoundMerged
+from fednano.events import Evaluated, Event, RoundMerged, finite
 
 
 class Sink(Protocol):
@@ -76,8 +75,7 @@ def metrics(event: Event) -> dict[str, float | int | None] | None:
             }
         case _:
             return None
-    # JSON has no NaN: a diverged loss is null.
-    return {key: value if math.isfinite(value) else None for key, value in row.items()}
+    return {key: finite(value) for key, value in row.items()}
 
 
 class MetricsFile:

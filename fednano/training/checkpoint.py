@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from fednano.data.files import write_atomically
 from fednano.data.ledger import Ledger
+from fednano.events import finite
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.strategy.base import ServerState
 from fednano.tensors import State
@@ -33,8 +34,8 @@ def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
-    """Write `record` as indented JSON, atomically."""
-    write_atomically(path, json.dumps(record, indent=2) + "\n")
+    """Write `record` as indented JSON, atomically; null is a number that is not finite."""
+    write_atomically(path, json.dumps(finite(record), indent=2, allow_nan=False) + "\n")
 
 
 class Checkpoints:
