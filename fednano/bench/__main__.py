@@ -4,7 +4,11 @@ import importlib
 import sys
 
 # Imported when named: torch would add to the memory that the tokenizer's bench sees.
-BENCHES = {"tokenizer": "fednano.bench.tokenizer.command", "train_step": "fednano.bench.train_step"}
+BENCHES = {
+    "sample": "fednano.bench.sample",
+    "tokenizer": "fednano.bench.tokenizer.command",
+    "train_step": "fednano.bench.train_step",
+}
 
 
 def main(arguments: list[str]) -> int:

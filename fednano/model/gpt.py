@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fednano.model.arch import SMEAR_GATE_WIDTH, VALUE_GATE_WIDTH, Arch
+from fednano.model.cache import Cache, LayerCache
 from fednano.model.loss import softcap_cross_entropy
 from fednano.model.scaling import Depth, padded_vocabulary
 from fednano.model.window import attend
@@ -84,8 +85,13 @@ class Attention(nn.Module):
         if layer in config.arch.value_layers(config.layers):
             self.ve_gate = nn.Linear(VALUE_GATE_WIDTH, self.kv_heads, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, ve: Tensor | None) -> Tensor:
-        """(B, T, C) → (B, T, C); `ve` is the layer's value embedding, (B, T, H_kv·D), added behind a gate."""
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, ve: Tensor | None, cache: LayerCache | None = None
+    ) -> Tensor:
+        """(B, T, C) → (B, T, C), behind the positions in `cache`, which grows by T.
+
+        `ve` is the layer's value embedding, (B, T, H_kv·D), added behind a gate.
+        """
         B, T, _ = x.shape
         q = self.c_q(x).view(B, T, self.heads, self.head_dim).transpose(1, 2)
         k = self.c_k(x).view(B, T, self.kv_heads, self.head_dim).transpose(1, 2)
@@ -94,7 +100,10 @@ class Attention(nn.Module):
             gate = 3.0 * torch.sigmoid(self.ve_gate(x[..., :VALUE_GATE_WIDTH]))
             v = torch.addcmul(v, gate.unsqueeze(-1), ve.view_as(v).to(v.dtype))
         q, k = rms_norm(rotate(q, cos, sin)), rms_norm(rotate(k, cos, sin))
-        y = attend(q, k, v.transpose(1, 2), self.window, self.scale)
+        v = v.transpose(1, 2)
+        if cache is not None:
+            k, v = cache.extend(k, v)
+        y = attend(q, k, v, self.window, self.scale)
         out: Tensor = self.c_proj(y.transpose(1, 2).reshape(B, T, -1))
         return out
 
@@ -122,8 +131,10 @@ class Block(nn.Module):
         self.attn = Attention(config, layer)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, ve: Tensor | None) -> Tensor:
-        x = x + self.attn(rms_norm(x), cos, sin, ve)
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, ve: Tensor | None, cache: LayerCache | None = None
+    ) -> Tensor:
+        x = x + self.attn(rms_norm(x), cos, sin, ve, cache)
         out: Tensor = x + self.mlp(rms_norm(x))
         return out
 
@@ -192,38 +203,56 @@ class GPT(nn.Module):
         if self.backout_lambda is not None:
             self.backout_lambda.fill_(arch.backout_init)
 
-    def features(self, tokens: Tensor) -> Tensor:
-        """(B, T) int64 → (B, T, C), what the head reads; T at most `sequence_len`."""
-        T = tokens.size(1)
-        if self.config.sequence_len < T:
-            raise ValueError(f"{T} tokens do not fit model.sequence_len={self.config.sequence_len}; shorten the input")
-        cos, sin = self.cos[:T], self.sin[:T]
-        x = x0 = self.smear(rms_norm(self.embedding(tokens)))
+    def new_cache(self) -> Cache:
+        """An empty cache with room for `sequence_len` positions."""
+        return Cache(self.config.layers, self.config.sequence_len)
+
+    def features(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+        """(B, T) int64 → (B, T, C), what the head reads, behind the positions in `cache`, which grows by T.
+
+        Raises ValueError for more than `sequence_len` positions in all.
+        """
+        start = cache.length if cache else 0
+        stop = start + tokens.size(1)
+        if stop > self.config.sequence_len:
+            raise ValueError(
+                f"{stop} tokens do not fit model.sequence_len={self.config.sequence_len}; shorten the input"
+            )
+        cos, sin = self.cos[start:stop], self.sin[start:stop]
+        x = x0 = self.smear(rms_norm(self.embedding(tokens)), cache)
         halfway = x
         for i, block in enumerate(self.blocks):
             ve = self.value_embedding[str(i)](tokens) if str(i) in self.value_embedding else None
-            x = block(self.resid_lambdas[i] * x + self.x0_lambdas[i] * x0, cos, sin, ve)
+            layer = cache.layers[i] if cache else None
+            x = block(self.resid_lambdas[i] * x + self.x0_lambdas[i] * x0, cos, sin, ve, layer)
             if i == self.config.layers // 2:
                 halfway = x
         if self.backout_lambda is not None:
             x = x - self.backout_lambda * halfway
         return rms_norm(x)
 
-    def smear(self, x: Tensor) -> Tensor:
+    def smear(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """x_t + λ_s·σ(W x_t)·x_{t−1}, nothing before the first token; (B, T, C) → (B, T, C)."""
         if self.smear_gate is None or self.smear_lambda is None:
             return x
-        gate = self.smear_lambda * torch.sigmoid(self.smear_gate(x[:, 1:, :SMEAR_GATE_WIDTH]))
-        return torch.cat((x[:, :1], x[:, 1:] + gate * x[:, :-1]), dim=1)
+        before = cache.swap_embedding(x[:, -1:]) if cache else None
+        # The first token has none before it.
+        whole = x if before is None else torch.cat((before, x), dim=1)
+        gate = self.smear_lambda * torch.sigmoid(self.smear_gate(whole[:, 1:, :SMEAR_GATE_WIDTH]))
+        smeared = whole[:, 1:] + gate * whole[:, :-1]
+        return smeared if before is not None else torch.cat((x[:, :1], smeared), dim=1)
 
     def cap(self, logits: Tensor) -> Tensor:
         """Soft cap of raw logits, in float32, padding of the vocabulary cut off."""
         limit = self.config.arch.logit_softcap
         return limit * torch.tanh(logits[..., : self.config.vocab_size].float() / limit)
 
-    def logits(self, tokens: Tensor) -> Tensor:
-        """(B, T) int64 → (B, T, vocab_size) float32, soft-capped."""
-        return self.cap(self.head(self.features(tokens)))
+    def logits(self, tokens: Tensor, cache: Cache | None = None, first: int = 0) -> Tensor:
+        """(B, T) int64 → (B, T − first, vocab_size) float32, soft-capped, of the positions from `first` on.
+
+        `cache` as in `features`; `first` −1 is the last position alone.
+        """
+        return self.cap(self.head(self.features(tokens, cache)[:, first:]))
 
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy in nats, a scalar; `tokens` and `targets` (B, T) int64; a target of −1 does not count."""

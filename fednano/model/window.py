@@ -11,20 +11,34 @@ def attend(q: Tensor, k: Tensor, v: Tensor, window: int, scale: float) -> Tensor
     """Softmax of scale·q·kᵀ over a token itself and the `window` tokens before it, times v.
 
     Args:
-        q: (B, H, T, D).
-        k: (B, H_kv, T, D), as v; H_kv divides H.
-        v: (B, H_kv, T, D).
+        q: (B, H, T, D), of the last T tokens of S.
+        k: (B, H_kv, S, D), as v; H_kv divides H.
+        v: (B, H_kv, S, D).
 
     Returns:
         (B, H, T, D).
     """
     gqa = q.size(1) != k.size(1)
+    if k.size(2) > q.size(2):
+        return behind(q, k, v, window, scale)
     if window >= q.size(2) - 1:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=gqa)
     # Without the compiler flex attention would hold the whole square of scores.
     if q.is_cuda and torch.compiler.is_compiling():
         return flex(q, k, v, window, scale)
     return chunked(q, k, v, window, scale)
+
+
+def behind(q: Tensor, k: Tensor, v: Tensor, window: int, scale: float) -> Tensor:
+    """`attend` for tokens whose predecessors were read before, as generation does."""
+    T, gqa = q.size(2), q.size(1) != k.size(1)
+    seen = min(k.size(2), window + T)
+    k, v = k[:, :, -seen:], v[:, :, -seen:]
+    mask = None
+    if T > 1:
+        # torch's own causal mask would align the T queries with the first keys, not the last.
+        mask = torch.ones(T, seen, dtype=torch.bool, device=q.device).tril(seen - T).triu(seen - T - window)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=gqa)
 
 
 def chunked(q: Tensor, k: Tensor, v: Tensor, window: int, scale: float) -> Tensor:
