@@ -1,4 +1,4 @@
-"""What the commands share: composing a configuration and refusing bad input in one line."""
+"""What the commands share: composing a configuration, building what it names, refusing bad input in one line."""
 
 import difflib
 import re
@@ -11,10 +11,12 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import fednano
+from fednano.checks import check_node
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -46,6 +48,35 @@ def compose_config(overrides: Sequence[str], config_name: str = "config", with_h
             raise ConfigError(_unknown_key(error, overrides, config_name)) from error
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(_one_line(error)) from error
+
+
+def build_groups(cfg: DictConfig, groups: Sequence[str]) -> dict[str, Any]:
+    """The object of every group in `groups`.
+
+    Raises:
+        ValueError: a bad key or value, named with its remedy.
+    """
+    built = {}
+    for group in groups:
+        try:
+            node = OmegaConf.to_container(cfg[group], resolve=True)
+        except OmegaConfBaseException as error:
+            raise ValueError(f"{group}: {' '.join(str(error).split())}") from error
+        assert isinstance(node, dict)
+        check_node(node, group)  # type: ignore[arg-type]
+        built[group] = _make(node)  # type: ignore[arg-type]
+    return built
+
+
+def _make(node: dict[str, Any]) -> Any:
+    """Instantiate, letting the class's own ValueError through in place of Hydra's wrapping of it."""
+    try:
+        return instantiate(node, _convert_="all")
+    except Exception as error:
+        cause = error.__cause__
+        while cause is not None and not isinstance(cause, ValueError):
+            cause = cause.__cause__
+        raise cause or error from None
 
 
 def refuse(error: Exception) -> int:

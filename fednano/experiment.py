@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
-from fednano.checks import check_node, check_value
+from fednano.checks import check_value
+from fednano.cli import build_groups
 from fednano.coordination.board import Board
 from fednano.data.loader import TextSource
 from fednano.data.progress import Progress
@@ -39,35 +38,6 @@ GROUPS = (
     "logger",
 )
 DERIVED = ("batch_size", "rounds")  # where null, they follow from the depth
-
-
-def build_groups(cfg: DictConfig, groups: Sequence[str]) -> dict[str, Any]:
-    """The object of every group in `groups`.
-
-    Raises:
-        ValueError: a bad key or value, named with its remedy.
-    """
-    built = {}
-    for group in groups:
-        try:
-            node = OmegaConf.to_container(cfg[group], resolve=True)
-        except OmegaConfBaseException as error:
-            raise ValueError(f"{group}: {' '.join(str(error).split())}") from error
-        assert isinstance(node, dict)
-        check_node(node, group)  # type: ignore[arg-type]
-        built[group] = _make(node)  # type: ignore[arg-type]
-    return built
-
-
-def _make(node: dict[str, Any]) -> Any:
-    """Instantiate, letting the class's own ValueError through in place of Hydra's wrapping of it."""
-    try:
-        return instantiate(node, _convert_="all")
-    except Exception as error:
-        cause = error.__cause__
-        while cause is not None and not isinstance(cause, ValueError):
-            cause = cause.__cause__
-        raise cause or error from None
 
 
 @dataclass(frozen=True)

@@ -1,92 +1,175 @@
-"""Continue a prompt with the model of a run.
+"""Continue prompts with the model of a run.
 
-python -m fednano.sample model_dir=outputs/quickstart/…/model prompt="The array" tokens=64
+python -m fednano.sample model_dir=outputs/quickstart/…/model prompt="The array" tokens=64 samples=4
 """
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fednano.cli import ConfigError, compose_config, guarded, with_hydra_flags
+from fednano.cli import ConfigError, build_groups, compose_config, guarded, with_hydra_flags
 
 if TYPE_CHECKING:
+    from fednano.model.generate import Sampling
     from fednano.model.gpt import GPT
+    from fednano.tokenizer import Tokenizer
+
+TEXTS = ("model_dir", "prompt", "prompts")
+KEYS = {
+    "interactive": bool,
+    "samples": int,
+    "tokens": int,
+    "temperature": float,
+    "top_k": int,
+    "top_p": float,
+    "seed": int,
+}
 
 
-def generate(
-    model: "GPT", prompt: Sequence[int], tokens: int, temperature: float, top_k: int, seed: int, stop: int
-) -> Iterator[int]:
-    """Up to `tokens` ids that follow `prompt`, ending before `stop`.
+@dataclass(frozen=True)
+class Writer:
+    """Continues prompts of one model and prints what comes.
 
-    The context is the last `sequence_len` ids. `temperature` 0 takes the most probable id; `top_k` 0 samples among all.
+    Args:
+        model: on its device.
+        tokenizer: the model's.
+        sampling: how tokens are chosen.
+        samples: continuations of each prompt.
+        tokens: ids of each continuation at most.
+        autocast: makes the context in which the model runs.
     """
-    import torch
 
-    draw = torch.Generator().manual_seed(seed)
-    ids = list(prompt)
-    model.eval()
-    with torch.inference_mode():
-        for _ in range(tokens):
-            context = torch.tensor([ids[-model.config.sequence_len :]])
-            logits = model.cap(model.head(model.features(context)[:, -1]))[0]
-            if top_k:
-                logits[logits < logits.topk(min(top_k, logits.numel())).values[-1]] = -torch.inf
-            if temperature == 0:
-                chosen = int(logits.argmax())
-            else:
-                chosen = int(torch.multinomial((logits / temperature).softmax(0), 1, generator=draw))
-            if chosen == stop:
-                return
-            ids.append(chosen)
-            yield chosen
+    model: "GPT"
+    tokenizer: "Tokenizer"
+    sampling: "Sampling"
+    samples: int
+    tokens: int
+    autocast: Callable[[], Any]
+
+    def stream(self, prompt: str, name: int) -> None:
+        """One sample, printed as it comes; a character that several tokens share appears once it is whole."""
+        import codecs
+
+        whole = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        for (token,) in self._steps(prompt, name, samples=1):
+            assert token is not None  # what ends the only sample ends the steps
+            print(whole.decode(self.tokenizer.token_bytes(token)), end="", flush=True)
+        print(whole.decode(b"", final=True), flush=True)
+
+    def texts(self, prompt: str, name: int) -> list[str]:
+        """All samples' continuations."""
+        ids: list[list[int]] = [[] for _ in range(self.samples)]
+        for step in self._steps(prompt, name, self.samples):
+            for text, token in zip(ids, step, strict=True):
+                text.extend([] if token is None else [token])
+        return [self.tokenizer.decode(text) for text in ids]
+
+    def _steps(self, prompt: str, name: int, samples: int) -> Iterator[list[int | None]]:
+        from fednano.model.generate import generate
+
+        bos = self.tokenizer.bos_id
+        ids = [bos, *self.tokenizer.encode(prompt).tolist()]
+        with self.autocast():
+            yield from generate(self.model, ids, self.tokens, samples, self.sampling, bos, name)
 
 
 def main(overrides: Sequence[str]) -> int:
-    """Print the continuation that `overrides` ask for; the exit code."""
-    cfg = compose_config([_literal(override) for override in overrides], "sample")
-    from omegaconf import OmegaConf
+    """Print the continuations that `overrides` ask for; the exit code."""
+    texts = dict(_split(override) for override in overrides if _split(override)[0] in TEXTS)
+    cfg = compose_config([override for override in overrides if _split(override)[0] not in TEXTS], "sample")
+    chosen = {str(key): cfg[key] for key in cfg if key not in TEXTS} | {key: texts.get(key, "") for key in TEXTS}
+    prompts = _checked_prompts(chosen)
 
-    from fednano.checks import check_value
-
-    if OmegaConf.is_missing(cfg, "model_dir"):
-        raise ConfigError("model_dir is not set; add model_dir=outputs/…/model")
-    for key, hint in (("prompt", str), ("tokens", int), ("temperature", float), ("top_k", int), ("seed", int)):
-        check_value(key, cfg[key], hint)
-    for key in ("tokens", "temperature", "top_k"):
-        if cfg[key] < 0:
-            raise ConfigError(f"{key}={cfg[key]} is negative; use 0 or more")
-    folder = Path(cfg.model_dir)
-
+    from fednano.model.generate import Sampling
     from fednano.tokenizer import Tokenizer
     from fednano.training.checkpoint import TOKENIZER, load_model
 
-    model = load_model(folder)
+    sampling = Sampling(**{key: chosen[key] for key in ("temperature", "top_k", "top_p", "seed")})
+    hardware = build_groups(cfg, ("hardware",))["hardware"]
+    folder = Path(chosen["model_dir"])
+    model = load_model(folder).to(hardware.use())
     tokenizer = Tokenizer.load(folder / TOKENIZER)
-    prompt = [tokenizer.bos_id, *tokenizer.encode(cfg.prompt).tolist()]
-    found = generate(model, prompt, cfg.tokens, cfg.temperature, cfg.top_k, cfg.seed, tokenizer.bos_id)
-    _write(cfg.prompt, found, tokenizer.decode_bytes)
+    writer = Writer(model, tokenizer, sampling, chosen["samples"], chosen["tokens"], hardware.autocast)
+    if chosen["interactive"]:
+        _converse(writer)
+    else:
+        _print_all(writer, prompts)
     return 0
 
 
-def _write(prompt: str, ids: Iterator[int], decode: Callable[[list[int]], bytes]) -> None:
-    """Print as it comes; a character that several tokens share appears once it is whole."""
-    import codecs
-
-    whole = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    print(prompt, end="", flush=True)
-    for token in ids:
-        print(whole.decode(decode([token])), end="", flush=True)
-    print(whole.decode(b"", final=True))
+def _split(override: str) -> tuple[str, str]:
+    """Key and value; TEXTS are taken as they stand here, whatever Hydra's grammar would make of their characters."""
+    key, _, value = override.partition("=")
+    return key, value
 
 
-def _literal(override: str) -> str:
-    """The prompt is text, whatever characters it holds: quoted, so that Hydra's grammar leaves it alone."""
-    key, equals, value = override.partition("=")
-    if key != "prompt" or not equals:
-        return override
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
-    return f"prompt='{escaped}'"
+def _checked_prompts(chosen: dict[str, Any]) -> list[str]:
+    """The prompts of a configuration whose values are all checked, but those that `Sampling` checks."""
+    from fednano.checks import check_value
+
+    if not chosen["model_dir"]:
+        raise ConfigError("model_dir is not set; add model_dir=outputs/…/model")
+    for key, hint in KEYS.items():
+        check_value(key, chosen[key], hint)
+    prompt, file = chosen["prompt"], chosen["prompts"]
+    if chosen["tokens"] < 0:
+        raise ConfigError(f"tokens={chosen['tokens']} is negative; use 0 or more")
+    if chosen["samples"] < 1:
+        raise ConfigError(f"samples={chosen['samples']} makes none; use 1 or more")
+    if chosen["interactive"] and (prompt or file):
+        raise ConfigError(
+            f"interactive=true reads its prompts from the terminal; leave prompt={prompt} and prompts={file} away"
+        )
+    if not file:
+        return [prompt]
+    if prompt:
+        raise ConfigError(f"prompts={file} is set beside prompt={prompt}; leave one of them away")
+    try:
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"prompts={file} cannot be read ({error}); name a file of UTF-8 lines") from error
+    prompts = [line for line in lines if line.strip()]
+    if not prompts:
+        raise ConfigError(f"prompts={file} holds no prompt; write one on each line")
+    return prompts
+
+
+def _print_all(writer: Writer, prompts: Sequence[str]) -> None:
+    """Every prompt with its continuations; more than one of them each under a heading."""
+    for number, prompt in enumerate(prompts):
+        of_prompts = f"prompt {number + 1} of {len(prompts)}" if len(prompts) > 1 else ""
+        if writer.samples > 1:
+            _print_samples(writer, prompt, number, of_prompts)
+            continue
+        if of_prompts:
+            print(f"── {of_prompts}")
+        print(prompt, end="", flush=True)
+        writer.stream(prompt, number)
+
+
+def _print_samples(writer: Writer, prompt: str, number: int, heading: str) -> None:
+    for i, text in enumerate(writer.texts(prompt, number), 1):
+        print("── " + ", ".join(filter(None, (heading, f"sample {i} of {writer.samples}"))))
+        print(prompt + text, flush=True)
+
+
+def _converse(writer: Writer) -> None:
+    """Continue each line of the standard input; a terminal is asked for it by a mark, and its prompt not repeated."""
+    on_terminal = sys.stdin.isatty()
+    for number in count():
+        print("> " if on_terminal else "", end="", flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            return
+        prompt = line.rstrip("\r\n")
+        if writer.samples > 1:
+            _print_samples(writer, prompt, number, "")
+            continue
+        print("" if on_terminal else prompt, end="", flush=True)
+        writer.stream(prompt, number)
 
 
 if __name__ == "__main__":

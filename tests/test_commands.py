@@ -14,9 +14,9 @@ import torch
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from fednano.cli import ConfigError, compose_config, conf_dir
+from fednano.cli import ConfigError, build_groups, compose_config, conf_dir
 from fednano.data.progress import Silent
-from fednano.experiment import Experiment, build_groups
+from fednano.experiment import Experiment
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 REPOSITORY = Path(__file__).parent.parent

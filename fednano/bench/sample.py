@@ -46,16 +46,17 @@ def random_model(depth: int, sequence_len: int, vocab_size: int) -> GPT:
     return model
 
 
-def measure(depth: int, sequence_len: int, vocab_size: int, tokens: int, repeats: int) -> dict[str, float]:
+def measure(depth: int, sequence_len: int, vocab_size: int, prompt: int, tokens: int, repeats: int) -> dict[str, float]:
     """Medians over `repeats` rounds in which both ways are timed once, after one unmeasured round.
 
     Returns:
-        tokens_per_s and uncached_tokens_per_s of one sample behind a prompt of one token, and ratio.
+        tokens_per_s and uncached_tokens_per_s of one sample behind `prompt` tokens, their reading included; ratio.
 
     Raises:
         ValueError: the two ways give different tokens.
     """
     model = random_model(depth, sequence_len, vocab_size)
+    text = torch.arange(prompt).remainder(vocab_size).tolist()
     ways = {"cached": cached, "uncached": uncached}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     found: dict[str, list[int]] = {}
@@ -63,7 +64,7 @@ def measure(depth: int, sequence_len: int, vocab_size: int, tokens: int, repeats
         for name, way in ways.items():
             watch = Stopwatch()
             with watch:
-                found[name] = way(model, [0], tokens)
+                found[name] = way(model, text, tokens)
             if turn:
                 seconds[name].append(watch.seconds)
     if found["cached"] != found["uncached"]:
@@ -80,16 +81,19 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m fednano.bench sample", description=__doc__)
     parser.add_argument("--depth", type=int, default=4)
     parser.add_argument("--sequence-len", type=int, default=512)
+    parser.add_argument("--prompt", type=int, default=256, help="tokens of the prompt")
     parser.add_argument("--vocab-size", type=int, default=4096)
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
     chosen = parser.parse_args(arguments)
-    figures = measure(chosen.depth, chosen.sequence_len, chosen.vocab_size, chosen.tokens, chosen.repeats)
+    size = chosen.depth, chosen.sequence_len, chosen.vocab_size
+    figures = measure(*size, chosen.prompt, chosen.tokens, chosen.repeats)
     if chosen.json:
         print(json.dumps(figures, indent=2))
         return
-    title = f"{chosen.tokens} tokens, d{chosen.depth}, {torch.get_num_threads()} threads, medians of {chosen.repeats}"
+    lengths = f"{chosen.tokens} tokens behind {chosen.prompt}"
+    title = f"{lengths}, d{chosen.depth}, {torch.get_num_threads()} threads, medians of {chosen.repeats}"
     table = Table(title=title)
     table.add_column("figure")
     table.add_column("value", justify="right")
