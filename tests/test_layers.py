@@ -10,11 +10,11 @@ PACKAGE = Path(__file__).parent.parent / "fednano"
 FLOORS = [
     {"clock", "events", "tensors", "randomness", "checks"},
     {"model", "optim", "tokenizer", "codec"},
-    {"training", "strategy", "data", "volatility", "coordination"},
+    {"training", "strategy", "data", "volatility", "coordination", "tasks"},
     {"flower", "report"},
     {"runtime"},
     {"experiment", "cli"},
-    {"run", "prepare", "sample", "bench"},
+    {"run", "prepare", "sample", "evaluate", "bench"},
 ]
 NEIGHBOURS = {
     ("training", "data"),

@@ -94,6 +94,15 @@ class Corpus:
         ]
         return np.concatenate(codes).astype(np.int32)
 
+    def held_out_sources(self) -> list[str]:
+        """The source of each validation document, in row order."""
+        column = self.manifest.source_column
+        if column is None:
+            return [self.name] * self.validation_rows
+        files = self.manifest.of("validation")
+        tables = (pq.read_table(self.folder / file.name, columns=[column]) for file in files)
+        return [name for table in tables for name in table[column].to_pylist()]
+
     def iter_texts(self, split: Split) -> Iterator[Any]:
         """The documents of `split`, one `pyarrow.ChunkedArray` of strings a row group, in row order."""
         for file in self.manifest.of(split):

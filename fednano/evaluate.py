@@ -1,0 +1,246 @@
+"""Measure the model of a run: bits per byte on held-out documents, in all and by source, and in-context tasks.
+
+python -m fednano.evaluate model_dir=outputs/quickstart/…/model tasks=builtin
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fednano.cli import build_groups, compose_config, guarded, with_hydra_flags
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from fednano.data.loader import Tokens
+    from fednano.data.progress import Progress
+    from fednano.data.shards import Corpus
+    from fednano.model.gpt import GPT
+    from fednano.tasks.items import Task
+    from fednano.tokenizer import Tokenizer
+    from fednano.training.hardware import Hardware
+
+KEYS = {
+    "model_dir": str,
+    "eval_tokens": int | None,
+    "batch_size": int,
+    "tasks": str,
+    "max_items": int,
+    "seed": int,
+    "output": str | None,
+}
+GROUPS = ("data", "partition", "hardware")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: a model on its device, its tokenizer, and how it computes."""
+
+    model: "GPT"
+    tokenizer: "Tokenizer"
+    hardware: "Hardware"
+
+
+def main(overrides: Sequence[str]) -> int:
+    """Measure what `overrides` name, write it and print it; the exit code."""
+    cfg = compose_config(overrides, "evaluate")
+    _check(cfg)
+    folder = Path(cfg.model_dir)
+
+    from fednano.report.console import RichProgress
+    from fednano.tokenizer import Tokenizer
+    from fednano.training.checkpoint import TOKENIZER, load_model, write_json
+
+    run = _run_config(folder)
+    dataset = build_groups(_with_data(cfg, run), ("data",))["data"]
+    hardware = build_groups(cfg, ("hardware",))["hardware"]
+    subject = Subject(load_model(folder).to(hardware.use()), Tokenizer.load(folder / TOKENIZER), hardware)
+    dataset.check()
+    progress = RichProgress()
+    corpus = dataset.ensure(progress)
+    tasks = _tasks(cfg, corpus)
+    eval_tokens = cfg.eval_tokens or (run.eval_tokens if run is not None and "eval_tokens" in run else sys.maxsize)
+    record = {
+        "model_dir": str(folder),
+        "corpus": {"name": corpus.name, "sha256": corpus.sha256},
+        "seed": cfg.seed,
+        "validation": measure_held_out(subject, corpus, cfg.batch_size, eval_tokens, progress),
+        **measure_tasks(subject, tasks, cfg.max_items, cfg.seed, progress),
+    }
+    target = Path(cfg.output) if cfg.output else folder.resolve().parent / "evaluation.json"
+    write_json(target, record)
+    _show(record, target)
+    return 0
+
+
+def _check(cfg: Any) -> None:
+    from omegaconf import OmegaConf
+
+    from fednano.checks import check_value
+
+    if OmegaConf.is_missing(cfg, "model_dir"):
+        raise ValueError("model_dir is not set; add model_dir=outputs/…/model")
+    for key in cfg:
+        if key not in KEYS and key not in GROUPS:
+            raise ValueError(f"{key!s}={cfg[key]} sets a key that does not exist; remove it")
+    for key, hint in KEYS.items():
+        check_value(key, cfg[key], hint)
+    for key in ("eval_tokens", "batch_size", "max_items"):
+        if cfg[key] is not None and cfg[key] < 1:
+            raise ValueError(f"{key}={cfg[key]} is too small; use 1 or more")
+    if cfg.output and not Path(cfg.output).resolve().parent.is_dir():
+        raise ValueError(f"output={cfg.output} lies in no folder; make {Path(cfg.output).parent} or name another file")
+
+
+def _run_config(folder: Path) -> Any:
+    """The resolved configuration of the run that left the model in `folder`; None where there is none."""
+    from omegaconf import OmegaConf
+
+    path = folder.resolve().parent / "config.yaml"
+    return OmegaConf.load(path) if path.is_file() else None
+
+
+def _with_data(cfg: Any, run: Any) -> Any:
+    """The configuration that names the corpus: the command's own, or the run's."""
+    if cfg.get("data"):
+        return cfg
+    if run is None or "data" not in run:
+        raise ValueError(f"model_dir={cfg.model_dir} has no config.yaml of a run beside it; add data=… as for the run")
+    return run
+
+
+def _tasks(cfg: Any, corpus: "Corpus") -> "list[Task]":
+    from fednano.tasks.builtin import builtin_tasks
+    from fednano.tasks.bundle import read_bundle
+
+    if cfg.tasks == "none":
+        return []
+    if cfg.tasks == "builtin":
+        texts = [text for array in corpus.iter_texts("validation") for text in array.to_pylist()]
+        return builtin_tasks(texts, cfg.seed)
+    return read_bundle(Path(cfg.tasks))
+
+
+def measure_held_out(
+    subject: Subject, corpus: "Corpus", batch_size: int, max_tokens: int, progress: "Progress"
+) -> dict[str, Any]:
+    """{"loss", "bpb", "tokens", "bytes"} of the held-out documents, and the same of each source under "sources".
+
+    `max_tokens` are used at most, from the beginning, in all and of each source. A source that is shorter than the
+    model's sequence is measured in one shorter row.
+    """
+    T = subject.model.config.sequence_len
+    documents: list[Tokens] = []
+    by_source: dict[str, list[Tokens]] = {}
+    for source, document in _held_out(subject.tokenizer, corpus):
+        documents.append(document)
+        by_source.setdefault(source, []).append(document)
+    progress.start("measuring held-out text", len(by_source) + 1, "sources")
+    whole = _measured(subject, documents, (batch_size, T), max_tokens)
+    progress.advance(1)
+    whole["sources"] = {}
+    for source, own in sorted(by_source.items()):
+        length = min(T, sum(map(len, own)) - 1, max_tokens)
+        if length > 0:
+            whole["sources"][source] = _measured(subject, own, (batch_size, length), max_tokens)
+        progress.advance(1)
+    progress.finish()
+    return whole
+
+
+def _held_out(tokenizer: "Tokenizer", corpus: "Corpus") -> "Iterator[tuple[str, Tokens]]":
+    from fednano.data.loader import TextSource
+
+    sources = iter(corpus.held_out_sources())
+    for array in corpus.iter_texts("validation"):
+        source = TextSource(lambda _, array=array: array, tokenizer.encode_batch, tokenizer.bos_id)  # type: ignore[misc]
+        yield from zip(sources, source.documents(range(len(array))), strict=False)
+
+
+def _measured(
+    subject: Subject, documents: "Sequence[Tokens]", shape: tuple[int, int], max_tokens: int
+) -> dict[str, Any]:
+    from fednano.training.evaluate import Validation
+
+    validation = Validation(documents, subject.tokenizer.token_lengths(), shape, max_tokens)
+    device = next(subject.model.parameters()).device
+    loss, bpb = validation.measure(subject.model, device, subject.hardware, lambda: None)
+    return {"loss": loss, "bpb": bpb, "tokens": validation.tokens, "bytes": validation.bytes}
+
+
+def measure_tasks(
+    subject: Subject, tasks: "Sequence[Task]", max_items: int, seed: int, progress: "Progress"
+) -> dict[str, Any]:
+    """{"tasks": {label: figures}, "mean_centred"}; None for the mean without a task."""
+    from fednano.tasks.score import Judge, accuracy
+
+    model, tokenizer = subject.model.eval(), subject.tokenizer
+    device = next(model.parameters()).device
+    judge = Judge(
+        partial(_logits, subject),
+        lambda text: [tokenizer.bos_id, *tokenizer.encode(text).tolist()],
+        model.config.sequence_len,
+        device,
+    )
+    found: dict[str, dict[str, Any]] = {}
+    for task in tasks:
+        progress.start(task.label, min(len(task.items), max_items), "items")
+        share, items, cut = accuracy(judge, task, max_items, seed, progress.advance)
+        progress.finish()
+        found[task.label] = {
+            "kind": type(task.items[0]).__name__,
+            "shots": task.shots,
+            "items": items,
+            "items_cut": cut,
+            "accuracy": share,
+            "baseline": task.baseline,
+            "centred": task.centred(share),
+        }
+    centred = [figures["centred"] for figures in found.values()]
+    return {"tasks": found, "mean_centred": sum(centred) / len(centred) if centred else None}
+
+
+def _logits(subject: Subject, tokens: Any, *, first: int) -> Any:
+    with subject.hardware.autocast():
+        return subject.model.logits(tokens, first=first)
+
+
+def _show(record: dict[str, Any], target: Path) -> None:
+    from rich.console import Console
+
+    console = Console()
+    console.print(_text_table(record["validation"]))
+    if record["tasks"]:
+        console.print(_task_table(record))
+    console.print(f"written to {target}", soft_wrap=True)
+
+
+def _text_table(validation: dict[str, Any]) -> "Table":
+    from rich.table import Table
+
+    table = Table("held-out text", title=None)
+    for name in ("tokens", "nats/token", "bits/byte"):
+        table.add_column(name, justify="right")
+    for name, row in {**validation["sources"], "all": validation}.items():
+        table.add_row(name, f"{row['tokens']:,}", f"{row['loss']:.4f}", f"{row['bpb']:.4f}")
+    return table
+
+
+def _task_table(record: dict[str, Any]) -> "Table":
+    from rich.table import Table
+
+    table = Table("task")
+    for name in ("shots", "items", "cut", "accuracy", "baseline", "centred"):
+        table.add_column(name, justify="right")
+    for label, row in record["tasks"].items():
+        counts = (str(row[name]) for name in ("shots", "items", "items_cut"))
+        table.add_row(label, *counts, *(f"{row[name]:.4f}" for name in ("accuracy", "baseline", "centred")))
+    table.add_row("mean", "", "", "", "", "", f"{record['mean_centred']:.4f}")
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: with_hydra_flags("evaluate", main)))

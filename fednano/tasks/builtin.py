@@ -1,0 +1,79 @@
+"""Two task sets from held-out documents, for machines without a bundle: scores compare runs on one corpus only."""
+
+import re
+from collections.abc import Sequence
+
+from fednano.randomness import generator
+from fednano.tasks.items import Item, LanguageModelling, MultipleChoice, Task
+
+PARAGRAPH_WORDS = range(15, 120)
+SENTENCE_WORDS = range(5, 60)
+CHOICES = 4
+_LAST_WORD = re.compile(r"(.*\S) ([A-Za-z]{3,})[.!?:]?")
+_SENTENCE_END = re.compile(r"(?<=[.!?]) (?=[A-Z])")
+
+
+def builtin_tasks(documents: Sequence[str], seed: int) -> list[Task]:
+    """`last_word` and `next_sentence` of `documents`, without examples.
+
+    Raises ValueError where the documents hold neither paragraphs to complete nor sentences to continue.
+    """
+    paragraphs = [_paragraphs(document) for document in documents]
+    makers = {"last_word": (last_words(paragraphs), 0.0), "next_sentence": (next_sentences(paragraphs, seed), 0.25)}
+    for label, (items, _) in makers.items():
+        if not items:
+            raise ValueError(
+                f"tasks=builtin finds no {label} in {len(documents)} held-out documents; use tasks=none or more data"
+            )
+    return [Task(label, items, 0, " ", baseline) for label, (items, baseline) in makers.items()]
+
+
+def last_words(paragraphs: Sequence[Sequence[str]]) -> list[Item]:
+    """For every paragraph that ends in a word of three letters or more: that word, behind the rest."""
+    found: list[Item] = []
+    for text in (text for document in paragraphs for text in document):
+        parts = _LAST_WORD.fullmatch(text)
+        if parts and len(text.split()) in PARAGRAPH_WORDS:
+            found.append(LanguageModelling(parts[1], parts[2]))
+    return found
+
+
+def next_sentences(paragraphs: Sequence[Sequence[str]], seed: int) -> list[Item]:
+    """For every document with two sentences in a row: the next one, among others from three other documents.
+
+    Wrong sentences and the place of the right one are drawn by (seed, document).
+    """
+    runs = [[_sentences(text) for text in document] for document in paragraphs]
+    pools = [[sentence for run in document for sentence in run] for document in runs]
+    filled = [i for i, pool in enumerate(pools) if pool]
+    found: list[Item] = []
+    for i, document in enumerate(runs):
+        pairs = [(run[:at], run[at]) for run in document for at in range(1, len(run))]
+        others = [other for other in filled if other != i]
+        if not pairs or len(others) < CHOICES - 1:
+            continue
+        draw = generator(seed, "next_sentence", i)
+        before, right = pairs[draw.integers(len(pairs))]
+        chosen = draw.choice(others, CHOICES - 1, replace=False).tolist()
+        wrong = [pools[other][draw.integers(len(pools[other]))] for other in chosen]
+        if right in wrong:
+            continue
+        gold = int(draw.integers(CHOICES))
+        found.append(MultipleChoice(" ".join(before), (*wrong[:gold], right, *wrong[gold:]), gold))
+    return found
+
+
+def _paragraphs(document: str) -> list[str]:
+    """Paragraphs with single spaces; indented ones are code or tables."""
+    parts = [part for part in re.split(r"\n\s*\n", document) if part[:1].strip()]
+    return [" ".join(part.split()) for part in parts]
+
+
+def _sentences(paragraph: str) -> list[str]:
+    """The sentences at the beginning of a paragraph, up to the first that is too short, too long or has no end."""
+    found: list[str] = []
+    for sentence in _SENTENCE_END.split(paragraph):
+        if len(sentence.split()) not in SENTENCE_WORDS or sentence[-1] not in ".!?":
+            break
+        found.append(sentence)
+    return found

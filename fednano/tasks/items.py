@@ -1,0 +1,122 @@
+"""In-context tasks of the three kinds of DCLM's CORE, and the texts that a model is asked to judge.
+
+Source: Li et al. 2024 (DataComp-LM), section 3.5 and appendix G.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fednano.randomness import generator
+
+JOIN = "\n\n"  # between examples
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The complete texts of one item; `gold` is the index of the right one.
+
+    `stem` is the text without its continuation where the model has to write that itself, else None.
+    """
+
+    complete: tuple[str, ...]
+    gold: int
+    stem: str | None = None
+
+
+@dataclass(frozen=True)
+class MultipleChoice:
+    """One context, several continuations."""
+
+    query: str
+    choices: tuple[str, ...]
+    gold: int
+
+    def example(self, delimiter: str) -> str:
+        return f"{self.query}{delimiter}{self.choices[self.gold]}"
+
+    def texts(self, before: str, delimiter: str) -> Texts:
+        return Texts(tuple(f"{before}{self.query}{delimiter}{choice}" for choice in self.choices), self.gold)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Several contexts, one continuation."""
+
+    context_options: tuple[str, ...]
+    gold: int
+    continuation: str
+
+    def example(self, delimiter: str) -> str:
+        return f"{self.context_options[self.gold]}{delimiter}{self.continuation}"
+
+    def texts(self, before: str, delimiter: str) -> Texts:
+        options = self.context_options
+        return Texts(tuple(f"{before}{option}{delimiter}{self.continuation}" for option in options), self.gold)
+
+
+@dataclass(frozen=True)
+class LanguageModelling:
+    """One context, whose continuation the model has to write word for word."""
+
+    context: str
+    continuation: str
+
+    def example(self, delimiter: str) -> str:
+        return f"{self.context.strip()}{delimiter}{self.continuation}"
+
+    def texts(self, before: str, delimiter: str) -> Texts:
+        # Blanks at the end of the stem would be tokens of their own, which the complete text does not have.
+        stem = f"{before}{self.context.strip()}{delimiter}".rstrip()
+        return Texts((f"{before}{self.example(delimiter)}",), 0, stem)
+
+
+Item = MultipleChoice | Schema | LanguageModelling
+
+
+@dataclass(frozen=True)
+class Task:
+    """Items of one kind.
+
+    Args:
+        label: names the task.
+        items: at least one.
+        shots: examples that stand before each item.
+        delimiter: between a context and its continuation.
+        baseline: accuracy of guessing, 0 … 1.
+
+    Raises:
+        ValueError: too few items for the shots, or a baseline that leaves nothing to gain.
+    """
+
+    label: str
+    items: Sequence[Item]
+    shots: int
+    delimiter: str
+    baseline: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.shots < len(self.items):
+            raise ValueError(
+                f"tasks: {self.label} has {len(self.items)} items, which do not suffice for one with "
+                f"num_fewshot={self.shots} examples; lower num_fewshot"
+            )
+        if not 0 <= self.baseline < 1:
+            raise ValueError(f"tasks: {self.label} has a baseline of {self.baseline}; use a share from 0 to below 1")
+
+    def texts(self, index: int, seed: int) -> Texts:
+        """Item `index` behind examples that are drawn by (seed, label, index) from all others."""
+        others = generator(seed, "few-shot", self.label, index).choice(len(self.items) - 1, self.shots, replace=False)
+        examples = [self.items[other + (other >= index)].example(self.delimiter) for other in others.tolist()]
+        return self.items[index].texts("".join(example + JOIN for example in examples), self.delimiter)
+
+    def chosen(self, most: int, seed: int) -> list[int]:
+        """The indices of all items, or of `most` of them, drawn by (seed, label)."""
+        if len(self.items) <= most:
+            return list(range(len(self.items)))
+        drawn = generator(seed, "items", self.label).choice(len(self.items), most, replace=False)
+        found: list[int] = sorted(drawn.tolist())
+        return found
+
+    def centred(self, accuracy: float) -> float:
+        """0 for guessing, 1 for all right."""
+        return (accuracy - self.baseline) / (1 - self.baseline)
