@@ -213,5 +213,5 @@ def summary_lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _initial_to_final(initial: float | None, final: float | None) -> str:
     if initial is None or final is None:
-        return units.fixed(final if final is not None else initial)
+        return units.fixed(final)  # null although begun: it diverged
     return f"{units.fixed(initial)} → {units.fixed(final)} ({units.signed_percent(initial, final)})"

@@ -143,7 +143,7 @@ def tiles(history: History, summary: dict[str, Any]) -> list[Tile]:
 def _bpb_tile(summary: dict[str, Any]) -> Tile:
     first, last = summary.get("val_bpb_initial"), summary.get("val_bpb")
     if first is None or last is None:
-        return Tile("Validation bpb", units.fixed(last if last is not None else first), "bits per byte")
+        return Tile("Validation bpb", units.fixed(last), "bits per byte")  # null although begun: it diverged
     return Tile(
         "Validation bpb",
         units.fixed(last),

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from fednano import tensors
 from fednano.clock import wall
-from fednano.events import Tape
+from fednano.events import Tape, finite
 from fednano.report.console import Console
 from fednano.report.html import write_report
 from fednano.report.sinks import Fanout, MetricsFile, Sink
@@ -46,7 +46,7 @@ def run_in_folder(
         wall_s = wall() - begun
         tape.close()
         save_model(folder / "model", outcome.state.weights, parts.gpt, parts.tokenizer.save)
-        summary = summarise(outcome, parts, runtime.name, tape, wall_s)
+        summary = finite(summarise(outcome, parts, runtime.name, tape, wall_s))
         write_json(folder / "summary.json", summary)
         write_report(folder)
     finally:
