@@ -1,13 +1,13 @@
 """From a composed configuration to the parts of a run: every check across groups is made here, once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from fednano.checks import check_value
 from fednano.cli import build_groups

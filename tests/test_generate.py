@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from fednano.bench.sample import NEVER, cached, measure, random_model, uncached
+from fednano.model.arch import NANOCHAT, SEED, Arch
 from fednano.model.generate import Sampling, context_start, generate
-from fednano.model.gpt import GPT, SEED, GPTConfig
+from fednano.model.gpt import GPT, GPTConfig
 from fednano.model.scaling import Depth
 
 
@@ -25,15 +26,17 @@ def test_the_cache_changes_no_token(model: GPT, prompt: int) -> None:
     assert len(set(found)) > 10
 
 
-def test_a_text_read_in_pieces_gives_the_logits_of_the_whole() -> None:
-    grouped = GPT(GPTConfig.derive(Depth(4, sequence_len=16, kv_groups=2), SEED, 300))
+# The second has windows of 128 tokens in all layers but the last.
+@pytest.mark.parametrize(("arch", "length"), [(SEED, 16), (NANOCHAT, 256)])
+def test_a_text_read_in_pieces_gives_the_logits_of_the_whole(arch: Arch, length: int) -> None:
+    grouped = GPT(GPTConfig.derive(Depth(4, sequence_len=length, kv_groups=2), arch, 300))
     grouped.load_state_dict({k: torch.randn_like(v) / 16 for k, v in grouped.state_dict().items()})
-    tokens = torch.randint(0, 300, (2, 16), generator=torch.Generator().manual_seed(1))
+    tokens = torch.randint(0, 300, (2, length), generator=torch.Generator().manual_seed(1))
     cache = grouped.new_cache()
-    pieces = [grouped.logits(piece, cache) for piece in tokens.split([5, 1, 3, 7], dim=1)]
+    pieces = [grouped.logits(piece, cache) for piece in tokens.split([5, 1, 3, length - 10, 1], dim=1)]
     torch.testing.assert_close(torch.cat(pieces, dim=1), grouped.logits(tokens))
     torch.testing.assert_close(pieces[-1][:, -1:], grouped.logits(tokens, first=-1))
-    with pytest.raises(ValueError, match=r"17 tokens do not fit model\.sequence_len=16"):
+    with pytest.raises(ValueError, match=rf"{length + 1} tokens do not fit model\.sequence_len={length}"):
         grouped.logits(tokens[:, :1], cache)
 
 

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from fednano.clock import Stopwatch
+from fednano.model.arch import SEED
 from fednano.model.generate import Sampling, context_start, generate
-from fednano.model.gpt import GPT, SEED, GPTConfig
+from fednano.model.gpt import GPT, GPTConfig
 from fednano.model.scaling import Depth
 
 GREEDY = Sampling(temperature=0)
