@@ -428,6 +428,19 @@ def test_ensure_trains_once_for_each_corpus_and_setting(tmp_path):
     assert len(calls) == 4
 
 
+def test_ensure_replaces_a_file_of_an_earlier_release_but_no_damaged_one(tmp_path):
+    trainer = BpeTrainer(300)
+    path = tmp_path / trainer.file_name
+    path.write_text('{"checksum":"0","format":"fednano-tokenizer","version":1,"merges":[[97,98]]}', encoding="utf-8")
+    with pytest.raises(ValueError, match="it says version 1"):
+        Tokenizer.load(path)
+    trained = trainer.ensure(tmp_path, "a" * 64, lambda: real_text(3))
+    assert Tokenizer.load(path).sha256 == trained.sha256
+    path.write_text('{"format":"fednano-tokenizer","version":3}', encoding="utf-8")
+    with pytest.raises(ValueError, match="delete it and train again"):
+        trainer.ensure(tmp_path, "a" * 64, lambda: real_text(3))
+
+
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_configuration_makes_a_trainer(path):
     config = OmegaConf.load(path)

@@ -18,6 +18,10 @@ from fednano.tokenizer.settings import BYTES
 FORMAT, VERSION = "fednano-tokenizer", 2
 
 
+class OutdatedError(ValueError):
+    """A file of an earlier version, as an earlier release wrote it."""
+
+
 def write_own(path: Path, identity: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
     """Writes fednano's file. `identity`: what decides the ids, as `read_own` gives it back."""
     merges = " ".join(map(str, np.ravel(identity["merges"]).tolist()))
@@ -29,12 +33,14 @@ def write_own(path: Path, identity: Mapping[str, Any], meta: Mapping[str, Any]) 
 def read_own(path: Path) -> dict[str, Any]:
     """What `write_own` wrote: pattern, special_tokens, merges (2n,) uint32, perhaps byte_order, and meta.
 
-    Raises ValueError for a file that is damaged or anything else.
+    Raises OutdatedError for a file of an earlier version, ValueError for one that is damaged or anything else.
     """
     data = path.read_bytes()
     try:
         content = json.loads(data)
         found = (content.pop("format"), content.pop("version"))
+        if found[0] == FORMAT and found[1] in range(1, VERSION):
+            raise OutdatedError(f"it says version {found[1]}")
         if found != (FORMAT, VERSION):
             raise ValueError(f"it says {found[0]!r}, version {found[1]!r}")
         start = len(_opening(b""))
@@ -48,7 +54,8 @@ def read_own(path: Path) -> dict[str, Any]:
 
 
 def refusal(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path} is no intact {FORMAT} file of version {VERSION} ({error}); delete it and train again")
+    kind = OutdatedError if isinstance(error, OutdatedError) else ValueError
+    return kind(f"{path} is no intact {FORMAT} file of version {VERSION} ({error}); delete it and train again")
 
 
 def _opening(text: bytes) -> bytes:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fednano.tokenizer.bpe import Progress, Tokenizer
+from fednano.tokenizer.formats import OutdatedError
 from fednano.tokenizer.settings import SPECIAL_TOKENS, Ties, check_settings, checked_specials
 from fednano.tokenizer.texts import Texts
 
@@ -48,13 +49,18 @@ class BpeTrainer:
     ) -> Tokenizer:
         """The tokenizer of these settings and this corpus: from `folder` if there, else trained and saved.
 
-        `texts` is only called to train. Raises ValueError, naming the file, if that in `folder` is damaged.
+        `texts` is only called to train. A file of an earlier release is replaced. Raises ValueError, naming the file,
+        if that in `folder` is damaged.
         """
         path = folder / self.file_name
         meta = {"corpus_sha256": corpus_sha256, "train_bytes": self.train_bytes}
         if path.exists():
-            known = Tokenizer.load(path)
-            if (known.meta, known.pattern, known.special_tokens) == (meta, self.pattern, self.special_tokens):
+            try:
+                known = Tokenizer.load(path)
+            except OutdatedError:
+                known = None
+            identity = (meta, self.pattern, self.special_tokens)
+            if known and (known.meta, known.pattern, known.special_tokens) == identity:
                 return known
         tokenizer = Tokenizer.train(
             texts(),
