@@ -252,24 +252,6 @@ impl<I: Id> Worker<I> {
 
     /// Appends the ids of `text` to `ids`.
     fn encode(&mut self, bpe: &Bpe, text: &[u8], ids: &mut Vec<I>) -> Result<(), Error> {
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("bmi2") {
-            // SAFETY: the processor has what the function is compiled for.
-            #[allow(unsafe_code)]
-            return unsafe { self.encode_with_avx2(bpe, text, ids) };
-        }
-        self.encode_any(bpe, text, ids)
-    }
-
-    /// The same for processors that save a third of the instructions.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,bmi1,bmi2")]
-    fn encode_with_avx2(&mut self, bpe: &Bpe, text: &[u8], ids: &mut Vec<I>) -> Result<(), Error> {
-        self.encode_any(bpe, text, ids)
-    }
-
-    #[inline(always)]
-    fn encode_any(&mut self, bpe: &Bpe, text: &[u8], ids: &mut Vec<I>) -> Result<(), Error> {
         match bpe.pattern {
             Pattern::Gpt4 => self.encode_by::<Gpt4<2>>(bpe, text, ids),
             Pattern::Cl100k => self.encode_by::<Gpt4<3>>(bpe, text, ids),
@@ -277,7 +259,6 @@ impl<I: Id> Worker<I> {
         }
     }
 
-    #[inline(always)]
     fn encode_by<R: Rules>(&mut self, bpe: &Bpe, text: &[u8], ids: &mut Vec<I>) -> Result<(), Error> {
         let Self { tiny, room, other } = self;
         let needed = text.len() + SLACK;
