@@ -2,15 +2,17 @@
 //!
 //! There are tables for words of up to 7 bytes and of up to 15, whose keys are numbers of 8 and 16 bytes. A word has two
 //! places there in a line of memory, and two more in another; when all are taken, the elder of the first pair goes. A
-//! place holds the key and room for some ids, with their number in the last of them, so that the whole room is copied at
-//! once whatever the number. Longer words lie in an arena, which is emptied when it is full.
+//! place holds the key and room for some ids, with their number in the last of them. Longer words lie in an arena, which
+//! is emptied when it is full.
+
+use std::hint::select_unpredictable;
 
 use crate::blocks::BATCH;
 use crate::encode::Id;
-use crate::word::{Key, SHORT, TINY, hash_long, short_key, tiny_key};
+use crate::word::{Key, TINY, hash_long, short_key, tiny_key};
 
-/// The most ids that a table copies at once; a buffer needs so many more than it will hold.
-pub(crate) const SLACK: usize = 8;
+/// Ids that are copied at once, whatever their number; a buffer needs so many more than it will hold.
+pub(crate) const DESK: usize = 4;
 
 /// Two places for so much text, within bounds.
 const BYTES_PER_PAIR: usize = 64;
@@ -19,8 +21,10 @@ const MOST_BITS: u32 = 16;
 
 /// Words of more bytes are not remembered.
 const MOST_LONG_BYTES: usize = 256;
-const LONG_BITS: u32 = 14;
-const LONG_ARENA: usize = 1 << 18;
+/// A place for so much text, within bounds.
+const BYTES_PER_LONG: usize = 128;
+/// Bytes of words for each place.
+const LONG_BYTES: usize = 16;
 
 /// The ids of words of up to 7 bytes.
 pub(crate) type Tiny<I> = Table<u64, I, 4>;
@@ -50,29 +54,13 @@ struct Pair<K, I, const ROOM: usize> {
 pub(crate) struct Room<I, const ROOM: usize>([I; ROOM]);
 
 impl<I: Id, const ROOM: usize> Room<I, ROOM> {
-    #[inline(always)]
-    pub fn empty() -> Self {
+    fn empty() -> Self {
         Self([I::of(0); ROOM])
     }
 
-    /// 0 where nothing was found.
     #[inline(always)]
-    pub fn count(&self) -> usize {
+    fn count(&self) -> usize {
         self.0[ROOM - 1].number() as usize
-    }
-
-    /// The same in less room, if they are at most three.
-    #[inline(always)]
-    fn narrow(&self) -> Room<I, 4> {
-        let [first, second, third] = *self.0.first_chunk().expect("there is room for three");
-        if self.count() > 3 { Room::empty() } else { Room([first, second, third, self.0[ROOM - 1]]) }
-    }
-
-    /// Writes all to the front of `buffer`; the number of ids.
-    #[inline(always)]
-    pub fn write(&self, buffer: &mut [I]) -> usize {
-        buffer[..ROOM].copy_from_slice(&self.0);
-        self.count()
     }
 }
 
@@ -96,16 +84,27 @@ impl<K: Key, I: Id, const ROOM: usize> Table<K, I, ROOM> {
         }
     }
 
-    /// The ids of `key`, if one of its first pair of places has them.
+    /// Copies the first of the ids of `key` to `room`; how many they are, or 0 where its first pair of places does not
+    /// have them or the room is too small.
     #[inline(always)]
-    pub fn look(&self, key: K) -> Room<I, ROOM> {
-        self.seek(self.first_pair(key.hash()), key)
+    fn copy(&self, key: K, room: &mut [I; DESK]) -> u8 {
+        let Pair { keys, rooms } = &self.pairs[self.first_pair(key.hash())];
+        // Which place it is cannot be predicted, so nothing branches on it.
+        let at = usize::from(keys[1] == key);
+        room.copy_from_slice(&rooms[at].0[..DESK]);
+        let count = rooms[at].count();
+        let fits = ROOM - 1 <= DESK || count <= DESK;
+        select_unpredictable(keys[at] == key, count as u8, 0) & u8::from(fits).wrapping_neg()
     }
 
     /// The ids of `key`, if one of its places has them.
-    pub fn look_everywhere(&self, key: K) -> Room<I, ROOM> {
-        let room = self.look(key);
-        if room.count() > 0 { room } else { self.seek(self.second_pair(key.hash()), key) }
+    pub fn look(&self, key: K) -> Option<&[I]> {
+        let hash = key.hash();
+        let mut places = [self.first_pair(hash), self.second_pair(hash)].into_iter().map(|pair| &self.pairs[pair]);
+        places.find_map(|Pair { keys, rooms }| {
+            let at = keys.iter().position(|held| *held == key)?;
+            Some(&rooms[at].0[..rooms[at].count()])
+        })
     }
 
     #[inline(always)]
@@ -115,13 +114,6 @@ impl<K: Key, I: Id, const ROOM: usize> Table<K, I, ROOM> {
 
     fn second_pair(&self, hash: u64) -> usize {
         self.first_pair((hash ^ hash >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93))
-    }
-
-    #[inline(always)]
-    fn seek(&self, pair: usize, key: K) -> Room<I, ROOM> {
-        let Pair { keys, rooms } = &self.pairs[pair];
-        let second = if keys[1] == key { rooms[1] } else { Room::empty() };
-        if keys[0] == key { rooms[0] } else { second }
     }
 
     /// Remembers that `key` has the `ids`, at most [`Self::MOST_IDS`].
@@ -141,37 +133,71 @@ impl<K: Key, I: Id, const ROOM: usize> Table<K, I, ROOM> {
     }
 }
 
-/// The ids of each word, if they are at most three and the tables hold them in their first places.
-///
-/// That no word waits for another lets the memory answer side by side.
-#[inline(always)]
-pub(crate) fn look_for_all<I: Id>(
-    (tiny, short): (&Tiny<I>, &Short<I>),
-    text: &[u8],
-    begin: usize,
-    ends: &[usize],
-    found: &mut [Room<I, 4>; BATCH],
-) {
-    let mut not_tiny = [(0, 0, 0); BATCH];
-    let mut others = 0;
-    let mut start = begin;
-    for (at, (found, &end)) in found.iter_mut().zip(ends).enumerate() {
-        *found = tiny.look(tiny_key(text, start, end));
-        not_tiny[others % BATCH] = (at, start, end);
-        others += usize::from(end - start > TINY);
-        start = end;
+/// The words of a batch while they are looked for.
+pub(crate) struct Desk<I> {
+    tiny: [u64; BATCH],
+    /// Which words are not tiny.
+    others: [u8; BATCH],
+    short: [u128; BATCH],
+    ids: [[I; DESK]; BATCH],
+    counts: [u8; BATCH],
+}
+
+impl<I: Id> Desk<I> {
+    pub fn new() -> Self {
+        let ids = [[I::of(0); DESK]; BATCH];
+        Self { tiny: [0; BATCH], others: [0; BATCH], short: [0; BATCH], ids, counts: [0; BATCH] }
     }
-    for &(at, start, end) in &not_tiny[..others.min(BATCH)] {
-        if end - start <= SHORT {
-            found[at] = short.look(short_key(text, start, end)).narrow();
+
+    /// Looks for the ids of the words that begin at `begin` and have the `ends`.
+    ///
+    /// All keys come first and then the tables, without a branch on what they hold, so that the memory answers for
+    /// dozens of words side by side.
+    #[inline(always)]
+    pub fn look(&mut self, tiny: &Tiny<I>, short: &Short<I>, text: &[u8], begin: usize, ends: &[usize]) {
+        let mut others = 0;
+        let mut start = begin;
+        for (at, (key, &end)) in self.tiny.iter_mut().zip(ends).enumerate() {
+            *key = tiny_key(text, start, end);
+            self.others[others % BATCH] = at as u8;
+            others += usize::from(end - start > TINY);
+            start = end;
+        }
+        let others = &self.others[..others.min(BATCH)];
+        for (key, &at) in self.short.iter_mut().zip(others) {
+            let (start, end) = span(begin, ends, at.into());
+            *key = short_key(text, start, end);
+        }
+        for ((ids, count), &key) in self.ids.iter_mut().zip(&mut self.counts).zip(&self.tiny[..ends.len()]) {
+            *count = tiny.copy(key, ids);
+        }
+        for (&at, &key) in others.iter().zip(&self.short) {
+            let at = usize::from(at);
+            self.counts[at] = short.copy(key, &mut self.ids[at]);
         }
     }
+
+    /// Room for the ids of each word, and how many they are; 0 where the tables do not have them in their first places.
+    #[inline(always)]
+    pub fn found(&self) -> impl Iterator<Item = (&[I; DESK], usize)> {
+        self.ids.iter().zip(self.counts.iter().map(|&count| count.into()))
+    }
+}
+
+/// Where the word number `at` begins and ends, if the first begins at `begin`.
+#[inline(always)]
+pub(crate) fn span(begin: usize, ends: &[usize], at: usize) -> (usize, usize) {
+    (if at == 0 { begin } else { ends[at - 1] }, ends[at])
 }
 
 /// The ids of long words.
 #[derive(Default)]
 pub(crate) struct Long {
     slots: Vec<LongSlot>,
+    /// From a hash to its slot.
+    shift: u32,
+    /// Bytes of text so far.
+    seen: usize,
     bytes: Vec<u8>,
     ids: Vec<u32>,
     unremembered: Vec<u32>,
@@ -187,6 +213,23 @@ struct LongSlot {
 }
 
 impl Long {
+    /// Makes room for the words of `bytes` more bytes of text.
+    pub fn expect(&mut self, bytes: usize) {
+        self.seen = self.seen.saturating_add(bytes);
+        let bits = (self.seen / BYTES_PER_LONG).checked_ilog2().unwrap_or(0).clamp(LEAST_BITS, MOST_BITS);
+        if self.slots.len() < 1 << bits {
+            self.shift = 64 - bits;
+            self.forget();
+            self.slots.resize(1 << bits, LongSlot::default());
+        }
+    }
+
+    fn forget(&mut self) {
+        self.slots.fill(LongSlot::default());
+        self.bytes.clear();
+        self.ids.clear();
+    }
+
     /// The ids of `word`, which are those that `find` appends to a list unless they are known.
     pub fn ids<E>(&mut self, word: &[u8], find: impl FnOnce(&mut Vec<u32>) -> Result<(), E>) -> Result<&[u32], E> {
         if word.len() > MOST_LONG_BYTES {
@@ -194,16 +237,11 @@ impl Long {
             find(&mut self.unremembered)?;
             return Ok(&self.unremembered);
         }
-        if self.bytes.len() + word.len() > LONG_ARENA {
-            self.slots.fill(LongSlot::default());
-            self.bytes.clear();
-            self.ids.clear();
-        }
-        if self.slots.is_empty() {
-            self.slots.resize(1 << LONG_BITS, LongSlot::default());
+        if self.bytes.len() + word.len() > LONG_BYTES * self.slots.len() {
+            self.forget();
         }
         let hash = hash_long(word);
-        let at = (hash >> (64 - LONG_BITS)) as usize;
+        let at = (hash >> self.shift) as usize;
         let known = self.slots[at];
         if known.hash == hash && self.bytes[known.start as usize..(known.start + known.len) as usize] == *word {
             return Ok(&self.ids[known.ids as usize..(known.ids + known.count) as usize]);

@@ -1,11 +1,10 @@
 //! Encodes texts and decodes ids with a trained vocabulary.
 
 use std::iter;
-use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use crate::blocks::{BATCH, Batches};
-use crate::cache::{Long, Room, SLACK, Short, Tiny, look_for_all};
+use crate::blocks::Batches;
+use crate::cache::{DESK, Desk, Long, Short, Tiny, span};
 use crate::error::Error;
 use crate::merge::{Merges, Queue};
 use crate::parallel;
@@ -248,6 +247,7 @@ impl<I: Id> Worker<I> {
     fn expect(&mut self, bytes: usize) {
         self.tiny.expect(bytes);
         self.other.short.expect(bytes / 2);
+        self.other.long.expect(bytes);
     }
 
     /// Appends the ids of `text` to `ids`.
@@ -261,21 +261,20 @@ impl<I: Id> Worker<I> {
 
     fn encode_by<R: Rules>(&mut self, bpe: &Bpe, text: &[u8], ids: &mut Vec<I>) -> Result<(), Error> {
         let Self { tiny, room, other } = self;
-        let needed = text.len() + SLACK;
+        let needed = text.len() + DESK;
         if room.len() < needed {
             room.resize(needed, I::of(0));
         }
         let room = &mut room[..needed];
         let mut used = 0;
-        let mut found = [Room::empty(); BATCH];
+        let mut desk = Desk::new();
         let mut batches = Batches::<R>::of(text);
-        while let Some((mut start, ends)) = batches.next_batch() {
-            look_for_all((tiny, &other.short), text, start, ends, &mut found);
-            for (found, &end) in found.iter().zip(ends) {
+        while let Some((begin, ends)) = batches.next_batch() {
+            desk.look(tiny, &other.short, text, begin, ends);
+            for (at, (found, count)) in desk.found().take(ends.len()).enumerate() {
                 let room = &mut room[used..];
-                used +=
-                    if found.count() > 0 { found.write(room) } else { other.find(bpe, tiny, text, start..end, room) };
-                start = end;
+                room[..DESK].copy_from_slice(found);
+                used += if count > 0 { count } else { other.find(bpe, tiny, text, span(begin, ends, at), room) };
             }
         }
         ids.extend_from_slice(&room[..used]);
@@ -293,26 +292,19 @@ impl<I: Id> Worker<I> {
 impl<I: Id> Other<I> {
     /// Writes the ids of a word to the front of `room`, and remembers them; how many.
     #[inline(never)]
-    fn find(&mut self, bpe: &Bpe, tiny: &mut Tiny<I>, text: &[u8], word: Range<usize>, room: &mut [I]) -> usize {
+    fn find(&mut self, bpe: &Bpe, tiny: &mut Tiny<I>, text: &[u8], span: (usize, usize), room: &mut [I]) -> usize {
+        let (start, end) = span;
+        let word = &text[start..end];
         if word.len() > SHORT {
-            return self.find_long(bpe, &text[word], room);
+            return self.find_long(bpe, word, room);
         }
-        let short = short_key(text, word.start, word.end);
-        let found = self.short.look(short);
-        if found.count() > 0 {
-            return found.write(room);
-        }
-        let key = tiny_key(text, word.start, word.end);
-        let found = tiny.look_everywhere(key);
-        if found.count() > 0 {
-            return found.write(room);
-        }
-        let found = self.short.look_everywhere(short);
-        if found.count() > 0 {
-            return found.write(room);
+        let (key, short) = (tiny_key(text, start, end), short_key(text, start, end));
+        if let Some(ids) = tiny.look(key).or_else(|| self.short.look(short)) {
+            room[..ids.len()].copy_from_slice(ids);
+            return ids.len();
         }
         self.fresh.clear();
-        bpe.merges.scan(&text[word], &mut self.fresh);
+        bpe.merges.scan(word, &mut self.fresh);
         let count = write(&self.fresh, room);
         if key != NOT_TINY && count <= Tiny::<I>::MOST_IDS {
             tiny.remember(key, &room[..count]);

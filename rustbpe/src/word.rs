@@ -7,25 +7,36 @@ use foldhash::fast::FixedState;
 /// The most bytes that fit into a short key beside their number.
 pub const SHORT: usize = 15;
 
-/// The bytes `text[start..end]`, at most [`SHORT`] of them, with their number in the highest byte. Never 0 for a word
-/// that is not empty.
+/// The `N` bytes at `start`, if there are so many.
+#[inline(always)]
+fn wide_at<const N: usize>(text: &[u8], start: usize) -> Option<&[u8; N]> {
+    // No text is longer. That the sum cannot overflow saves a comparison.
+    let start = start & (usize::MAX >> 1);
+    text.get(start..start + N).and_then(|wide| wide.first_chunk())
+}
+
+/// What [`short_key`] gives for longer words; the key of none.
+pub const NOT_SHORT: u128 = (SHORT as u128 + 1) << 120;
+
+/// The bytes `text[start..end]` with their number in the highest byte, or [`NOT_SHORT`]. Never 0 for a word that is not
+/// empty.
 #[inline(always)]
 pub fn short_key(text: &[u8], start: usize, end: usize) -> u128 {
-    let len = end - start;
-    let word = match text.get(start..).and_then(|rest| rest.first_chunk()) {
-        Some(wide) => u128::from_le_bytes(*wide) & BELOW[len],
+    let len = (end - start).min(SHORT + 1);
+    let word = match wide_at(text, start) {
+        Some(wide) => u128::from_le_bytes(*wide),
         None => {
             let mut padded = [0; 16];
-            padded[..len].copy_from_slice(&text[start..end]);
+            padded[..len].copy_from_slice(&text[start..start + len]);
             u128::from_le_bytes(padded)
         }
     };
-    word | u128::from((len as u64) << 56) << 64
+    word & BELOW[len] | u128::from((len as u64) << 56) << 64
 }
 
 /// Masks of the lowest bytes; a shift of 128 bits by a variable takes several times as long.
-static BELOW: [u128; SHORT + 1] = {
-    let mut masks = [0; SHORT + 1];
+static BELOW: [u128; SHORT + 2] = {
+    let mut masks = [0; SHORT + 2];
     let mut bytes = 1;
     while bytes <= SHORT {
         masks[bytes] = u128::MAX >> (128 - 8 * bytes);
@@ -79,7 +90,7 @@ pub const NOT_TINY: u64 = u64::MAX;
 #[inline(always)]
 pub fn tiny_key(text: &[u8], start: usize, end: usize) -> u64 {
     let len = (end - start).min(TINY + 1);
-    let word = match text.get(start..).and_then(|rest| rest.first_chunk()) {
+    let word = match wide_at(text, start) {
         Some(wide) => u64::from_le_bytes(*wide),
         None => {
             let mut padded = [0; 8];
