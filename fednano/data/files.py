@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fednano.data.progress import Progress
+from fednano.tokenizer.formats import write_whole
 
 
 def sha256_of(path: Path) -> str:
@@ -17,9 +18,8 @@ def sha256_of(path: Path) -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    """Write `text` as UTF-8, whole or not at all; the folder is made."""
+    write_whole(path, text.encode())
 
 
 @contextmanager

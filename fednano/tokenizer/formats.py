@@ -65,20 +65,21 @@ def _opening(text: bytes) -> bytes:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Writes the file, whole or not at all; its folder is made."""
+    """Writes the file, whole or not at all, as readable as any other new file; its folder is made."""
     import os
-    import tempfile
+    from threading import get_ident
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    # Not mkstemp, whose files nobody else may read.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{get_ident()}.tmp")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
