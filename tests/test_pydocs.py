@@ -135,7 +135,7 @@ def test_real_packages_hold_real_prose(tmp_path: Path) -> None:
     corpus: Corpus = data(tmp_path, ["networkx", "numpy"], min_chars=300, min_share=0.15).ensure(Silent())
     assert corpus.source_names == ("networkx", "numpy")
     assert corpus.train_bytes > 3_000_000
-    texts = corpus.texts(range(corpus.train_rows))
+    texts = corpus.texts(range(corpus.train_rows)).to_pylist()
     assert sum("the" in text.split() for text in texts) > 0.8 * len(texts)
     assert any("Dijkstra" in text for text in texts)
     assert any("ndarray.transpose" in text for text in texts), "from numpy's add_newdoc"

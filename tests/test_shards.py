@@ -51,10 +51,10 @@ def test_rows_are_read_by_global_id_in_the_order_asked_for(tmp_path: Path) -> No
     corpus = written(tmp_path / "c", documents(4000), shard_bytes=100_000)
     train = all_texts(corpus, "train")
     scattered = np.random.default_rng(0).integers(0, corpus.train_rows, 500)
-    assert corpus.texts(scattered) == [train[row] for row in scattered]
-    assert corpus.texts(range(990, 1010)) == train[990:1010]
-    assert corpus.texts(range(corpus.train_rows)) == train
-    assert corpus.texts([]) == []
+    assert corpus.texts(scattered).to_pylist() == [train[row] for row in scattered]
+    assert corpus.texts(range(990, 1010)).to_pylist() == train[990:1010]
+    assert corpus.texts(range(corpus.train_rows)).to_pylist() == train
+    assert corpus.texts([]).to_pylist() == []
     for outside in ([-1], [corpus.train_rows]):
         with pytest.raises(IndexError, match="do not all lie in"):
             corpus.texts(outside)

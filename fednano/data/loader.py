@@ -1,9 +1,10 @@
 """Leased rows → batches of tokens, with the exact cursor after each."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +19,15 @@ IGNORE = -1  # target that does not count, as in the model
 
 @dataclass(frozen=True)
 class Batch:
-    """`tokens` and `targets` are (B, T) int64; `cursor` is the position of the first token left untrained."""
+    """`tokens` and `targets` are (B, T) int64.
+
+    What lies before `cursor` is trained once this batch is, but for the spans in `left`.
+    """
 
     tokens: Tokens
     targets: Tokens
     cursor: Position
+    left: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,16 +47,74 @@ class TextSource:
     def documents(self, rows: Sequence[int]) -> list[Tokens]:
         """Each row as BOS followed by its ids, int64."""
         ids, offsets = self.encode(self.texts(rows))
-        ids = ids.astype(np.int64)
-        head = np.array([self.bos], dtype=np.int64)
-        return [np.concatenate((head, ids[a:b])) for a, b in pairwise(offsets)]
+        opened = np.empty(len(ids) + len(offsets) - 1, dtype=np.int64)
+        begins = offsets + np.arange(len(offsets))
+        is_text = np.ones(len(opened), dtype=bool)
+        is_text[begins[:-1]] = False
+        opened[is_text] = ids
+        opened[begins[:-1]] = self.bos
+        return [opened[a:b] for a, b in pairwise(begins.tolist())]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A row of the stream from its token `token` on; `ids` are its tokens, int64, at least one."""
+
+    row: int
+    token: int
+    ids: Tokens
+
+
+class Packing(Protocol):
+    """A `packing` choice: how rows make batches."""
+
+    def batches(self, pieces: Iterable[Piece], shape: tuple[int, int], bos: int) -> Iterator[Batch]:
+        """Batches of `shape` (B, T) from `pieces`, which come in ascending order; what fills no batch stays untrained."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The pieces as one sequence of tokens, cut wherever a batch is full.
+
+    A batch trains B·T input tokens and needs the one after them as the last target, so up to B·T tokens at the end of
+    a lease stay untrained.
+    """
+
+    def batches(self, pieces: Iterable[Piece], shape: tuple[int, int], bos: int) -> Iterator[Batch]:
+        B, T = shape
+        need = B * T
+        held: list[Tokens] = []  # together the tokens [consumed, read) of the stream
+        starts: deque[tuple[int, Position]] = deque()  # index in the whole stream and position of each piece
+        seams: list[int] = []  # indices of tokens that do not follow on the one before them
+        read = consumed = 0
+        for piece in pieces:
+            starts.append((read, (piece.row, piece.token)))
+            if piece.token:
+                seams.append(read)
+            held.append(piece.ids)
+            read += len(piece.ids)
+            if read - consumed <= need:
+                continue
+            tokens = np.concatenate(held)
+            targets = tokens[1:].copy()
+            # The token before a seam is followed by the middle of another row: nothing to predict.
+            targets[[seam - consumed - 1 for seam in seams if seam > consumed]] = IGNORE
+            for at in range(0, len(targets) - need + 1, need):
+                consumed += need
+                while len(starts) > 1 and starts[1][0] <= consumed:
+                    starts.popleft()
+                begin, (row, token) = starts[0]
+                cut = slice(at, at + need)
+                yield Batch(tokens[cut].reshape(B, T), targets[cut].reshape(B, T), (row, token + consumed - begin))
+            held = [tokens[consumed - read :]]
+            seams = [seam for seam in seams if seam > consumed]
+
+
+STREAM = Stream()
 
 
 class LeaseLoader:
-    """Streams a grant's rows as one sequence of tokens, cut into (B, T) batches.
-
-    A batch trains B·T input tokens and needs the one after them as the last target, so up to B·T tokens at the end of
-    a lease stay untrained; the cursor says so and the ledger frees them.
+    """Batches of a grant's rows, each time it is iterated.
 
     Args:
         source: texts and tokenizer.
@@ -59,13 +122,23 @@ class LeaseLoader:
         grant: the leased spans.
         batch_size: B.
         sequence_len: T.
+        packing: how rows make batches.
     """
 
-    def __init__(self, source: TextSource, rows: RowNumbers, grant: Grant, batch_size: int, sequence_len: int) -> None:
+    def __init__(
+        self,
+        source: TextSource,
+        rows: RowNumbers,
+        grant: Grant,
+        batch_size: int,
+        sequence_len: int,
+        packing: Packing = STREAM,
+    ) -> None:
         self._source = source
         self._rows = rows
         self._grant = grant
         self._shape = (batch_size, sequence_len)
+        self._packing = packing
 
     def position(self, share: float) -> Position:
         """The start of the row that lies `share` of the lease's rows from its beginning."""
@@ -77,38 +150,15 @@ class LeaseLoader:
         return (self._grant.spans[-1].stop, 0)
 
     def __iter__(self) -> Iterator[Batch]:
-        B, T = self._shape
-        need = B * T
-        buffer = np.empty(0, dtype=np.int64)
-        targets = np.empty(0, dtype=np.int64)
-        starts: list[tuple[int, Position]] = []  # (index in the whole stream, position) of each piece read so far
-        read = consumed = 0
-        for piece, position, seam in self._pieces():
-            starts.append((read, position))
-            read += len(piece)
-            if len(targets):
-                # The token before a seam is followed by the middle of another row: nothing to predict.
-                targets[-1] = IGNORE if seam else piece[0]
-            buffer = np.concatenate((buffer, piece))
-            targets = np.concatenate((targets, piece[1:], [IGNORE]))
-            while len(buffer) > need:
-                consumed += need
-                while len(starts) > 1 and starts[1][0] <= consumed:
-                    starts.pop(0)
-                begin, (row, token) = starts[0]
-                yield Batch(buffer[:need].reshape(B, T), targets[:need].reshape(B, T), (row, token + consumed - begin))
-                buffer, targets = buffer[need:], targets[need:]
+        return self._packing.batches(self._pieces(), self._shape, self._source.bos)
 
-    def _pieces(self) -> Iterator[tuple[Tokens, Position, bool]]:
-        """(tokens of one row or what is left of it, position of the first, whether the row before it was cut off)."""
+    def _pieces(self) -> Iterator[Piece]:
+        """The grant's rows, or what is left of them, in order."""
         for span in self._grant.spans:
             for start in range(span.row, span.stop, ROWS_PER_READ):
                 stream_rows = range(start, min(start + ROWS_PER_READ, span.stop))
                 corpus_rows = [int(self._rows[r % len(self._rows)]) for r in stream_rows]
                 for row, document in zip(stream_rows, self._source.documents(corpus_rows), strict=True):
-                    token = _first_token(span, row)
-                    yield document[token:], (row, token), token > 0
-
-
-def _first_token(span: Span, row: int) -> int:
-    return span.token if row == span.row else 0
+                    token = span.token if row == span.row else 0
+                    if token < len(document):
+                        yield Piece(row, token, document[token:])

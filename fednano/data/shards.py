@@ -67,20 +67,24 @@ class Corpus:
                     f"delete {self.folder} to have it made again"
                 )
 
-    def texts(self, rows: Rows) -> list[str]:
-        """The documents of `rows` (global train row ids), in their order. IndexError outside the corpus."""
+    def texts(self, rows: Rows) -> Any:
+        """The documents of `rows` (global train row ids), in their order, as a `pyarrow.ChunkedArray` of strings.
+
+        IndexError outside the corpus.
+        """
         ids = np.asarray(rows, dtype=np.int64)
         if ids.size == 0:
-            return []
+            return pa.chunked_array([], pa.string())
         if ids.min() < 0 or ids.max() >= self.train_rows:
             raise IndexError(f"rows {ids.min()}…{ids.max()} do not all lie in 0…{self.train_rows - 1}")
         shard, group, offset = self._locate(ids)
         cuts = np.flatnonzero((np.diff(shard) != 0) | (np.diff(group) != 0)) + 1
-        texts: list[str] = []
+        taken: list[Any] = []
         for first, run in zip((0, *cuts), np.split(offset, cuts), strict=True):
             column = self._group(int(shard[first]), int(group[first]))
-            texts.extend(column.take(pa.array(run)).to_pylist())
-        return texts
+            taken.append(column.take(pa.array(run)))
+        # Shards of one corpus may hold strings with offsets of either width.
+        return pa.chunked_array([chunk for texts in taken for chunk in texts.cast(taken[0].type).chunks])
 
     def sources(self) -> npt.NDArray[np.int32]:
         """(train_rows,) int32: per train row the index of its source in `source_names`."""
