@@ -95,7 +95,10 @@ class WorkDispatched(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateFolded(Event):
-    """An update went into the round's accumulator: rows before (`row`, `token`) of its lease are trained by it."""
+    """An update went into the round's accumulator: rows before (`row`, `token`) of its lease are trained by it.
+
+    But for the spans in `left`, (row, token, stop) as in a grant.
+    """
 
     round: int
     client: str
@@ -112,7 +115,9 @@ class UpdateFolded(Event):
     bytes: int
     busy_from: float
     busy_until: float
+    left: tuple[tuple[int, int, int], ...] = ()
     wall_train_s: float = field(default=0.0)
+    wall_data_s: float = field(default=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +146,7 @@ class RoundMerged(Event):
     lr_scale: float
     wall_s: float = field(default=0.0)
     wall_train_s: float = field(default=0.0)
+    wall_data_s: float = field(default=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,8 +199,12 @@ def finite(value: Any) -> Any:
 
 
 def to_record(event: Event) -> dict[str, Any]:
-    """The event as one JSON object: its type under `event`, then its fields; null is a figure that diverged."""
-    return {"event": type(event).__name__, **finite(vars(event))}
+    """The event as one JSON object: its type under `event`, then its fields; null is a figure that diverged.
+
+    A list that may be left out is, where it is empty.
+    """
+    fields = {k: v for k, v in vars(event).items() if v != () or getattr(type(event), k, None) != ()}
+    return {"event": type(event).__name__, **finite(fields)}
 
 
 def from_record(record: dict[str, Any]) -> Event:

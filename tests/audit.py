@@ -28,7 +28,7 @@ def audit(events: Iterable[Event]) -> Audit:  # noqa: PLR0912 — one branch an 
     """Replay the tape: neither leases in force nor merged work may overlap, and nothing granted may vanish."""
     result = Audit()
     grants: dict[int, LeaseGranted] = {}
-    cursors: dict[int, Position] = {}
+    folded: dict[int, UpdateFolded] = {}
     in_force: set[int] = set()
     for event in events:
         match event:
@@ -45,15 +45,15 @@ def audit(events: Iterable[Event]) -> Audit:  # noqa: PLR0912 — one branch an 
                 grants[event.lease] = event
                 in_force.add(event.lease)
             case UpdateFolded():
-                if event.lease in cursors:
+                if event.lease in folded:
                     result.violations.append(f"lease {event.lease} was folded twice")
-                cursors[event.lease] = (event.row, event.token)
+                folded[event.lease] = event
             case RoundMerged():
                 for lease in event.leases:
                     if lease not in in_force:
                         result.violations.append(f"lease {lease} was merged but not in force")
                     in_force.discard(lease)
-                    for piece in _until(_pieces(grants[lease]), cursors[lease]):
+                    for piece in _trained(grants[lease], folded[lease]):
                         if any(_overlap(piece, done) for done in result.trained):
                             result.violations.append(f"lease {lease} was trained twice")
                         result.trained.append(piece)
@@ -68,6 +68,18 @@ def audit(events: Iterable[Event]) -> Audit:  # noqa: PLR0912 — one branch an 
 
 def _pieces(grant: LeaseGranted) -> list[Piece]:
     return [(grant.pool, (row, token), (stop, 0)) for row, token, stop in grant.spans]
+
+
+def _trained(grant: LeaseGranted, update: UpdateFolded) -> list[Piece]:
+    """The part of a lease before the update's cursor, without what it passed over."""
+    pieces = _until(_pieces(grant), (update.row, update.token))
+    for row, token in ((r, first if r == row else 0) for row, first, stop in update.left for r in range(row, stop)):
+        held = next((p for p in pieces if p[1] <= (row, token) < (row + 1, 0) <= p[2]), None)
+        assert held is not None, "what an update left lies outside what it reached"
+        at = pieces.index(held)
+        rests = [(held[0], held[1], (row, token)), (held[0], (row + 1, 0), held[2])]
+        pieces[at : at + 1] = [rest for rest in rests if rest[1] < rest[2]]
+    return pieces
 
 
 def _until(pieces: list[Piece], cursor: Position) -> list[Piece]:

@@ -268,6 +268,7 @@ def summary_of(events: list[Event]) -> dict[str, object]:
         "train_loss": merged[-1].train_loss if merged else None,
         "wall_s": wall,
         "train_s": sum(e.wall_train_s for e in merged),
+        "data_s": 0.0,
         "virtual_s": max(e.t for e in events),
         "tokens_per_s": tokens / wall if wall else None,
         "goodput": 0.731 if first.clients else None,

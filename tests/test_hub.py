@@ -151,7 +151,9 @@ class Bench:
     def ensure(self, shards: int = 2, **changed: object) -> Corpus:
         corpus = self.data(shards, **changed).ensure(Silent())
         corpus.verify()
-        assert corpus.texts(range(corpus.train_rows)).to_pylist() == [text for number in range(shards) for text in texts_of(number)]
+        assert corpus.texts(range(corpus.train_rows)).to_pylist() == [
+            text for number in range(shards) for text in texts_of(number)
+        ]
         left_over = [path.name for path in (self.root / "toy_set").iterdir() if ".part" in path.name]
         assert left_over == []
         return corpus

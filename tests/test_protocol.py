@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fednano.clock import VirtualClock
 from fednano.codec.fp32 import Fp32
 from fednano.coordination.memory import MemoryBoard
-from fednano.data.ledger import Ledger
+from fednano.data.ledger import Ledger, Span
 from fednano.events import (
     ClientDown,
     ClientUp,
@@ -229,6 +229,8 @@ def test_nobody_ever_is_an_error() -> None:
         (lambda task, result, delta: (result, {"v": delta["w"]}), "malformed"),
         (lambda task, result, delta: (result, {"w": torch.zeros(2)}), "malformed"),
         (lambda task, result, delta: (changed(result, cursor=(10**6, 0)), delta), "malformed"),
+        (lambda task, result, delta: (changed(result, left=(Span(10**6, 0, 10**6 + 1),)), delta), "malformed"),
+        (lambda task, result, delta: (changed(result, left=(Span(task.grant.spans[0].row, -1, 1),)), delta), "malformed"),
         (lambda task, result, delta: (changed(result, tokens=7), delta), "malformed"),
         (lambda task, result, delta: (changed(result, steps=H + 1, tokens=(H + 1) * TOKENS), delta), "malformed"),
     ],

@@ -2,10 +2,12 @@
 
 A pool is a sequence of N rows that is read over and over; stream row r is row r mod N of the pool in epoch r div N.
 Positions are (row, token) pairs: all rows before `row` and the first `token` tokens of `row` lie behind them. A
-partly trained row goes on at its token, with whoever leases it next.
+partly trained row goes on at its token, with whoever leases it next. Rows that were passed over on the way to a
+position are handed in beside it, as spans.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +35,12 @@ class Grant:
     spans: tuple[Span, ...]
 
     def as_records(self) -> tuple[tuple[int, int, int], ...]:
-        return tuple((span.row, span.token, span.stop) for span in self.spans)
+        return records_of(self.spans)
+
+
+def records_of(spans: Iterable[Span]) -> tuple[tuple[int, int, int], ...]:
+    """Spans as (row, token, stop)."""
+    return tuple((span.row, span.token, span.stop) for span in spans)
 
 
 class _Pool:
@@ -62,7 +69,7 @@ class _Pool:
         return tuple(taken)
 
     def give_back(self, span: Span) -> None:
-        self.free = _join_spans(sorted([*self.free, span], key=lambda s: (s.row, s.token)))
+        self.free = join_spans([*self.free, span])
 
     def finish(self, start: Position, stop: Position) -> None:
         """Mark [start, stop) trained; rows that were trained before are counted as doubled."""
@@ -93,9 +100,10 @@ def _rows_touched(start: Position, stop: Position) -> int:
     return stop[0] - start[0] + (stop[1] > 0)
 
 
-def _join_spans(spans: Sequence[Span]) -> list[Span]:
+def join_spans(spans: Iterable[Span]) -> list[Span]:
+    """The same rows in ascending order and as few spans."""
     joined: list[Span] = []
-    for span in spans:
+    for span in sorted(spans, key=lambda s: (s.row, s.token)):
         if joined and joined[-1].stop == span.row and span.token == 0:
             joined[-1] = Span(joined[-1].row, joined[-1].token, span.stop)
         else:
@@ -124,39 +132,28 @@ class Ledger:
         self._leased[lease] = grant
         return grant
 
-    def settle(self, lease: int, row: int, token: int) -> None:
+    def settle(self, lease: int, row: int, token: int, left: Sequence[Span] = ()) -> None:
         """End a lease whose work went into the global model: what lies before (row, token) is done, the rest is free.
+
+        So are the spans in `left`, which lie before it and were passed over.
 
         Raises:
             KeyError: the lease is not in force.
-            ValueError: the cursor lies outside the lease; nothing is changed.
+            ValueError: the cursor lies outside the lease, or `left` is not an ascending part of what lies before the
+                cursor; nothing is changed.
         """
         grant = self._leased[lease]
         pool = self._pools[grant.pool]
-        holder = self._holder(grant, row, token)
+        trained, free = _divided(grant, (row, token), left)
         del self._leased[lease]
-        for i, span in enumerate(grant.spans):
-            start = (span.row, span.token)
-            if i < holder:
-                pool.finish(start, (span.stop, 0))
-            elif i > holder:
-                pool.give_back(span)
-            else:
-                pool.finish(start, (row, token))
-                if row < span.stop:
-                    pool.give_back(Span(row, token, span.stop))
+        for start, stop in trained:
+            pool.finish(start, stop)
+        for span in free:
+            pool.give_back(span)
 
-    def check_cursor(self, lease: int, row: int, token: int) -> None:
+    def check_cursor(self, lease: int, row: int, token: int, left: Sequence[Span] = ()) -> None:
         """Raise what `settle` would raise, and change nothing."""
-        self._holder(self._leased[lease], row, token)
-
-    @staticmethod
-    def _holder(grant: Grant, row: int, token: int) -> int:
-        """Index of the span that the cursor lies in; at a seam, the earlier one."""
-        for i, span in enumerate(grant.spans):
-            if (span.row, span.token) <= (row, token) <= (span.stop, 0):
-                return i
-        raise ValueError(f"cursor ({row}, {token}) lies outside the lease's rows {grant.as_records()}")
+        _divided(self._leased[lease], (row, token), left)
 
     def release(self, lease: int) -> None:
         """End a lease whose work is not in the global model: its rows are free again. KeyError if not in force."""
@@ -190,7 +187,7 @@ class Ledger:
         pools = []
         for i, pool in enumerate(self._pools):
             leased = [s for grant in self._leased.values() if grant.pool == i for s in grant.spans]
-            free = _join_spans(sorted([*pool.free, *leased], key=lambda s: (s.row, s.token)))
+            free = join_spans([*pool.free, *leased])
             pools.append(
                 {
                     "size": pool.size,
@@ -212,3 +209,42 @@ class Ledger:
             pool.done = [(tuple(start), tuple(stop)) for start, stop in saved["done"]]
             pool.doubled = saved["doubled"]
         return ledger
+
+
+def _divided(
+    grant: Grant, cursor: Position, left: Sequence[Span]
+) -> tuple[list[tuple[Position, Position]], list[Span]]:
+    """A grant as (start, stop) of what is trained, and the spans that are not. ValueError as from `settle`."""
+    spans = join_spans(grant.spans)  # what was passed over may reach across a seam
+    holder = _holder(spans, cursor)
+    trained: list[tuple[Position, Position]] = []
+    free: list[Span] = []
+    passed = deque(left)
+    for i, span in enumerate(spans):
+        start, stop = (span.row, span.token), (span.stop, 0)
+        end = stop if i < holder else cursor if i == holder else start
+        while passed and _lies_in(passed[0], start, end):
+            hole = passed.popleft()
+            trained.append((start, (hole.row, hole.token)))
+            free.append(hole)
+            start = (hole.stop, 0)
+        trained.append((start, end))
+        if end < stop:
+            free.append(Span(*end, span.stop))
+    if passed:
+        raise ValueError(
+            f"span {records_of(passed)[0]} is no further part of the lease's rows {records_of(spans)} before {cursor}"
+        )
+    return trained, free
+
+
+def _lies_in(span: Span, start: Position, stop: Position) -> bool:
+    return span.token >= 0 and span.rows > 0 and start <= (span.row, span.token) and (span.stop, 0) <= stop
+
+
+def _holder(spans: Sequence[Span], cursor: Position) -> int:
+    """Index of the span that the cursor lies in; at a seam, the earlier one."""
+    for i, span in enumerate(spans):
+        if (span.row, span.token) <= cursor <= (span.stop, 0) and cursor[1] >= 0:
+            return i
+    raise ValueError(f"cursor {cursor} lies outside the lease's rows {records_of(spans)}")

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -68,8 +68,12 @@ class Piece:
 class Packing(Protocol):
     """A `packing` choice: how rows make batches."""
 
+    @property
+    def spare_rows(self) -> int:
+        """Rows that a lease needs beyond those that hold its tokens."""
+
     def batches(self, pieces: Iterable[Piece], shape: tuple[int, int], bos: int) -> Iterator[Batch]:
-        """Batches of `shape` (B, T) from `pieces`, which come in ascending order; what fills no batch stays untrained."""
+        """Batches of `shape` (B, T) from `pieces`, in ascending order; what fills no batch stays untrained."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,8 @@ class Stream:
     A batch trains B·T input tokens and needs the one after them as the last target, so up to B·T tokens at the end of
     a lease stay untrained.
     """
+
+    spare_rows: ClassVar[int] = 0
 
     def batches(self, pieces: Iterable[Piece], shape: tuple[int, int], bos: int) -> Iterator[Batch]:
         B, T = shape

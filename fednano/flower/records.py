@@ -1,6 +1,6 @@
 """Tasks and results as Flower records, and back. Nothing is pickled: fields are scalars, lists or bytes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
@@ -62,7 +62,7 @@ def pack_task(task: Task, weights: ArrayRecord) -> RecordDict:
             "version": task.version,
             "lease": task.lease,
             "pool": task.grant.pool,
-            "spans": [number for span in task.grant.as_records() for number in span],
+            "spans": _flat(task.grant.spans),
             "steps": task.steps,
             "tokens_total": task.tokens_total,
             "peers": task.peers,
@@ -74,14 +74,12 @@ def pack_task(task: Task, weights: ArrayRecord) -> RecordDict:
 
 def unpack_task(content: RecordDict, codec: Codec) -> tuple[Task, State]:
     c = content.config_records[TASK]
-    flat = _ints(c, "spans")
-    spans = tuple(Span(*flat[i : i + 3]) for i in range(0, len(flat), 3))
     task = Task(
         str(c["client"]),
         _int(c, "round"),
         _int(c, "version"),
         _int(c, "lease"),
-        Grant(_int(c, "pool"), spans),
+        Grant(_int(c, "pool"), _spans(c, "spans")),
         _int(c, "steps"),
         _int(c, "tokens_total"),
         _int(c, "peers"),
@@ -102,8 +100,10 @@ def pack_result(result: Result, delta: ArrayRecord) -> RecordDict:
             "tokens": done.tokens,
             "loss": done.loss,
             "cursor": list(done.cursor or ()),
+            "left": _flat(done.left),
             "drained": done.drained,
             "train_s": done.train_s,
+            "data_s": done.data_s,
             "busy_from": result.busy_from,
             "busy_until": result.busy_until,
         }
@@ -122,6 +122,8 @@ def unpack_result(content: RecordDict) -> Result:
         (cursor[0], cursor[1]) if cursor else None,
         bool(c["drained"]),
         _float(c, "train_s"),
+        _float(c, "data_s"),
+        _spans(c, "left"),
     )
     return Result(
         str(c["client"]),
@@ -153,3 +155,14 @@ def _ints(record: ConfigRecord, key: str) -> list[int]:
     if not isinstance(value, list) or not all(isinstance(item, int) for item in value):
         raise ValueError(f"field {key} of a message is {value!r}, not a list of integers")
     return [int(item) for item in value]
+
+
+def _flat(spans: Iterable[Span]) -> list[int]:
+    return [number for span in spans for number in (span.row, span.token, span.stop)]
+
+
+def _spans(record: ConfigRecord, key: str) -> tuple[Span, ...]:
+    flat = _ints(record, key)
+    if len(flat) % 3:
+        raise ValueError(f"field {key} of a message has {len(flat)} numbers, not three for each span")
+    return tuple(Span(*flat[i : i + 3]) for i in range(0, len(flat), 3))

@@ -14,7 +14,7 @@ from flwr.serverapp import Grid, ServerApp
 from fednano import tensors
 from fednano.clock import Clock, wall
 from fednano.coordination.board import Board, Lease
-from fednano.data.ledger import Ledger
+from fednano.data.ledger import Ledger, Span, records_of
 from fednano.events import (
     ClientDown,
     ClientUp,
@@ -203,7 +203,7 @@ class Federation:
         assert done.cursor is not None
         if not 0 < done.steps <= self._strategy.local_steps or done.tokens != done.steps * self._plan.tokens_per_step:
             raise ValueError(f"{done.steps} steps and {done.tokens} tokens do not go together")
-        self.ledger.check_cursor(result.lease, *done.cursor)
+        self.ledger.check_cursor(result.lease, *done.cursor, done.left)
 
     def _fold(self, result: Result, delta: tensors.State, length: float, size: int, round_: Round) -> None:
         done = result.done
@@ -220,6 +220,7 @@ class Federation:
             tokens=done.tokens,
             row=done.cursor[0],
             token=done.cursor[1],
+            left=records_of(done.left),
             weight=weight,
             norm=length,
             train_loss=done.loss,
@@ -228,6 +229,7 @@ class Federation:
             busy_from=result.busy_from,
             busy_until=result.busy_until,
             wall_train_s=done.train_s,
+            wall_data_s=done.data_s,
         )
         round_.folded.append(event)
         self._emit(event)
@@ -245,7 +247,7 @@ class Federation:
         length = tensors.norm(mean)
         self.state = self._strategy.merge(self.state, mean)
         for update in folded:
-            self.ledger.settle(update.lease, update.row, update.token)
+            self.ledger.settle(update.lease, update.row, update.token, tuple(Span(*span) for span in update.left))
             self._board.give_up(update.lease)
         self._emit(self._merged(round_, length))
 
@@ -270,6 +272,7 @@ class Federation:
             lr_scale=scale,
             wall_s=self._wall - since,
             wall_train_s=sum(update.wall_train_s for update in folded),
+            wall_data_s=sum(update.wall_data_s for update in folded),
         )
 
     # Who is there

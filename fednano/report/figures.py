@@ -154,7 +154,7 @@ class Figures:
         client.loss = event.train_loss
         client.bytes_up += event.bytes
         client.busy_s += event.busy_until - event.busy_from
-        rows = rows_before(self._spans.pop(event.lease, ()), event.row)
+        rows = rows_before(self._spans.pop(event.lease, ()), event.row) - rows_before(event.left, event.row)
         self._folded.setdefault(event.round, []).append((event, rows))
 
     def _merge(self, event: RoundMerged) -> None:

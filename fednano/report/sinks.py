@@ -63,6 +63,7 @@ def metrics(event: Event) -> dict[str, float | int | None] | None:
                 "norm": event.norm,
                 "wall_s": event.wall_s,
                 "wall_train_s": event.wall_train_s,
+                "wall_data_s": event.wall_data_s,
             }
         case Evaluated():
             row = {

@@ -72,6 +72,7 @@ def summarise(outcome: Outcome, parts: Parts, runtime: str, tape: Tape, wall_s: 
         "train_loss": progress.train_loss,
         "wall_s": wall_s,
         "train_s": outcome.train_s,
+        "data_s": outcome.data_s,
         "virtual_s": outcome.virtual_s,
         "tokens_per_s": progress.tokens / wall_s,
         "goodput": outcome.goodput,

@@ -12,7 +12,7 @@ from fednano import tensors
 from fednano.clock import Clock
 from fednano.coordination.board import Board
 from fednano.data.ledger import Ledger
-from fednano.data.loader import TextSource
+from fednano.data.loader import Packing, TextSource
 from fednano.data.partition import Pools
 from fednano.events import Event, Tape
 from fednano.flower.records import Codec
@@ -106,6 +106,7 @@ class Parts:
     network: Network
     codec: Codec
     pools: Pools
+    packing: Packing
     source: TextSource
     validation: Validation
     tokenizer: TokenizerLike
@@ -124,7 +125,7 @@ class Parts:
 
     def rows_for(self, pool: int, tokens: int) -> int:
         """Rows that hold `tokens` tokens with some to spare."""
-        return int(LEASE_MARGIN * (tokens + 1) / self.tokens_per_row) + SPARE_ROWS
+        return int(LEASE_MARGIN * (tokens + 1) / self.tokens_per_row) + SPARE_ROWS + self.packing.spare_rows
 
     def initial_state(self) -> ServerState:
         """The untrained global model, the same for equal seeds."""
@@ -178,6 +179,7 @@ class Outcome:
     clients: int
     rows: dict[str, int]
     train_s: float
+    data_s: float
     virtual_s: float | None
     goodput: float | None
     error: Exception | None = None

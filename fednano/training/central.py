@@ -7,8 +7,8 @@ import numpy as np
 from fednano import tensors
 from fednano.clock import VirtualClock, wall
 from fednano.coordination.board import Board
-from fednano.data.ledger import Ledger
-from fednano.data.loader import Batch, LeaseLoader, RowNumbers, TextSource
+from fednano.data.ledger import Ledger, Position, Span, records_of
+from fednano.data.loader import Batch, LeaseLoader, Packing, RowNumbers, TextSource
 from fednano.events import LeaseGranted, LeaseReleased, RoundMerged, UpdateFolded
 from fednano.optim.schedule import Schedule
 from fednano.strategy.base import ServerState
@@ -19,15 +19,18 @@ NAME = "central"
 
 
 class JoinedBatches:
-    """One batch of each loader per step, joined along the rows; `cursors` are the loaders' positions after the last."""
+    """One batch of each loader per step, joined along the rows.
+
+    `reached` holds the loaders' cursors after each batch, and what they left; batches are made ahead of the steps.
+    """
 
     def __init__(self, loaders: Sequence[LeaseLoader]) -> None:
         self._loaders = loaders
-        self.cursors: list[tuple[int, int] | None] = [None] * len(loaders)
+        self.reached: list[list[tuple[Position, tuple[Span, ...]]]] = []
 
     def __iter__(self) -> Iterator[Batch]:
         for parts in zip(*self._loaders, strict=False):
-            self.cursors = [part.cursor for part in parts]
+            self.reached.append([(part.cursor, part.left) for part in parts])
             tokens = np.concatenate([part.tokens for part in parts])
             targets = np.concatenate([part.targets for part in parts])
             yield Batch(tokens, targets, parts[0].cursor)
@@ -46,6 +49,7 @@ class Central:
         recorder: evaluates, saves and emits.
         clock: charged with `step_s` for every step.
         shape: (B, T) of one of the joined batches.
+        packing: how rows make batches.
         rows_for: (pool, tokens) → rows that hold about that many.
     """
 
@@ -62,6 +66,7 @@ class Central:
         clock: VirtualClock,
         step_s: float,
         shape: tuple[int, int],
+        packing: Packing,
         rows_for: Callable[[int, int], int],
         schedule: Schedule,
         on_step: Callable[[str, int, int, int, float, int], None],
@@ -76,6 +81,7 @@ class Central:
         self._clock = clock
         self._step_s = step_s
         self._shape = shape
+        self._packing = packing
         self._rows_for = rows_for
         self._schedule = schedule
         self._on_step = on_step
@@ -130,6 +136,7 @@ class Central:
                 lr_scale=scale,
                 wall_s=wall() - begun,
                 wall_train_s=done.train_s,
+                wall_data_s=done.data_s,
             )
         )
         return state, done.steps
@@ -145,8 +152,7 @@ class Central:
         started: float,
     ) -> None:
         """Put each lease's share of the chunk on the tape and into the ledger."""
-        for lease, cursor in zip(leases, batches.cursors, strict=True):
-            assert cursor is not None
+        for lease, (cursor, left) in zip(leases, batches.reached[done.steps - 1], strict=True):
             self._recorder.emit(
                 UpdateFolded(
                     t=self._clock.now(),
@@ -158,6 +164,7 @@ class Central:
                     tokens=done.tokens // len(leases),
                     row=cursor[0],
                     token=cursor[1],
+                    left=records_of(left),
                     weight=1.0,
                     norm=moved,
                     train_loss=done.loss,
@@ -166,9 +173,10 @@ class Central:
                     busy_from=started,
                     busy_until=self._clock.now(),
                     wall_train_s=done.train_s / len(leases),
+                    wall_data_s=done.data_s / len(leases),
                 )
             )
-            self._ledger.settle(lease, *cursor)
+            self._ledger.settle(lease, *cursor, left)
             self._board.give_up(lease)
 
     def _lease(self, index: int, steps: int) -> tuple[list[int], JoinedBatches]:
@@ -189,7 +197,7 @@ class Central:
                 )
             )
             leases.append(lease.id)
-            loaders.append(LeaseLoader(self._source, self._pools[pool], grant, B, T))
+            loaders.append(LeaseLoader(self._source, self._pools[pool], grant, B, T, self._packing))
         return leases, JoinedBatches(loaders)
 
     def abandon(self) -> None:

@@ -3,13 +3,15 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from fednano.clock import Clock, Stopwatch
-from fednano.data.ledger import Position
+from fednano.data.ahead import Ahead
+from fednano.data.ledger import Position, Span
 from fednano.data.loader import Batch
 from fednano.model.gpt import GPT
 from fednano.optim.inner import InnerOptimizer, Optim
@@ -58,7 +60,11 @@ class StepPlan:
 
 @dataclass(frozen=True)
 class StepsDone:
-    """What was done: `loss` is the mean over the steps in nats per token, NaN after none; `cursor` None after none."""
+    """What was done: `loss` is the mean over the steps in nats per token, NaN after none; `cursor` None after none.
+
+    `left` are spans before the cursor that stay untrained. Of the `train_s` wall-clock seconds, `data_s` were spent
+    waiting for batches.
+    """
 
     steps: int
     tokens: int
@@ -66,6 +72,8 @@ class StepsDone:
     cursor: Position | None
     drained: bool
     train_s: float
+    data_s: float = 0.0
+    left: tuple[Span, ...] = ()
 
 
 class LocalTrainer:
@@ -79,7 +87,8 @@ class LocalTrainer:
         self._batch_tokens = batch_tokens
         self._hardware = hardware
         self._optimizers: dict[str, InnerOptimizer] = {}
-        self.train_s = 0.0  # wall-clock seconds inside inner steps, also of work that was lost
+        # Wall-clock seconds inside inner steps, and of those waiting for batches; also of work that was lost.
+        self.train_s = self.data_s = 0.0
 
     def forget(self, client: str) -> None:
         """Drop a client's optimizer state, as its machine did when it crashed."""
@@ -99,30 +108,33 @@ class LocalTrainer:
         self._model.load_state_dict(weights)
         self._model.train()
         optimizer = self._optimizer(client)
-        stopwatch = Stopwatch()
+        stopwatch, waiting = Stopwatch(), Stopwatch()
         steps = tokens = 0
         loss_sum = 0.0
-        cursor: Position | None = None
+        last: Batch | None = None
         drained = False
-        source = iter(batches)
-        while steps < plan.steps:
-            if not may_step(plan.step_s):
-                drained = True
-                break
-            with stopwatch:
-                batch = next(source, None)
-                if batch is None:
+        with Ahead(islice(batches, plan.steps)) as source:
+            while steps < plan.steps:
+                if not may_step(plan.step_s):
+                    drained = True
                     break
-                at = plan.tokens_before + steps * plan.tokens_per_step
-                loss = self._step(optimizer, batch, self._optim.schedule.scale(at, plan.horizon))
-            clock.charge(plan.step_s)
-            self.train_s += stopwatch.lap()
-            steps, tokens, cursor = steps + 1, tokens + batch.tokens.size, batch.cursor
-            loss_sum += loss
-            on_step(steps, loss)
+                with stopwatch:
+                    with waiting:
+                        batch = next(source, None)
+                    if batch is None:
+                        break
+                    at = plan.tokens_before + steps * plan.tokens_per_step
+                    loss = self._step(optimizer, batch, self._optim.schedule.scale(at, plan.horizon))
+                clock.charge(plan.step_s)
+                self.train_s += stopwatch.lap()
+                self.data_s += waiting.lap()
+                steps, tokens, last = steps + 1, tokens + batch.tokens.size, batch
+                loss_sum += loss
+                on_step(steps, loss)
         mean = loss_sum / steps if steps else math.nan
+        cursor, left = (last.cursor, last.left) if last else (None, ())
         local = {name: tensor.cpu() for name, tensor in self._model.state_dict().items()}
-        return StepsDone(steps, tokens, mean, cursor, drained, stopwatch.seconds), local
+        return StepsDone(steps, tokens, mean, cursor, drained, stopwatch.seconds, waiting.seconds, left), local
 
     def _optimizer(self, client: str) -> InnerOptimizer:
         if self._optim.state == "reset" or client not in self._optimizers:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fednano import tensors
 from fednano.clock import Clock
 from fednano.data.ledger import Grant
-from fednano.data.loader import LeaseLoader, RowNumbers, TextSource
+from fednano.data.loader import LeaseLoader, Packing, RowNumbers, TextSource
 from fednano.tensors import State
 from fednano.training.local import MayStep, StepPlan, StepsDone, Trainer
 
@@ -52,6 +52,7 @@ class ClientWorker:
         source: texts and tokenizer.
         pools: corpus rows of every pool.
         shape: (B, T).
+        packing: how rows make batches.
         tokens_per_s: its speed, for clocks that need to be told.
         clock: its own clock.
         may_step: its own judgement whether another step fits before it must leave.
@@ -65,6 +66,7 @@ class ClientWorker:
         source: TextSource,
         pools: Sequence[RowNumbers],
         shape: tuple[int, int],
+        packing: Packing,
         tokens_per_s: float,
         clock: Clock,
         may_step: MayStep,
@@ -75,6 +77,7 @@ class ClientWorker:
         self._source = source
         self._pools = pools
         self._shape = shape
+        self._packing = packing
         self._tokens_per_s = tokens_per_s
         self._clock = clock
         self._may_step = may_step
@@ -83,7 +86,7 @@ class ClientWorker:
     def work(self, task: Task, weights: State) -> tuple[Result, State]:
         """Train the task's lease from `weights`, for at most `task.steps` steps."""
         B, T = self._shape
-        loader = LeaseLoader(self._source, self._pools[task.grant.pool], task.grant, B, T)
+        loader = LeaseLoader(self._source, self._pools[task.grant.pool], task.grant, B, T, self._packing)
         plan = StepPlan(task.steps, B * T / self._tokens_per_s, task.tokens_total, B * T * task.peers, task.horizon)
         begun = self._clock.now()
 
