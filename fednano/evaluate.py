@@ -51,13 +51,13 @@ def main(overrides: Sequence[str]) -> int:
     folder = Path(cfg.model_dir)
 
     from fednano.report.console import RichProgress
-    from fednano.tokenizer import Tokenizer
-    from fednano.training.checkpoint import TOKENIZER, load_model, write_json
+    from fednano.training.checkpoint import load_model, load_tokenizer, write_json
 
     run = _run_config(folder)
     dataset = build_groups(_with_data(cfg, run), ("data",))["data"]
     hardware = build_groups(cfg, ("hardware",))["hardware"]
-    subject = Subject(load_model(folder).to(hardware.use()), Tokenizer.load(folder / TOKENIZER), hardware)
+    model = load_model(folder).to(hardware.use())
+    subject = Subject(model, load_tokenizer(folder, model), hardware)
     dataset.check()
     progress = RichProgress()
     corpus = dataset.ensure(progress)

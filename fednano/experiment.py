@@ -20,7 +20,7 @@ from fednano.model.scaling import derived_shape
 from fednano.runtime.parts import Parts, Runtime, Settings
 from fednano.tokenizer import Tokenizer
 from fednano.tokenizer.train import BpeTrainer
-from fednano.training.evaluate import Validation
+from fednano.training.evaluate import Validation, require_row
 
 GROUPS = (
     "model",
@@ -129,6 +129,7 @@ class Experiment:
 
     def _check_across(self) -> None:
         strategy, clients = self.groups["strategy"], self.settings.clients
+        require_row(self.settings.eval_tokens, self.groups["model"].sequence_len)
         if strategy.quorum > clients:
             raise ValueError(
                 f"strategy.quorum={strategy.quorum} can never be met by clients={clients}; lower it or add clients"

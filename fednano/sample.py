@@ -84,14 +84,13 @@ def main(overrides: Sequence[str]) -> int:
     prompts = _checked_prompts(chosen)
 
     from fednano.model.generate import Sampling
-    from fednano.tokenizer import Tokenizer
-    from fednano.training.checkpoint import TOKENIZER, load_model
+    from fednano.training.checkpoint import load_model, load_tokenizer
 
     sampling = Sampling(**{key: chosen[key] for key in ("temperature", "top_k", "top_p", "seed")})
     hardware = build_groups(cfg, ("hardware",))["hardware"]
     folder = Path(chosen["model_dir"])
     model = load_model(folder).to(hardware.use())
-    tokenizer = Tokenizer.load(folder / TOKENIZER)
+    tokenizer = load_tokenizer(folder, model)
     writer = Writer(model, tokenizer, sampling, chosen["samples"], chosen["tokens"], hardware.autocast)
     if chosen["interactive"]:
         _converse(writer)

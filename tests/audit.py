@@ -73,7 +73,8 @@ def _pieces(grant: LeaseGranted) -> list[Piece]:
 def _trained(grant: LeaseGranted, update: UpdateFolded) -> list[Piece]:
     """The part of a lease before the update's cursor, without what it passed over."""
     pieces = _until(_pieces(grant), (update.row, update.token))
-    for row, token in ((r, first if r == row else 0) for row, first, stop in update.left for r in range(row, stop)):
+    left = [(row, first if row == begin else 0) for begin, first, stop in update.left for row in range(begin, stop)]
+    for row, token in left:
         held = next((p for p in pieces if p[1] <= (row, token) < (row + 1, 0) <= p[2]), None)
         assert held is not None, "what an update left lies outside what it reached"
         at = pieces.index(held)

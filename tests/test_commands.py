@@ -47,6 +47,13 @@ def refused(overrides: list[str]) -> str:
         ("strategy.quorum=9", ("strategy.quorum=9", "clients=4", "lower it")),
         ("tokenizer.vocab_size=100", ("tokenizer.vocab_size=100", "256 bytes + 5 special", "261")),
         ("hardware.device=tpu9", ("hardware.device=tpu9", "use cpu")),
+        ("hardware.device=meta", ("hardware.device=meta", "use cpu, cuda or mps")),
+        ("model.kv_groups=3", ("model.kv_groups=3", "does not divide the 1 heads", "use 1")),
+        ("model.sequence_len=1", ("model.sequence_len=1", "use 2 or more")),
+        ("batch_size=0", ("batch_size=0", "use 1 or more")),
+        ("batch_size=1.5", ("batch_size=1.5", "a whole number or null")),
+        ("eval_tokens=100", ("eval_tokens=100", "model.sequence_len=256", "use 256 or more")),
+        ("packing=best", ("packing=best", "use one of best_fit, stream")),
         ("optim.schedule._target_=no.Such", ("optim.schedule._target_=no.Such", "dotted path")),
         ("name=a/b", ("name=a/b", "use letters")),
     ],
@@ -54,6 +61,27 @@ def refused(overrides: list[str]) -> str:
 def test_bad_input_is_refused_with_key_value_and_remedy(override: str, words: tuple[str, ...]) -> None:
     line = refused([override])
     assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "mps"])
+def test_a_device_that_is_not_here_is_refused(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    assert refused([f"hardware.device={device}"]).endswith(
+        f"hardware.device={device} finds no {device[:4].rstrip(':').upper()} device here; use hardware=cpu"
+    )
+
+
+def test_a_device_beyond_those_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    Experiment(compose_config(["hardware.device=cuda:1"]))
+    assert "hardware.device=cuda:2 is none of the 2 CUDA devices here" in refused(["hardware.device=cuda:2"])
+
+
+def test_a_buffer_without_documents_is_refused() -> None:
+    line = refused(["packing=best_fit", "packing.documents=0"])
+    assert line == "packing.documents=0 leaves no choice; use 1 or more, such as 64"
 
 
 def test_bad_data_is_refused(tmp_path: Path) -> None:
@@ -69,7 +97,7 @@ def test_bad_data_is_refused(tmp_path: Path) -> None:
 def test_a_sequence_longer_than_the_held_out_text_is_refused(tiny: list[str]) -> None:
     from fednano.coordination.memory import MemoryBoard
 
-    experiment = Experiment(compose_config([*tiny, "model.sequence_len=1000000"]))
+    experiment = Experiment(compose_config([*tiny, "model.sequence_len=1000000", "eval_tokens=1000000"]))
     with pytest.raises(ValueError, match=r"model\.sequence_len=1000000; use a shorter"):
         experiment.parts(experiment.prepare(Silent()), MemoryBoard())
 
@@ -79,10 +107,19 @@ def test_an_unreadable_override_is_refused() -> None:
         compose_config(["rounds=[3"])
 
 
-def test_bad_input_ends_with_2_and_leaves_nothing(command: Command, tmp_path: Path) -> None:
-    ended = command("run", "model.depth=0", cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("model.depth=0", "model.depth=0 has no layers; use 1 or more, such as model=d2"),
+        ("model.kv_groups=5", "model.kv_groups=5 does not divide the 1 heads of depth 2; use 1"),
+        ("hardware.device=foo", "hardware.device=foo is no torch device; use cpu, cuda or cuda:0"),
+        ("eval_tokens=9", "eval_tokens=9 is less than one row of model.sequence_len=256; use 256 or more"),
+    ],
+)
+def test_bad_input_ends_with_2_and_leaves_nothing(command: Command, tmp_path: Path, override: str, line: str) -> None:
+    ended = command("run", override, cwd=tmp_path)
     assert ended.returncode == 2
-    assert ended.stderr.splitlines() == ["fednano: model.depth=0 has no layers; use 1 or more, such as model=d2"]
+    assert ended.stderr.splitlines() == [f"fednano: {line}"]
     assert ended.stdout == ""
     assert list(tmp_path.iterdir()) == []
 

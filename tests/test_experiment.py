@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -105,6 +106,31 @@ def test_churn_loses_and_doubles_no_row(run: Run, seed: int, partition: str) -> 
     assert rows["total"] == rows["done"] + rows["free"]
 
 
+@pytest.mark.parametrize("runtime", ["virtual", "centralized"])
+def test_best_fit_packing_loses_and_doubles_no_row(run: Run, runtime: str) -> None:
+    overrides = (
+        f"runtime={runtime}", "packing=best_fit", "packing.documents=2", "rounds=6", "clients=2",
+        "volatility.crash_share=0.5", "model.sequence_len=64", "batch_size=4", "hardware.tokens_per_s=[256]",
+    )  # fmt: skip
+    summary, again = run(*overrides, folder="a"), run(*overrides, folder="b")
+    assert (summary["weights_sha256"], summary["tape_sha256"]) == (again["weights_sha256"], again["tape_sha256"])
+    assert summary["val_bpb"] < summary["val_bpb_initial"]
+    events = list(read_tape(summary["folder"] / "events.jsonl"))
+    assert any(e.left for e in events if isinstance(e, UpdateFolded))
+    checked = audit(events)
+    assert checked.violations == []
+    rows = summary["rows"]
+    assert (rows["lost"], rows["doubled"], rows["leased"]) == (0, 0, 0)
+    assert rows["done"] == checked.rows_done
+    assert rows["done"] > 0
+
+
+def test_a_tape_of_plain_streaming_names_nothing_left(run: Run) -> None:
+    tape = (run()["folder"] / "events.jsonl").read_text()
+    assert '"UpdateFolded"' in tape
+    assert '"left"' not in tape
+
+
 @pytest.mark.parametrize("optim", ["adamw", "muon_adamw"])
 @pytest.mark.parametrize("strategy", ["fedavg", "diloco"])
 def test_strategies_and_optimizers_learn(run: Run, strategy: str, optim: str) -> None:
@@ -173,6 +199,36 @@ def test_a_failing_run_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     summary = run()
     assert summary["status"] == "failed"
     assert summary["tokens"] == 0
+
+
+@pytest.mark.parametrize("runtime", ["virtual", "centralized"])
+def test_a_loader_that_fails_ends_the_run_with_its_cause(
+    run: Run, runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def torn(*args: object) -> None:
+        raise OSError("shard torn")
+
+    monkeypatch.setattr("fednano.data.shards.Corpus.texts", torn)
+    outcomes = []
+    monkeypatch.setattr("fednano.runtime.folder.summarise", lambda outcome, *_: outcomes.append(outcome) or {})
+    run(f"runtime={runtime}")
+    assert outcomes[0].status == "failed"
+    assert "shard torn" in str(outcomes[0].error)
+    assert isinstance(outcomes[0].error.__cause__, OSError)
+
+
+def test_no_thread_outlives_a_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(threading.enumerate())
+    run(board=StopsAfter(18), folder="stopped")
+    assert set(threading.enumerate()) <= before
+
+    def broken(*args: object) -> None:
+        assert "fednano-ahead" in {thread.name for thread in threading.enumerate()}
+        raise OSError("disk full")
+
+    monkeypatch.setattr("fednano.training.local.LocalTrainer._step", broken)
+    run("strategy.local_steps=40", folder="failed")
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_diverging_client_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,51 @@ def test_a_cursor_outside_the_lease_changes_nothing() -> None:
         ledger.release(7)
 
 
+def test_what_was_passed_over_is_free_again() -> None:
+    ledger = Ledger([10])
+    ledger.lease(0, 0, 2)
+    ledger.settle(0, 1, 5)
+    assert ledger.lease(1, 0, 8).spans == (Span(1, 5, 2), Span(2, 0, 9))
+    ledger.settle(1, 7, 0, [Span(1, 5, 3), Span(4, 2, 5), Span(6, 0, 7)])
+    assert ledger.counts() == {"total": 10, "done": 1 + 1 + 1, "leased": 0, "free": 7, "lost": 0, "doubled": 0}
+    assert ledger.lease(2, 0, 7).spans == (Span(1, 5, 3), Span(4, 2, 5), Span(6, 0, 9), Span(9, 0, 10))
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        [Span(0, 0, 1)],  # before the lease
+        [Span(1, 4, 2)],  # before its first token
+        [Span(6, 0, 7)],  # behind the cursor
+        [Span(4, 0, 7)],  # across the cursor
+        [Span(3, -1, 4)],
+        [Span(3, 0, 3)],
+        [Span(4, 0, 5), Span(3, 0, 4)],  # not in order
+        [Span(3, 0, 5), Span(4, 5, 5)],
+        [Span(3, 0, 5), Span(4, 5, 6)],  # twice
+        [Span(3, 0, 4), Span(3, 0, 4)],
+    ],
+)
+def test_what_was_not_passed_over_is_refused_and_changes_nothing(left: list[Span]) -> None:
+    ledger = Ledger([10])
+    ledger.lease(0, 0, 2)
+    ledger.settle(0, 1, 5)
+    ledger.lease(1, 0, 8)
+    before = ledger.to_record(), ledger.counts()
+    for refused in (ledger.check_cursor, ledger.settle):
+        with pytest.raises(ValueError, match="no further part of the lease's rows"):
+            refused(1, 6, 0, left)
+    assert (ledger.to_record(), ledger.counts()) == before
+    ledger.settle(1, 6, 0, [Span(3, 0, 4)])
+
+
+def test_a_cursor_in_the_middle_of_no_token_is_refused() -> None:
+    ledger = Ledger([10])
+    ledger.lease(0, 0, 3)
+    with pytest.raises(ValueError, match="outside the lease"):
+        ledger.check_cursor(0, 1, -1)
+
+
 def test_training_twice_is_counted() -> None:
     """The counter that should always read 0 can read something else."""
     ledger = Ledger([10])
@@ -76,12 +121,15 @@ class Reference:
     def __init__(self) -> None:
         self.trained: set[tuple[int, int, int]] = set()
 
-    def train(self, pool: int, spans: tuple[Span, ...], row: int, token: int) -> None:
+    def train(self, pool: int, spans: tuple[Span, ...], row: int, token: int, left: tuple[Span, ...] = ()) -> None:
+        passed = {(r, t) for s in left for r in range(s.row, s.stop) for t in range(s.token if r == s.row else 0, 10)}
         for span in spans:
             for r in range(span.row, span.stop):
                 for t in range(span.token if r == span.row else 0, 10):
                     if (r, t) >= (row, token) and span.row <= row <= span.stop:
                         return
+                    if (r, t) in passed:
+                        continue
                     assert (pool, r, t) not in self.trained, "a token was trained twice"
                     self.trained.add((pool, r, t))
 
@@ -104,8 +152,13 @@ def test_random_churn_loses_and_doubles_nothing(data: st.DataObject) -> None:
             rows = [(r, s) for s in spans for r in range(s.row, s.stop)]
             row, span = data.draw(st.sampled_from(rows))
             token = data.draw(st.integers(span.token if row == span.row else 0, 9))
-            ledger.settle(ended, row, token)
-            reference.train(pool, spans, row, token)
+            left = tuple(
+                Span(r, data.draw(st.integers(s.token if r == s.row else 0, 9)), r + 1)
+                for r, s in rows
+                if r < row and data.draw(st.booleans())
+            )
+            ledger.settle(ended, row, token, left)
+            reference.train(pool, spans, row, token, left)
         if data.draw(st.booleans()):
             saved = json.loads(json.dumps(ledger.to_record()))
             assert Ledger.from_record(saved).counts()["lost"] == 0

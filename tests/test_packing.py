@@ -113,9 +113,7 @@ def test_stopping_and_going_on_gives_the_same_batches(
 
 @settings(max_examples=200, deadline=None)
 @given(lengths_of(12), shapes, st.integers(1, 6), st.randoms(use_true_random=False))
-def test_random_leases_train_every_token_once(
-    lengths: Lengths, shape: tuple[int, int], documents: int, random
-) -> None:
+def test_random_leases_train_every_token_once(lengths: Lengths, shape: tuple[int, int], documents: int, random) -> None:
     """Leases of random length, some lost, stopped after random batches: what they train is what the ledger says."""
     lengths = lengths * 6  # one epoch, so that a token's id says which it is
     ledger = Ledger([len(lengths)])

@@ -230,7 +230,10 @@ def test_nobody_ever_is_an_error() -> None:
         (lambda task, result, delta: (result, {"w": torch.zeros(2)}), "malformed"),
         (lambda task, result, delta: (changed(result, cursor=(10**6, 0)), delta), "malformed"),
         (lambda task, result, delta: (changed(result, left=(Span(10**6, 0, 10**6 + 1),)), delta), "malformed"),
-        (lambda task, result, delta: (changed(result, left=(Span(task.grant.spans[0].row, -1, 1),)), delta), "malformed"),
+        (
+            lambda task, result, delta: (changed(result, left=(Span(task.grant.spans[0].row, -1, 1),)), delta),
+            "malformed",
+        ),
         (lambda task, result, delta: (changed(result, tokens=7), delta), "malformed"),
         (lambda task, result, delta: (changed(result, steps=H + 1, tokens=(H + 1) * TOKENS), delta), "malformed"),
     ],

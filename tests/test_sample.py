@@ -1,12 +1,15 @@
 """The command that continues prompts, on a small model that was never trained."""
 
 import io
+import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
-from fednano import sample
+from fednano import evaluate, sample
 from fednano.bench.sample import random_model
 from fednano.cli import guarded
 from fednano.tokenizer import Tokenizer
@@ -107,3 +110,82 @@ def test_a_file_without_a_prompt_is_refused(model_dir: Path, tmp_path: Path) -> 
     (tmp_path / "empty").write_text("\n \n")
     with pytest.raises(ValueError, match="holds no prompt; write one"):
         sample.main([f"model_dir={model_dir}", f"prompts={tmp_path / 'empty'}"])
+
+
+def _reshape(folder: Path) -> None:
+    _save(folder, {**(state := load_file(folder / "model.safetensors")), "head.weight": state["head.weight"][1:]})
+
+
+def _lack(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    _save(folder, {name: tensor for name, tensor in state.items() if not name.startswith("blocks.0.mlp")})
+
+
+def _add(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    _save(folder, {**state, "more.weight": state["head.weight"].clone()})
+
+
+def _save(folder: Path, state: dict) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "model.safetensors")
+
+
+def _tear(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def _scribble(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"no tensors at all")
+
+
+def _say(key: str, value: object) -> Callable[[Path], None]:
+    def say(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+
+    return say
+
+
+def _other_tokenizer(folder: Path) -> None:
+    Tokenizer.train(["abc"] * 9, 262).save(folder / "tokenizer.json")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (_reshape, "it holds head.weight as [319, 128] where the model has [320, 128]; name a folder"),
+        (_lack, "it lacks blocks.0.mlp.c_fc.weight and 1 more; name a folder"),
+        (_add, "it holds more.weight, which the model has not; name a folder"),
+        (_tear, "has a damaged model.safetensors"),
+        (_scribble, "has a damaged model.safetensors"),
+        (_say("layers", 2), "of another model than its config.json: it"),
+        (_say("heads", 3), "heads=3 do not divide width=128 into even parts"),
+        (_say("kv_heads", 2), "kv_heads=2 does not divide heads=1"),
+        (_say("layers", 1.5), "layers=1.5 is not a whole number"),
+        (_say("depth", 1), "config.json that describes no model"),
+        (_say("arch", None), "config.json that describes no model"),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json that describes no model"),
+        (_other_tokenizer, "tokenizer.json of 262 ids where its config.json says vocab_size=280"),
+    ],
+)
+@pytest.mark.parametrize("command", ["sample", "evaluate"])
+def test_a_folder_that_is_no_whole_model_is_refused(
+    command: str,
+    model_dir: Path,
+    tmp_path: Path,
+    damage: Callable[[Path], None],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_dir, folder)
+    damage(folder)
+    main = {"sample": sample.main, "evaluate": lambda given: evaluate.main([*given, "data=pydocs"])}[command]
+    assert guarded(lambda: main([f"model_dir={folder}"])) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"fednano: model_dir={folder} has a ")
+    assert words in said.err
+    assert len(said.err.splitlines()) == 1
+    assert said.out == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

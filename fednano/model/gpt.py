@@ -22,7 +22,11 @@ IGNORE = -1  # target of a position whose next token does not count
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """Everything that the weights' shapes and the forward pass depend on."""
+    """Everything that the weights' shapes and the forward pass depend on.
+
+    Raises:
+        ValueError: figures of no model, named with their remedy.
+    """
 
     vocab_size: int
     sequence_len: int
@@ -31,6 +35,19 @@ class GPTConfig:
     heads: int
     kv_heads: int
     arch: Arch
+
+    def __post_init__(self) -> None:
+        for key in ("vocab_size", "sequence_len", "layers", "width", "heads", "kv_heads"):
+            value = getattr(self, key)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{key}={value} is not a whole number of at least 1; give one")
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"heads={self.heads} do not divide width={self.width} into even parts; use a width of {2 * self.heads} "
+                "times a whole number"
+            )
+        if self.heads % self.kv_heads:
+            raise ValueError(f"kv_heads={self.kv_heads} does not divide heads={self.heads}; use a divisor, such as 1")
 
     @classmethod
     def derive(cls, depth: Depth, arch: Arch, vocab_size: int) -> "GPTConfig":
@@ -47,6 +64,7 @@ class GPTConfig:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> "GPTConfig":
+        """Raises KeyError or TypeError for missing and unknown keys, ValueError for bad values."""
         return cls(**{**record, "arch": Arch(**record["arch"])})
 
 

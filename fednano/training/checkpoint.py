@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fednano.data.files import write_atomically
@@ -16,6 +17,7 @@ from fednano.events import finite
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.strategy.base import ServerState
 from fednano.tensors import State
+from fednano.tokenizer import Tokenizer
 from fednano.training.recorder import Progress
 
 WEIGHTS, OUTER, STATE = "weights.safetensors", "outer.safetensors", "state.json"
@@ -72,13 +74,18 @@ class Checkpoints:
 
     @staticmethod
     def load(folder: Path) -> tuple[ServerState, Ledger, Progress, float]:
-        """The inverse of `save`. Raises ValueError if the folder is no checkpoint."""
+        """The inverse of `save`. Raises ValueError if the folder is no checkpoint or a damaged one."""
         if not (folder / STATE).is_file():
             raise ValueError(f"{folder} is no checkpoint; name a folder below checkpoints/")
-        record = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        outer = load_file(folder / OUTER) if (folder / OUTER).exists() else {}
-        state = ServerState(load_file(folder / WEIGHTS), outer, record["version"])
-        return state, Ledger.from_record(record["ledger"]), Progress(**record["progress"]), record["clock"]
+        named = f"checkpoint {folder}"
+        outer = _read_tensors(named, folder / OUTER) if (folder / OUTER).exists() else {}
+        weights = _read_tensors(named, folder / WEIGHTS)
+        try:
+            record = json.loads((folder / STATE).read_text(encoding="utf-8"))
+            state = ServerState(weights, outer, record["version"])
+            return state, Ledger.from_record(record["ledger"]), Progress(**record["progress"]), record["clock"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{named} has a damaged {STATE} ({error!r}); name another one") from error
 
 
 def save_model(folder: Path, weights: State, config: GPTConfig, save_tokenizer: Callable[[Path], None]) -> None:
@@ -93,13 +100,60 @@ def save_model(folder: Path, weights: State, config: GPTConfig, save_tokenizer: 
 
 
 def load_model(folder: Path) -> GPT:
-    """The model of an exported folder. Raises ValueError if it is none."""
+    """The model of an exported folder. Raises ValueError if it is none, damaged, or put together from several."""
     for name in (MODEL, CONFIG, TOKENIZER):
         if not (folder / name).is_file():
             raise ValueError(f"model_dir={folder} has no {name}; name the model/ folder of a run")
-    model = GPT(GPTConfig.from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8"))))
-    model.load_state_dict(load_file(folder / MODEL))
+    try:
+        config = GPTConfig.from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"model_dir={folder} has a {CONFIG} that describes no model ({error}); name the model/ folder of a run"
+        ) from error
+    state = _read_tensors(f"model_dir={folder}", folder / MODEL)
+    model = GPT(config)
+    differences = _differences(model.state_dict(), state)
+    if differences:
+        more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
+        raise ValueError(
+            f"model_dir={folder} has a {MODEL} of another model than its {CONFIG}: it {differences[0]}{more}; "
+            "name a folder whose files are of one run"
+        )
+    model.load_state_dict(state)
     return model
+
+
+def load_tokenizer(folder: Path, model: GPT) -> Tokenizer:
+    """The tokenizer of an exported folder. Raises ValueError if it is damaged or not that of `model`."""
+    tokenizer = Tokenizer.load(folder / TOKENIZER)
+    if tokenizer.vocab_size != model.config.vocab_size:
+        raise ValueError(
+            f"model_dir={folder} has a {TOKENIZER} of {tokenizer.vocab_size} ids where its {CONFIG} says "
+            f"vocab_size={model.config.vocab_size}; name a folder whose files are of one run"
+        )
+    return tokenizer
+
+
+def _read_tensors(named: str, path: Path) -> State:
+    """The tensors of a safetensors file. Raises ValueError, which begins with `named`, where it cannot be read."""
+    try:
+        state: State = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{named} has a damaged {path.name} ({error}); restore it or name another") from error
+    return state
+
+
+def _differences(expected: State, found: State) -> list[str]:
+    """In what `found` is not a state of the shapes `expected`."""
+    return [
+        *(f"lacks {name}" for name in expected if name not in found),
+        *(f"holds {name}, which the model has not" for name in found if name not in expected),
+        *(
+            f"holds {name} as {list(found[name].shape)} where the model has {list(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in found and found[name].shape != tensor.shape
+        ),
+    ]
 
 
 def _contiguous(state: State) -> State:

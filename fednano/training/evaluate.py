@@ -16,6 +16,15 @@ Check = Callable[[], None]
 """Called between batches; raises to stop the run."""
 
 
+def require_row(eval_tokens: int, sequence_len: int) -> None:
+    """ValueError unless `eval_tokens` make up a row."""
+    if eval_tokens < sequence_len:
+        raise ValueError(
+            f"eval_tokens={eval_tokens} is less than one row of model.sequence_len={sequence_len}; "
+            f"use {sequence_len} or more"
+        )
+
+
 class Validation:
     """Fixed batches of held-out tokens, cut once.
 
@@ -29,13 +38,14 @@ class Validation:
         max_tokens: how many tokens to use, from the start; all if there are fewer.
 
     Raises:
-        ValueError: less than one row of T tokens.
+        ValueError: less than one row of T tokens, of the documents or of `max_tokens`.
     """
 
     def __init__(
         self, documents: Iterable[Tokens], token_bytes: npt.NDArray[np.integer], shape: tuple[int, int], max_tokens: int
     ) -> None:
         B, T = shape
+        require_row(max_tokens, T)
         pieces: list[Tokens] = []
         length = 0
         for document in documents:

@@ -34,12 +34,27 @@ class Hardware:
             raise ValueError(f"hardware.tokens_per_s={list(self.tokens_per_s)} must be positive speeds, such as [5000]")
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"hardware.dtype={self.dtype} is unknown; use float32 or bfloat16")
+        self._require_device()
+
+    def _require_device(self) -> None:
         try:
-            kind = torch.device(self.device).type
+            device = torch.device(self.device)
         except RuntimeError:
             raise ValueError(f"hardware.device={self.device} is no torch device; use cpu, cuda or cuda:0") from None
-        if kind == "cuda" and not torch.cuda.is_available():
-            raise ValueError(f"hardware.device={self.device} finds no CUDA device here; use hardware=cpu")
+        present = {
+            "cpu": True,
+            "cuda": torch.cuda.is_available(),
+            "mps": torch.backends.mps.is_available(),
+        }
+        if device.type not in present:
+            raise ValueError(f"hardware.device={self.device} is nothing to train on; use cpu, cuda or mps")
+        if not present[device.type]:
+            raise ValueError(
+                f"hardware.device={self.device} finds no {device.type.upper()} device here; use hardware=cpu"
+            )
+        found = torch.cuda.device_count()
+        if device.type == "cuda" and (device.index or 0) >= found:
+            raise ValueError(f"hardware.device={self.device} is none of the {found} CUDA devices here; use cuda:0")
 
     def speed(self, index: int) -> float:
         """Tokens per second of the client with this index."""
