@@ -109,7 +109,8 @@ def test_churn_loses_and_doubles_no_row(run: Run, seed: int, partition: str) -> 
 @pytest.mark.parametrize("runtime", ["virtual", "centralized"])
 def test_best_fit_packing_loses_and_doubles_no_row(run: Run, runtime: str) -> None:
     overrides = (
-        f"runtime={runtime}", "packing=best_fit", "packing.documents=2", "rounds=6", "clients=2",
+        f"runtime={runtime}", "packing=best_fit", "packing.documents=2", "rounds=3", "clients=2", "optim=adamw",
+        "strategy.local_steps=16", "volatility.mean_up_s=20",
         "volatility.crash_share=0.5", "model.sequence_len=64", "batch_size=4", "hardware.tokens_per_s=[256]",
     )  # fmt: skip
     summary, again = run(*overrides, folder="a"), run(*overrides, folder="b")
