@@ -30,8 +30,11 @@ def check_node(node: dict[str, Any], where: str) -> None:
             raise ValueError(f"{full} is not set; add {full}=VALUE")
         if isinstance(value, dict) and "_target_" in value:
             check_node(value, full)
-        else:
-            check_value(full, value, hints.get(key, Any))
+            continue
+        check_value(full, value, hints.get(key, Any))
+        for name, item in value.items() if isinstance(value, dict) else ():
+            if isinstance(item, dict) and "_target_" in item:
+                check_node(item, f"{full}.{name}")
     for key, parameter in signature.parameters.items():
         if parameter.default is inspect.Parameter.empty and key not in node:
             raise ValueError(f"{where}.{key} is not set; add +{where}.{key}=VALUE")
@@ -63,8 +66,10 @@ def _fits(value: Any, hint: Any) -> bool:
         return not isinstance(value, bool) and isinstance(value, int if hint is int else (int, float))
     if hint in (str, bool, type(None)):
         return isinstance(value, hint)
-    if origin in (tuple, list, Sequence):
-        return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
+    if origin in (tuple, list, Sequence, dict):
+        kind = dict if origin is dict else list
+        items = value.values() if isinstance(value, dict) else value
+        return isinstance(value, kind) and all(_fits(item, arguments[origin is dict]) for item in items)
     return True  # a nested object, which its own check covers
 
 
@@ -79,4 +84,6 @@ def _described(hint: Any) -> str:
         return "one of " + ", ".join(map(str, arguments))
     if origin in (tuple, list, Sequence):
         return f"a list, each item {_described(arguments[0])}"
+    if origin is dict:
+        return f"a mapping of names, each item {_described(arguments[1])}"
     return _NAMES.get(hint, str(hint))

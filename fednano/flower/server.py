@@ -287,7 +287,7 @@ class Federation:
         while not self._idle():
             change = self._membership.next_change(self._clock.now())
             if change == math.inf and not self._late:
-                raise RuntimeError("no client will ever be up again; change volatility or clients")
+                raise ValueError(f"no client is ever up after {self._clock.now():g} s; change volatility or clients")
             self._clock.wait(change)
             self._collect(grid, None)
             self._note_changes()

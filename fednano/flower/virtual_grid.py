@@ -52,6 +52,7 @@ class VirtualGrid(Grid):
         clock: the server's clock.
         network: what transfers take.
         size: bytes of a message's content.
+        seed: names the draws of late transfers.
     """
 
     def __init__(
@@ -61,12 +62,14 @@ class VirtualGrid(Grid):
         clock: VirtualClock,
         network: Network,
         size: Callable[[RecordDict], int],
+        seed: int = 0,
     ) -> None:
         adopt_identity()
         self._app = app
         self._clock = clock
         self._network = network
         self._size = size
+        self._seed = seed
         self._run = Run.create_empty(RUN_ID)
         first = SERVER_NODE_ID + 1
         self._nodes = {first + i: node for i, node in enumerate(nodes)}
@@ -130,18 +133,25 @@ class VirtualGrid(Grid):
     def _deliver(self, message: Message) -> None:
         node_id = message.metadata.dst_node_id
         node = self._nodes[node_id]
+        index = node_id - SERVER_NODE_ID - 1
+        sent = self._clock.now()
+        down_s = self._network.down_s(self._size(message.content), index) + self._late_s(index, "down")
         # A client that still works on something older takes this up afterwards.
-        node.clock.wait(self._clock.now() + self._network.down_s(self._size(message.content)))
+        node.clock.wait(sent + down_s)
         try:
-            node.presence.arrive()
+            node.presence.arrive(sent)
             reply = self._app(message, self._contexts[node_id])
         except ClientCrashedError:
             node.on_crash()
             return
-        arrives = node.clock.now() + self._network.up_s(self._size(reply.content))
+        up_s = self._network.up_s(self._size(reply.content), index) + self._late_s(index, "up")
+        arrives = node.clock.now() + up_s
         if not node.presence.survives(arrives):
             node.on_crash()
             return
         node.clock.wait(arrives)
         heapq.heappush(self._on_the_way, (arrives, self._pushed, reply))
         self._clock.alarm(arrives)
+
+    def _late_s(self, index: int, direction: str) -> float:
+        return self._network.late_s(index, self._seed, self._pushed, direction)

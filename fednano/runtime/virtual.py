@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from flwr.app import Context, RecordDict
 
@@ -116,8 +117,8 @@ def _federation(
             node_id=SERVER_NODE_ID + 1 + i,
             pool=parts.pools.of_client[i],
             step_s=parts.tokens_per_step / parts.hardware.speed(i),
-            down_s=network.down_s(size),
-            up_s=network.up_s(size),
+            down_s=network.down_s(size, i),
+            up_s=network.up_s(size, i),
         )
         for i, client in enumerate(parts.settings.names)
     }
@@ -147,10 +148,9 @@ def _grid(
     """The grid whose nodes share `trainer`; every message is `size` bytes long on the network."""
     nodes = []
     workers = {}
-    hand_in_s = parts.network.up_s(size)
     for i, client in enumerate(parts.settings.names):
         own = VirtualClock()
-        presence = Presence(membership, client, own, hand_in_s)
+        presence = Presence(membership, client, own, parts.network.hand_in_s(size, i))
         worker = ClientWorker(
             client,
             trainer,
@@ -162,12 +162,18 @@ def _grid(
             own,
             presence.may_step,
             on_step,
+            partial(membership.speed, client),
         )
         workers[client] = worker
         nodes.append(VirtualNode(client, own, presence, worker.crashed))
     app = make_client_app(lambda context: workers[str(context.node_config["name"])], parts.codec)
     return VirtualGrid(
-        app, nodes, clock, parts.network, lambda content: size if records.carries_weights(content) else 0
+        app,
+        nodes,
+        clock,
+        parts.network,
+        lambda content: size if records.carries_weights(content) else 0,
+        parts.settings.seed,
     )
 
 
@@ -192,5 +198,5 @@ def _started(runtime: str, parts: Parts, state: ServerState, horizon: int) -> Ru
 def _goodput(parts: Parts, membership: Membership, until: float, tokens: int) -> float | None:
     """Tokens merged ÷ tokens that the clients could have trained while they were up."""
     names = parts.settings.names
-    possible = sum(membership.up_seconds(c, until) * parts.hardware.speed(i) for i, c in enumerate(names))
+    possible = sum(membership.full_seconds(c, until) * parts.hardware.speed(i) for i, c in enumerate(names))
     return tokens / possible if possible else None

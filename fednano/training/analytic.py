@@ -31,10 +31,11 @@ class AnalyticTrainer:
         steps = 0
         drained = False
         while steps < plan.steps:
-            if not may_step(plan.step_s):
+            step_s = plan.seconds(clock.now())
+            if not may_step(step_s):
                 drained = True
                 break
-            clock.charge(plan.step_s)
+            clock.charge(step_s)
             steps += 1
             on_step(steps, 0.0)
         cursor = batches.position(steps / plan.steps) if steps else None

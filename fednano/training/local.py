@@ -21,8 +21,16 @@ from fednano.training.hardware import Hardware
 MayStep = Callable[[float], bool]
 """Given the seconds a step takes: may it begin? False makes the client drain."""
 
+Speed = Callable[[float], float]
+"""The share of its hardware's speed that a client has at a time of its clock."""
+
 OnStep = Callable[[int, float], None]
 """Told the number of steps done and the loss of the last; raises to stop the run."""
+
+
+def full_speed(t: float) -> float:
+    """The `Speed` of a client that is as fast as its hardware."""
+    return 1.0
 
 
 class Trainer(Protocol):
@@ -46,7 +54,7 @@ class Trainer(Protocol):
 
 @dataclass(frozen=True)
 class StepPlan:
-    """What to do: at most `steps` inner steps of `step_s` seconds each.
+    """What to do: at most `steps` inner steps of `step_s` seconds each at full speed.
 
     The learning rate of step k is scheduled at `tokens_before + k · tokens_per_step` global tokens of `horizon`.
     """
@@ -56,6 +64,11 @@ class StepPlan:
     tokens_before: int
     tokens_per_step: int
     horizon: int
+    speed: Speed = full_speed
+
+    def seconds(self, begins: float) -> float:
+        """Seconds that a step takes: what the speed at its beginning makes of `step_s`."""
+        return self.step_s / self.speed(begins)
 
 
 @dataclass(frozen=True)
@@ -115,7 +128,8 @@ class LocalTrainer:
         drained = False
         with Ahead(islice(batches, plan.steps)) as source:
             while steps < plan.steps:
-                if not may_step(plan.step_s):
+                step_s = plan.seconds(clock.now())
+                if not may_step(step_s):
                     drained = True
                     break
                 with stopwatch:
@@ -125,7 +139,7 @@ class LocalTrainer:
                         break
                     at = plan.tokens_before + steps * plan.tokens_per_step
                     loss = self._step(optimizer, batch, self._optim.schedule.scale(at, plan.horizon))
-                clock.charge(plan.step_s)
+                clock.charge(step_s)
                 self.train_s += stopwatch.lap()
                 self.data_s += waiting.lap()
                 steps, tokens, last = steps + 1, tokens + batch.tokens.size, batch

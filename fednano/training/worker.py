@@ -8,7 +8,7 @@ from fednano.clock import Clock
 from fednano.data.ledger import Grant
 from fednano.data.loader import LeaseLoader, Packing, RowNumbers, TextSource
 from fednano.tensors import State
-from fednano.training.local import MayStep, StepPlan, StepsDone, Trainer
+from fednano.training.local import MayStep, Speed, StepPlan, StepsDone, Trainer, full_speed
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class ClientWorker:
         clock: its own clock.
         may_step: its own judgement whether another step fits before it must leave.
         on_step: told (client, round, steps done, steps planned, loss, tokens) after each step.
+        speed: the share of `tokens_per_s` that it has at a time of its clock.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class ClientWorker:
         clock: Clock,
         may_step: MayStep,
         on_step: Callable[[str, int, int, int, float, int], None],
+        speed: Speed = full_speed,
     ) -> None:
         self.client = client
         self._trainer = trainer
@@ -82,12 +84,14 @@ class ClientWorker:
         self._clock = clock
         self._may_step = may_step
         self._on_step = on_step
+        self._speed = speed
 
     def work(self, task: Task, weights: State) -> tuple[Result, State]:
         """Train the task's lease from `weights`, for at most `task.steps` steps."""
         B, T = self._shape
         loader = LeaseLoader(self._source, self._pools[task.grant.pool], task.grant, B, T, self._packing)
-        plan = StepPlan(task.steps, B * T / self._tokens_per_s, task.tokens_total, B * T * task.peers, task.horizon)
+        step_s, peers_tokens = B * T / self._tokens_per_s, B * T * task.peers
+        plan = StepPlan(task.steps, step_s, task.tokens_total, peers_tokens, task.horizon, self._speed)
         begun = self._clock.now()
 
         def on_step(steps: int, loss: float) -> None:

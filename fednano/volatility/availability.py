@@ -1,5 +1,6 @@
 """When one client is up: an endless, ordered sequence of windows, made as far as it is asked for."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -7,47 +8,66 @@ from typing import Literal
 Exit = Literal["drain", "crash"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Window:
     """The client may compute from `start` up to `stop`, in seconds; `exit` says how it leaves.
 
     A drain is foreseen: the client hands in what it did before `stop`. A crash is not: what it holds at `stop` is lost.
+    The end of a drain becomes known `notice_s` seconds before it.
     """
 
     start: float
     stop: float
     exit: Exit
+    notice_s: float = math.inf
 
 
 class Availability:
     """Windows in order of time, without overlap, read lazily from `windows`.
 
+    Args:
+        windows: as far as they are asked for.
+        ends: seconds after which nothing is known.
+        beyond: what is said to who asks later.
+
     Raises:
-        ValueError: a window that is empty or begins before the one before it ended.
+        ValueError: a window that is empty or begins before the one before it ended; a time from `ends` on.
     """
 
-    def __init__(self, windows: Iterator[Window]) -> None:
+    def __init__(self, windows: Iterator[Window], ends: float = math.inf, beyond: str = "") -> None:
+        self.ends = ends
+        self.beyond = beyond
         self._source = windows
         self._known: list[Window] = []
 
     def window(self, t: float) -> Window | None:
         """The window that holds `t`, or None while the client is down."""
-        upcoming = self._first_ending_after(t)
+        if t >= self.ends:
+            raise ValueError(self.beyond)
+        upcoming = self.upcoming(t)
         return upcoming if upcoming is not None and upcoming.start <= t else None
 
     def next_change(self, t: float) -> float:
         """The first time after `t` at which the client comes or goes; infinite if never."""
-        upcoming = self._first_ending_after(t)
+        upcoming = self.upcoming(t)
         if upcoming is None:
-            return float("inf")
-        return upcoming.start if upcoming.start > t else upcoming.stop
+            return self.ends
+        return min(self.ends, upcoming.start if upcoming.start > t else upcoming.stop)
+
+    def until(self, t: float) -> Iterator[Window]:
+        """The windows that begin before `t`, the last one cut there."""
+        self.upcoming(t)
+        for w in self._known:
+            if w.start >= t:
+                return
+            yield Window(w.start, min(w.stop, t), w.exit, w.notice_s)
 
     def up_seconds(self, until: float) -> float:
         """Seconds up within [0, until)."""
-        self._first_ending_after(until)
-        return sum(max(0.0, min(w.stop, until) - w.start) for w in self._known if w.start < until)
+        return sum(w.stop - w.start for w in self.until(until))
 
-    def _first_ending_after(self, t: float) -> Window | None:
+    def upcoming(self, t: float) -> Window | None:
+        """The first window that ends after `t`."""
         while not self._known or self._known[-1].stop <= t:
             window = next(self._source, None)
             if window is None:

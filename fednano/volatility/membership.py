@@ -1,20 +1,25 @@
-"""Who is up, seen from the server: the availability of all clients together."""
+"""Who is up and how fast, seen from the server: all clients together."""
 
 from collections.abc import Mapping, Sequence
 
 from fednano.volatility.availability import Availability, Window
 from fednano.volatility.profiles import Profile
+from fednano.volatility.speed import Speed, steady
 
 
 class Membership:
-    """The clients of a run and their availability, in the order of their names."""
+    """The clients of a run, their availability and speed, in the order of their names."""
 
-    def __init__(self, availabilities: Mapping[str, Availability]) -> None:
+    def __init__(self, availabilities: Mapping[str, Availability], speeds: Mapping[str, Speed] | None = None) -> None:
         self._availabilities = dict(availabilities)
+        self._speeds = dict(speeds) if speeds is not None else {client: steady() for client in availabilities}
 
     @classmethod
     def draw(cls, profile: Profile, clients: Sequence[str], seed: int) -> "Membership":
-        return cls({client: profile.availability(client, seed) for client in clients})
+        return cls(
+            {client: profile.availability(client, i, seed) for i, client in enumerate(clients)},
+            {client: profile.speed(client, i, seed) for i, client in enumerate(clients)},
+        )
 
     @property
     def clients(self) -> tuple[str, ...]:
@@ -35,3 +40,12 @@ class Membership:
     def up_seconds(self, client: str, until: float) -> float:
         """Seconds that the client is up within [0, until)."""
         return self._availabilities[client].up_seconds(until)
+
+    def speed(self, client: str, t: float) -> float:
+        """The share of its hardware's speed that the client has at `t`."""
+        return self._speeds[client].at(t)
+
+    def full_seconds(self, client: str, until: float) -> float:
+        """What the client's time up within [0, until) is worth, in seconds at its hardware's speed."""
+        speed = self._speeds[client]
+        return sum(speed.full_seconds(w.start, w.stop) for w in self._availabilities[client].until(until))

@@ -1,36 +1,63 @@
 """Links between clients and the server, for virtual time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from fednano.randomness import generator
 
 
 @dataclass(frozen=True)
 class Network:
-    """One kind of link for all clients.
+    """The links of all clients. Of several values, each is dealt to the clients in turn.
 
     Args:
         name: what it is called.
         up_mbit_s: client to server, megabits per second.
         down_mbit_s: server to client, megabits per second.
         latency_s: one way, seconds.
+        jitter_s: mean of the exponential time by which a transfer is late, seconds.
     """
 
     name: str
-    up_mbit_s: float
-    down_mbit_s: float
-    latency_s: float
+    up_mbit_s: float | Sequence[float]
+    down_mbit_s: float | Sequence[float]
+    latency_s: float | Sequence[float]
+    jitter_s: float | Sequence[float] = 0.0
 
     def __post_init__(self) -> None:
         for key in ("up_mbit_s", "down_mbit_s"):
-            value = getattr(self, key)
-            if not value > 0:
-                raise ValueError(f"network.{key}={value} never delivers; use megabits per second above 0")
-        if not self.latency_s >= 0:
-            raise ValueError(f"network.latency_s={self.latency_s} is before the present; use 0 or more seconds")
+            for value in _several(getattr(self, key), key):
+                if not value > 0:
+                    raise ValueError(f"network.{key}={value} never delivers; use megabits per second above 0")
+        for key in ("latency_s", "jitter_s"):
+            for value in _several(getattr(self, key), key):
+                if not 0 <= value < float("inf"):
+                    raise ValueError(f"network.{key}={value} is before the present or never; use 0 or more seconds")
 
-    def up_s(self, size: int) -> float:
-        """Seconds that `size` bytes take from a client to the server."""
-        return self.latency_s + size * 8e-6 / self.up_mbit_s
+    def up_s(self, size: int, index: int = 0) -> float:
+        """Seconds that `size` bytes take from the client with this index to the server, if they are not late."""
+        return _dealt(self.latency_s, index) + size * 8e-6 / _dealt(self.up_mbit_s, index)
 
-    def down_s(self, size: int) -> float:
-        """Seconds that `size` bytes take from the server to a client."""
-        return self.latency_s + size * 8e-6 / self.down_mbit_s
+    def down_s(self, size: int, index: int = 0) -> float:
+        """Seconds that `size` bytes take from the server to the client with this index, if they are not late."""
+        return _dealt(self.latency_s, index) + size * 8e-6 / _dealt(self.down_mbit_s, index)
+
+    def hand_in_s(self, size: int, index: int = 0) -> float:
+        """Seconds that a client keeps free to hand in `size` bytes: 95 of 100 are not later."""
+        return self.up_s(size, index) + 3.0 * _dealt(self.jitter_s, index)
+
+    def late_s(self, index: int, seed: int, *transfer: str | int) -> float:
+        """Seconds by which one transfer, named by `transfer`, is late. Equal arguments give equal seconds."""
+        mean = _dealt(self.jitter_s, index)
+        return float(generator(seed, index, "jitter", *transfer).exponential(mean)) if mean else 0.0
+
+
+def _several(value: float | Sequence[float], key: str) -> Sequence[float]:
+    values = value if isinstance(value, Sequence) else [value]
+    if not values:
+        raise ValueError(f"network.{key}=[] is no link; give a number, or one for each client")
+    return values
+
+
+def _dealt(value: float | Sequence[float], index: int) -> float:
+    return value[index % len(value)] if isinstance(value, Sequence) else value

@@ -26,17 +26,18 @@ class Presence:
         self._hand_in_s = hand_in_s
         self._window: Window | None = None
 
-    def arrive(self) -> None:
-        """Work begins now. Raises ClientCrashedError if the client is down."""
+    def arrive(self, sent: float | None = None) -> None:
+        """Work begins now. Raises ClientCrashedError if the client is down, or was since `sent`."""
         self._window = self._membership.window(self._client, self._clock.now())
-        if self._window is None:
+        if self._window is None or (sent is not None and sent < self._window.start):
             raise ClientCrashedError(self._client)
 
     def may_step(self, step_s: float) -> bool:
         """Whether a step may begin; False: hand in now. Raises ClientCrashedError if the machine dies during it."""
         assert self._window is not None, "work began without arrive()"
         ends = self._clock.now() + step_s
-        if self._window.exit == "crash":
+        foreseen = self._window.exit == "drain" and self._clock.now() >= self._window.stop - self._window.notice_s
+        if not foreseen:
             if ends > self._window.stop:
                 raise ClientCrashedError(self._client)
             return True

@@ -1,58 +1,101 @@
-"""Volatility profiles: pure seeded functions from a client's name to its availability."""
+"""Volatility profiles: pure seeded functions from a client to its availability and its speed."""
 
 import math
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal
+
+import numpy as np
 
 from fednano.randomness import generator
-from fednano.volatility.availability import Availability, Window
+from fednano.volatility.availability import Availability, Exit, Window
+from fednano.volatility.speed import Speed, steady
+
+CHUNK = 256  # draws at a time
 
 
-class Profile(Protocol):
+class Profile(ABC):
     """A `volatility` choice."""
 
     name: str
 
-    def availability(self, client: str, seed: int) -> Availability:
-        """When `client` is up. Equal arguments give equal windows."""
+    @abstractmethod
+    def availability(self, client: str, index: int, seed: int) -> Availability:
+        """When `client`, the one with this index, is up. Equal arguments give equal windows."""
+
+    def speed(self, client: str, index: int, seed: int) -> Speed:
+        """The share of its hardware's speed that `client` has. Equal arguments give equal speeds."""
+        return steady()
 
 
 @dataclass(frozen=True)
-class AlwaysOn:
+class AlwaysOn(Profile):
     """Clients never leave."""
 
     name: str = "none"
 
-    def availability(self, client: str, seed: int) -> Availability:
+    def availability(self, client: str, index: int, seed: int) -> Availability:
         return Availability(iter([Window(0.0, math.inf, "drain")]))
 
 
-@dataclass(frozen=True)
-class Markov:
-    """Two-state continuous-time Markov chain: exponential times up and down.
+@dataclass(frozen=True, kw_only=True)
+class Leaving(Profile):
+    """What all profiles share whose clients leave.
 
     Args:
         name: what summaries call it.
+        exit: how windows end: all in a drain, all in a crash, or mixed.
+        crash_share: probability that a window ends in a crash, where mixed.
+    """
+
+    name: str
+    exit: Literal["drain", "crash", "mixed"] = "mixed"
+    crash_share: float = 0.4
+
+    def __post_init__(self) -> None:
+        if self.exit not in ("drain", "crash", "mixed"):
+            raise ValueError(f"volatility.exit={self.exit} is unknown; use drain, crash or mixed")
+        if not 0.0 <= self.crash_share <= 1.0:
+            raise ValueError(f"volatility.crash_share={self.crash_share} is not a probability; use 0 to 1")
+
+    @property
+    def crash_probability(self) -> float:
+        """The probability that a window ends in a crash."""
+        return {"drain": 0.0, "crash": 1.0, "mixed": self.crash_share}[self.exit]
+
+    def windows(
+        self, spans: Iterable[tuple[float, float]], client: str, seed: int, notice_s: float = math.inf
+    ) -> Iterator[Window]:
+        """`spans` (start, stop) from 0 s on as windows, each with an exit drawn for it."""
+        for (start, stop), leaves in zip(spans, self.exits(client, seed), strict=False):
+            if stop > max(0.0, start):
+                yield Window(max(0.0, start), stop, leaves, notice_s)
+
+    def exits(self, client: str, seed: int) -> Iterator[Exit]:
+        """How each of the client's windows ends."""
+        for drawn in draws(generator(seed, client, "exit"), "random"):
+            yield "crash" if drawn < self.crash_probability else "drain"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Markov(Leaving):
+    """Two-state continuous-time Markov chain: exponential times up and down.
+
+    Args:
         mean_up_s: mean length of a window, seconds.
         mean_down_s: mean length of an absence, seconds.
-        crash_share: probability that a window ends in a crash instead of a drain.
     """
 
     name: str = "markov"
     mean_up_s: float = 60.0
     mean_down_s: float = 20.0
-    crash_share: float = 0.4
 
     def __post_init__(self) -> None:
-        for key in ("mean_up_s", "mean_down_s"):
-            value = getattr(self, key)
-            if not 0.0 < value < math.inf:
-                raise ValueError(f"volatility.{key}={value} is not a duration; use seconds above 0, or volatility=none")
-        if not 0.0 <= self.crash_share <= 1.0:
-            raise ValueError(f"volatility.crash_share={self.crash_share} is not a probability; use 0 to 1")
+        super().__post_init__()
+        check_durations(self, "mean_up_s", "mean_down_s")
 
-    def availability(self, client: str, seed: int) -> Availability:
+    def availability(self, client: str, index: int, seed: int) -> Availability:
         return Availability(self._windows(client, seed))
 
     def _windows(self, client: str, seed: int) -> Iterator[Window]:
@@ -62,7 +105,103 @@ class Markov:
         t = 0.0 if up_first else float(draw.exponential(self.mean_down_s))
         while True:
             stop = t + float(draw.exponential(self.mean_up_s))
-            crash = draw.random() < self.crash_share
+            crash = draw.random() < self.crash_probability
             if stop > t:
                 yield Window(t, stop, "crash" if crash else "drain")
             t = stop + float(draw.exponential(self.mean_down_s))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bernoulli(Leaving):
+    """In each slot of time the client is up with a probability, whatever it was before.
+
+    Args:
+        up_probability: of a slot.
+        slot_s: length of a slot, seconds. Slots up that follow each other are one window.
+    """
+
+    name: str = "bernoulli"
+    up_probability: float = 0.7
+    slot_s: float = 15.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_durations(self, "slot_s")
+        if not 0.0 < self.up_probability < 1.0:
+            raise ValueError(
+                f"volatility.up_probability={self.up_probability} opens always or never; use a value between 0 and 1, "
+                "or volatility=none"
+            )
+
+    def availability(self, client: str, index: int, seed: int) -> Availability:
+        return Availability(self.windows(self._spans(client, seed), client, seed))
+
+    def _spans(self, client: str, seed: int) -> Iterator[tuple[float, float]]:
+        draw = generator(seed, client, "availability")
+        # Runs of equal slots have geometric lengths, so that no slot is drawn by itself.
+        ups, downs = draws(draw, "geometric", 1 - self.up_probability), draws(draw, "geometric", self.up_probability)
+        slot = 0 if draw.random() < self.up_probability else next(downs)
+        while True:
+            stop = slot + next(ups)
+            yield slot * self.slot_s, stop * self.slot_s
+            slot = stop + next(downs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spot(Leaving):
+    """Spot instances: Weibull lifetimes, and a time until the next one is had.
+
+    A departure that crashes comes without notice.
+
+    Args:
+        mean_up_s: mean lifetime, seconds.
+        shape: of the Weibull distribution; below 1 young instances are the ones that go, at 1 any.
+        mean_down_s: mean of the exponential time until the next instance computes, seconds.
+        notice_s: how long before it the end becomes known, seconds; 0: all departures are crashes.
+    """
+
+    name: str = "spot"
+    exit: Literal["drain", "crash", "mixed"] = "drain"
+    mean_up_s: float = 300.0
+    shape: float = 0.8
+    mean_down_s: float = 60.0
+    notice_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_durations(self, "mean_up_s", "mean_down_s")
+        if not 0.0 < self.shape < math.inf:
+            raise ValueError(f"volatility.shape={self.shape} is no Weibull shape; use a number above 0")
+        if not self.notice_s >= 0.0:
+            raise ValueError(f"volatility.notice_s={self.notice_s} comes after the end; use 0 or more seconds")
+
+    @property
+    def crash_probability(self) -> float:
+        return super().crash_probability if self.notice_s else 1.0
+
+    def availability(self, client: str, index: int, seed: int) -> Availability:
+        return Availability(self.windows(self._spans(client, seed), client, seed, self.notice_s))
+
+    def _spans(self, client: str, seed: int) -> Iterator[tuple[float, float]]:
+        draw = generator(seed, client, "availability")
+        scale = self.mean_up_s / math.gamma(1 + 1 / self.shape)
+        lives, waits = draws(draw, "weibull", self.shape), draws(draw, "exponential", self.mean_down_s)
+        t = 0.0 if draw.random() < self.mean_up_s / (self.mean_up_s + self.mean_down_s) else next(waits)
+        while True:
+            stop = t + scale * next(lives)
+            yield t, stop
+            t = stop + next(waits)
+
+
+def draws(draw: np.random.Generator, distribution: str, *parameters: float) -> Iterator[float]:
+    """Endless draws from one of NumPy's distributions, made many at a time."""
+    while True:
+        yield from getattr(draw, distribution)(*parameters, size=CHUNK).tolist()
+
+
+def check_durations(profile: Profile, *keys: str) -> None:
+    """Raise ValueError unless these settings are finite and above 0."""
+    for key in keys:
+        value = getattr(profile, key)
+        if not 0.0 < value < math.inf:
+            raise ValueError(f"volatility.{key}={value} is not a duration; use seconds above 0, or volatility=none")

@@ -1,0 +1,76 @@
+"""Several profiles in one: each for some of the clients, or all of them at once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from fednano.randomness import named_seed
+from fednano.volatility.availability import Availability, Window
+from fednano.volatility.profiles import Profile
+from fednano.volatility.speed import Speed, product
+
+PATIENCE_S = 366 * 86400.0  # without a moment in common, before the parts are said to have none
+
+
+@dataclass(frozen=True)
+class Compose(Profile):
+    """A client is up while all parts say so and as fast as the product of their speeds; or each has one part of them.
+
+    Args:
+        name: what summaries call it.
+        how: all at once; or turn, dealt to the clients in turn.
+        parts: profiles by a name of their own, which also names their draws.
+    """
+
+    name: str
+    how: Literal["all", "turn"]
+    parts: dict[str, Profile]
+
+    def __post_init__(self) -> None:
+        if self.how not in ("all", "turn"):
+            raise ValueError(f"volatility.how={self.how} is unknown; use all or turn")
+        if not self.parts or not all(isinstance(part, Profile) for part in self.parts.values()):
+            raise ValueError(
+                f"volatility.parts={sorted(self.parts)} must be profiles; add +volatility@volatility.parts.NAME=CHOICE"
+            )
+
+    def availability(self, client: str, index: int, seed: int) -> Availability:
+        drawn = [part.availability(client, index, self._seed(seed, name)) for name, part in self._of(index).items()]
+        first = min(drawn, key=lambda availability: availability.ends)
+        return Availability(self._common(drawn, client), first.ends, first.beyond)
+
+    def speed(self, client: str, index: int, seed: int) -> Speed:
+        return product(
+            [part.speed(client, index, self._seed(seed, name)) for name, part in self._of(index).items()],
+        )
+
+    def _of(self, index: int) -> dict[str, Profile]:
+        """The parts of the client with this index."""
+        if self.how == "all":
+            return self.parts
+        name = list(self.parts)[index % len(self.parts)]
+        return {name: self.parts[name]}
+
+    @staticmethod
+    def _seed(seed: int, part: str) -> int:
+        # Two parts of one kind must not come and go together.
+        return named_seed(seed, "part", part)
+
+    def _common(self, drawn: list[Availability], client: str) -> Iterator[Window]:
+        t = since = 0.0
+        while True:
+            upcoming = [availability.upcoming(t) for availability in drawn]
+            found = [window for window in upcoming if window is not None]
+            if len(found) < len(drawn):
+                return
+            start = max(t, *(window.start for window in found))
+            closing = min(found, key=lambda window: window.stop)
+            if start < closing.stop:
+                yield Window(start, closing.stop, closing.exit, closing.notice_s)
+                since = closing.stop
+            elif closing.stop - since > PATIENCE_S:
+                raise ValueError(
+                    f"volatility.parts: {', '.join(self.parts)} are not up together for a year from {since:g} s on, "
+                    f"for {client}; change one of them"
+                )
+            t = closing.stop

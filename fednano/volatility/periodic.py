@@ -1,0 +1,107 @@
+"""Clients that follow the sun, and clients whose speed changes."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fednano.randomness import generator
+from fednano.volatility.availability import Availability, Window
+from fednano.volatility.profiles import Leaving, Profile, check_durations, draws
+from fednano.volatility.speed import Speed
+
+HOUR_S, DAY_S = 3600.0, 86400.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diurnal(Leaving):
+    """One window a day around an hour of the client's own time zone.
+
+    Args:
+        zones_h: hours that local time is ahead of UTC, dealt to the clients in turn. The run begins at 0 h UTC.
+        middle_h: local hour in the middle of a window.
+        duty: share of the day that a window takes.
+        jitter_s: standard deviation of both ends of a window, seconds of the day; cut where windows would meet.
+        speedup: how many seconds of the day pass in one of the run.
+    """
+
+    name: str = "diurnal"
+    zones_h: tuple[float, ...] = (0.0, 8.0, 16.0)
+    middle_h: float = 12.0
+    duty: float = 0.5
+    jitter_s: float = 1800.0
+    speedup: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "zones_h", tuple(self.zones_h))
+        if not self.zones_h or not all(-24 <= zone <= 24 for zone in self.zones_h):
+            raise ValueError(f"volatility.zones_h={list(self.zones_h)} must be hours from UTC, such as [-5, 1, 8]")
+        if not 0.0 <= self.middle_h <= 24.0:
+            raise ValueError(f"volatility.middle_h={self.middle_h} is no hour of the day; use 0 to 24")
+        if not 0.0 < self.duty < 1.0:
+            raise ValueError(f"volatility.duty={self.duty} opens always or never; use a share between 0 and 1")
+        if not 0.0 <= self.jitter_s < math.inf:
+            raise ValueError(f"volatility.jitter_s={self.jitter_s} is no deviation; use 0 or more seconds")
+        check_speedup(self.speedup)
+
+    def availability(self, client: str, index: int, seed: int) -> Availability:
+        return Availability(self.windows(self._spans(client, index, seed), client, seed))
+
+    def _spans(self, client: str, index: int, seed: int) -> Iterator[tuple[float, float]]:
+        normal = draws(generator(seed, client, "availability"), "normal", 0.0, self.jitter_s)
+        limit = 0.499 * DAY_S * min(self.duty, 1 - self.duty)
+        zone = self.zones_h[index % len(self.zones_h)]
+        # Local time may be a day ahead and the window reach into the next day: its first days end before the run.
+        middle = (self.middle_h - zone) * HOUR_S - 2 * DAY_S
+        while True:
+            start = middle - self.duty * DAY_S / 2 + max(-limit, min(limit, next(normal)))
+            stop = middle + self.duty * DAY_S / 2 + max(-limit, min(limit, next(normal)))
+            yield start / self.speedup, stop / self.speedup
+            middle += DAY_S
+
+
+@dataclass(frozen=True, kw_only=True)
+class Straggler(Profile):
+    """Clients never leave, but their speed is log-normal around that of their hardware, and changes.
+
+    The mean speed is that of the hardware.
+
+    Args:
+        name: what summaries call it.
+        sigma: standard deviation of the logarithm of a client's momentary speed.
+        client_sigma: the same of what stays with a client for the whole run.
+        mean_hold_s: mean of the exponential time that a momentary speed lasts, seconds.
+    """
+
+    name: str = "straggler"
+    sigma: float = 0.5
+    client_sigma: float = 0.3
+    mean_hold_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        for key in ("sigma", "client_sigma"):
+            if not 0.0 <= getattr(self, key) < 10.0:
+                raise ValueError(f"volatility.{key}={getattr(self, key)} is no deviation; use 0 to below 10")
+        check_durations(self, "mean_hold_s")
+
+    def availability(self, client: str, index: int, seed: int) -> Availability:
+        return Availability(iter([Window(0.0, math.inf, "drain")]))
+
+    def speed(self, client: str, index: int, seed: int) -> Speed:
+        return Speed(self._pieces(client, seed))
+
+    def _pieces(self, client: str, seed: int) -> Iterator[tuple[float, float]]:
+        draw = generator(seed, client, "speed")
+        # The mean of a log-normal factor is 1 where the mean of its logarithm is -sigma²/2.
+        lasting = draw.lognormal(-(self.client_sigma**2) / 2, self.client_sigma)
+        momentary = draws(draw, "lognormal", -(self.sigma**2) / 2, self.sigma)
+        holds = draws(draw, "exponential", self.mean_hold_s)
+        t = 0.0
+        while True:
+            t += max(next(holds), 1e-6 * self.mean_hold_s)
+            yield t, lasting * next(momentary)
+
+
+def check_speedup(speedup: float) -> None:
+    if not 0.0 < speedup < math.inf:
+        raise ValueError(f"volatility.speedup={speedup} stops the clock; use a number above 0, such as 600")

@@ -1,0 +1,113 @@
+"""Clients that are up when a record says so."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fednano.volatility.availability import Availability, Exit, Window
+from fednano.volatility.periodic import check_speedup
+from fednano.volatility.profiles import Leaving
+from fednano.volatility.table import number, read_rows
+
+# (row, start, stop, exit); no exit where the file names none
+Interval = tuple[int, float, float, Exit | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intervals(Leaving):
+    """Recorded windows, from a CSV file with the columns client, start, stop and, if wanted, exit.
+
+    Start and stop are seconds of the run; a stop that is left empty never comes. Where exit is empty or has no column,
+    `exit` and `crash_share` decide.
+
+    Args:
+        file: the CSV file; `package:NAME` is one that fednano brings along.
+        match: name, a client has the windows under its name; turn, the file's clients are dealt to the run's in turn.
+        on_end: after a client's last window: it is down, or the record repeats from 0 s with a period of `period_s`.
+        period_s: seconds; null: up to the last stop of the file.
+        speedup: how many seconds of the record pass in one of the run.
+    """
+
+    name: str = "intervals"
+    file: str
+    match: Literal["name", "turn"] = "turn"
+    on_end: Literal["down", "repeat"] = "down"
+    period_s: float | None = None
+    speedup: float = 1.0
+    recorded: dict[str, list[Interval]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.match not in ("name", "turn"):
+            raise ValueError(f"volatility.match={self.match} is unknown; use name or turn")
+        if self.on_end not in ("down", "repeat"):
+            raise ValueError(f"volatility.on_end={self.on_end} is unknown; use down or repeat")
+        check_speedup(self.speedup)
+        recorded: dict[str, list[Interval]] = {}
+        for line, cells in read_rows(self.file, ["client", "start", "stop"]):
+            client, interval = cells["client"], self._interval(line, cells)
+            self._check_order(recorded.setdefault(client, []), interval)
+            recorded[client].append(interval)
+        if not recorded:
+            raise ValueError(f"{self.file} has no windows; add rows of client,start,stop")
+        object.__setattr__(self, "recorded", recorded)
+        if self.on_end == "repeat":
+            self._check_period()
+
+    @property
+    def period(self) -> float:
+        """Seconds of the record until it repeats."""
+        last = max(intervals[-1][2] for intervals in self.recorded.values())
+        return last if self.period_s is None else self.period_s
+
+    def availability(self, client: str, index: int, seed: int) -> Availability:
+        if self.match == "turn":
+            names = list(self.recorded)
+            return Availability(self._windows(names[index % len(names)], client, seed))
+        if client not in self.recorded:
+            raise ValueError(
+                f"{self.file} has no windows for {client} but for {', '.join(self.recorded)}; "
+                "add rows, or set volatility.match=turn"
+            )
+        return Availability(self._windows(client, client, seed))
+
+    def _windows(self, recorded: str, client: str, seed: int) -> Iterator[Window]:
+        intervals = self._repeated(self.recorded[recorded])
+        for (_, start, stop, leaves), drawn in zip(intervals, self.exits(client, seed), strict=False):
+            yield Window(start / self.speedup, stop / self.speedup, leaves or drawn)
+
+    def _repeated(self, intervals: list[Interval]) -> Iterator[Interval]:
+        shift = 0.0
+        while True:
+            for line, start, stop, leaves in intervals:
+                yield line, start + shift, stop + shift, leaves
+            if self.on_end == "down":
+                return
+            shift += self.period
+
+    def _interval(self, line: int, cells: dict[str, str]) -> Interval:
+        start = number(cells["start"], self.file, line, "start")
+        stop = number(cells["stop"], self.file, line, "stop") if cells["stop"] else math.inf
+        if not (0.0 <= start < stop):
+            raise ValueError(f"{self.file}, row {line}: no window from {start:g} to {stop:g} s; start at 0 s or later")
+        leaves = cells.get("exit", "")
+        if leaves not in ("", "drain", "crash"):
+            raise ValueError(f"{self.file}, row {line}: exit {leaves} is unknown; write drain, crash or nothing")
+        return line, start, stop, leaves or None  # type: ignore[return-value]
+
+    def _check_period(self) -> None:
+        for client, intervals in self.recorded.items():
+            (_, begins, *_), (line, _, stops, _) = intervals[0], intervals[-1]
+            if not stops < begins + self.period < math.inf:
+                raise ValueError(
+                    f"volatility.period_s={self.period_s}: {client} begins anew at {begins + self.period:g} s, but "
+                    f"{self.file}, row {line} stops at {stops:g} s; use a longer period, and give every window a stop"
+                )
+
+    def _check_order(self, before: list[Interval], interval: Interval) -> None:
+        if before and interval[1] <= before[-1][2]:
+            raise ValueError(
+                f"{self.file}, row {interval[0]}: starts at {interval[1]:g} s, but row {before[-1][0]} stops at "
+                f"{before[-1][2]:g} s; sort each client's rows, and join those that touch"
+            )

@@ -1,0 +1,66 @@
+"""How fast one client is: a piecewise constant share of its hardware's speed, made as far as it is asked for."""
+
+import bisect
+import math
+from collections.abc import Iterator
+
+
+class Speed:
+    """Pieces (until, factor) one after the other from 0 s on, read lazily; the last of a finite row has no end.
+
+    Raises:
+        ValueError: a piece that is empty, or a factor that is not above 0.
+    """
+
+    def __init__(self, pieces: Iterator[tuple[float, float]]) -> None:
+        self._source = pieces
+        self._until: list[float] = []
+        self._factor: list[float] = []
+        self._done: list[float] = []  # seconds at full speed up to the end of each piece
+
+    def at(self, t: float) -> float:
+        """The factor at `t`."""
+        return self._factor[self._piece(t)]
+
+    def next_change(self, t: float) -> float:
+        """The end of the piece that holds `t`."""
+        return self._until[self._piece(t)]
+
+    def full_seconds(self, start: float, stop: float) -> float:
+        """Seconds at full speed that [start, stop) is worth: the integral of the factor."""
+        return self._worth(stop) - self._worth(start)
+
+    def _worth(self, t: float) -> float:
+        k = self._piece(t)
+        if k == 0:
+            return t * self._factor[0]
+        return self._done[k - 1] + (t - self._until[k - 1]) * self._factor[k]
+
+    def _piece(self, t: float) -> int:
+        while not self._until or self._until[-1] <= t:
+            begun = self._until[-1] if self._until else 0.0
+            until, factor = next(self._source)
+            if not (until > begun and factor > 0):
+                raise ValueError(f"speed {factor} until {until} s is no piece after {begun} s")
+            self._done.append((self._done[-1] if self._done else 0.0) + factor * (until - begun))
+            self._until.append(until)
+            self._factor.append(factor)
+        return bisect.bisect_right(self._until, t)
+
+
+def steady(factor: float = 1.0) -> Speed:
+    """One factor for all time."""
+    return Speed(iter([(math.inf, factor)]))
+
+
+def product(speeds: list[Speed]) -> Speed:
+    """The product of all factors at each time."""
+
+    def pieces() -> Iterator[tuple[float, float]]:
+        t = 0.0
+        while t < math.inf:
+            until = min(speed.next_change(t) for speed in speeds)
+            yield until, math.prod(speed.at(t) for speed in speeds)
+            t = until
+
+    return Speed(pieces())

@@ -1,0 +1,224 @@
+"""Clients that are up while a recorded signal is on the right side of a threshold."""
+
+import itertools
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from fednano.volatility.availability import Availability
+from fednano.volatility.periodic import check_speedup
+from fednano.volatility.profiles import Leaving
+from fednano.volatility.table import Table, fill, read_table
+from fednano.volatility.trace import Trace
+
+Span = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One column: its filled trace, the threshold in its unit, where the condition holds in seconds of the file."""
+
+    trace: Trace
+    level: float
+    met: tuple[Span, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traced(Leaving):
+    """A window is open while a column of a CSV file is below or above a threshold.
+
+    Args:
+        file: a CSV file with a header, a row for each stamp; `package:NAME` is one that fednano brings along.
+        time_column: of the stamps, ISO 8601 (UTC unless they name a zone) or seconds; null: the first column.
+        columns: dealt to the clients in turn, null: all beside the time's; or a column for each client by name.
+        open_when: on which side of the threshold a client is up.
+        threshold: a value in the column's unit, or a percentile of each column, such as p40.
+        interpolation: step, a value holds until the next stamp; or linear.
+        hysteresis_s: how long the condition must fail before the client leaves, seconds of the file.
+        provisioning_s: how long it must hold before the client joins, seconds of the file.
+        on_gap: during a gap of the column: hold the value before it, be down, or refuse the file.
+        on_end: after the last row: repeat from the first one; or as on_gap, whose choice null takes over.
+        offset_s: where in the file the run begins, seconds after its first row.
+        speedup: how many seconds of the file pass in one of the run.
+    """
+
+    name: str = "trace"
+    file: str
+    time_column: str | None = None
+    columns: list[str] | dict[str, str] | None = None
+    open_when: Literal["below", "above"] = "below"
+    threshold: float | str = "p40"
+    interpolation: Literal["step", "linear"] = "step"
+    hysteresis_s: float = 0.0
+    provisioning_s: float = 0.0
+    on_gap: Literal["hold", "down", "error"] = "error"
+    on_end: Literal["repeat", "hold", "down", "error"] | None = None
+    offset_s: float = 0.0
+    speedup: float = 1.0
+    signals: dict[str, Signal] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_choices()
+        for key in ("hysteresis_s", "provisioning_s", "offset_s"):
+            if not 0.0 <= getattr(self, key) < math.inf:
+                raise ValueError(f"volatility.{key}={getattr(self, key)} is before its time; use 0 or more seconds")
+        check_speedup(self.speedup)
+        names = list(dict.fromkeys(self.columns.values() if isinstance(self.columns, dict) else self.columns or []))
+        table = read_table(self.file, self.time_column, names or None)
+        object.__setattr__(self, "signals", {name: self._signal(table, name) for name in table.columns})
+
+    @property
+    def ending(self) -> Literal["repeat", "hold", "down", "error"]:
+        """What follows the last row."""
+        return self.on_end or self.on_gap
+
+    def availability(self, client: str, index: int, seed: int) -> Availability:
+        signal = self.signals[self.column(client, index)]
+        windows = self.windows(self._spans(signal), client, seed)
+        if self.ending != "error":
+            return Availability(windows)
+        length = signal.trace.end - self.offset_s
+        return Availability(
+            windows,
+            length / self.speedup,
+            f"{self.file} ends {length:g} s after volatility.offset_s={self.offset_s:g}, but the run goes on; "
+            "set volatility.on_end=repeat, hold or down, or take a longer trace",
+        )
+
+    def column(self, client: str, index: int) -> str:
+        """The column of a client. Raises ValueError if it is given none."""
+        if not isinstance(self.columns, dict):
+            names = list(self.signals)
+            return names[index % len(names)]
+        if client not in self.columns:
+            raise ValueError(f"volatility.columns names no column for {client}; add volatility.columns.{client}=COLUMN")
+        return self.columns[client]
+
+    def trace(self, client: str, index: int) -> Trace:
+        """The signal of a client on the clock of the run."""
+        return self.signals[self.column(client, index)].trace.on_run_clock(self.offset_s, self.speedup)
+
+    def _check_choices(self) -> None:
+        if not isinstance(self.columns, list | dict | None) or self.columns in ([], {}):
+            raise ValueError(f"volatility.columns={self.columns} names no columns; use [A, B], {{client_0: A}} or null")
+        choices = {
+            "open_when": ("below", "above"),
+            "interpolation": ("step", "linear"),
+            "on_gap": ("hold", "down", "error"),
+            "on_end": ("repeat", "hold", "down", "error", None),
+        }
+        for key, allowed in choices.items():
+            if getattr(self, key) not in allowed:
+                known = ", ".join("null" if choice is None else choice for choice in allowed)
+                raise ValueError(f"volatility.{key}={getattr(self, key)} is unknown; use one of {known}")
+        if isinstance(self.threshold, str):
+            found = re.fullmatch(r"p(\d+(\.\d+)?)", self.threshold)
+            if not found or float(found[1]) > 100:
+                raise ValueError(f"volatility.threshold={self.threshold} is no percentile; use p0 to p100, or a number")
+        elif not math.isfinite(self.threshold):
+            raise ValueError(f"volatility.threshold={self.threshold} is never crossed; use a number or a percentile")
+
+    def _signal(self, table: Table, name: str) -> Signal:
+        times, values, gaps = fill(table, name, self.on_gap)
+        trace = Trace(times, values, self.interpolation, self._end(table), self.ending == "repeat")
+        if self.offset_s >= trace.end:
+            raise ValueError(
+                f"volatility.offset_s={self.offset_s:g} is not before the end of {self.file} at {trace.end:g} s; "
+                "use less"
+            )
+        known = table.columns[name][np.isfinite(table.columns[name])]
+        if isinstance(self.threshold, str):
+            level = float(np.percentile(known, float(self.threshold[1:])))
+        else:
+            level = self.threshold
+        met = condition(trace, level, self.open_when)
+        if self.on_gap == "down":
+            met = without(met, gaps)
+        signal = Signal(trace, level, tuple(met))
+        # A few periods tell for all; without provisioning the first window would come, with it none might, ever.
+        some = itertools.islice(self._met(signal), 4 * len(met))
+        if not any(stop > self.offset_s for _, stop in delayed(some, self.hysteresis_s, self.provisioning_s)):
+            raise ValueError(
+                f"volatility.threshold={self.threshold} never opens column {name} of {self.file} long enough, whose "
+                f"values lie between {known.min():g} and {known.max():g}; change it, open_when or provisioning_s"
+            )
+        return signal
+
+    @staticmethod
+    def _end(table: Table) -> float:
+        return float(table.times[-1] + np.median(np.diff(table.times)))
+
+    def _spans(self, signal: Signal) -> Iterator[Span]:
+        """(start, stop) of windows in seconds of the run; what ends before the run is left out."""
+        for start, stop in delayed(self._met(signal), self.hysteresis_s, self.provisioning_s):
+            if stop > self.offset_s:
+                yield (start - self.offset_s) / self.speedup, (stop - self.offset_s) / self.speedup
+
+    def _met(self, signal: Signal) -> Iterator[Span]:
+        """Where the condition holds, in seconds of the file, as it goes on after its end."""
+        end, met = signal.trace.end, signal.met
+        if not met:
+            return
+        if self.ending == "hold" and met[-1][1] == end:
+            yield from (*met[:-1], (met[-1][0], math.inf))
+        elif self.ending != "repeat":
+            yield from met
+        elif all(b[0] <= a[1] + self.hysteresis_s for a, b in itertools.pairwise((*met, (met[0][0] + end, end)))):
+            yield -math.inf, math.inf  # the client never leaves, so that no window of delayed() would ever be whole
+        else:
+            # A window that holds offset_s may have begun in the period before.
+            for period in itertools.count(math.floor(self.offset_s / end) - 2):
+                yield from ((start + period * end, stop + period * end) for start, stop in met)
+
+
+def condition(trace: Trace, level: float, side: Literal["below", "above"]) -> list[Span]:
+    """Where within [start, end] the trace is strictly below or above `level`, in order."""
+    if side == "below":
+        # -trace > -level where trace < level; the other way round would take in trace = level.
+        trace, level = Trace(trace.times, -trace.values, trace.interpolation, trace.end), -level
+    changes = trace.crossings(level).tolist()
+    if trace.value(trace.start) > level:
+        changes.insert(0, trace.start)
+    if len(changes) % 2:
+        changes.append(trace.end)
+    return list(zip(changes[::2], changes[1::2], strict=True))
+
+
+def without(spans: list[Span], holes: list[Span]) -> list[Span]:
+    """`spans` where no hole is; both in order and disjoint."""
+    kept = []
+    for start, stop in spans:
+        for hole_start, hole_stop in holes:
+            if hole_stop <= start or hole_start >= stop:
+                continue
+            if hole_start > start:
+                kept.append((start, hole_start))
+            start = hole_stop  # noqa: PLW2901
+        if start < stop:
+            kept.append((start, stop))
+    return kept
+
+
+def delayed(met: Iterator[Span], hysteresis_s: float, provisioning_s: float) -> Iterator[Span]:
+    """Windows of a client that leaves `hysteresis_s` after the condition failed, and joins `provisioning_s` after it
+    held. It stays where the condition holds again before it has left.
+
+    The client that is up before all time is there at once.
+    """
+    first = next(met, None)
+    if first is None:
+        return
+    joins, leaves = first[0] + provisioning_s, first[1] + hysteresis_s
+    for start, stop in met:
+        if start > leaves:
+            if joins < leaves:
+                yield joins, leaves
+            joins = start + provisioning_s
+        leaves = stop + hysteresis_s
+    if joins < leaves:
+        yield joins, leaves
