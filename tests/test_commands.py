@@ -165,7 +165,10 @@ def test_cfg_shows_without_importing_torch_or_flower(tmp_path: Path) -> None:
 def test_help_names_groups_and_keys(command: Command, tmp_path: Path) -> None:
     ended = command("run", "--help", cwd=tmp_path)
     assert ended.returncode == 0
-    assert all(word in ended.stdout for word in ("volatility: bernoulli, compose", "straggler, trace", "clients: 4", "python -m fednano.run"))
+    assert all(
+        word in ended.stdout
+        for word in ("volatility: bernoulli, compose", "straggler, trace", "clients: 4", "python -m fednano.run")
+    )
 
 
 def test_multirun_sample_and_report(command: Command, tiny: list[str], tmp_path: Path) -> None:

@@ -25,3 +25,57 @@ def test_every_profile_plays_through_the_protocol(tiny: list[str], choice: str) 
     tokens = planned_tokens(parts, 1000)
     assert tokens >= 5 * parts.tokens_per_step
     assert tokens == planned_tokens(parts, 1000)
+
+
+@pytest.mark.parametrize("choice", NETWORKS)
+def test_every_network_plays_through_the_protocol(tiny: list[str], choice: str) -> None:
+    parts = parts_of(tiny, "volatility=markov", f"network={choice}", "clients=4", "rounds=10")
+    assert planned_tokens(parts, 1000) == planned_tokens(parts, 1000) > parts.tokens_per_step
+
+
+def test_stragglers_take_longer_and_the_fast_wait_for_none(tiny: list[str]) -> None:
+    """With all clients at half speed for good, a round takes twice as long; the same tokens are merged."""
+    runs = [parts_of(tiny, "volatility=straggler", f"volatility.sigma={s}", "rounds=6") for s in (0, 1.5)]
+    full, slowed = [planned_tokens(parts, 1000) for parts in runs]
+    assert full == 6 * 4 * 4 * runs[0].tokens_per_step
+    assert slowed < full  # who is not in when the round closes is left out
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["volatility=trace", "volatility.threshold=0"], "volatility.threshold=0 never opens column almeria"),
+        (["volatility=trace", "volatility.columns=[berlin]"], "synthetic_carbon.csv has no column berlin; it has time"),
+        (["volatility=trace", "volatility.on_gap=skip"], "volatility.on_gap=skip is not one of hold, down, error"),
+        (["volatility=markov", "volatility.exit=jump"], "volatility.exit=jump is not one of drain, crash, mixed"),
+        (["volatility=compose", "volatility.parts.machine.mean_up_s=0"], "volatility.mean_up_s=0"),
+        (["volatility=compose", "+volatility.parts.machine.life=3"], "volatility.parts.machine.life=3 is no setting"),
+        (["volatility=compose", "volatility.parts.machine=3"], "volatility.parts=.*profiles"),
+        (["network=flaky", "network.jitter_s=[a]"], r"network.jitter_s=\['a'\] is not"),
+    ],
+)
+def test_bad_settings_are_refused_in_a_line(tiny: list[str], overrides: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        parts_of(tiny, *overrides)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["volatility=trace", "volatility.speedup=1e4", "rounds=200"], "ends 1.2096e.06 s after .* on_end=repeat"),
+        (["volatility=intervals", "volatility.on_end=down", "rounds=500"], "no client is ever up after .* s"),
+        (["volatility=trace", "volatility.columns={client_0: almeria}"], "names no column for client_1"),
+    ],
+)
+def test_what_only_the_plan_of_a_run_shows_is_refused_too(tiny: list[str], overrides: list[str], message: str) -> None:
+    parts = parts_of(tiny, "rounds=40", *overrides)
+    with pytest.raises(ValueError, match=message):
+        planned_tokens(parts, 1000)
+
+
+def test_parts_are_chosen_on_the_command_line(tiny: list[str]) -> None:
+    parts = parts_of(
+        tiny, "volatility=compose", "volatility@volatility.parts.power=diurnal", "~volatility@volatility.parts.machine"
+    )
+    assert [part.name for part in parts.volatility.parts.values()] == ["diurnal", "straggler"]
