@@ -21,6 +21,7 @@ from fednano.runtime.parts import Parts, Runtime, Settings
 from fednano.tokenizer import Tokenizer
 from fednano.tokenizer.train import BpeTrainer
 from fednano.training.evaluate import Validation, require_row
+from fednano.volatility.membership import Membership
 
 GROUPS = (
     "model",
@@ -134,6 +135,9 @@ class Experiment:
             raise ValueError(
                 f"strategy.quorum={strategy.quorum} can never be met by clients={clients}; lower it or add clients"
             )
+        # Draws the first windows: a client without a column, or parts that are never up together, show here.
+        if Membership.draw(self.groups["volatility"], self.settings.names, self.settings.seed).never_up():
+            raise ValueError(f"volatility={self.groups['volatility'].name}: none of the clients is ever up; change it")
 
 
 def prepare_tokenizer(trainer: BpeTrainer, corpus: Corpus, progress: Progress) -> Tokenizer:

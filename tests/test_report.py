@@ -28,8 +28,10 @@ from fednano.events import (
 )
 from fednano.report import svg, units
 from fednano.report.figures import fold, rows_before
+from fednano.report.history import History, Lane, Span
 from fednano.report.html import write_report
 from fednano.report.sinks import Fanout, Local, MetricsFile
+from fednano.report.timeline import timeline
 
 VOID = {"meta", "input", "link", "br"}
 
@@ -137,6 +139,34 @@ def test_the_timeline_has_a_lane_per_client_with_everything_that_happened(tmp_pa
     assert len(page.texts("path", class_="crash")) == len(of(events, ClientDown, exit="crash"))
     assert len(page.texts("line", class_="merge")) == len(of(events, RoundMerged))
     assert "round 4: merged, all steps 25 steps, 4m 03s to 4m 38s" in page.texts("title")
+
+
+def history_of_rounds(length: float, pause: float, rounds: int) -> History:
+    """One client, up throughout, whose rounds take `length` seconds, `pause` seconds apart."""
+    history = History()
+    starts = [k * (length + pause) for k in range(rounds)]
+    work = {(k, k): Span(t, t + length, "full", k, 25) for k, t in enumerate(starts)}
+    end = rounds * (length + pause)
+    history.lanes["a"] = Lane("a", [(0.0, end)], work)
+    history.figures.t = end
+    return history
+
+
+def test_a_run_of_days_is_drawn_wide_and_dated_to_the_second(tmp_path: Path) -> None:
+    short, long = timeline(history_of_rounds(10, 1, 20)), timeline(history_of_rounds(120, 21_480, 8))
+    assert short is not None
+    assert long is not None
+    assert (short.frame.width, short.wide, long.wide) == (1100, False, True)
+    assert all(bar.width == pytest.approx(4.0, abs=0.2) for bar in long.lanes[0].work)
+    assert {"6h", "12h", "1d", "1d 6h"} <= {tick.label for tick in long.x_ticks}
+    assert long.lanes[0].work[5].label == "round 5: merged, all steps\n25 steps, 1d 06h 00m 00s to 1d 06h 02m 00s"
+    assert long.frame.x1 >= max(bar.x + bar.width for bar in long.lanes[0].windows)
+    assert timeline(history_of_rounds(1, 1e6, 9)).frame.width == pytest.approx(8800, abs=700)
+    assert not timeline(history_of_rounds(0.1, 10, 2000)).wide  # so many bars would make the page heavy
+    wide = page_of(write_run(tmp_path, [replace(event, t=30 * event.t) for event in volatile_run(rounds=4)]))
+    (style,) = [a.get("style") for t, a, _ in wide.elements if t == "svg" and "timeline" in (a.get("class") or "")]
+    assert style is not None
+    assert style.startswith("width: ")
 
 
 def test_the_client_table_counts_merged_work_only(tmp_path: Path) -> None:
@@ -321,7 +351,8 @@ def test_time_ticks_fall_on_whole_units() -> None:
         (units.size(999), "999 B"), (units.size(12_345_678), "12.3 MB"), (units.size(999_960), "1.00 MB"),
         (units.duration(0.0), "0 s"), (units.duration(59.97), "1m 00s"), (units.duration(3599.7), "1h 00m"),
         (units.duration(86_399), "1d 00h"), (units.signed_percent(4.0, 3.0), "−25.0 %"),
-        (units.short(1_500_000), "1.5M"),
+        (units.short(1_500_000), "1.5M"), (units.moment(75), "1m 15s"), (units.moment(3599.7), "1h 00m 00s"),
+        (units.moment(200_000), "2d 07h 33m 20s"),
     ],
 )  # fmt: skip
 def test_figures_read_well(text: str, expected: str) -> None:

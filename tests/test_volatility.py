@@ -224,6 +224,8 @@ def test_membership_looks_at_all_clients() -> None:
     )
     assert [membership.up(t) for t in (0, 2, 3, 7)] == [("b",), ("a", "b"), ("a",), ()]
     assert membership.next_change(2) == 3
+    assert not membership.never_up()
+    assert Membership({"a": Availability(iter([]))}).never_up()
 
 
 def presence(window: Window, now: float) -> tuple[Presence, VirtualClock]:

@@ -1,5 +1,6 @@
 """Where things go in the availability timeline: one lane per client. Pure arithmetic."""
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ from fednano.report.svg import Bar, Dot, Frame, Scale, Tick, time_label, time_ti
 MAX_LANES = 64
 MAX_MERGES = 150  # more would grey the drawing out; none are drawn then
 MAX_CROSSES = 40  # in one lane; more are drawn as ticks
+WIDTH, MAX_WIDTH = 1100.0, 8800.0  # pixels; a drawing wider than the page is scrolled
+MAX_WIDE_BARS = 1500  # of work; with more the drawing stays as wide as the page, and the page small
+_WORK_PX = 4.0  # that half of the bars of work reach, if the greatest width allows it
 _MIN_PX = 0.8  # neighbours closer than this are drawn as one,
 _SLIVER_PX = 3.0  # up to this width
 
@@ -48,15 +52,24 @@ class Timeline:
     crowded: bool
     left_out: int
 
+    @property
+    def wide(self) -> bool:
+        """Whether it is wider than the page."""
+        return self.frame.width > WIDTH
 
-def timeline(history: History, width: float = 1100) -> Timeline | None:
-    """The availability timeline, or None for a run without clients or without any time passed."""
+
+def timeline(history: History) -> Timeline | None:
+    """The availability timeline, or None for a run without clients or without any time passed.
+
+    Where rounds of seconds lie hours apart, it is drawn wide enough for them to be seen.
+    """
     end = max([history.figures.t, *(s.stop for lane in history.lanes.values() for s in lane.work.values())])
     if not history.lanes or end <= 0:
         return None
     shown = list(history.lanes.values())[:MAX_LANES]
     pitch = 30.0 if len(shown) <= 12 else 22.0 if len(shown) <= 32 else 14.0
     label = min(180.0, 24 + 7.2 * max(len(lane.client) for lane in shown))
+    width = label + (WIDTH - label) * _zoom(shown, end, WIDTH - label)
     frame = Frame(width, 8 + pitch * len(shown) + 40, left=label, right=12, top=8)
     x = Scale(0.0, end, frame.left, frame.x1)
     merges = [x(r.t) for r in history.rounds if r.merged]
@@ -65,12 +78,21 @@ def timeline(history: History, width: float = 1100) -> Timeline | None:
         frame=frame,
         lanes=tuple(_lane(lane, x, frame.top + k * pitch, pitch) for k, lane in enumerate(shown)),
         merges=tuple(merges) if len(merges) <= MAX_MERGES else (),
-        x_ticks=tuple(Tick(x(v), time_label(v)) for v in time_ticks(0.0, end, 8)),
+        x_ticks=tuple(Tick(x(v), time_label(v)) for v in time_ticks(0.0, end, round(8 * width / WIDTH))),
         kinds=tuple((kind, meaning) for kind, meaning in KINDS.items() if kind in present),
         crashed=any(lane.crashes for lane in shown),
         crowded=any(len(lane.crashes) > MAX_CROSSES for lane in shown),
         left_out=len(history.lanes) - len(shown),
     )
+
+
+def _zoom(lanes: Sequence[Lane], end: float, plot: float) -> float:
+    """How many times `plot` pixels the run should take up, from 1 on."""
+    lengths = [span.stop - span.start for lane in lanes for span in lane.work.values() if span.stop > span.start]
+    if not 0 < len(lengths) <= MAX_WIDE_BARS:
+        return 1.0
+    px = plot * statistics.median(lengths) / end
+    return min(MAX_WIDTH / WIDTH, max(1.0, _WORK_PX / px))
 
 
 def _lane(lane: Lane, x: Scale, top: float, pitch: float) -> DrawnLane:
@@ -113,7 +135,7 @@ def _bars(spans: Sequence[Span], x: Scale, y: float, height: float) -> list[Bar]
 
 
 def _label(span: Span) -> str:
-    times = f"{units.duration(span.start)} to {units.duration(span.stop)}"
+    times = f"{units.moment(span.start)} to {units.moment(span.stop)}"
     if span.kind == "up":
         return f"{span.note}\n{times}"
     reason = f" ({span.note})" if span.note else ""
@@ -126,5 +148,5 @@ def _crosses(lane: Lane, x: Scale, y: float) -> list[Dot]:
     drawn: list[Dot] = []
     for t in lane.crashes:
         if not drawn or x(t) - drawn[-1].x >= 2:
-            drawn.append(Dot(x(t), round(y, 1), f"{lane.client} crashed at {units.duration(t)}"))
+            drawn.append(Dot(x(t), round(y, 1), f"{lane.client} crashed at {units.moment(t)}"))
     return drawn

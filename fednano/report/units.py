@@ -70,6 +70,16 @@ def duration(value: float | None) -> str:
     return f"{hours // 24}d {hours % 24:02d}h"
 
 
+def moment(seconds: float) -> str:
+    """A time since the run began, to the second however late: 75 -> "1m 15s", 200_000 -> "2d 07h 33m 20s"."""
+    if seconds < 3599.5:
+        return duration(seconds)
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    return f"{days}d {h:02d}h {m:02d}m {s:02d}s" if days else f"{h}h {m:02d}m {s:02d}s"
+
+
 def percent(value: float | None) -> str:
     """0.873 -> "87.3 %"."""
     return f"{100 * value:.1f} %" if value is not None and math.isfinite(value) else NOT_MEASURED

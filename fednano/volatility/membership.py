@@ -33,6 +33,10 @@ class Membership:
         """The clients that are up at `t`."""
         return tuple(client for client in self._availabilities if self.window(client, t) is not None)
 
+    def never_up(self) -> bool:
+        """Whether no client has a window at all."""
+        return all(a.upcoming(0.0) is None for a in self._availabilities.values())
+
     def next_change(self, t: float) -> float:
         """The first time after `t` at which any client comes or goes; infinite if never."""
         return min(a.next_change(t) for a in self._availabilities.values())

@@ -86,7 +86,7 @@ class Traced(Leaving):
         return Availability(
             windows,
             length / self.speedup,
-            f"{self.file} ends {length:g} s after volatility.offset_s={self.offset_s:g}, but the run goes on; "
+            f"{self.file} ends {length:,.0f} s after volatility.offset_s={self.offset_s:g}, but the run goes on; "
             "set volatility.on_end=repeat, hold or down, or take a longer trace",
         )
 
