@@ -163,7 +163,7 @@ def test_a_run_of_days_is_drawn_wide_and_dated_to_the_second(tmp_path: Path) -> 
     assert long.frame.x1 >= max(bar.x + bar.width for bar in long.lanes[0].windows)
     assert timeline(history_of_rounds(1, 1e6, 9)).frame.width == pytest.approx(8800, abs=700)
     assert not timeline(history_of_rounds(0.1, 10, 2000)).wide  # so many bars would make the page heavy
-    wide = page_of(write_run(tmp_path, [replace(event, t=30 * event.t) for event in volatile_run(rounds=4)]))
+    wide = page_of(write_run(tmp_path, [replace(event, t=100 * event.t) for event in volatile_run(rounds=4)]))
     (style,) = [a.get("style") for t, a, _ in wide.elements if t == "svg" and "timeline" in (a.get("class") or "")]
     assert style is not None
     assert style.startswith("width: ")
