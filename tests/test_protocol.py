@@ -180,6 +180,41 @@ def test_a_crash_frees_the_rows_for_others() -> None:
     assert later[0].spans[0][:2] == lost.spans[0][:2]
 
 
+def test_a_download_is_cut_by_a_client_that_goes_and_comes_back() -> None:
+    """Sent at 0 s, it would arrive at 0.25 s, when the client is up again."""
+    run = federate([[Window(0, 0.1, "drain"), Window(0.2, math.inf, "drain")]])
+    assert run.workers["c0"].crashes == 1
+    assert [(e.t, e.exit) for e in run.of(ClientDown)] == [(0.1, "crash")]
+    assert [e.reason for e in run.of(LeaseReleased)] == ["crash"]
+
+
+def test_an_upload_is_cut_by_a_client_that_goes() -> None:
+    """Without notice it trains on until there is no time to hand in: 10 steps from 0.25 s on, 0.25 s to send."""
+    late = federate([[Window(0, 10.4, "drain", notice_s=0.2), Window(11, math.inf, "drain")]])
+    assert late.workers["c0"].crashes == 1
+    assert [(e.t, e.exit) for e in late.of(ClientDown)] == [(10.4, "crash")]
+    warned = federate([[Window(0, 10.4, "drain", notice_s=2), Window(11, math.inf, "drain")]])
+    assert [(u.steps, u.drained) for u in warned.of(UpdateFolded)] == [(9, True)]
+
+
+def test_late_transfers_take_virtual_time() -> None:
+    clock, own = VirtualClock(), VirtualClock()
+    network = Network("late", up_mbit_s=8, down_mbit_s=8, latency_s=0.25, jitter_s=2.0)
+    presence = Presence(Membership({"a": Availability(iter(always()))}), "a", own, 0.0)
+
+    from flwr.clientapp import ClientApp
+
+    app = ClientApp()
+    app.train()(lambda message, context: Message(message.content, reply_to=message))
+    node = VirtualNode("a", own, presence, lambda: None)
+    grid = VirtualGrid(app, [node], clock, network, lambda content: 1_000_000, seed=4)
+    message = grid.create_message(RecordDict(), "train", next(iter(grid.get_node_ids())), "0")
+    assert len(list(grid.send_and_receive([message]))) == 1
+    late = network.late_s(0, 4, 1, "down") + network.late_s(0, 4, 1, "up")
+    assert clock.now() == pytest.approx(2 * 1.25 + late)
+    assert late > 0
+
+
 def test_a_late_joiner_gets_what_still_fits() -> None:
     run = federate([always(), [Window(4, math.inf, "drain")]])
     assert [(e.client, e.steps) for e in run.of(WorkDispatched)] == [("c0", H), ("c1", 6)]
