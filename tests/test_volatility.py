@@ -228,6 +228,18 @@ def test_membership_looks_at_all_clients() -> None:
     assert Membership({"a": Availability(iter([]))}).never_up()
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 400), min_size=1, max_size=30), st.integers(0, 99))
+def test_membership_agrees_with_its_clients_at_any_time(times: list[float], seed: int) -> None:
+    names = ["a", "b", "c", "d"]
+    profile = Compose("x", "turn", {"m": Markov(), "b": Bernoulli(), "n": AlwaysOn()})
+    membership = Membership.draw(profile, names, seed)
+    alone = [profile.availability(name, i, seed) for i, name in enumerate(names)]
+    for t in times:  # forwards and backwards
+        assert membership.next_change(t) == min(a.next_change(t) for a in alone)
+        assert membership.up(t) == tuple(name for name, a in zip(names, alone, strict=True) if a.window(t) is not None)
+
+
 def presence(window: Window, now: float) -> tuple[Presence, VirtualClock]:
     clock = VirtualClock(now)
     return Presence(Membership({"a": Availability(iter([window]))}), "a", clock, hand_in_s=2.0), clock

@@ -1,5 +1,7 @@
 """Who is up and how fast, seen from the server: all clients together."""
 
+import heapq
+import math
 from collections.abc import Mapping, Sequence
 
 from fednano.volatility.availability import Availability, Window
@@ -13,6 +15,8 @@ class Membership:
     def __init__(self, availabilities: Mapping[str, Availability], speeds: Mapping[str, Speed] | None = None) -> None:
         self._availabilities = dict(availabilities)
         self._speeds = dict(speeds) if speeds is not None else {client: steady() for client in availabilities}
+        self._up = dict.fromkeys(availabilities, False)
+        self._begin()
 
     @classmethod
     def draw(cls, profile: Profile, clients: Sequence[str], seed: int) -> "Membership":
@@ -31,7 +35,8 @@ class Membership:
 
     def up(self, t: float) -> tuple[str, ...]:
         """The clients that are up at `t`."""
-        return tuple(client for client in self._availabilities if self.window(client, t) is not None)
+        self._seek(t)
+        return tuple(client for client, up in self._up.items() if up)
 
     def never_up(self) -> bool:
         """Whether no client has a window at all."""
@@ -39,7 +44,8 @@ class Membership:
 
     def next_change(self, t: float) -> float:
         """The first time after `t` at which any client comes or goes; infinite if never."""
-        return min(a.next_change(t) for a in self._availabilities.values())
+        self._seek(t)
+        return self._changes[0][0]
 
     def up_seconds(self, client: str, until: float) -> float:
         """Seconds that the client is up within [0, until)."""
@@ -53,3 +59,19 @@ class Membership:
         """What the client's time up within [0, until) is worth, in seconds at its hardware's speed."""
         speed = self._speeds[client]
         return sum(speed.full_seconds(w.start, w.stop) for w in self._availabilities[client].until(until))
+
+    def _begin(self) -> None:
+        self._at = -math.inf
+        # A heap of when each client comes or goes, after `_at`.
+        self._changes = [(-math.inf, client) for client in self._availabilities]
+
+    def _seek(self, t: float) -> None:
+        """Bring `_up` and `_changes` to `t`. As time goes forward only those who come or go are asked."""
+        if t < self._at:
+            self._begin()
+        while self._changes[0][0] <= t and self._changes[0][0] < math.inf:
+            client = self._changes[0][1]
+            availability = self._availabilities[client]
+            self._up[client] = availability.window(t) is not None
+            heapq.heapreplace(self._changes, (availability.next_change(t), client))
+        self._at = t
