@@ -1,13 +1,17 @@
 """Every volatility choice through the whole protocol, without tensors."""
 
+import numpy as np
 import pytest
 
 from fednano.cli import compose_config, conf_dir
+from fednano.clock import VirtualClock
 from fednano.coordination.memory import MemoryBoard
+from fednano.data.loader import Batch
 from fednano.data.progress import Silent
 from fednano.experiment import Experiment
 from fednano.runtime.parts import Parts
 from fednano.runtime.virtual import planned_tokens
+from fednano.training.local import StepPlan
 
 CHOICES = sorted(p.stem for p in (conf_dir() / "volatility").glob("[!_]*.yaml"))
 NETWORKS = sorted(p.stem for p in (conf_dir() / "network").glob("[!_]*.yaml"))
@@ -72,6 +76,20 @@ def test_what_only_the_plan_of_a_run_shows_is_refused_too(tiny: list[str], overr
     parts = parts_of(tiny, "rounds=40", *overrides)
     with pytest.raises(ValueError, match=message):
         planned_tokens(parts, 1000)
+
+
+def test_a_step_takes_what_the_speed_at_its_beginning_makes_of_it(tiny: list[str]) -> None:
+    parts = parts_of(tiny)
+    ids = np.zeros(parts.shape, dtype=np.int64)
+    batches = [Batch(ids, ids, (k, 0)) for k in range(4)]
+    asked: list[float] = []
+    clock = VirtualClock()
+    plan = StepPlan(4, 10.0, 0, ids.size, 1000, lambda t: 1.0 if t < 15 else 0.5)
+    parts.trainer(ids.size).run(
+        "a", parts.initial_state().weights, batches, plan, clock, lambda s: asked.append(s) is None, lambda *_: None
+    )
+    assert asked == [10, 10, 20, 20]
+    assert clock.now() == 60
 
 
 def test_parts_are_chosen_on_the_command_line(tiny: list[str]) -> None:

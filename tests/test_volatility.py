@@ -135,6 +135,13 @@ def test_young_spot_instances_go_first() -> None:
     assert sum(life < 10 for life in lives) / len(lives) == pytest.approx(1 - math.exp(-((10 / 50) ** 0.5)), abs=0.03)
 
 
+def test_spot_instances_are_given_notice() -> None:
+    assert {w.notice_s for w in until(Spot(notice_s=120), "a", 0, 0, 1e5)} == {120}
+    assert {w.exit for w in until(Spot(notice_s=0), "a", 0, 0, 1e5)} == {"crash"}
+    common = Compose("x", "all", {"spot": Spot(notice_s=30), "on": AlwaysOn()})
+    assert {w.notice_s for w in until(common, "a", 0, 0, 1e5)} == {30}
+
+
 def test_diurnal_windows_are_around_local_noon() -> None:
     profile = Diurnal(zones_h=[1, -5], duty=0.25, jitter_s=0)
     hours = lambda index: [(w.start / 3600, w.stop / 3600) for w in until(profile, "a", index, 0, 2 * DAY_S)]  # noqa: E731
