@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench fuzz wheels
+.PHONY: help run test slow lint bench fuzz wheels
 
 # Compared with, beside tiktoken and tokenizers, which the tests use too.
 PEERS := --with 'gigabpe>=0.1,<0.2' --with 'gigatoken>=0.10,<0.11' --with 'rustbpe>=0.1,<0.2' --with 'bpeasy>=0.1.6,<0.2'
@@ -14,6 +14,9 @@ run: ## the quickstart: prepare the data, train, report
 test: ## all tests, Python and Rust
 	uv run pytest
 	cd rustbpe && cargo test --release
+
+slow: ## the tests that take minutes each
+	uv run pytest -m slow
 
 lint: ## format, lint and type checks, Python and Rust
 	uv run ruff format --check

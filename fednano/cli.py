@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import fednano
 from fednano.checks import check_node
+from fednano.ranks import rank
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -81,7 +82,8 @@ def _make(node: dict[str, Any]) -> Any:
 
 def refuse(error: Exception) -> int:
     """Print why input was refused and return the exit code for it."""
-    print(f"fednano: {_one_line(error)}", file=sys.stderr)
+    if not rank():
+        print(f"fednano: {_one_line(error)}", file=sys.stderr)
     return BAD_INPUT
 
 

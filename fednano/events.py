@@ -5,6 +5,7 @@ whose names begin with `wall_` hold wall-clock measurements; they are left out o
 experiment replayed gives the same `tape_sha256`.
 """
 
+import fcntl
 import hashlib
 import json
 import math
@@ -228,23 +229,60 @@ def read_tape(path: Path) -> Iterator[Event]:
             yield from_record(json.loads(line))
 
 
+@dataclass(frozen=True)
+class TapeMark:
+    """A place on a tape: behind its first `events` events, whose digest is `sha256`."""
+
+    events: int
+    sha256: str
+
+
 class Tape:
     """Appends events to a JSONL file and digests them on the way.
 
-    Each line is written whole and flushed, so that a killed run leaves a readable tape.
+    Each line is written whole and flushed, so that a killed run leaves a readable tape. The file is locked while it is
+    open: a run folder has one writer.
+
+    Args:
+        path: the file; None to digest alone.
+        keep: where a tape that is there goes on; what lies behind is cut off. None begins a new one.
+
+    Raises:
+        ValueError: another process writes the tape, or it does not hold what `keep` says; the file is as it was.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self._file: IO[str] | None = path.open("w", encoding="utf-8") if path else None
+    def __init__(self, path: Path | None, keep: TapeMark | None = None) -> None:
+        self._file: IO[str] | None = None
         self._digest = hashlib.sha256()
+        self._events = 0
+        if path:
+            self._file = path.open("r+" if keep else "a", encoding="utf-8")
+            _lock(self._file, path)
+            if keep:
+                self._read(self._file, keep, path)
+            self._file.truncate(self._file.seek(self._file.tell() if keep else 0))
+
+    def _read(self, file: IO[str], keep: TapeMark, path: Path) -> None:
+        while self._events < keep.events and (line := file.readline()).endswith("}\n"):
+            self._count(json.loads(line))
+        if self.mark() != keep:
+            raise ValueError(f"{path} does not begin with the {keep.events} events before the checkpoint; restore it")
 
     def append(self, event: Event) -> None:
         record = to_record(event)
-        timeless = {k: v for k, v in record.items() if not k.startswith(WALL_PREFIX)}
-        self._digest.update(json.dumps(timeless, sort_keys=True, allow_nan=False).encode() + b"\n")
+        self._count(record)
         if self._file:
             self._file.write(json.dumps(record, allow_nan=False) + "\n")
             self._file.flush()
+
+    def _count(self, record: dict[str, Any]) -> None:
+        timeless = {k: v for k, v in record.items() if not k.startswith(WALL_PREFIX)}
+        self._digest.update(json.dumps(timeless, sort_keys=True, allow_nan=False).encode() + b"\n")
+        self._events += 1
+
+    def mark(self) -> TapeMark:
+        """The place behind everything appended so far."""
+        return TapeMark(self._events, self.sha256())
 
     def sha256(self) -> str:
         """Digest of everything appended so far, wall-clock fields excluded."""
@@ -254,3 +292,12 @@ class Tape:
         if self._file:
             self._file.close()
             self._file = None
+
+
+def _lock(file: IO[str], path: Path) -> None:
+    """Hold `file` among processes until it is closed, also by the death of its process."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise ValueError(f"{path} is written by another process; wait for it or end it") from None

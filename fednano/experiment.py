@@ -17,6 +17,7 @@ from fednano.data.progress import Progress
 from fednano.data.shards import Corpus
 from fednano.model.gpt import GPTConfig
 from fednano.model.scaling import derived_shape
+from fednano.ranks import world
 from fednano.runtime.parts import Parts, Runtime, Settings
 from fednano.tokenizer import Tokenizer
 from fednano.tokenizer.train import BpeTrainer
@@ -110,7 +111,7 @@ class Experiment:
         """The configuration as plain values, what the depth derives in place of null."""
         plain = OmegaConf.to_container(cfg, resolve=True)
         assert isinstance(plain, dict)
-        return {**{str(key): value for key, value in plain.items()}, **asdict(self.settings)}
+        return {**{str(key): value for key, value in plain.items() if key != "resume"}, **asdict(self.settings)}
 
     def _settings(self, cfg: DictConfig) -> Settings:
         given = {field.name: cfg[field.name] for field in fields(Settings)}
@@ -138,6 +139,12 @@ class Experiment:
         # Draws the first windows: a client without a column, or parts that are never up together, show here.
         if Membership.draw(self.groups["volatility"], self.settings.names, self.settings.seed).never_up():
             raise ValueError(f"volatility={self.groups['volatility'].name}: none of the clients is ever up; change it")
+        shared = self.runtime.shared
+        if (value := getattr(self.settings, shared)) % world():
+            raise ValueError(
+                f"{shared}={value} cannot be shared out among {world()} ranks; use a multiple, or another "
+                "torchrun --nproc_per_node"
+            )
 
 
 def prepare_tokenizer(trainer: BpeTrainer, corpus: Corpus, progress: Progress) -> Tokenizer:
@@ -171,8 +178,10 @@ def _held_out(prepared: Prepared) -> Iterator[Any]:
 def _check_settings(cfg: DictConfig) -> None:
     names = [field.name for field in fields(Settings)]
     for key in cfg:
-        if key not in names and key not in GROUPS and key != "name":
+        if key not in names and key not in GROUPS and key not in ("name", "resume"):
             raise ValueError(f"{key!s}={cfg[key]} sets a key that does not exist; remove it")
+    if cfg.get("resume") is not None:
+        raise ValueError(f"resume={cfg.resume} is a word of the command line; give it there as resume=FOLDER")
     for key in names:
         check_value(key, cfg[key], int | None if key in DERIVED else int)
     check_value("name", cfg.name, str)

@@ -21,10 +21,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from fednano.cli import INTERRUPTED, compose_config, conf_dir, guarded, refuse
+from fednano.ranks import rank, world
 
 if TYPE_CHECKING:
     from fednano.coordination.board import Board
+    from fednano.data.progress import Progress
     from fednano.runtime.parts import Outcome
+    from fednano.training.checkpoint import Snapshot
 
 # Flower and Ray call home unless told not to.
 QUIET = {
@@ -41,9 +44,13 @@ def main() -> int:
     arguments = get_args_parser().parse_args()
     shows_only = arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion
     if not shows_only:
+        if not arguments.cfg and any(override.startswith("resume=") for override in arguments.overrides):
+            return guarded(lambda: _resume(arguments))
         code = guarded(lambda: _preflight(arguments))
         if code:
             return code
+        if rank() and not arguments.cfg:
+            return guarded(lambda: _ended(_run(compose_config(arguments.overrides), Path())))
     # Hydra exits by itself where it fails or was interrupted.
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
     return 0
@@ -51,22 +58,31 @@ def main() -> int:
 
 def _preflight(arguments: Any) -> int:
     """Try all that the user's input decides: compose, check and prepare every job that is to run."""
+    if arguments.multirun and world() > 1:
+        raise ValueError("torchrun starts one run; leave out -m")
     jobs = _jobs(arguments.overrides, bool(arguments.multirun))
     composed = [compose_config(job, arguments.config_name or "config", with_hydra=True) for job in jobs]
     if arguments.cfg:
         return 0
     from fednano.coordination.memory import MemoryBoard
     from fednano.experiment import Experiment
-    from fednano.report.console import RichProgress
 
     experiments = []
     for cfg in composed:
-        if not arguments.multirun:
+        if not arguments.multirun and not rank():
             _refuse_used_folder(Path(cfg.hydra.run.dir))
         experiments.append(Experiment(_without_hydra(cfg)))
     for experiment in experiments:
-        experiment.parts(experiment.prepare(RichProgress()), MemoryBoard())
+        experiment.parts(experiment.prepare(_progress()), MemoryBoard())
     return 0
+
+
+def _progress() -> "Progress":
+    """What shows the preparation: one rank is enough."""
+    from fednano.data.progress import Silent
+    from fednano.report.console import RichProgress
+
+    return Silent() if rank() else RichProgress()
 
 
 def _jobs(overrides: Sequence[str], multirun: bool) -> list[list[str]]:
@@ -92,7 +108,7 @@ def _without_hydra(cfg: DictConfig) -> DictConfig:
 def launch(cfg: DictConfig) -> float | None:
     """One job inside its run folder; returns the validation bpb, for sweepers."""
     try:
-        outcome = _run(cfg)
+        outcome = _run(cfg, Path(HydraConfig.get().runtime.output_dir))
     except ValueError as error:
         sys.exit(refuse(error))
     if outcome.error:
@@ -102,30 +118,54 @@ def launch(cfg: DictConfig) -> float | None:
     return outcome.progress.val_bpb
 
 
-def _run(cfg: DictConfig) -> "Outcome":
+def _resume(arguments: Any) -> int:
+    """Go on with the run that `resume=FOLDER` names; its exit code."""
+    from fednano.resume import reopen
+
+    if arguments.multirun:
+        raise ValueError("resume takes one run; leave out -m")
+    run = reopen(arguments.overrides)
+    if run.completed:
+        if not rank():
+            print(f"fednano: resume={run.folder} is completed; there is nothing to do")
+        return 0
+    return _ended(_run(run.cfg, run.folder, run.snapshot))
+
+
+def _ended(outcome: "Outcome") -> int:
+    """The exit code; raises what made the run fail."""
+    if outcome.error:
+        raise outcome.error
+    return INTERRUPTED if outcome.status == "interrupted" else 0
+
+
+def _run(cfg: DictConfig, folder: Path, resume: "Snapshot | None" = None) -> "Outcome":
     """Raises ValueError for bad input only; what fails while training is in the outcome."""
     from fednano.coordination.memory import MemoryBoard
 
     board = MemoryBoard()
     with _stopping(board):
         from fednano.experiment import Experiment
-        from fednano.report.console import RichProgress
         from fednano.runtime.folder import run_in_folder
 
         experiment = Experiment(cfg)
-        parts = experiment.parts(experiment.prepare(RichProgress()), board)
-        folder = Path(HydraConfig.get().runtime.output_dir)
+        parts = experiment.parts(experiment.prepare(_progress()), board)
         return run_in_folder(
-            folder, cfg.name, experiment.runtime, parts, experiment.groups["logger"], experiment.resolved(cfg)
+            folder, cfg.name, experiment.runtime, parts, experiment.groups["logger"], experiment.resolved(cfg), resume
         )
 
 
 @contextmanager
 def _stopping(board: "Board") -> Iterator[None]:
-    """The first SIGINT or SIGTERM asks the run to stop, a second one ends it at once."""
+    """The first SIGINT or SIGTERM asks the run to stop, a second one ends it at once.
+
+    Under torchrun the second is torchrun's own, sent on; it ends what has not stopped after half a minute.
+    """
 
     def handle(number: int, frame: object) -> None:
         board.request_stop()
+        if world() > 1:
+            return
         for signum, previous in before.items():
             signal.signal(signum, previous)
 

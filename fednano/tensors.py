@@ -32,8 +32,10 @@ def add_scaled_(target: State, other: Mapping[str, Tensor], scale: float) -> Non
 
 
 def norm(state: Mapping[str, Tensor]) -> float:
-    """Euclidean norm over all entries of all tensors; NaN or infinite if any entry is."""
-    return math.sqrt(sum(float(tensor.detach().double().square().sum()) for tensor in state.values()))
+    """Euclidean norm over all entries of all tensors, in whatever order; NaN or infinite if any entry is."""
+    squares = [float(tensor.detach().double().square().sum()) for tensor in state.values()]
+    # An exact sum does not depend on the order of the names, which a file does not keep.
+    return math.sqrt(math.fsum(squares))
 
 
 def count(state: Mapping[str, Tensor]) -> int:

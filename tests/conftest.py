@@ -62,14 +62,19 @@ def run(tiny: list[str], tmp_path: Path) -> Callable[..., dict[str, Any]]:
     from fednano.data.progress import Silent
     from fednano.experiment import Experiment
     from fednano.runtime.folder import run_in_folder
+    from fednano.training.checkpoint import Checkpoints
 
-    def go(*overrides: str, folder: str = "run", board: MemoryBoard | None = None) -> dict[str, Any]:
+    def go(
+        *overrides: str, folder: str = "run", board: MemoryBoard | None = None, resume: bool = False
+    ) -> dict[str, Any]:
         path = tmp_path / folder
-        path.mkdir()
+        path.mkdir(exist_ok=resume)
+        snapshot = Checkpoints.newest(path / "checkpoints") if resume else None
         cfg = compose_config([*tiny, *overrides])
         experiment = Experiment(cfg)
         parts = experiment.parts(experiment.prepare(Silent()), board or MemoryBoard())
-        run_in_folder(path, "test", experiment.runtime, parts, experiment.groups["logger"], {"name": "test"})
+        logger = experiment.groups["logger"]
+        run_in_folder(path, "test", experiment.runtime, parts, logger, {"name": "test"}, snapshot)
         return {**json.loads((path / "summary.json").read_text()), "folder": path}
 
     return go

@@ -55,6 +55,8 @@ def refused(overrides: list[str]) -> str:
         ("eval_tokens=100", ("eval_tokens=100", "model.sequence_len=256", "use 256 or more")),
         ("packing=best", ("packing=best", "use one of best_fit, stream")),
         ("optim.schedule._target_=no.Such", ("optim.schedule._target_=no.Such", "dotted path")),
+        ("optim.state=mean", ("optim.state=mean", "keep, reset, average")),
+        ("++resume=a/b", ("resume=a/b", "as resume=FOLDER")),
         ("name=a/b", ("name=a/b", "use letters")),
     ],
 )
@@ -142,6 +144,10 @@ def test_every_choice_is_made_of_its_class(choice: str, tmp_path: Path) -> None:
     cfg = compose_config([choice, *([f"data.path={tmp_path}"] if needs_path else [])])
     if choice == "hardware=cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
+    if choice == "hardware=cuda_ddp" and torch.cuda.device_count() != 1:
+        pytest.skip("not one CUDA device here")
+    if choice == "hardware=mps" and not torch.backends.mps.is_available():
+        pytest.skip("no Apple GPU here")
     group = choice.partition("=")[0]
     assert build_groups(cfg, [group])[group]
 

@@ -8,12 +8,12 @@ PACKAGE = Path(__file__).parent.parent / "fednano"
 
 # From the ground up. A module may import its own room and those below its floor, and the neighbours that are named.
 FLOORS = [
-    {"clock", "events", "tensors", "randomness", "checks"},
+    {"clock", "events", "tensors", "randomness", "ranks", "checks"},
     {"model", "optim", "tokenizer", "codec"},
     {"training", "strategy", "data", "volatility", "coordination", "tasks"},
     {"flower", "report"},
     {"runtime"},
-    {"experiment", "cli"},
+    {"experiment", "cli", "resume"},
     {"run", "prepare", "sample", "evaluate", "bench"},
 ]
 NEIGHBOURS = {
@@ -22,6 +22,7 @@ NEIGHBOURS = {
     ("training", "coordination"),
     ("optim", "model"),  # parameter groups are those of a model
     ("experiment", "cli"),
+    ("resume", "cli"),
     ("events", "checks"),
 }
 CONFINED = {

@@ -17,6 +17,7 @@ from fednano.codec.fp32 import Fp32
 from fednano.coordination.memory import MemoryBoard
 from fednano.data.ledger import Ledger, Span
 from fednano.events import (
+    CheckpointSaved,
     ClientDown,
     ClientUp,
     Event,
@@ -44,6 +45,7 @@ from fednano.volatility.membership import Membership
 from fednano.volatility.network import Network
 from fednano.volatility.presence import Presence
 
+SAVED = CheckpointSaved(t=0.0, round=0, version=0, name="x")
 H, STEP_S, TOKENS = 10, 1.0, 40
 LINK = Network("test", up_mbit_s=8.0, down_mbit_s=8.0, latency_s=0.25)  # 0.25 s and no bytes: transfers take 0.25 s
 
@@ -107,7 +109,9 @@ def federate(
     names = [f"c{i}" for i in range(len(windows))]
     membership = Membership({name: Availability(iter(w)) for name, w in zip(names, windows, strict=True)})
     clock, events = VirtualClock(), []
-    recorder = Recorder(rounds, rounds, lambda w: (1.0, 1.0), lambda *_: "x", events.append, clock, Progress())
+    recorder = Recorder(
+        rounds, rounds, lambda w: (1.0, 1.0), lambda *_: lambda: SAVED, events.append, clock, Progress()
+    )
     federation = Federation(
         strategy=DiLoCo(name="test", outer=SGD(1.0), local_steps=H, quorum=quorum, slack=slack),
         state=ServerState({"w": torch.zeros(1)}, {}),

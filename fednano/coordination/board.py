@@ -30,6 +30,12 @@ class Board(Protocol):
     def give_up(self, lease: int) -> Lease:
         """End a lease. Raises KeyError if it is not in force, as for a duplicate reply."""
 
+    def issued(self) -> int:
+        """How many leases were ever granted."""
+
+    def skip(self, issued: int) -> None:
+        """Go on after `issued` leases, as a run does that is resumed."""
+
     def held(self) -> tuple[Lease, ...]:
         """All leases in force, oldest first."""
 

@@ -23,6 +23,12 @@ class MemoryBoard:
     def give_up(self, lease: int) -> Lease:
         return self._leases.pop(lease)
 
+    def issued(self) -> int:
+        return self._next
+
+    def skip(self, issued: int) -> None:
+        self._next = issued
+
     def held(self) -> tuple[Lease, ...]:
         return tuple(self._leases.values())
 

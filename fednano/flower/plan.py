@@ -50,5 +50,6 @@ class Round:
     ends: float
     closes: float
     accumulator: Accumulator
+    inner: Accumulator
     folded: list[UpdateFolded] = field(default_factory=list)
     served: set[str] = field(default_factory=set)  # clients that had their share since they came up

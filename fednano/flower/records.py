@@ -6,18 +6,21 @@ from typing import Protocol
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from torch import Tensor
 
+from fednano.codec.fp32 import Fp32
 from fednano.data.ledger import Grant, Span
 from fednano.tensors import State
 from fednano.training.local import StepsDone
 from fednano.training.worker import Result, Task
 
-TASK, RESULT, TENSORS = "fednano.task", "fednano.result", "fednano.tensors"
+TASK, RESULT, TENSORS, INNER = "fednano.task", "fednano.result", "fednano.tensors", "fednano.inner"
+LOSSLESS = Fp32()  # optimizer states are no updates: what a codec drops of them is not made up for
 
 
 class Codec(Protocol):
     """A `codec` choice: tensor ↔ bytes."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def size(self, numbers: int) -> int: ...
 
@@ -46,7 +49,7 @@ def unpack_tensors(record: ArrayRecord, codec: Codec) -> State:
 
 def payload_bytes(content: RecordDict) -> int:
     """Bytes of the encoded tensors in a message."""
-    return sum(len(array.data) for array in content.array_records[TENSORS].values())
+    return sum(len(array.data) for record in content.array_records.values() for array in record.values())
 
 
 def carries_weights(content: RecordDict) -> bool:
@@ -69,7 +72,7 @@ def pack_task(task: Task, weights: ArrayRecord) -> RecordDict:
             "horizon": task.horizon,
         }
     )
-    return RecordDict({TASK: config, TENSORS: weights})
+    return RecordDict({TASK: config, TENSORS: weights, **_pack_inner(task.inner)})
 
 
 def unpack_task(content: RecordDict, codec: Codec) -> tuple[Task, State]:
@@ -84,6 +87,7 @@ def unpack_task(content: RecordDict, codec: Codec) -> tuple[Task, State]:
         _int(c, "tokens_total"),
         _int(c, "peers"),
         _int(c, "horizon"),
+        unpack_inner(content),
     )
     return task, unpack_tensors(content.array_records[TENSORS], codec)
 
@@ -108,7 +112,7 @@ def pack_result(result: Result, delta: ArrayRecord) -> RecordDict:
             "busy_until": result.busy_until,
         }
     )
-    return RecordDict({RESULT: config, TENSORS: delta})
+    return RecordDict({RESULT: config, TENSORS: delta, **(_pack_inner(done.inner) if done.steps else {})})
 
 
 def unpack_result(content: RecordDict) -> Result:
@@ -134,6 +138,15 @@ def unpack_result(content: RecordDict) -> Result:
         _float(c, "busy_from"),
         _float(c, "busy_until"),
     )
+
+
+def unpack_inner(content: RecordDict) -> State:
+    """The optimizer state in a message; empty where none travels. Raises as `unpack_tensors` does."""
+    return unpack_tensors(content.array_records[INNER], LOSSLESS) if INNER in content.array_records else {}
+
+
+def _pack_inner(inner: State) -> dict[str, ArrayRecord]:
+    return {INNER: pack_tensors(inner, LOSSLESS)} if inner else {}
 
 
 def _int(record: ConfigRecord, key: str) -> int:

@@ -7,6 +7,7 @@ the rows of whoever is lost.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
@@ -30,6 +31,7 @@ from fednano.events import (
 from fednano.flower import records
 from fednano.flower.plan import Plan, Round, Site
 from fednano.flower.records import Codec
+from fednano.optim.inner import is_count
 from fednano.strategy.base import ServerState, Strategy
 from fednano.strategy.merge import Accumulator
 from fednano.training.recorder import Recorder
@@ -72,16 +74,28 @@ class Federation:
         self._up: tuple[str, ...] = ()
         self._wall = wall()
 
+    def resume(self, up: tuple[str, ...], leaving: tuple[str, ...]) -> None:
+        """Go on where the clients in `up` were up, and those in `leaving` had drained."""
+        self._up = up
+        self._leaving = set(leaving)
+
     def run(self, grid: Grid) -> None:
         """All rounds. Raises StopRequestedError where asked to stop; the state is that of the last merge then."""
         self._note_changes()
-        self._recorder.begin(self.state)
+        self._recorder.begin(self.state, self.ledger, self._up)
         self._wall = wall()
         for index in range(self._progress.rounds, self._plan.rounds):
             self._await_someone(grid)
             self._round(grid, index)
             self._progress.rounds = index + 1
-            self._recorder.after_round(self.state, self.ledger, last=index + 1 == self._plan.rounds)
+            self._recorder.after_round(
+                self.state,
+                self.ledger,
+                last=index + 1 == self._plan.rounds,
+                up=self._up,
+                leaving=sorted(self._leaving),
+                quiet=not self._late,
+            )
 
     def abandon(self) -> None:
         """Free the rows of all work under way; used when the run stops in the middle of a round."""
@@ -94,7 +108,14 @@ class Federation:
     def _round(self, grid: Grid, index: int) -> None:
         now = self._clock.now()
         slowest = max(self._sites[client].duration(self._strategy.local_steps) for client in self._idle())
-        round_ = Round(index, now, now + slowest, now + self._strategy.slack * slowest, Accumulator(self.state.weights))
+        round_ = Round(
+            index,
+            now,
+            now + slowest,
+            now + self._strategy.slack * slowest,
+            Accumulator(self.state.weights),
+            Accumulator(self.state.inner, is_count),
+        )
         self._emit(RoundStarted(t=now, round=index, version=self.state.version, clients=self._up))
         weights = records.pack_tensors(self.state.weights, self._codec)
         while True:
@@ -159,7 +180,8 @@ class Federation:
             )
         )
         version, total = self.state.version, self._progress.tokens
-        task = Task(client, round_.index, version, lease.id, grant, steps, total, peers, self._plan.horizon)
+        horizon, inner = self._plan.horizon, self.state.inner
+        task = Task(client, round_.index, version, lease.id, grant, steps, total, peers, horizon, inner)
         return records.pack_task(task, weights), lease  # type: ignore[arg-type]
 
     def _collect(self, grid: Grid, round_: Round | None) -> None:
@@ -188,10 +210,12 @@ class Federation:
                 return "empty"
             self._check(result)
             delta = records.unpack_tensors(reply.content.array_records[records.TENSORS], self._codec)
+            inner = records.unpack_inner(reply.content)
+            round_.inner.check(inner)
             length = tensors.norm(delta)
-            if not math.isfinite(length) or not math.isfinite(result.done.loss):
+            if not all(map(math.isfinite, (length, result.done.loss, tensors.norm(inner)))):
                 return "non_finite"
-            self._fold(result, delta, length, size, round_)
+            self._fold(result, delta, inner, length, size, round_)
         except (KeyError, ValueError):
             # What a client sends is not to be trusted; nothing has changed before the fold.
             return "malformed"
@@ -205,11 +229,14 @@ class Federation:
             raise ValueError(f"{done.steps} steps and {done.tokens} tokens do not go together")
         self.ledger.check_cursor(result.lease, *done.cursor, done.left)
 
-    def _fold(self, result: Result, delta: tensors.State, length: float, size: int, round_: Round) -> None:
+    def _fold(
+        self, result: Result, delta: tensors.State, inner: tensors.State, length: float, size: int, round_: Round
+    ) -> None:
         done = result.done
         assert done.cursor is not None
         weight = self._strategy.weight(done.tokens, done.steps)
         round_.accumulator.fold(delta, weight)
+        round_.inner.fold(inner, weight)
         event = UpdateFolded(
             t=self._clock.now(),
             round=round_.index,
@@ -245,7 +272,7 @@ class Federation:
             return
         mean = round_.accumulator.mean()
         length = tensors.norm(mean)
-        self.state = self._strategy.merge(self.state, mean)
+        self.state = replace(self._strategy.merge(self.state, mean), inner=round_.inner.mean())
         for update in folded:
             self.ledger.settle(update.lease, update.row, update.token, tuple(Span(*span) for span in update.left))
             self._board.give_up(update.lease)

@@ -1,8 +1,8 @@
 """Inner optimizers: what one client steps with, its parameter groups and learning rates."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -11,8 +11,9 @@ from fednano.model.gpt import GPT
 from fednano.model.scaling import REFERENCE_BATCH, batch_lr_scale, width_lr_scale
 from fednano.optim.muon import POLAR_EXPRESS, Muon
 from fednano.optim.schedule import Schedule, Trapezoid
+from fednano.tensors import State
 
-StatePolicy = Literal["keep", "reset"]
+StatePolicy = Literal["keep", "reset", "average"]
 
 
 class InnerOptimizer:
@@ -29,6 +30,43 @@ class InnerOptimizer:
                 group["lr"] = rate * lr_scale
             part.step()
             part.zero_grad(set_to_none=True)
+
+    def state(self) -> State:
+        """What is remembered between steps, by part, parameter and what it is, such as 1.4.exp_avg; not copied."""
+        return {
+            f"{i}.{j}.{key}": value
+            for i, part in enumerate(self.parts)
+            for j, parameter in enumerate(_parameters(part))
+            for key, value in part.state.get(parameter, {}).items()
+        }
+
+    def load(self, state: State) -> None:
+        """Remember a copy of `state`, bit for bit, in the place of what was remembered."""
+        held = [list(_parameters(part)) for part in self.parts]
+        for part in self.parts:
+            part.state.clear()
+        for name, value in state.items():
+            i, j, key = name.split(".", 2)
+            parameter = held[int(i)][int(j)]
+            self.parts[int(i)].state[parameter][key] = value.to(parameter.device, copy=True)
+
+
+def is_count(name: str) -> bool:
+    """Whether a name of an `InnerOptimizer.state` is a number of steps, which has no mean."""
+    return name.endswith(".step")
+
+
+def blank_state(optimizer: InnerOptimizer) -> State:
+    """All that `optimizer` will remember, as zeros on the CPU, as before its first step. The optimizer is spent."""
+    for part in optimizer.parts:
+        for parameter in _parameters(part):
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step(0.0)
+    return {name: torch.zeros_like(value, device="cpu") for name, value in optimizer.state().items()}
+
+
+def _parameters(part: torch.optim.Optimizer) -> Iterator[Tensor]:
+    return (parameter for group in part.param_groups for parameter in group["params"])
 
 
 class Optim(Protocol):
@@ -48,8 +86,11 @@ def _check(
         value = getattr(settings, key)
         if not value > 0:
             raise ValueError(f"optim.{key}={value} must be positive; a learning rate of 0 trains nothing")
-    if settings.state not in ("keep", "reset"):
-        raise ValueError(f"optim.state={settings.state} is unknown; use keep (over rounds) or reset (every round)")
+    if settings.state not in get_args(StatePolicy):
+        raise ValueError(
+            f"optim.state={settings.state} is unknown; use keep (over rounds), reset (every round) "
+            "or average (over the clients)"
+        )
     for key in decays:
         value = getattr(settings, key)
         if not value >= 0:

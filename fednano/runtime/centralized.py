@@ -1,6 +1,7 @@
 """The baseline: the same model, data and number of tokens in one place."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from fednano.clock import VirtualClock
 from fednano.coordination.board import StopRequestedError
@@ -9,6 +10,7 @@ from fednano.runtime.parts import Outcome, Parts, Session, Status
 from fednano.runtime.virtual import planned_tokens
 from fednano.tensors import count
 from fednano.training.central import NAME, Central
+from fednano.training.replicas import Replicas, joined
 
 
 @dataclass(frozen=True)
@@ -19,18 +21,23 @@ class Centralized:
     step takes the time that `hardware` says.
     """
 
+    shared: ClassVar[str] = "clients"
     name: str = "centralized"
 
     def run(self, parts: Parts, session: Session) -> Outcome:
-        settings = parts.settings
-        clock = VirtualClock()
-        state = parts.initial_state()
-        tokens = planned_tokens(parts, parts.codec.size(count(state.weights)))
-        recorder = parts.recorder(session, clock)
+        with joined(parts.hardware.device) as replicas:
+            return self._run(parts, session, replicas)
+
+    def _run(self, parts: Parts, session: Session, replicas: Replicas) -> Outcome:
+        settings, resume = parts.settings, session.resume
+        clock = VirtualClock(resume.clock if resume else 0.0)
+        state = parts.first_state(resume)
+        tokens = planned_tokens(parts, parts.message_bytes())
         per_step = settings.clients * parts.tokens_per_step
-        trainer = parts.trainer(per_step)
-        ledger = parts.new_ledger()
-        session.emit(self._started(parts, count(state.weights), tokens, per_step))
+        trainer = parts.trainer(per_step, resume, replicas, split_rows=False)
+        recorder = parts.recorder(session, clock, trainer, replicas)
+        ledger = parts.ledger(resume)
+        session.start(self._started(parts, count(state.weights), tokens, per_step))
         central = Central(
             trainer=trainer,
             source=parts.source,
@@ -45,7 +52,8 @@ class Centralized:
             packing=parts.packing,
             rows_for=parts.rows_for,
             schedule=parts.optim.schedule,
-            on_step=parts.on_step(session),
+            on_step=parts.on_step(session, replicas),
+            replicas=replicas,
         )
         status: Status = "completed"
         error: Exception | None = None
@@ -58,7 +66,7 @@ class Centralized:
             status, error = "failed", caught
         if status != "completed":
             central.abandon()
-            recorder.checkpoint(state, ledger)
+            recorder.checkpoint()
         progress = recorder.progress
         session.emit(RunEnded(t=clock.now(), status=status, rounds=progress.rounds, tokens_total=progress.tokens))
         return Outcome(

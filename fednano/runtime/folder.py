@@ -9,13 +9,13 @@ from typing import Any, Protocol
 from omegaconf import OmegaConf
 
 from fednano import tensors
-from fednano.clock import wall
-from fednano.events import Tape, finite
+from fednano.events import Tape, finite, read_tape
+from fednano.ranks import rank
 from fednano.report.console import Console
 from fednano.report.html import write_report
 from fednano.report.sinks import Fanout, MetricsFile, Sink
 from fednano.runtime.parts import Outcome, Parts, Runtime, Session, versions
-from fednano.training.checkpoint import save_model, write_json
+from fednano.training.checkpoint import Snapshot, save_model, write_json
 
 DISTRIBUTIONS = ("fednano", "torch", "flwr", "numpy", "pyarrow")
 
@@ -28,23 +28,40 @@ class Logger(Protocol):
 
 
 def run_in_folder(
-    folder: Path, name: str, runtime: Runtime, parts: Parts, logger: Logger, config: dict[str, Any]
+    folder: Path,
+    name: str,
+    runtime: Runtime,
+    parts: Parts,
+    logger: Logger,
+    config: dict[str, Any],
+    resume: Snapshot | None = None,
 ) -> Outcome:
     """Run an experiment and leave config, events, metrics, checkpoints, model, summary and report in `folder`.
 
-    Raises ValueError where the logger cannot be opened; nothing but its own files is in `folder` then.
+    With `resume`, the run whose folder it is goes on behind that checkpoint. Its tape is cut back to there, and what is
+    left of it is told to metrics and loggers again. Ranks other than the first only train.
+
+    Raises ValueError where the logger cannot be opened, or where the checkpoint does not fit; nothing but the logger's
+    own files is written then.
     """
+    events = folder / "events.jsonl"
+    if resume:
+        parts.check_resume(resume)
+    if rank():
+        return runtime.run(parts, Session(folder, Tape(None), Fanout(()), resume))
     loggers = logger.open(folder, config)
-    OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
-    tape = Tape(folder / "events.jsonl")
+    tape = Tape(events, resume.tape if resume else None)
+    if not resume:
+        OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
     console = Console(name, folder)
     sink = Fanout([console, MetricsFile(folder / "metrics.jsonl"), *loggers])
     summary: dict[str, Any] = {"status": "failed"}
     try:
-        begun = wall()
-        outcome = runtime.run(parts, Session(folder, tape, sink))
-        wall_s = wall() - begun
-        tape.close()
+        for event in read_tape(events):
+            sink.event(event)
+        session = Session(folder, tape, sink, resume)
+        outcome = runtime.run(parts, session)
+        wall_s = session.wall_s
         save_model(folder / "model", outcome.state.weights, parts.gpt, parts.tokenizer.save)
         summary = finite(summarise(outcome, parts, runtime.name, tape, wall_s))
         write_json(folder / "summary.json", summary)
@@ -52,6 +69,7 @@ def run_in_folder(
     finally:
         # Whatever went wrong, the terminal is given back and loggers are told.
         sink.close(summary)
+        tape.close()
     return outcome
 
 

@@ -1,31 +1,33 @@
 """What every runtime is given, and what it gives back."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
 
 from fednano import tensors
-from fednano.clock import Clock
+from fednano.clock import Clock, wall
 from fednano.coordination.board import Board
 from fednano.data.ledger import Ledger
 from fednano.data.loader import Packing, TextSource
 from fednano.data.partition import Pools
-from fednano.events import Event, Tape
-from fednano.flower.records import Codec
+from fednano.events import Event, RunStarted, Tape
+from fednano.flower.records import LOSSLESS, Codec
 from fednano.model.gpt import GPT, GPTConfig
-from fednano.optim.inner import Optim
+from fednano.optim.inner import Optim, blank_state
 from fednano.randomness import named_seed
 from fednano.report.sinks import Sink
 from fednano.strategy.base import ServerState, Strategy
-from fednano.training.checkpoint import Checkpoints
+from fednano.tensors import State
+from fednano.training.checkpoint import Checkpoints, Snapshot
 from fednano.training.evaluate import Evaluator, Validation
 from fednano.training.hardware import Hardware
 from fednano.training.local import LocalTrainer
-from fednano.training.recorder import Progress, Recorder
+from fednano.training.recorder import Progress, Recorder, Write, unsaved
+from fednano.training.replicas import Replicas
 from fednano.volatility.network import Network
 from fednano.volatility.profiles import Profile
 
@@ -82,11 +84,28 @@ class TokenizerLike(Protocol):
 
 @dataclass(frozen=True)
 class Session:
-    """Where a run's events go: on the tape, and to everyone who shows them."""
+    """Where a run's events go: on the tape, and to everyone who shows them.
+
+    `resume` is what it goes on from, if not from its beginning; `begun` is when this process took it up, by `wall()`.
+    """
 
     folder: Path
     tape: Tape
     sink: Sink
+    resume: Snapshot | None = None
+    begun: float = field(default_factory=wall)
+
+    @property
+    def wall_s(self) -> float:
+        """Wall-clock seconds of the run, those before it was resumed included."""
+        return wall() - self.begun + (self.resume.wall_s if self.resume else 0.0)
+
+    def start(self, started: RunStarted) -> None:
+        """Begin the tape, or go on with it behind the checkpoint."""
+        if not self.resume:
+            self.emit(started)
+        elif self.resume.due:
+            self.emit(self.resume.saved)
 
     def emit(self, event: Event) -> None:
         self.tape.append(event)
@@ -127,42 +146,100 @@ class Parts:
         """Rows that hold `tokens` tokens with some to spare."""
         return int(LEASE_MARGIN * (tokens + 1) / self.tokens_per_row) + SPARE_ROWS + self.packing.spare_rows
 
-    def initial_state(self) -> ServerState:
-        """The untrained global model, the same for equal seeds."""
+    def first_state(self, resume: Snapshot | None) -> ServerState:
+        """The state that is resumed, or the untrained global model, the same for equal seeds."""
+        if resume:
+            return resume.state
         model = GPT(self.gpt)
         model.init_weights(torch.Generator().manual_seed(named_seed(self.settings.seed, "weights")))
         return ServerState(tensors.clone(model.state_dict()), {})
 
-    def new_ledger(self) -> Ledger:
-        return Ledger([len(rows) for rows in self.pools.rows])
+    def blank_inner(self) -> State:
+        """The inner optimizer's state before a first step, where clients average theirs; else nothing."""
+        return blank_state(self.optim.build(GPT(self.gpt))) if self.optim.state == "average" else {}
 
-    def recorder(self, session: Session, clock: Clock) -> Recorder:
-        """Evaluates on the held-out shard and saves below the run folder."""
+    def message_bytes(self) -> int:
+        """Bytes that travel each way for a whole model, and for the optimizer's state beside it."""
+        with torch.device("meta"):
+            numbers = tensors.count(GPT(self.gpt).state_dict())
+        return self.codec.size(numbers) + LOSSLESS.size(tensors.count(self.blank_inner()))
+
+    def ledger(self, resume: Snapshot | None = None) -> Ledger:
+        """The ledger that is resumed, or one of which all rows are free."""
+        return Ledger.from_record(resume.ledger) if resume else Ledger([len(rows) for rows in self.pools.rows])
+
+    def check_resume(self, snapshot: Snapshot) -> None:
+        """Raise ValueError unless the checkpoint is of this model and this data."""
+        with torch.device("meta"):
+            expected = {name: tensor.shape for name, tensor in GPT(self.gpt).state_dict().items()}
+        if {name: tensor.shape for name, tensor in snapshot.state.weights.items()} != expected:
+            raise ValueError(
+                f"{snapshot.saved.name} holds another model than model.depth={self.gpt.layers} of config.yaml makes; "
+                "restore config.yaml or start anew"
+            )
+        rows = [pool["size"] for pool in snapshot.ledger["pools"]]
+        if rows != [len(rows) for rows in self.pools.rows]:
+            raise ValueError(f"data: {snapshot.saved.name} was trained on {sum(rows)} other rows; restore the data")
+
+    def recorder(self, session: Session, clock: Clock, trainer: LocalTrainer, replicas: Replicas) -> Recorder:
+        """Evaluates on the held-out shard and saves below the run folder; only the first rank does."""
         settings = self.settings
+        progress = replace(session.resume.progress) if session.resume else Progress()
+        every = settings.eval_every, settings.checkpoint_every
+        if replicas.rank:
+            return Recorder(*every, lambda _: (0.0, 0.0), unsaved, session.emit, clock, progress)
         checkpoints = Checkpoints(session.folder / "checkpoints", settings.checkpoint_keep)
-        evaluator = Evaluator(GPT(self.gpt), self.hardware, self.validation, self.board.check_stop)
-        return Recorder(
-            settings.eval_every,
-            settings.checkpoint_every,
-            evaluator,
-            checkpoints.save,
-            session.emit,
-            clock,
-            Progress(),
-        )
+        # Ranks stop together, which they can agree on at inner steps only.
+        check = self.board.check_stop if replicas.world == 1 else _go_on
+        evaluator = Evaluator(GPT(self.gpt), self.hardware, self.validation, check)
 
-    def trainer(self, batch_tokens: int) -> LocalTrainer:
+        def mark(
+            state: ServerState,
+            ledger: Ledger,
+            progress: Progress,
+            up: Sequence[str],
+            leaving: Sequence[str],
+            due: bool,
+        ) -> Write:
+            snapshot = Snapshot(
+                state=state,
+                inner=trainer.states(),
+                ledger=ledger.to_record(),
+                progress=replace(progress),
+                clock=clock.now(),
+                leases=self.board.issued(),
+                up=tuple(up),
+                leaving=tuple(leaving),
+                tape=session.tape.mark(),
+                due=due,
+                wall_s=session.wall_s,
+                train_s=trainer.train_s,
+                data_s=trainer.data_s,
+            )
+            return lambda: checkpoints.save(snapshot)
+
+        return Recorder(*every, evaluator, mark, session.emit, clock, progress)
+
+    def trainer(self, batch_tokens: int, resume: Snapshot | None, replicas: Replicas, split_rows: bool) -> LocalTrainer:
         """A model of this process and the optimizers of whoever trains in it, for steps of `batch_tokens` tokens."""
-        return LocalTrainer(GPT(self.gpt), self.optim, self.hardware, batch_tokens)
+        trainer = LocalTrainer(GPT(self.gpt), self.optim, self.hardware, batch_tokens, replicas, split_rows)
+        if resume:
+            trainer.restore(resume.inner, resume.train_s, resume.data_s)
+            self.board.skip(resume.leases)
+        return trainer
 
-    def on_step(self, session: Session) -> Callable[[str, int, int, int, float, int], None]:
+    def on_step(self, session: Session, replicas: Replicas) -> Callable[[str, int, int, int, float, int], None]:
         """Shows a step and then heeds a request to stop."""
 
         def told(client: str, round_index: int, step: int, steps: int, loss: float, tokens: int) -> None:
             session.sink.step(client, round_index, step, steps, loss, tokens)
-            self.board.check_stop()
+            replicas.heed(self.board)
 
         return told
+
+
+def _go_on() -> None:
+    pass
 
 
 Status = Literal["completed", "interrupted", "failed"]
@@ -186,8 +263,9 @@ class Outcome:
 
 
 class Runtime(Protocol):
-    """A `runtime` choice."""
+    """A `runtime` choice. `shared` is the setting whose value the ranks of torchrun share out evenly."""
 
+    shared: ClassVar[str]
     name: str
 
     def run(self, parts: Parts, session: Session) -> Outcome:

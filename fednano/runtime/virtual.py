@@ -1,14 +1,16 @@
 """Real training on a virtual clock: Flower's apps on our grid, in this process."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 from flwr.app import Context, RecordDict
 
 from fednano.clock import VirtualClock
 from fednano.coordination.board import Board, StopRequestedError
 from fednano.coordination.memory import MemoryBoard
+from fednano.data.ledger import Ledger
 from fednano.events import Event, RunEnded, RunStarted
 from fednano.flower import records
 from fednano.flower.client import make_client_app
@@ -20,7 +22,8 @@ from fednano.strategy.base import ServerState
 from fednano.tensors import count
 from fednano.training.analytic import AnalyticTrainer
 from fednano.training.local import Trainer
-from fednano.training.recorder import Progress, Recorder
+from fednano.training.recorder import Progress, Recorder, unsaved
+from fednano.training.replicas import Replicas, joined
 from fednano.training.worker import ClientWorker
 from fednano.volatility.membership import Membership
 from fednano.volatility.presence import Presence
@@ -30,24 +33,34 @@ from fednano.volatility.presence import Presence
 class Virtual:
     """All clients in one process; steps and transfers take the time that `hardware` and `network` say."""
 
+    shared: ClassVar[str] = "batch_size"
     name: str = "virtual"
 
     def run(self, parts: Parts, session: Session) -> Outcome:
-        settings = parts.settings
-        clock = VirtualClock()
+        with joined(parts.hardware.device) as replicas:
+            return self._run(parts, session, replicas)
+
+    def _run(self, parts: Parts, session: Session, replicas: Replicas) -> Outcome:
+        settings, resume = parts.settings, session.resume
+        clock = VirtualClock(resume.clock if resume else 0.0)
         membership = Membership.draw(parts.volatility, settings.names, settings.seed)
-        state = parts.initial_state()
-        size = parts.codec.size(count(state.weights))
+        state = parts.first_state(resume)
+        if not resume:
+            state = replace(state, inner=parts.blank_inner())
+        size = parts.message_bytes()
         horizon = planned_tokens(parts, size)
-        recorder = parts.recorder(session, clock)
-        trainer = parts.trainer(parts.tokens_per_step)
-        federation = _federation(parts, state, recorder, membership, clock, parts.board, horizon, size)
-        session.emit(_started(self.name, parts, state, horizon))
-        grid = _grid(parts, trainer, membership, clock, size, parts.on_step(session))
+        trainer = parts.trainer(parts.tokens_per_step, resume, replicas, split_rows=True)
+        recorder = parts.recorder(session, clock, trainer, replicas)
+        ledger = parts.ledger(resume)
+        federation = _federation(parts, state, ledger, recorder, membership, clock, parts.board, horizon, size)
+        if resume:
+            federation.resume(resume.up, resume.leaving)
+        session.start(_started(self.name, parts, state, horizon))
+        grid = _grid(parts, trainer, membership, clock, size, parts.on_step(session, replicas))
         status, error = self._play(federation, grid)
         if status != "completed":
             federation.abandon()
-            recorder.checkpoint(federation.state, federation.ledger)
+            recorder.checkpoint()
         progress = recorder.progress
         session.emit(RunEnded(t=clock.now(), status=status, rounds=progress.rounds, tokens_total=progress.tokens))
         return Outcome(
@@ -84,11 +97,10 @@ def planned_tokens(parts: Parts, size: int) -> int:
     settings = parts.settings
     clock = VirtualClock()
     membership = Membership.draw(parts.volatility, settings.names, settings.seed)
-    recorder = Recorder(
-        settings.rounds, settings.rounds, lambda _: (0.0, 0.0), lambda *_: "", _unheard, clock, Progress()
-    )
+    recorder = Recorder(settings.rounds, settings.rounds, lambda _: (0.0, 0.0), unsaved, _unheard, clock, Progress())
     trainer = AnalyticTrainer(parts.tokens_per_step)
-    federation = _federation(parts, ServerState({}, {}), recorder, membership, clock, MemoryBoard(), 1, size)
+    state, ledger = ServerState({}, {}), parts.ledger()
+    federation = _federation(parts, state, ledger, recorder, membership, clock, MemoryBoard(), 1, size)
     federation.run(_grid(parts, trainer, membership, clock, size, _unseen))
     return max(parts.tokens_per_step, recorder.progress.tokens)
 
@@ -104,6 +116,7 @@ def _unseen(client: str, round_index: int, step: int, steps: int, loss: float, t
 def _federation(
     parts: Parts,
     state: ServerState,
+    ledger: Ledger,
     recorder: Recorder,
     membership: Membership,
     clock: VirtualClock,
@@ -128,7 +141,7 @@ def _federation(
         state=state,
         plan=plan,
         sites=sites,
-        ledger=parts.new_ledger(),
+        ledger=ledger,
         board=board,
         membership=membership,
         clock=clock,

@@ -1,6 +1,6 @@
 """What a strategy is: pure functions from a server state and a mean pseudo-gradient to the next state."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from fednano.tensors import State
@@ -14,11 +14,13 @@ class ServerState:
         weights: θ, the global model.
         outer: the outer optimizer's state, names as in `weights` behind a prefix; empty before the first step.
         version: number of outer steps taken.
+        inner: the clients' mean inner optimizer state, under `optim.state=average`.
     """
 
     weights: State
     outer: State
     version: int = 0
+    inner: State = field(default_factory=dict)
 
 
 class Strategy(Protocol):

@@ -14,6 +14,7 @@ from fednano.optim.schedule import Schedule
 from fednano.strategy.base import ServerState
 from fednano.training.local import LocalTrainer, StepPlan, StepsDone
 from fednano.training.recorder import Recorder
+from fednano.training.replicas import Replicas
 
 NAME = "central"
 
@@ -51,6 +52,7 @@ class Central:
         shape: (B, T) of one of the joined batches.
         packing: how rows make batches.
         rows_for: (pool, tokens) → rows that hold about that many.
+        replicas: the ranks among which the joined batches are dealt out.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Central:
         rows_for: Callable[[int, int], int],
         schedule: Schedule,
         on_step: Callable[[str, int, int, int, float, int], None],
+        replicas: Replicas,
     ) -> None:
         self._trainer = trainer
         self._source = source
@@ -85,14 +88,15 @@ class Central:
         self._rows_for = rows_for
         self._schedule = schedule
         self._on_step = on_step
+        self._replicas = replicas
 
     def run(self, state: ServerState, tokens: int, steps_per_round: int) -> Iterator[ServerState]:
-        """Train `tokens` tokens, rounded up to whole steps; yields the state after every chunk."""
+        """Train up to `tokens` tokens in all, rounded up to whole steps; yields the state after every chunk."""
         B, T = self._shape
         per_step = len(self._pool_of) * B * T
         total_steps = -(-tokens // per_step)
-        self._recorder.begin(state)
-        index = done = 0
+        self._recorder.begin(state, self._ledger)
+        index, done = self._recorder.progress.rounds, self._recorder.progress.steps
         while done < total_steps:
             steps = min(steps_per_round, total_steps - done)
             state, taken = self._chunk(state, index, steps, tokens)
@@ -152,7 +156,10 @@ class Central:
         started: float,
     ) -> None:
         """Put each lease's share of the chunk on the tape and into the ledger."""
-        for lease, (cursor, left) in zip(leases, batches.reached[done.steps - 1], strict=True):
+        # A rank knows how far its own loaders came; a batch that some rank had none beside was not trained.
+        by_rank = self._replicas.gather(batches.reached[done.steps - 1])
+        for i, lease in enumerate(leases):
+            (row, token), left = by_rank[i % len(by_rank)][i // len(by_rank)]
             self._recorder.emit(
                 UpdateFolded(
                     t=self._clock.now(),
@@ -162,8 +169,8 @@ class Central:
                     version=version,
                     steps=done.steps,
                     tokens=done.tokens // len(leases),
-                    row=cursor[0],
-                    token=cursor[1],
+                    row=row,
+                    token=token,
                     left=records_of(left),
                     weight=1.0,
                     norm=moved,
@@ -176,7 +183,7 @@ class Central:
                     wall_data_s=done.data_s / len(leases),
                 )
             )
-            self._ledger.settle(lease, *cursor, left)
+            self._ledger.settle(lease, row, token, left)
             self._board.give_up(lease)
 
     def _lease(self, index: int, steps: int) -> tuple[list[int], JoinedBatches]:
@@ -198,7 +205,7 @@ class Central:
             )
             leases.append(lease.id)
             loaders.append(LeaseLoader(self._source, self._pools[pool], grant, B, T, self._packing))
-        return leases, JoinedBatches(loaders)
+        return leases, JoinedBatches(self._replicas.mine(loaders))
 
     def abandon(self) -> None:
         """Free the rows of the chunk under way."""

@@ -3,8 +3,8 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +12,28 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fednano.data.files import write_atomically
-from fednano.data.ledger import Ledger
-from fednano.events import finite
+from fednano.events import CheckpointSaved, TapeMark, finite
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.strategy.base import ServerState
 from fednano.tensors import State
 from fednano.tokenizer import Tokenizer
 from fednano.training.recorder import Progress
 
-WEIGHTS, OUTER, STATE = "weights.safetensors", "outer.safetensors", "state.json"
+WEIGHTS, OUTER, MEAN = "weights.safetensors", "outer.safetensors", "mean.safetensors"
+INNER, STATE = "inner", "state.json"
 MODEL, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
 
 
 def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
     """Let `fill` write into a temporary folder, then put it in the place of `target` in one rename."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary, replaced = (target.with_name(f".{target.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     fill(temporary)
     if target.exists():
-        shutil.rmtree(target)
+        target.rename(replaced)
     temporary.rename(target)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
@@ -40,52 +41,107 @@ def write_json(path: Path, record: dict[str, Any]) -> None:
     write_atomically(path, json.dumps(finite(record), indent=2, allow_nan=False) + "\n")
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a run needs to go on behind a round, when no work is under way and no reply on its way.
+
+    Args:
+        state: the global model and the outer optimizer's state.
+        inner: the inner optimizer's state of every client that has one.
+        ledger: `Ledger.to_record`.
+        progress: the run's counts.
+        clock: seconds on the run's clock.
+        leases: how many were granted.
+        up: clients that the server saw up.
+        leaving: those of them that have drained.
+        tape: what the tape held.
+        due: whether the configuration asked for a checkpoint here.
+        wall_s: wall-clock seconds of the run.
+        train_s: wall-clock seconds inside inner steps.
+        data_s: those of them spent waiting for batches.
+    """
+
+    state: ServerState
+    inner: Mapping[str, State]
+    ledger: dict[str, Any]
+    progress: Progress
+    clock: float
+    leases: int
+    up: tuple[str, ...]
+    leaving: tuple[str, ...]
+    tape: TapeMark
+    due: bool
+    wall_s: float
+    train_s: float
+    data_s: float
+
+    @property
+    def saved(self) -> CheckpointSaved:
+        """The event that it was written. Its name is the number of rounds done."""
+        rounds = self.progress.rounds
+        return CheckpointSaved(t=self.clock, round=rounds, version=self.state.version, name=f"round_{rounds:06d}")
+
+
 class Checkpoints:
     """The checkpoints of a run, the newest `keep` of them.
 
-    Each holds the global weights, the outer optimizer's state, and as JSON the ledger, the progress and the clock.
-    Rows count as done only by what is in here: leases in force are saved as free.
+    Each holds the global weights, the outer and inner optimizers' states, and the rest of a `Snapshot` as JSON. Rows
+    count as done only by what is in here.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
         self._folder = folder
         self._keep = keep
 
-    def save(self, state: ServerState, ledger: Ledger, progress: Progress, now: float) -> str:
-        """Write a checkpoint named by its version and return the name."""
-        name = f"version_{state.version:06d}"
+    def save(self, snapshot: Snapshot) -> CheckpointSaved:
+        """Write a checkpoint, then remove those that are too many; the newest whole one is there at any moment."""
+        for left in self._folder.glob(".*"):
+            shutil.rmtree(left)  # by a process that was killed while it wrote
+        state = snapshot.state
 
         def fill(folder: Path) -> None:
             save_file(_contiguous(state.weights), folder / WEIGHTS)
-            if state.outer:
-                save_file(_contiguous(state.outer), folder / OUTER)
-            record = {
-                "version": state.version,
-                "clock": now,
-                "progress": asdict(progress),
-                "ledger": ledger.to_record(),
-            }
-            write_json(folder / STATE, record)
+            save_file(_contiguous(state.outer), folder / OUTER)
+            save_file(_contiguous(state.inner), folder / MEAN)
+            (folder / INNER).mkdir()
+            for client, inner in snapshot.inner.items():
+                save_file(_contiguous(inner), folder / INNER / f"{client}.safetensors")
+            rest = {f.name: getattr(snapshot, f.name) for f in fields(Snapshot) if f.name not in ("state", "inner")}
+            record = {**rest, "progress": asdict(snapshot.progress), "tape": asdict(snapshot.tape)}
+            write_json(folder / STATE, {"version": state.version, **record})
 
-        write_folder(self._folder / name, fill)
-        for old in sorted(self._folder.glob("version_*"))[: -self._keep]:
+        write_folder(self._folder / snapshot.saved.name, fill)
+        for old in self._all(self._folder)[: -self._keep]:
             shutil.rmtree(old)
-        return name
+        return snapshot.saved
 
     @staticmethod
-    def load(folder: Path) -> tuple[ServerState, Ledger, Progress, float]:
-        """The inverse of `save`. Raises ValueError if the folder is no checkpoint or a damaged one."""
+    def load(folder: Path) -> Snapshot:
+        """The inverse of `save`. Raises ValueError if the folder is no checkpoint, or a damaged one."""
         if not (folder / STATE).is_file():
             raise ValueError(f"{folder} is no checkpoint; name a folder below checkpoints/")
-        named = f"checkpoint {folder}"
-        outer = _read_tensors(named, folder / OUTER) if (folder / OUTER).exists() else {}
-        weights = _read_tensors(named, folder / WEIGHTS)
         try:
             record = json.loads((folder / STATE).read_text(encoding="utf-8"))
-            state = ServerState(weights, outer, record["version"])
-            return state, Ledger.from_record(record["ledger"]), Progress(**record["progress"]), record["clock"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{named} has a damaged {STATE} ({error!r}); name another one") from error
+            weights, outer, mean = (load_file(folder / name) for name in (WEIGHTS, OUTER, MEAN))
+            state = ServerState(weights, outer, record.pop("version"), mean)
+            inner = {path.stem: load_file(path) for path in sorted((folder / INNER).iterdir())}
+            record["progress"], record["tape"] = Progress(**record["progress"]), TapeMark(**record["tape"])
+            record["up"], record["leaving"] = tuple(record["up"]), tuple(record["leaving"])
+            return Snapshot(state=state, inner=inner, **record)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise ValueError(
+                f"{folder} is a damaged checkpoint ({error}); remove it to go on from the one before"
+            ) from error
+
+    @classmethod
+    def newest(cls, folder: Path) -> Snapshot | None:
+        """The newest checkpoint in `folder`, None if there is none. Raises ValueError if it is damaged."""
+        found = cls._all(folder)
+        return cls.load(found[-1]) if found else None
+
+    @staticmethod
+    def _all(folder: Path) -> list[Path]:
+        return sorted(folder.glob("round_*"))
 
 
 def save_model(folder: Path, weights: State, config: GPTConfig, save_tokenizer: Callable[[Path], None]) -> None:

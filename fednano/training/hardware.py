@@ -5,6 +5,8 @@ from typing import Literal
 
 import torch
 
+from fednano.ranks import world
+
 
 @dataclass(frozen=True)
 class Hardware:
@@ -70,3 +72,17 @@ class Hardware:
         """The context in which a forward pass runs."""
         kind = torch.device(self.device).type
         return torch.autocast(kind, dtype=torch.bfloat16, enabled=self.dtype == "bfloat16")
+
+
+@dataclass(frozen=True)
+class CudaDDP(Hardware):
+    """All CUDA devices of this machine, one rank of torchrun each, in every step of every client."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        found = torch.cuda.device_count()
+        if world() != found:
+            raise ValueError(
+                f"hardware={self.name} needs a rank for each of the {found} CUDA devices, not {world()}; start it with "
+                f"torchrun --nproc_per_node={found} -m fednano.run"
+            )

@@ -1,8 +1,8 @@
 """Inner steps on one client: up to H of them, with a check before each whether to go on."""
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Protocol
 
@@ -12,11 +12,12 @@ from torch import Tensor
 from fednano.clock import Clock, Stopwatch
 from fednano.data.ahead import Ahead
 from fednano.data.ledger import Position, Span
-from fednano.data.loader import Batch
+from fednano.data.loader import IGNORE, Batch
 from fednano.model.gpt import GPT
 from fednano.optim.inner import InnerOptimizer, Optim
 from fednano.tensors import State
 from fednano.training.hardware import Hardware
+from fednano.training.replicas import Replicas
 
 MayStep = Callable[[float], bool]
 """Given the seconds a step takes: may it begin? False makes the client drain."""
@@ -57,6 +58,7 @@ class StepPlan:
     """What to do: at most `steps` inner steps of `step_s` seconds each at full speed.
 
     The learning rate of step k is scheduled at `tokens_before + k · tokens_per_step` global tokens of `horizon`.
+    `inner` is the clients' mean optimizer state to begin with, if they have one.
     """
 
     steps: int
@@ -64,6 +66,7 @@ class StepPlan:
     tokens_before: int
     tokens_per_step: int
     horizon: int
+    inner: State = field(default_factory=dict)
     speed: Speed = full_speed
 
     def seconds(self, begins: float) -> float:
@@ -77,6 +80,7 @@ class StepsDone:
 
     `left` are spans before the cursor that stay untrained. Of the `train_s` wall-clock seconds, `data_s` were spent
     waiting for batches.
+    `inner` is the optimizer's state after the last step where clients average theirs.
     """
 
     steps: int
@@ -87,12 +91,32 @@ class StepsDone:
     train_s: float
     data_s: float = 0.0
     left: tuple[Span, ...] = ()
+    inner: State = field(default_factory=dict)
 
 
 class LocalTrainer:
-    """One model in this process, and the inner optimizer state of every client that trains here."""
+    """One model in this process, and the inner optimizer state of every client that trains here.
 
-    def __init__(self, model: GPT, optim: Optim, hardware: Hardware, batch_tokens: int) -> None:
+    Args:
+        model: whatever weights it holds; every run begins with its own.
+        optim: builds the optimizers.
+        hardware: where to compute.
+        batch_tokens: tokens of a step, those of all ranks together.
+        replicas: the ranks that take every step together.
+        split_rows: whether each rank takes its share of a batch's rows, or is given batches of its own.
+    """
+
+    def __init__(
+        self,
+        model: GPT,
+        optim: Optim,
+        hardware: Hardware,
+        batch_tokens: int,
+        replicas: Replicas | None = None,
+        split_rows: bool = True,
+    ) -> None:
+        self._replicas = replicas or Replicas()
+        self._split_rows = split_rows
         self._device = hardware.use()
         self._model = model.to(self._device)
         self._loss = torch.compile(self._model) if hardware.compile else self._model
@@ -100,12 +124,30 @@ class LocalTrainer:
         self._batch_tokens = batch_tokens
         self._hardware = hardware
         self._optimizers: dict[str, InnerOptimizer] = {}
+        self._copies: dict[str, State] = {}  # of the optimizers' states, where they have not changed since
         # Wall-clock seconds inside inner steps, and of those waiting for batches; also of work that was lost.
         self.train_s = self.data_s = 0.0
 
     def forget(self, client: str) -> None:
         """Drop a client's optimizer state, as its machine did when it crashed."""
         self._optimizers.pop(client, None)
+        self._copies.pop(client, None)
+
+    def states(self) -> dict[str, State]:
+        """A copy, on the CPU, of every optimizer state that outlives a round; those that changed are copied anew."""
+        if self._optim.state == "reset":
+            return {}
+        for client, optimizer in self._optimizers.items():
+            if client not in self._copies:
+                self._copies[client] = {name: value.cpu().clone() for name, value in optimizer.state().items()}
+        return dict(self._copies)
+
+    def restore(self, states: Mapping[str, State], train_s: float, data_s: float) -> None:
+        """Go on with these optimizer states, after `train_s` seconds inside steps, `data_s` of them waiting."""
+        self.train_s, self.data_s = train_s, data_s
+        for client, state in states.items():
+            self._optimizers[client] = self._optim.build(self._model, self._batch_tokens)
+            self._optimizers[client].load(state)
 
     def run(
         self,
@@ -121,6 +163,8 @@ class LocalTrainer:
         self._model.load_state_dict(weights)
         self._model.train()
         optimizer = self._optimizer(client)
+        if plan.inner:
+            optimizer.load(plan.inner)
         stopwatch, waiting = Stopwatch(), Stopwatch()
         steps = tokens = 0
         loss_sum = 0.0
@@ -134,34 +178,46 @@ class LocalTrainer:
                     break
                 with stopwatch:
                     with waiting:
-                        batch = next(source, None)
-                    if batch is None:
+                        batch = self._next(source)
+                    share = self._replicas.share(None if batch is None else int((batch.targets != IGNORE).sum()))
+                    if batch is None or share is None:
                         break
                     at = plan.tokens_before + steps * plan.tokens_per_step
-                    loss = self._step(optimizer, batch, self._optim.schedule.scale(at, plan.horizon))
+                    loss = self._step(optimizer, batch, share, self._optim.schedule.scale(at, plan.horizon))
                 clock.charge(step_s)
                 self.train_s += stopwatch.lap()
                 self.data_s += waiting.lap()
-                steps, tokens, last = steps + 1, tokens + batch.tokens.size, batch
+                steps, last = steps + 1, batch
+                tokens += batch.tokens.size * self._replicas.world
                 loss_sum += loss
                 on_step(steps, loss)
         mean = loss_sum / steps if steps else math.nan
         cursor, left = (last.cursor, last.left) if last else (None, ())
         local = {name: tensor.cpu() for name, tensor in self._model.state_dict().items()}
-        return StepsDone(steps, tokens, mean, cursor, drained, stopwatch.seconds, waiting.seconds, left), local
+        inner = {name: value.cpu() for name, value in optimizer.state().items()} if plan.inner else {}
+        done = StepsDone(steps, tokens, mean, cursor, drained, stopwatch.seconds, waiting.seconds, left, inner)
+        return done, local
 
     def _optimizer(self, client: str) -> InnerOptimizer:
+        self._copies.pop(client, None)
         if self._optim.state == "reset" or client not in self._optimizers:
             self._optimizers[client] = self._optim.build(self._model, self._batch_tokens)
         return self._optimizers[client]
 
-    def _step(self, optimizer: InnerOptimizer, batch: Batch, lr_scale: float) -> float:
+    def _next(self, source: Iterator[Batch]) -> Batch | None:
+        batch = next(source, None)
+        if batch is None or not self._split_rows:
+            return batch
+        return replace(batch, tokens=self._replicas.mine(batch.tokens), targets=self._replicas.mine(batch.targets))
+
+    def _step(self, optimizer: InnerOptimizer, batch: Batch, share: float, lr_scale: float) -> float:
         tokens, targets = self._to_device(batch)
         with self._hardware.autocast():
             loss: Tensor = self._loss(tokens, targets)
         loss.backward()  # type: ignore[no-untyped-call]
+        mean = self._replicas.average(self._model.parameters(), loss.detach(), share)
         optimizer.step(lr_scale)
-        return float(loss.detach())
+        return mean
 
     def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         pair = torch.from_numpy(batch.tokens.copy()), torch.from_numpy(batch.targets.copy())

@@ -1,7 +1,7 @@
 """How far a run is, and the two things done with that now and then: measuring the global model and saving it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from fednano.clock import Clock, wall
 from fednano.data.ledger import Ledger
@@ -27,19 +27,34 @@ class Progress:
     val_bpb: float | None = None
 
 
-Save = Callable[[ServerState, Ledger, Progress, float], str]
-"""Writes a checkpoint and returns its name."""
+Write = Callable[[], CheckpointSaved]
+"""Writes what was marked; returns the event that says so."""
 
 
-@dataclass(frozen=True)
+Mark = Callable[[ServerState, Ledger, Progress, Sequence[str], Sequence[str], bool], Write]
+"""Remembers where the run stands, for it to be written now, later or not at all.
+
+Given the state, the ledger and the counts; the clients that the server saw up, and those of them that have drained; and
+whether it is written now because the configuration asks for it.
+"""
+
+
+def unsaved(*place: object) -> Write:
+    """A `Mark` that never writes."""
+    return lambda: CheckpointSaved(t=0.0, round=0, version=0, name="")
+
+
+@dataclass
 class Recorder:
     """Evaluates and saves every so many rounds, each version at most once.
+
+    What is saved is always the end of a round: a run that is stopped within one goes on from the end of the one before.
 
     Args:
         eval_every: rounds between two evaluations.
         checkpoint_every: rounds between two checkpoints.
         evaluate: measures weights.
-        save: writes a checkpoint.
+        mark: remembers where the run stands.
         emit: takes the events.
         clock: stamps them.
         progress: the run's counts, kept up to date by whoever trains.
@@ -48,27 +63,51 @@ class Recorder:
     eval_every: int
     checkpoint_every: int
     evaluate: Evaluate
-    save: Save
+    mark: Mark
     emit: Callable[[Event], None]
     clock: Clock
     progress: Progress
+    _unwritten: Write | None = None
+    _owed: bool = False
 
-    def begin(self, state: ServerState) -> None:
-        """Measure the model that the run begins with."""
+    def begin(self, state: ServerState, ledger: Ledger, up: Sequence[str] = ()) -> None:
+        """Measure the model that the run begins with, unless it is resumed behind that."""
+        if self.progress.val_bpb_initial is not None:
+            return
+        self._unwritten = self.mark(state, ledger, self.progress, up, (), False)
         self._measure(state)
+        self._unwritten = self.mark(state, ledger, self.progress, up, (), False)
 
-    def after_round(self, state: ServerState, ledger: Ledger, last: bool) -> None:
-        """What is due after a round; the last one is always measured and saved."""
+    def after_round(
+        self,
+        state: ServerState,
+        ledger: Ledger,
+        last: bool,
+        up: Sequence[str] = (),
+        leaving: Sequence[str] = (),
+        quiet: bool = True,
+    ) -> None:
+        """What is due after a round; the last one is always measured and saved.
+
+        While a reply is still on its way (not `quiet`), the run does not stand anywhere it could go on from, and a
+        checkpoint that is due waits for the next round.
+        """
         done = self.progress.rounds
         if last or done % self.eval_every == 0:
             self._measure(state)
-        if last or done % self.checkpoint_every == 0:
-            self.checkpoint(state, ledger)
+        self._owed = self._owed or last or done % self.checkpoint_every == 0
+        if not (quiet or last):
+            return
+        self._unwritten = self.mark(state, ledger, self.progress, up, leaving, self._owed)
+        if self._owed:
+            self.checkpoint()
+            self._owed = False
 
-    def checkpoint(self, state: ServerState, ledger: Ledger) -> None:
-        """Save now."""
-        name = self.save(state, ledger, self.progress, self.clock.now())
-        self.emit(CheckpointSaved(t=self.clock.now(), round=self.progress.rounds, version=state.version, name=name))
+    def checkpoint(self) -> None:
+        """Save the last place that the run could go on from, unless it is saved."""
+        if self._unwritten:
+            self.emit(replace(self._unwritten(), t=self.clock.now()))
+            self._unwritten = None
 
     def _measure(self, state: ServerState) -> None:
         begun = wall()

@@ -1,7 +1,7 @@
 """A client's work on one task: lease in, pseudo-gradient out. Knows nothing of how either travels."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fednano import tensors
 from fednano.clock import Clock
@@ -16,7 +16,7 @@ class Task:
     """What the server asks of a client in one message.
 
     `peers` clients are assumed to train beside this one, for the schedule by global tokens; `horizon` is the number
-    of tokens at which the schedule ends.
+    of tokens at which the schedule ends. `inner` is the clients' mean optimizer state, where they average theirs.
     """
 
     client: str
@@ -28,6 +28,7 @@ class Task:
     tokens_total: int
     peers: int
     horizon: int
+    inner: State = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class ClientWorker:
         B, T = self._shape
         loader = LeaseLoader(self._source, self._pools[task.grant.pool], task.grant, B, T, self._packing)
         step_s, peers_tokens = B * T / self._tokens_per_s, B * T * task.peers
-        plan = StepPlan(task.steps, step_s, task.tokens_total, peers_tokens, task.horizon, self._speed)
+        plan = StepPlan(task.steps, step_s, task.tokens_total, peers_tokens, task.horizon, task.inner, self._speed)
         begun = self._clock.now()
 
         def on_step(steps: int, loss: float) -> None:

@@ -1,0 +1,118 @@
+"""One model trained by several processes, as torchrun starts them: gradients are averaged before each step.
+
+No wrapper around the model: optimizers that look at whole matrices see the whole gradient.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fednano.coordination.board import Board, StopRequestedError
+from fednano.ranks import local_rank, rank, world
+
+TIMEOUT = timedelta(minutes=10)  # longer than the first rank evaluates or saves while the others wait for it
+
+
+Part = TypeVar("Part", bound=Sequence[Any] | npt.NDArray[Any])
+
+
+class PeerLostError(RuntimeError):
+    """Another rank ended, or answered nothing for ten minutes."""
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """The ranks that train together, all in the same steps. With one rank nothing is sent."""
+
+    rank: int = 0
+    world: int = 1
+
+    def share(self, counted: int | None) -> float | None:
+        """This rank's share of the counted targets of the step ahead; None: some rank has no batch, so none steps.
+
+        Args:
+            counted: targets that count in this rank's batch; None without a batch.
+        """
+        if self.world == 1:
+            return None if counted is None else 1.0
+        ready, total = self._sum(torch.tensor([counted is not None, counted or 0], dtype=torch.float64)).tolist()
+        return (counted or 0) / max(1.0, total) if ready == self.world else None
+
+    def average(self, parameters: Iterable[Tensor], loss: Tensor, share: float) -> float:
+        """Replace gradients by Σ share · gradient over the ranks; returns Σ share · loss."""
+        if self.world == 1:
+            return float(loss)
+        by_dtype: dict[torch.dtype, list[Tensor]] = {}
+        for parameter in parameters:
+            if parameter.grad is not None:
+                by_dtype.setdefault(parameter.grad.dtype, []).append(parameter.grad)
+        for gradients in by_dtype.values():
+            flat = torch.cat([gradient.reshape(-1) for gradient in gradients]).mul_(share)
+            parts = torch.split(self._sum(flat), [gradient.numel() for gradient in gradients])
+            torch._foreach_copy_(gradients, [p.view_as(g) for p, g in zip(parts, gradients, strict=True)])
+        return float(self._sum(torch.tensor([float(loss) * share], dtype=torch.float64)))
+
+    def gather(self, mine: Any) -> list[Any]:
+        """What every rank holds, in their order."""
+        if self.world == 1:
+            return [mine]
+        everyone: list[Any] = [None] * self.world
+        with _naming_the_peer():
+            dist.all_gather_object(everyone, mine)
+        return everyone
+
+    def heed(self, board: Board) -> None:
+        """Raise StopRequestedError on all ranks if any was asked to stop."""
+        if self.world == 1:
+            return board.check_stop()
+        asked = 0.0
+        try:
+            board.check_stop()
+        except StopRequestedError:
+            asked = 1.0
+        if float(self._sum(torch.tensor([asked]))):
+            raise StopRequestedError
+        return None
+
+    def _sum(self, tensor: Tensor) -> Tensor:
+        with _naming_the_peer():
+            dist.all_reduce(tensor)
+        return tensor
+
+    def mine(self, whole: Part) -> Part:
+        """Every `world`-th item, from this rank's own number on."""
+        return whole[self.rank :: self.world]  # type: ignore[return-value]
+
+
+@contextmanager
+def _naming_the_peer() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise PeerLostError(f"another rank ended or does not answer; its own output says why ({error})") from error
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Replicas]:
+    """The ranks that torchrun started, joined in a process group for as long as the context is open.
+
+    Args:
+        device: of this rank; "cuda" is made the device with the rank's local number.
+    """
+    if world() == 1:
+        yield Replicas()
+        return
+    if torch.device(device).type == "cuda":
+        torch.cuda.set_device(local_rank())
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
+    try:
+        yield Replicas(rank(), world())
+    finally:
+        dist.destroy_process_group()
