@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from fednano.bench.train_step import measure
 from fednano.model.arch import NANOCHAT, SEED
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.model.scaling import Depth, flops_per_token
@@ -71,9 +70,3 @@ def test_flops_of_windows_and_value_embeddings_by_hand() -> None:
     shared = 4 * (2 * 256**2 + 2 * 256 * 128 + 8 * 256**2) + 2 * 12 + 320 * 256
     found = flops_per_token(Depth(4, sequence_len=1024, kv_groups=2), 300, NANOCHAT)
     assert found == 6 * shared + 12 * 256 * (3 * 256 + 1024)
-
-
-def test_the_bench_measures_a_step() -> None:
-    figures = measure(depth=1, batch_size=2, sequence_len=8, vocab_size=300, repeats=1)
-    assert figures["share_of_ceiling"] == pytest.approx(figures["gflop_per_s"] / figures["ceiling_gflop_per_s"])
-    assert all(value > 0 for value in figures.values())

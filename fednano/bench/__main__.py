@@ -7,7 +7,7 @@ import sys
 BENCHES = {
     "sample": "fednano.bench.sample",
     "tokenizer": "fednano.bench.tokenizer.command",
-    "train_step": "fednano.bench.train_step",
+    "train_step": "fednano.bench.train_step.command",
 }
 
 

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fednano.model.arch import SMEAR_GATE_WIDTH, VALUE_GATE_WIDTH, Arch
 from fednano.model.cache import Cache, LayerCache
+from fednano.model.fused import mix, relu_squared, rms_norm, rotary_norm
 from fednano.model.loss import softcap_cross_entropy
 from fednano.model.scaling import Depth, padded_vocabulary
 from fednano.model.window import attend
@@ -68,22 +68,11 @@ class GPTConfig:
         return cls(**{**record, "arch": Arch(**record["arch"])})
 
 
-def rms_norm(x: Tensor) -> Tensor:
-    """RMS norm over the last dimension, without parameters."""
-    return F.rms_norm(x, (x.size(-1),))
-
-
 def rotary_tables(length: int, head_dim: int, base: float, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the rotary angles, each (length, head_dim / 2) float32."""
     frequencies = base ** -(torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim)
     angles = torch.outer(torch.arange(length, dtype=torch.float32, device=device), frequencies)
     return angles.cos(), angles.sin()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the two halves of each head by −θ: y₁ = a·cos + b·sin, y₂ = −a·sin + b·cos; x is (B, H, T, D)."""
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat((a * cos + b * sin, b * cos - a * sin), dim=-1)
 
 
 class Attention(nn.Module):
@@ -111,13 +100,12 @@ class Attention(nn.Module):
         `ve` is the layer's value embedding, (B, T, H_kv·D), added behind a gate.
         """
         B, T, _ = x.shape
-        q = self.c_q(x).view(B, T, self.heads, self.head_dim).transpose(1, 2)
-        k = self.c_k(x).view(B, T, self.kv_heads, self.head_dim).transpose(1, 2)
+        q = rotary_norm(self.c_q(x).view(B, T, self.heads, self.head_dim), cos, sin).transpose(1, 2)
+        k = rotary_norm(self.c_k(x).view(B, T, self.kv_heads, self.head_dim), cos, sin).transpose(1, 2)
         v = self.c_v(x).view(B, T, self.kv_heads, self.head_dim)
         if self.ve_gate is not None and ve is not None:
             gate = 3.0 * torch.sigmoid(self.ve_gate(x[..., :VALUE_GATE_WIDTH]))
             v = torch.addcmul(v, gate.unsqueeze(-1), ve.view_as(v).to(v.dtype))
-        q, k = rms_norm(rotate(q, cos, sin)), rms_norm(rotate(k, cos, sin))
         v = v.transpose(1, 2)
         if cache is not None:
             k, v = cache.extend(k, v)
@@ -137,7 +125,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) → (B, T, C)."""
-        out: Tensor = self.c_proj(F.relu(self.c_fc(x)).square())
+        out: Tensor = self.c_proj(relu_squared(self.c_fc(x)))
         return out
 
 
@@ -236,13 +224,14 @@ class GPT(nn.Module):
             raise ValueError(
                 f"{stop} tokens do not fit model.sequence_len={self.config.sequence_len}; shorten the input"
             )
-        cos, sin = self.cos[start:stop], self.sin[start:stop]
+        cos, sin = self.cos[start:stop].unsqueeze(1), self.sin[start:stop].unsqueeze(1)
         x = x0 = self.smear(rms_norm(self.embedding(tokens)), cache)
         halfway = x
-        for i, block in enumerate(self.blocks):
+        scales = zip(self.resid_lambdas.unbind(), self.x0_lambdas.unbind(), strict=True)
+        for i, (block, (r, e)) in enumerate(zip(self.blocks, scales, strict=True)):
             ve = self.value_embedding[str(i)](tokens) if str(i) in self.value_embedding else None
             layer = cache.layers[i] if cache else None
-            x = block(self.resid_lambdas[i] * x + self.x0_lambdas[i] * x0, cos, sin, ve, layer)
+            x = block(mix(x, x0, r, e), cos, sin, ve, layer)
             if i == self.config.layers // 2:
                 halfway = x
         if self.backout_lambda is not None:
@@ -253,12 +242,11 @@ class GPT(nn.Module):
         """x_t + λ_s·σ(W x_t)·x_{t−1}, nothing before the first token; (B, T, C) → (B, T, C)."""
         if self.smear_gate is None or self.smear_lambda is None:
             return x
-        before = cache.swap_embedding(x[:, -1:]) if cache else None
-        # The first token has none before it.
-        whole = x if before is None else torch.cat((before, x), dim=1)
-        gate = self.smear_lambda * torch.sigmoid(self.smear_gate(whole[:, 1:, :SMEAR_GATE_WIDTH]))
-        smeared = whole[:, 1:] + gate * whole[:, :-1]
-        return smeared if before is not None else torch.cat((x[:, :1], smeared), dim=1)
+        first = cache.swap_embedding(x[:, -1:]) if cache else None
+        # Before the first token there is nothing, which adds nothing.
+        first = torch.zeros_like(x[:, :1]) if first is None else first
+        gate = self.smear_lambda * torch.sigmoid(self.smear_gate(x[..., :SMEAR_GATE_WIDTH]))
+        return torch.addcmul(x, gate.to(x.dtype), torch.cat((first, x[:, :-1]), dim=1))
 
     def cap(self, logits: Tensor) -> Tensor:
         """Soft cap of raw logits, in float32, padding of the vocabulary cut off."""

@@ -12,6 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SLICE_LOGITS = 1 << 20  # entries of a slice: 4 MiB in float32, about one second-level cache
+SLICE_ROWS = 256  # at least: products of fewer rows are slow
+
+LARGEST_CAP = 40.0  # of logits whose exponentials need no shift to stay within float32
 
 
 class _SoftcapCrossEntropy(torch.autograd.Function):
@@ -29,22 +32,28 @@ class _SoftcapCrossEntropy(torch.autograd.Function):
         total = x.new_zeros((), dtype=torch.float32)
         # Rows past the vocabulary are padding: no logit, no gradient. Products run in the precision of x.
         used = weight[:vocab_size].to(x.dtype)
-        rows = max(1, SLICE_LOGITS // vocab_size)
+        scaled = x / cap
+        rows = max(SLICE_ROWS, SLICE_LOGITS // vocab_size)
         for start in range(0, x.size(0), rows):
             part = slice(start, start + rows)
             keep = counted[part]
-            capped = F.linear(x[part], used).float().div_(cap).tanh_()
-            logits = capped * cap
+            capped = F.linear(scaled[part], used).float().tanh_()
             target = targets[part].clamp(min=0).unsqueeze(1)
-            log_norm = logits.logsumexp(dim=1)
-            total += ((log_norm - logits.gather(1, target).squeeze(1)) * keep).sum()
+            logits = capped * cap
+            of_target = logits.gather(1, target)
+            if cap > LARGEST_CAP:
+                shift = logits.amax(dim=1, keepdim=True)
+                logits.sub_(shift)
+                of_target = of_target - shift
+            powers = logits.exp_()
+            norm = powers.sum(dim=1, keepdim=True)
+            total += ((norm.log() - of_target).squeeze(1) * keep).sum()
             if grad_x is None or grad_weight is None:
                 continue
             # d loss / d logit = (softmax − onehot); through the cap: · (1 − tanh²)
-            grad = logits.sub_(log_norm.unsqueeze(1)).exp_()
-            grad.scatter_add_(1, target, grad.new_full(target.shape, -1.0))
-            grad.mul_((keep * scale).unsqueeze(1)).addcmul_(grad, capped.square_(), value=-1.0)
-            grad = grad.to(x.dtype)
+            share = (keep * scale).unsqueeze(1)
+            grad = powers.mul_(share / norm).scatter_add_(1, target, -share)
+            grad = torch.ops.aten.tanh_backward.grad_input(grad, capped, grad_input=grad).to(x.dtype)
             torch.mm(grad, used, out=grad_x[part])
             if x.dtype == weight.dtype:
                 grad_weight[:vocab_size].addmm_(grad.t(), x[part])
@@ -73,5 +82,8 @@ def softcap_cross_entropy(
     Returns:
         Scalar float32. Backward may be called once: the gradients are handed out, not copied.
     """
+    if not torch.is_grad_enabled():
+        # A node of autograd would make gradients all the same.
+        x, weight = x.detach(), weight.detach()
     loss: Tensor = _SoftcapCrossEntropy.apply(x, weight, targets, cap, vocab_size, ignore)
     return loss

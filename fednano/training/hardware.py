@@ -6,6 +6,9 @@ from typing import Literal
 import torch
 
 from fednano.ranks import world
+from fednano.training.memory import keep_freed_memory
+
+DTYPES = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,8 @@ class Hardware:
         name: what it is called.
         device: torch device, such as cpu or cuda.
         threads: CPU threads of torch; 0 leaves torch's own choice, one per core.
-        dtype: precision of the matrix products; parameters stay float32.
+        dtype: precision of the matrix products; parameters stay float32. auto: bfloat16 where the device multiplies
+            it faster than float32.
         compile: whether the step is compiled by torch.compile.
         tokens_per_s: training speed of a client on the virtual clock; several values are dealt to the clients in turn.
     """
@@ -24,7 +28,7 @@ class Hardware:
     name: str
     device: str
     threads: int
-    dtype: Literal["float32", "bfloat16"]
+    dtype: Literal["auto", "float32", "bfloat16"]
     compile: bool
     tokens_per_s: tuple[float, ...]
 
@@ -34,8 +38,8 @@ class Hardware:
             raise ValueError(f"hardware.threads={self.threads} is negative; use 0 for one per core")
         if not self.tokens_per_s or min(self.tokens_per_s) <= 0:
             raise ValueError(f"hardware.tokens_per_s={list(self.tokens_per_s)} must be positive speeds, such as [5000]")
-        if self.dtype not in ("float32", "bfloat16"):
-            raise ValueError(f"hardware.dtype={self.dtype} is unknown; use float32 or bfloat16")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"hardware.dtype={self.dtype} is unknown; use auto, float32 or bfloat16")
         self._require_device()
 
     def _require_device(self) -> None:
@@ -63,7 +67,8 @@ class Hardware:
         return self.tokens_per_s[index % len(self.tokens_per_s)]
 
     def use(self) -> torch.device:
-        """Apply the thread count to this process and return the device."""
+        """Apply the thread count to this process, make it keep the memory that it frees, and return the device."""
+        keep_freed_memory()
         if self.threads:
             torch.set_num_threads(self.threads)
         return torch.device(self.device)
@@ -71,7 +76,10 @@ class Hardware:
     def autocast(self) -> torch.autocast:
         """The context in which a forward pass runs."""
         kind = torch.device(self.device).type
-        return torch.autocast(kind, dtype=torch.bfloat16, enabled=self.dtype == "bfloat16")
+        dtype = self.dtype
+        if dtype == "auto":
+            dtype = "bfloat16" if multiplies_bfloat16_faster(torch.device(self.device)) else "float32"
+        return torch.autocast(kind, dtype=torch.bfloat16, enabled=dtype == "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -86,3 +94,14 @@ class CudaDDP(Hardware):
                 f"hardware={self.name} needs a rank for each of the {found} CUDA devices, not {world()}; start it with "
                 f"torchrun --nproc_per_node={found} -m fednano.run"
             )
+
+
+def multiplies_bfloat16_faster(device: torch.device) -> bool:
+    """Whether bfloat16 has matrix units of its own there: tensor cores since Ampere, AMX on x86.
+
+    AVX-512's dot products of bfloat16 alone do not count: with them a step was slower than in float32. Apple's GPUs
+    multiply both alike.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16", False))

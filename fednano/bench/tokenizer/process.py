@@ -6,6 +6,7 @@ import select
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,18 +16,30 @@ class ContenderError(Exception):
 
 
 class Worker:
-    """A process of its own for `library`, with `threads` for libraries that have no argument for it."""
+    """A process of its own for `library`, with `threads` for libraries that have no argument for it.
 
-    def __init__(self, library: str, threads: int, timeout: float) -> None:
+    `module` is what runs in it; it is given the library and `arguments`. `extra_environment` is added to this
+    process's own.
+    """
+
+    def __init__(
+        self,
+        library: str,
+        threads: int,
+        timeout: float,
+        *arguments: str,
+        module: str = "fednano.bench.tokenizer.worker",
+        extra_environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._timeout = timeout
         self._failure = ""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         # With compiled modules on disk, as in daily use.
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
         # tiktoken would copy its file into a cache of its own.
-        environment |= {"RAYON_NUM_THREADS": str(threads), "TIKTOKEN_CACHE_DIR": ""}
+        environment |= {"RAYON_NUM_THREADS": str(threads), "TIKTOKEN_CACHE_DIR": "", **(extra_environment or {})}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fednano.bench.tokenizer.worker", library],
+            [sys.executable, "-m", module, library, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

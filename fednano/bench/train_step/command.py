@@ -1,0 +1,65 @@
+"""The command: its options and what it writes."""
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from fednano.bench.train_step import works
+from fednano.bench.train_step.contenders import checked_checkout
+from fednano.bench.train_step.table import show
+
+LEAST = {"depth": 1, "batch_size": 1, "sequence_len": 2, "vocab_size": 2, "repeats": 1, "threads": 1, "clients": 0}
+
+
+def main(argv: list[str]) -> None:
+    """Prints tables; `--json FILE` also writes the figures. Raises ValueError for senseless options."""
+    options = parsed(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        setting = works.prepared(options, Path(folder))
+        found = works.step(setting, options)
+        if options.clients:
+            found["clients"] = works.clients(setting, options)
+    show(found, options, Console())
+    if options.json:
+        contents = {
+            "options": {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()},
+            "machine": {"platform": platform.platform(), "cores": os.cpu_count(), "torch": torch.__version__},
+            **found,
+        }
+        options.json.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
+
+
+def parsed(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m fednano.bench train_step",
+        description="The training step beside nanochat's own code; arch=nanochat, optim=nanochat, the same weights.",
+    )
+    parser.add_argument("--nanochat", type=Path, help="checkout of nanochat to compare with")
+    parser.add_argument("--compile", action="store_true", help="measure compiled models too; takes minutes")
+    parser.add_argument("--depth", type=int, default=4)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--sequence-len", type=int, default=256)
+    parser.add_argument("--vocab-size", type=int, default=4096)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--clients", type=int, default=2, help="processes of one thread beside one of so many; 0: none")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one answer of a contender")
+    parser.add_argument("--json", type=Path, help="write all figures here")
+    options = parser.parse_args(argv)
+    for name, least in LEAST.items():
+        if getattr(options, name) < least:
+            raise ValueError(f"--{name.replace('_', '-')}={getattr(options, name)} is too small; use {least} or more")
+    if not options.timeout > 0:
+        raise ValueError(f"--timeout={options.timeout} is no positive number; use one such as 600")
+    if options.nanochat:
+        options.nanochat = checked_checkout(options.nanochat)
+    if options.json and not options.json.parent.is_dir():
+        raise ValueError(f"--json={options.json} lies in a folder that does not exist; make it or name another file")
+    return options

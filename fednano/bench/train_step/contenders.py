@@ -1,0 +1,145 @@
+"""What takes steps: fednano, and nanochat from a checkout. Both start from the same weights and batch."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fednano.model.arch import NANOCHAT
+from fednano.model.gpt import GPT, GPTConfig
+from fednano.model.scaling import Depth
+from fednano.optim.inner import MuonAdamW
+from fednano.training.local import compile_model
+from fednano.training.memory import keep_freed_memory
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every contender is told; sent as JSON.
+
+    `optim` holds values of `MuonAdamW`; `weights` is the file of the initial weights.
+    """
+
+    depth: int
+    batch_size: int
+    sequence_len: int
+    vocab_size: int
+    dtype: str
+    threads: int
+    compiled: bool
+    weights: str
+    optim: dict[str, Any]
+    nanochat: str = ""
+
+    @property
+    def config(self) -> GPTConfig:
+        return GPTConfig.derive(Depth(self.depth, self.sequence_len), NANOCHAT, self.vocab_size)
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """Tokens and targets, each (B, T) int64."""
+        draw = torch.Generator().manual_seed(1)
+        tokens = torch.randint(0, self.vocab_size, (self.batch_size, self.sequence_len), generator=draw)
+        return tokens, tokens.roll(-1, dims=1)
+
+
+class Contender(Protocol):
+    """A model with its optimizer."""
+
+    blocks: list[nn.Module]
+
+    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """The forward pass; a scalar."""
+
+    def update(self) -> None:
+        """Apply the gradients and clear them."""
+
+
+class Fednano:
+    """As `LocalTrainer` has it."""
+
+    def __init__(self, setting: Setting) -> None:
+        keep_freed_memory()
+        model = GPT(setting.config)
+        model.load_state_dict(torch.load(setting.weights))
+        self.blocks: list[nn.Module] = list(model.blocks)
+        self._autocast = torch.autocast("cpu", torch.bfloat16, enabled=setting.dtype == "bfloat16")
+        self._optimizer = MuonAdamW(**setting.optim).build(model)
+        self._forward: Callable[..., Tensor] = compile_model(model) if setting.compiled else model
+
+    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        with self._autocast:
+            return self._forward(tokens, targets)
+
+    def update(self) -> None:
+        self._optimizer.step(1.0)
+
+
+class Nanochat:
+    """Its model and optimizer, imported from a checkout; attention is what it chooses itself, on CPU its SDPA path."""
+
+    def __init__(self, setting: Setting) -> None:
+        os.environ["NANOCHAT_DTYPE"] = setting.dtype
+        sys.path.insert(0, setting.nanochat)
+        from nanochat import gpt
+
+        ours = setting.config
+        # The process answers on its standard output.
+        with redirect_stdout(sys.stderr):
+            model = gpt.GPT(
+                gpt.GPTConfig(
+                    sequence_len=ours.sequence_len,
+                    vocab_size=ours.vocab_size,
+                    n_layer=ours.layers,
+                    n_head=ours.heads,
+                    n_kv_head=ours.kv_heads,
+                    n_embd=ours.width,
+                    window_pattern=ours.arch.window_pattern,
+                )
+            )
+            model.init_weights()
+            model.load_state_dict(renamed(torch.load(setting.weights)))
+            self._optimizer = model.setup_optimizer(weight_decay=setting.optim["weight_decay"])
+        self._model = model
+        self.blocks = list(model.transformer.h)
+        self._forward = torch.compile(model, dynamic=False) if setting.compiled else model
+
+    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        loss: Tensor = self._forward(tokens, targets)
+        return loss
+
+    def update(self) -> None:
+        self._optimizer.step()
+        self._model.zero_grad(set_to_none=True)
+
+
+PREFIXES = {
+    "embedding.": "transformer.wte.",
+    "blocks.": "transformer.h.",
+    "head.": "lm_head.",
+    "value_embedding.": "value_embeds.",
+}
+
+
+def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """fednano's weights under nanochat's names."""
+
+    def name(ours: str) -> str:
+        return next((theirs + ours[len(own) :] for own, theirs in PREFIXES.items() if ours.startswith(own)), ours)
+
+    return {name(ours): tensor for ours, tensor in weights.items()}
+
+
+CONTENDERS: dict[str, Callable[[Setting], Contender]] = {"fednano": Fednano, "nanochat": Nanochat}
+
+
+def checked_checkout(path: Path) -> Path:
+    """The folder of a checkout. Raises ValueError if it is none."""
+    if not (path / "nanochat" / "gpt.py").is_file():
+        raise ValueError(f"--nanochat={path} holds no nanochat/gpt.py; name a checkout of nanochat")
+    return path.resolve()

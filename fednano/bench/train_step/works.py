@@ -1,0 +1,139 @@
+"""The measurements: contenders in processes of their own, asked in turns."""
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from fednano.bench.tokenizer.process import ContenderError, Worker
+from fednano.bench.train_step.contenders import Setting
+from fednano.cli import compose_config
+from fednano.clock import wall
+from fednano.model.arch import NANOCHAT
+from fednano.model.gpt import GPT
+from fednano.model.scaling import Depth, flops_per_token
+
+Figures = dict[str, Any]
+SAME_LOSS = 1e-4  # relative, of the first step, to be called the same model
+
+
+def prepared(options: argparse.Namespace, folder: Path) -> Setting:
+    """The common setting; writes the initial weights."""
+    optim = OmegaConf.to_container(compose_config(["optim=nanochat"]).optim, resolve=True)
+    assert isinstance(optim, dict)
+    kept = {str(key): value for key, value in optim.items() if key not in ("_target_", "schedule")}
+    # nanochat's optimizer has learning rates for its own batch.
+    kept["scale_with_batch"] = False
+    setting = Setting(
+        depth=options.depth,
+        batch_size=options.batch_size,
+        sequence_len=options.sequence_len,
+        vocab_size=options.vocab_size,
+        dtype=options.dtype,
+        threads=options.threads,
+        compiled=False,
+        weights=str(folder / "weights.pt"),
+        optim=kept,
+        nanochat=str(options.nanochat or ""),
+    )
+    model = GPT(setting.config)
+    model.init_weights(torch.Generator().manual_seed(0))
+    torch.save(model.state_dict(), setting.weights)
+    return setting
+
+
+def started(stack: ExitStack, name: str, setting: Setting, timeout: float) -> tuple[Worker, Figures, float]:
+    """A new process without a warm compiler cache: it, its first step, and the seconds from its start to their end."""
+    cache = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+    # The compiler keeps its precompiled headers below TMPDIR, wherever its cache is.
+    environment = {"TORCHINDUCTOR_CACHE_DIR": cache, "TMPDIR": cache, "OMP_NUM_THREADS": str(setting.threads)}
+    module = "fednano.bench.train_step.worker"
+    begin = wall()
+    arguments = json.dumps(asdict(setting))
+    worker = Worker(name, setting.threads, timeout, arguments, module=module, extra_environment=environment)
+    stack.enter_context(worker)
+    try:
+        first = worker.ask("step")
+    except ContenderError as error:
+        raise ValueError(f"--{name} failed: {error}; try again without it, or another version") from error
+    return worker, first, wall() - begin
+
+
+def step(setting: Setting, options: argparse.Namespace) -> Figures:
+    """All contenders in turns: the step, its split, the machine's products, head and loss alone."""
+    names = ["fednano", "nanochat"] if options.nanochat else ["fednano"]
+    modes = [False, True] if options.compile else [False]
+    contenders: list[Figures] = []
+    with ExitStack() as stack:
+        workers: list[Worker] = []
+        for compiled, name in product(modes, names):
+            worker, first, seconds = started(stack, name, replace(setting, compiled=compiled), options.timeout)
+            workers.append(worker)
+            contenders.append({"name": name, "compiled": compiled, "loss": first["loss"], "first_step_s": seconds})
+        # The second step is slower than those that follow: state of the optimizer, memory.
+        turns = [[worker.ask("step") for worker in workers] for _ in range(options.repeats + 2)][2:]
+        # Modules that are compiled leave no marks.
+        eager = {k: worker for k, worker in enumerate(workers) if not contenders[k]["compiled"]}
+        splits = [{k: worker.ask("split") for k, worker in eager.items()} for _ in range(options.repeats)]
+        machine = medians({**workers[0].ask("gemm"), **workers[0].ask("loss")} for _ in range(options.repeats))
+    for k, contender in enumerate(contenders):
+        contender |= medians(turn[k] for turn in turns)  # noqa: PLW2901
+        contender["split_s"] = medians(split[k] for split in splits) if k in eager else None
+        contender["same_loss"] = abs(contender["loss"] / contenders[0]["loss"] - 1.0) < SAME_LOSS
+    rate(contenders, setting, machine["flop_per_s"])
+    return {
+        "ceiling_gflop_per_s": machine["flop_per_s"] / 1e9,
+        "contenders": contenders,
+        "head_and_loss": {**machine, "ratio": machine["loss_s"] / machine["products_s"]},
+    }
+
+
+def rate(contenders: list[Figures], setting: Setting, ceiling: float) -> None:
+    """Add what follows from `step_s`; `ceiling` in floating-point operations a second."""
+    work = flops_per_token(Depth(setting.depth, setting.sequence_len), setting.vocab_size, NANOCHAT)
+    rivals = {c["compiled"]: c["step_s"] for c in contenders if c["name"] == "nanochat"}
+    for contender in contenders:
+        tokens = setting.batch_size * setting.sequence_len / contender["step_s"]
+        rival = rivals.get(contender["compiled"])
+        contender["tokens_per_s"] = tokens
+        contender["gflop_per_s"] = tokens * work / 1e9
+        contender["share_of_ceiling"] = tokens * work / ceiling
+        contender["ratio"] = rival / contender["step_s"] if rival else None
+
+
+def clients(setting: Setting, options: argparse.Namespace) -> Figures:
+    """Steps at once in so many processes of one thread, in turns with one process of so many threads."""
+    count = options.clients
+    with ExitStack() as stack:
+        whole, _, _ = started(stack, "fednano", replace(setting, threads=count), options.timeout)
+        single = replace(setting, threads=1)
+        parts = [started(stack, "fednano", single, options.timeout)[0] for _ in range(count)]
+        pool = stack.enter_context(ThreadPoolExecutor(count))
+        together, alone = [], []
+        for _ in range(options.repeats + 2):
+            begin = wall()
+            list(pool.map(lambda worker: worker.ask("step"), parts))
+            together.append(wall() - begin)
+            begin = wall()
+            whole.ask("step")
+            alone.append(wall() - begin)
+    tokens = setting.batch_size * setting.sequence_len
+    apart, one = count * tokens / statistics.median(together[2:]), tokens / statistics.median(alone[2:])
+    return {"count": count, "tokens_per_s": apart, "one_process_tokens_per_s": one, "ratio": apart / one}
+
+
+def medians(rows: Iterable[Figures]) -> Figures:
+    """Of each figure over the rows but the loss; of peak memory the last."""
+    listed = list(rows)
+    found = {key: statistics.median(row[key] for row in listed) for key in listed[-1] if key != "loss"}
+    return found | ({"peak_bytes": listed[-1]["peak_bytes"]} if "peak_bytes" in found else {})
