@@ -12,6 +12,7 @@ from fednano.experiment import Experiment
 from fednano.runtime.parts import Parts
 from fednano.runtime.virtual import planned_tokens
 from fednano.training.local import StepPlan
+from fednano.training.replicas import Replicas
 
 CHOICES = sorted(p.stem for p in (conf_dir() / "volatility").glob("[!_]*.yaml"))
 NETWORKS = sorted(p.stem for p in (conf_dir() / "network").glob("[!_]*.yaml"))
@@ -84,8 +85,8 @@ def test_a_step_takes_what_the_speed_at_its_beginning_makes_of_it(tiny: list[str
     batches = [Batch(ids, ids, (k, 0)) for k in range(4)]
     asked: list[float] = []
     clock = VirtualClock()
-    plan = StepPlan(4, 10.0, 0, ids.size, 1000, lambda t: 1.0 if t < 15 else 0.5)
-    parts.trainer(ids.size).run(
+    plan = StepPlan(4, 10.0, 0, ids.size, 1000, speed=lambda t: 1.0 if t < 15 else 0.5)
+    parts.trainer(ids.size, None, Replicas(), split_rows=True).run(
         "a", parts.initial_state().weights, batches, plan, clock, lambda s: asked.append(s) is None, lambda *_: None
     )
     assert asked == [10, 10, 20, 20]
