@@ -87,7 +87,7 @@ def test_a_step_takes_what_the_speed_at_its_beginning_makes_of_it(tiny: list[str
     clock = VirtualClock()
     plan = StepPlan(4, 10.0, 0, ids.size, 1000, speed=lambda t: 1.0 if t < 15 else 0.5)
     parts.trainer(ids.size, None, Replicas(), split_rows=True).run(
-        "a", parts.initial_state().weights, batches, plan, clock, lambda s: asked.append(s) is None, lambda *_: None
+        "a", parts.first_state(None).weights, batches, plan, clock, lambda s: asked.append(s) is None, lambda *_: None
     )
     assert asked == [10, 10, 20, 20]
     assert clock.now() == 60

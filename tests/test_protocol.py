@@ -214,7 +214,7 @@ def test_late_transfers_take_virtual_time() -> None:
     grid = VirtualGrid(app, [node], clock, network, lambda content: 1_000_000, seed=4)
     message = grid.create_message(RecordDict(), "train", next(iter(grid.get_node_ids())), "0")
     assert len(list(grid.send_and_receive([message]))) == 1
-    late = network.late_s(0, 4, 1, "down") + network.late_s(0, 4, 1, "up")
+    late = network.late_s(0, 4, repr(0.0), "down") + network.late_s(0, 4, repr(0.0), "up")
     assert clock.now() == pytest.approx(2 * 1.25 + late)
     assert late > 0
 

@@ -60,7 +60,7 @@ STEPS = (
     "optim=adamw",
     "optim.lr=1e-4",
     "optim.embedding_lr=1e-4",
-    "optim.scalar_lr=1e-5",
+    "optim.scalar_lr=5e-6",
 )
 
 
