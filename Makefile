@@ -12,7 +12,7 @@ run: ## the quickstart: prepare the data, train, report
 	uv run python -m fednano.run
 
 test: ## all tests, Python and Rust
-	uv run pytest
+	uv run pytest -n auto
 	cd rustbpe && cargo test --release
 
 slow: ## the tests that take minutes each

@@ -3,6 +3,7 @@
 import inspect
 import json
 import logging
+import os
 import subprocess
 import sys
 import textwrap
@@ -14,6 +15,10 @@ from typing import Any
 import pytest
 
 REPOSITORY = Path(__file__).parent.parent
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Tests that share the cores get one each, and so do the processes that they start.
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")
