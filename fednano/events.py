@@ -123,7 +123,7 @@ class UpdateFolded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateRefused(Event):
-    """`reason`: stale, expired, non_finite, empty (no step fitted), malformed, error (the client failed)."""
+    """`reason`: stale, expired, duplicate, non_finite, empty (no step fitted), malformed, error (the client failed)."""
 
     round: int
     client: str

@@ -33,6 +33,8 @@ GROUPS = (
     "tokenizer",
     "optim",
     "strategy",
+    "round",
+    "planner",
     "codec",
     "volatility",
     "hardware",
@@ -89,11 +91,13 @@ class Experiment:
         validation = Validation(_held_out(prepared), tokenizer.token_lengths(), shape, settings.eval_tokens)
         bytes_per_token = validation.bytes / validation.tokens
         tokens_per_row = 1 + corpus.train_bytes / corpus.train_rows / bytes_per_token
-        return Parts(
+        parts = Parts(
             settings=settings,
             gpt=gpt,
             optim=groups["optim"],
             strategy=groups["strategy"],
+            round=groups["round"],
+            planner=groups["planner"],
             volatility=groups["volatility"],
             hardware=groups["hardware"],
             network=groups["network"],
@@ -106,6 +110,9 @@ class Experiment:
             board=board,
             tokens_per_row=tokens_per_row,
         )
+        size = parts.message_bytes()
+        parts.round.check([parts.site(i, size) for i in range(settings.clients)], parts.tokens_per_step)
+        return parts
 
     def resolved(self, cfg: DictConfig) -> dict[str, Any]:
         """The configuration as plain values, what the depth derives in place of null."""
@@ -115,6 +122,11 @@ class Experiment:
 
     def _settings(self, cfg: DictConfig) -> Settings:
         given = {field.name: cfg[field.name] for field in fields(Settings)}
+        if given["rounds"] is None and self.groups["round"].until != "steps":
+            raise ValueError(
+                f"rounds=null cannot follow from strategy.local_steps under round.until={self.groups['round'].until}; "
+                "set rounds, or round.until=steps"
+            )
         if None in (given["batch_size"], given["rounds"]) and given["clients"] >= 1:
             groups = self.groups
             batch_size, rounds = derived_shape(
@@ -135,6 +147,11 @@ class Experiment:
         if strategy.quorum > clients:
             raise ValueError(
                 f"strategy.quorum={strategy.quorum} can never be met by clients={clients}; lower it or add clients"
+            )
+        if self.groups["round"].elastic and strategy.quorum > 1:
+            raise ValueError(
+                f"strategy.quorum={strategy.quorum} refuses what a client trains alone under round.elastic=true; "
+                "use strategy.quorum=1 or round.elastic=false"
             )
         # Draws the first windows: a client without a column, or parts that are never up together, show here.
         if Membership.draw(self.groups["volatility"], self.settings.names, self.settings.seed).never_up():

@@ -26,7 +26,7 @@ from fednano.events import (
 CLIENTS = ("site-0", "site-1", "site-2", "site-3")
 STEPS = 25
 TOKENS_PER_STEP = 1024
-ROW_TOKENS = 400
+ROW_TOKENS = 512  # whole rows in a step
 ROUND_S = 60.0
 MODEL_BYTES = 35_000_000
 
@@ -44,6 +44,7 @@ class _Tape:
     version: int = 0
     total: int = 0
     row: int = 0
+    free: list[tuple[int, int, int]] = field(default_factory=list)  # spans given back, ascending
 
     def emit(self, event: Event) -> None:
         self.events.append(event)
@@ -127,7 +128,7 @@ def _round(tape: _Tape, index: int) -> None:
             _crash(tape, index, granted, start + 25.0 + tape.rng.random())
         elif client == victim and kind == "refuse":
             tape.emit(_refused(index, granted, start + 55.0))
-            tape.emit(_released(index, granted, start + 55.0, "refused"))
+            _release(tape, index, granted, start + 55.0, "refused")
         else:
             steps = 11 if left else 14 if client in later else STEPS
             folded.append(_fold(tape, index, granted, granted.t, steps, drained=steps < STEPS))
@@ -136,7 +137,7 @@ def _round(tape: _Tape, index: int) -> None:
                 tape.emit(ClientDown(t=start + 30.0, client=client, exit="drain"))
     if skipped:
         for granted in (work[u.client] for u in folded):
-            tape.emit(_released(index, granted, start + 58.0, "skipped"))
+            _release(tape, index, granted, start + 58.0, "skipped")
         tape.emit(RoundSkipped(t=start + 58.0, round=index - 1, updates=len(folded), reason="quorum"))
         return
     _merge(tape, index, folded, start + 58.0)
@@ -145,13 +146,16 @@ def _round(tape: _Tape, index: int) -> None:
 def _dispatch(tape: _Tape, index: int, client: str, t: float) -> LeaseGranted:
     rows = STEPS * TOKENS_PER_STEP // ROW_TOKENS + 1
     tape.lease += 1
+    # What was given back goes first, as the ledger does it.
+    spans = (*tape.free, (tape.row, 0, tape.row + rows))
+    tape.free.clear()
     granted = LeaseGranted(
         t=t,
         round=index - 1,
         client=client,
         lease=tape.lease,
         pool=0,
-        spans=((tape.row, 0, tape.row + rows),),
+        spans=spans,
         expires=t + 120.0,
     )
     tape.row += rows
@@ -173,6 +177,7 @@ def _dispatch(tape: _Tape, index: int, client: str, t: float) -> LeaseGranted:
 def _fold(tape: _Tape, index: int, granted: LeaseGranted, since: float, steps: int, drained: bool) -> UpdateFolded:
     tokens = steps * TOKENS_PER_STEP
     busy_from = since + 2.0
+    row, token = _cursor(granted.spans, tokens)
     update = UpdateFolded(
         t=busy_from + steps * 1.4 + 3.0,
         round=index - 1,
@@ -181,8 +186,8 @@ def _fold(tape: _Tape, index: int, granted: LeaseGranted, since: float, steps: i
         version=tape.version,
         steps=steps,
         tokens=tokens,
-        row=granted.spans[0][0] + tokens // ROW_TOKENS,
-        token=tokens % ROW_TOKENS,
+        row=row,
+        token=token,
         weight=float(tokens),
         norm=0.4 + 0.1 * tape.rng.random(),
         train_loss=loss_at(tape.total) + 0.15 * (tape.rng.random() - 0.5),
@@ -196,24 +201,42 @@ def _fold(tape: _Tape, index: int, granted: LeaseGranted, since: float, steps: i
     return update
 
 
+def _cursor(spans: tuple[tuple[int, int, int], ...], tokens: int) -> tuple[int, int]:
+    """Where a lease is trained up to after so many tokens."""
+    for row, token, stop in spans:
+        if tokens < (stop - row) * ROW_TOKENS - token:
+            return row + (token + tokens) // ROW_TOKENS, (token + tokens) % ROW_TOKENS
+        tokens -= (stop - row) * ROW_TOKENS - token
+    raise AssertionError("the lease is too short")
+
+
 def _crash(tape: _Tape, index: int, granted: LeaseGranted, t: float) -> None:
     tape.up.discard(granted.client)
     tape.emit(ClientDown(t=t, client=granted.client, exit="crash"))
-    tape.emit(_released(index, granted, t, "crash"))
+    _release(tape, index, granted, t, "crash")
 
 
 def _refused(index: int, granted: LeaseGranted, t: float) -> UpdateRefused:
     return UpdateRefused(t=t, round=index - 1, client=granted.client, lease=granted.lease, reason="stale", bytes=0)
 
 
-def _released(index: int, granted: LeaseGranted, t: float, reason: str) -> LeaseReleased:
-    return LeaseReleased(t=t, round=index - 1, client=granted.client, lease=granted.lease, reason=reason)
+def _release(tape: _Tape, index: int, granted: LeaseGranted, t: float, reason: str) -> None:
+    tape.emit(LeaseReleased(t=t, round=index - 1, client=granted.client, lease=granted.lease, reason=reason))
+    tape.free = sorted([*tape.free, *granted.spans])
 
 
 def _merge(tape: _Tape, index: int, folded: list[UpdateFolded], t: float) -> None:
     tokens = sum(u.tokens for u in folded)
     tape.version += 1
     tape.total += tokens
+    for update in folded:
+        granted = next(e for e in tape.events if isinstance(e, LeaseGranted) and e.lease == update.lease)
+        tape.free += [
+            (max(row, update.row), token if row > update.row else update.token, stop)
+            for row, token, stop in granted.spans
+            if stop > update.row
+        ]
+    tape.free.sort()
     tape.emit(
         RoundMerged(
             t=t,

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from audit import audit
 from safetensors.torch import load_file
 
 from fednano import tensors
@@ -25,6 +24,7 @@ from fednano.events import (
     WorkDispatched,
     read_tape,
 )
+from fednano.report.audit import audit
 from fednano.report.history import read_history
 from fednano.training.checkpoint import Checkpoints, load_model
 
@@ -32,8 +32,8 @@ Run = Callable[..., dict[str, Any]]
 
 KEYS = {
     "status", "runtime", "strategy", "parameters", "clients", "rounds", "inner_steps", "tokens", "val_bpb_initial",
-    "val_bpb", "train_loss", "wall_s", "train_s", "data_s", "virtual_s", "tokens_per_s", "goodput", "rows", "bytes",
-    "energy_kwh", "co2_g", "peak_rss_mb", "weights_sha256", "tape_sha256", "seed", "versions",
+    "val_bpb", "train_loss", "wall_s", "train_s", "data_s", "virtual_s", "tokens_per_s", "goodput", "rows", "audit",
+    "bytes", "energy_kwh", "co2_g", "peak_rss_mb", "weights_sha256", "tape_sha256", "seed", "versions",
 }  # fmt: skip
 
 

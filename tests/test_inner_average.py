@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from audit import audit
 from test_experiment import StopsAfter
 from test_resume import assert_same
 
@@ -16,6 +15,7 @@ from fednano.model.arch import NANOCHAT
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.model.scaling import Depth
 from fednano.optim.inner import blank_state, is_count
+from fednano.report.audit import audit
 from fednano.strategy.merge import Accumulator
 from fednano.tensors import State, digest
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 import flwr
 import pytest
 import torch
-from audit import audit
 from flwr.app import Context, Message, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,6 +32,7 @@ from fednano.flower.client import make_client_app
 from fednano.flower.plan import Plan, Site
 from fednano.flower.server import Federation, make_server_app
 from fednano.flower.virtual_grid import RUN_ID, SERVER_NODE_ID, VirtualGrid, VirtualNode
+from fednano.report.audit import audit
 from fednano.strategy.base import ServerState
 from fednano.strategy.diloco import DiLoCo
 from fednano.strategy.outer import SGD

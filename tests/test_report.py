@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tapes import CLIENTS, centralized_run, summary_of, volatile_run
+from tapes import CLIENTS, ROW_TOKENS, centralized_run, summary_of, volatile_run
 
 from fednano.events import (
     ClientDown,
@@ -183,7 +183,7 @@ def test_the_client_table_counts_merged_work_only(tmp_path: Path) -> None:
         assert updates == f"{len(mine):,}"
         assert steps == f"{sum(e.steps for e in mine):,}"
         assert tokens == f"{sum(e.tokens for e in mine):,}"
-        assert rows == f"{sum(e.tokens // 400 for e in mine):,}"
+        assert rows == f"{sum(e.tokens // ROW_TOKENS for e in mine):,}"
         assert rest[:3] == [str(exits["drain"]), str(exits["crash"]), str(len(refused))]
         assert share == "25.0 %"
         assert up.endswith("%")
@@ -207,7 +207,7 @@ def test_client_up_time_and_rows_by_hand() -> None:
     [crash] = of(events, ClientDown)
     assert figures.clients[crash.client].up_seconds(figures.t) == pytest.approx(crash.t)
     assert figures.clients["site-0"].up_seconds(figures.t) == pytest.approx(events[-1].t)
-    assert figures.clients["site-0"].rows == 25 * 1024 // 400
+    assert figures.clients["site-0"].rows == 25 * 1024 // ROW_TOKENS
     assert rows_before(((4, 100, 6), (10, 0, 20)), row=13) == 5
     assert rows_before(((4, 100, 6), (10, 0, 20)), row=5) == 1
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from audit import audit
 from test_experiment import StopsAfter
 
 from fednano.clock import VirtualClock
 from fednano.data.ledger import Ledger
 from fednano.events import CheckpointSaved, Event, RoundMerged, RoundSkipped, RunStarted, Tape, TapeMark, read_tape
+from fednano.report.audit import audit
 from fednano.strategy.base import ServerState
 from fednano.training.checkpoint import Checkpoints, write_folder
 from fednano.training.recorder import Progress, Recorder, Write

@@ -39,6 +39,12 @@ class Board(Protocol):
     def held(self) -> tuple[Lease, ...]:
         """All leases in force, oldest first."""
 
+    def request_drain(self, lease: int, at: float) -> None:
+        """Ask who holds a lease to hand in from `at` on, in seconds on the run's clock; the earliest request counts."""
+
+    def drain_requested(self, lease: int, now: float) -> bool:
+        """Whether who holds the lease is asked to hand in by now."""
+
     def request_stop(self) -> None:
         """Ask the run to stop after the inner step under way."""
 

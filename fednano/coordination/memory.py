@@ -8,6 +8,7 @@ class MemoryBoard:
 
     def __init__(self) -> None:
         self._leases: dict[int, Lease] = {}
+        self._drains: dict[int, float] = {}
         self._next = 0
         self._stop = False
 
@@ -21,6 +22,7 @@ class MemoryBoard:
         return lease in self._leases
 
     def give_up(self, lease: int) -> Lease:
+        self._drains.pop(lease, None)
         return self._leases.pop(lease)
 
     def issued(self) -> int:
@@ -31,6 +33,12 @@ class MemoryBoard:
 
     def held(self) -> tuple[Lease, ...]:
         return tuple(self._leases.values())
+
+    def request_drain(self, lease: int, at: float) -> None:
+        self._drains[lease] = min(at, self._drains.get(lease, at))
+
+    def drain_requested(self, lease: int, now: float) -> bool:
+        return lease in self._drains and self._drains[lease] <= now
 
     def request_stop(self) -> None:
         self._stop = True

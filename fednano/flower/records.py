@@ -70,6 +70,7 @@ def pack_task(task: Task, weights: ArrayRecord) -> RecordDict:
             "tokens_total": task.tokens_total,
             "peers": task.peers,
             "horizon": task.horizon,
+            "seconds": task.seconds,
         }
     )
     return RecordDict({TASK: config, TENSORS: weights, **_pack_inner(task.inner)})
@@ -88,6 +89,7 @@ def unpack_task(content: RecordDict, codec: Codec) -> tuple[Task, State]:
         _int(c, "peers"),
         _int(c, "horizon"),
         unpack_inner(content),
+        _float(c, "seconds"),
     )
     return task, unpack_tensors(content.array_records[TENSORS], codec)
 

@@ -107,14 +107,20 @@ class Federation:
 
     def _round(self, grid: Grid, index: int) -> None:
         now = self._clock.now()
-        slowest = max(self._sites[client].duration(self._strategy.local_steps) for client in self._idle())
+        able = self._able()
+        length = self._duration(able)
+        # A late reply would be somebody who comes without an arrival.
+        alone = self._plan.length.elastic and len(able) == 1 and not self._late
+        if alone:
+            length *= self._plan.length.alone
         round_ = Round(
             index,
             now,
-            now + slowest,
-            now + self._strategy.slack * slowest,
+            now + length,
+            now + self._strategy.slack * length,
             Accumulator(self.state.weights),
             Accumulator(self.state.inner, is_count),
+            alone=alone,
         )
         self._emit(RoundStarted(t=now, round=index, version=self.state.version, clients=self._up))
         weights = records.pack_tensors(self.state.weights, self._codec)
@@ -136,11 +142,16 @@ class Federation:
         for client in self._idle():
             if client in round_.served:
                 continue
-            steps = self._steps_that_fit(client, round_, now)
+            H, window_s = self._strategy.local_steps, self._window_s(client, now)
+            steps, seconds = self._plan.work(self._sites[client], round_, now, H, window_s)
             if steps < 1:
                 continue
             round_.served.add(client)
-            content, lease = self._task(client, round_, steps, peers, weights)
+            content, lease = self._task(client, round_, steps, seconds, peers, weights)
+            round_.planned[lease.id] = steps
+            if round_.alone:
+                # On a virtual clock, where all of it is done at once, who comes is known before.
+                self._board.request_drain(lease.id, self._membership.next_arrival(now, besides=client))
             size = records.payload_bytes(content)
             self._progress.bytes_down += size
             self._emit(
@@ -158,13 +169,13 @@ class Federation:
             (message_id,) = grid.push_messages([message])
             self._outstanding[message_id] = lease
 
-    def _steps_that_fit(self, client: str, round_: Round, now: float) -> int:
-        if now == round_.started:
-            return self._strategy.local_steps
-        site = self._sites[client]
-        return min(self._strategy.local_steps, math.floor((round_.ends - now - site.down_s - site.up_s) / site.step_s))
+    def _window_s(self, client: str, now: float) -> float:
+        """Seconds that a client that is given work now can train and still hand in, as far as the planner knows."""
+        return self._sites[client].window_s(self._plan.planner.known_end(self._membership, client, now) - now)
 
-    def _task(self, client: str, round_: Round, steps: int, peers: int, weights: object) -> tuple[RecordDict, Lease]:
+    def _task(
+        self, client: str, round_: Round, steps: int, seconds: float, peers: int, weights: object
+    ) -> tuple[RecordDict, Lease]:
         pool = self._sites[client].pool
         lease = self._board.grant(client, round_.index, round_.closes)
         grant = self.ledger.lease(lease.id, pool, self._plan.rows_for(pool, steps * self._plan.tokens_per_step))
@@ -181,18 +192,24 @@ class Federation:
         )
         version, total = self.state.version, self._progress.tokens
         horizon, inner = self._plan.horizon, self.state.inner
-        task = Task(client, round_.index, version, lease.id, grant, steps, total, peers, horizon, inner)
+        task = Task(client, round_.index, version, lease.id, grant, steps, total, peers, horizon, inner, seconds)
         return records.pack_task(task, weights), lease  # type: ignore[arg-type]
 
     def _collect(self, grid: Grid, round_: Round | None) -> None:
         """Fold or refuse every reply that has arrived, one at a time; between rounds there are only late ones."""
         for message_id in [*self._outstanding, *self._late]:
-            for reply in grid.pull_messages([message_id]):
-                late = self._late.pop(message_id, None)
-                lease = late or self._outstanding.pop(message_id)
+            replies = list(grid.pull_messages([message_id]))
+            if not replies:
+                continue
+            late = self._late.pop(message_id, None)
+            lease = late or self._outstanding.pop(message_id)
+            for copy, reply in enumerate(replies):
                 size = 0 if reply.has_error() else records.payload_bytes(reply.content)
                 self._progress.bytes_up += size
-                reason = "expired" if late or not round_ else self._receive(reply, lease, size, round_)
+                if copy:
+                    reason: str | None = "duplicate"  # the first copy has decided about the lease
+                else:
+                    reason = "expired" if late or not round_ else self._receive(reply, lease, size, round_)
                 if reason:
                     self._refuse(lease, reason, size)
 
@@ -208,7 +225,7 @@ class Federation:
                 return "stale"
             if result.done.cursor is None:
                 return "empty"
-            self._check(result)
+            self._check(result, round_.planned[lease.id])
             delta = records.unpack_tensors(reply.content.array_records[records.TENSORS], self._codec)
             inner = records.unpack_inner(reply.content)
             round_.inner.check(inner)
@@ -221,11 +238,11 @@ class Federation:
             return "malformed"
         return None
 
-    def _check(self, result: Result) -> None:
-        """Raise ValueError unless the figures of a result fit together and lie inside its lease."""
+    def _check(self, result: Result, planned: int) -> None:
+        """Raise ValueError unless the figures of a result fit together and lie inside its lease of `planned` steps."""
         done = result.done
         assert done.cursor is not None
-        if not 0 < done.steps <= self._strategy.local_steps or done.tokens != done.steps * self._plan.tokens_per_step:
+        if not 0 < done.steps <= planned or done.tokens != done.steps * self._plan.tokens_per_step:
             raise ValueError(f"{done.steps} steps and {done.tokens} tokens do not go together")
         self.ledger.check_cursor(result.lease, *done.cursor, done.left)
 
@@ -235,6 +252,7 @@ class Federation:
         done = result.done
         assert done.cursor is not None
         weight = self._strategy.weight(done.tokens, done.steps)
+        round_.planned[result.lease] = done.steps
         round_.accumulator.fold(delta, weight)
         round_.inner.fold(inner, weight)
         event = UpdateFolded(
@@ -309,9 +327,28 @@ class Federation:
         busy = {lease.client for lease in (*self._outstanding.values(), *self._late.values())}
         return [client for client in self._up if client not in busy and client not in self._leaving]
 
+    def _able(self) -> list[str]:
+        """The idle clients that have time for a step and both transfers before the end that the planner knows."""
+        now = self._clock.now()
+        return [client for client in self._idle() if self._window_s(client, now) >= self._sites[client].step_s]
+
+    def _duration(self, clients: list[str]) -> float:
+        """Seconds of a round that these clients begin."""
+        sites = [self._sites[client] for client in clients]
+        return self._plan.length.duration(sites, self._strategy.local_steps, self._plan.tokens_per_step)
+
+    def _end_alone(self, round_: Round) -> None:
+        """Another client came: who trains alone is asked to hand in, and nobody begins before that."""
+        now = self._clock.now()
+        for lease in self._outstanding.values():
+            self._board.request_drain(lease.id, now)
+        round_.ends = now
+        round_.closes = min(round_.closes, now + self._strategy.slack * self._duration([*self._up]))
+        round_.alone = False
+
     def _await_someone(self, grid: Grid) -> None:
         """Wait until a round can begin."""
-        while not self._idle():
+        while not self._able():
             change = self._membership.next_change(self._clock.now())
             if change == math.inf and not self._late:
                 raise ValueError(f"no client is ever up after {self._clock.now():g} s; change volatility or clients")
@@ -330,11 +367,17 @@ class Federation:
             if round_:
                 round_.served.discard(client)
             if lost is not None:
-                self._release(self._outstanding.pop(lost), "crash")
+                lease = self._outstanding.pop(lost)
+                self._release(lease, "crash")
+                if round_:
+                    round_.planned.pop(lease.id)
             self._late = {m: lease for m, lease in self._late.items() if lease.client != client}
         for client in (c for c in up if c not in self._up):
             self._emit(ClientUp(t=now, client=client))
+        came = set(up) - set(self._up)
         self._up = up
+        if came and round_ and round_.alone:
+            self._end_alone(round_)
 
     # Leases
 
@@ -351,7 +394,7 @@ class Federation:
                 t=self._clock.now(), round=lease.round, client=lease.client, lease=lease.id, reason=reason, bytes=size
             )
         )
-        if self._board.holds(lease.id):
+        if reason != "duplicate" and self._board.holds(lease.id):
             self._release(lease, "refused")
 
     def _release(self, lease: Lease, reason: str) -> None:

@@ -1,15 +1,23 @@
-"""`python -m fednano.report RUN_DIR`: writes the report of a run again."""
+"""`python -m fednano.report RUN_DIR`: writes the report of a run again, or audits its tape."""
 
 import sys
 from pathlib import Path
 
+from fednano.report import units
+from fednano.report.audit import audit_tape
 from fednano.report.html import write_report
 
-USAGE = "usage: python -m fednano.report RUN_DIR   (a folder outputs/<experiment>/<date_time>)"
+USAGE = "usage: python -m fednano.report [--audit] RUN_DIR   (a folder outputs/<experiment>/<date_time>)"
+AUDIT = "--audit"
 
 
 def main(arguments: list[str]) -> int:
-    """Write the report and print its path. Returns the exit code: 2 for a folder that holds no run."""
+    """Write the report and print its path, or audit the tape.
+
+    Returns the exit code: 2 for a folder that holds no run, 1 for a tape on which rows are lost or trained twice.
+    """
+    audits = AUDIT in arguments
+    arguments = [argument for argument in arguments if argument != AUDIT]
     if len(arguments) != 1 or arguments[0].startswith("-"):
         asked = arguments in (["-h"], ["--help"])
         print(USAGE, file=sys.stdout if asked else sys.stderr)
@@ -22,11 +30,26 @@ def main(arguments: list[str]) -> int:
         )
         return 2
     try:
+        if audits:
+            return _audit(folder)
         print(write_report(folder))
     except (OSError, ValueError) as error:
-        print(f"no report for {folder}: {error}", file=sys.stderr)
+        print(f"no {'audit' if audits else 'report'} for {folder}: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _audit(folder: Path) -> int:
+    audited = audit_tape(folder / "events.jsonl")
+    for violation in audited.violations:
+        print(violation)
+    torn = ", the last line is torn" if audited.torn else ""
+    found = units.plural(len(audited.violations), "violation")
+    print(
+        f"{found} in {units.plural(audited.events, 'event')}: {units.plural(audited.rows_done, 'row')} trained, "
+        f"{units.plural(len(audited.open_leases), 'lease')} in force{torn}"
+    )
+    return 1 if audited.violations else 0
 
 
 if __name__ == "__main__":

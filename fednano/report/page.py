@@ -100,6 +100,10 @@ def notices(history: History, summary: dict[str, Any]) -> list[str]:
     tokens = summary.get("tokens")
     if tokens is not None and tokens != history.figures.tokens:
         found.append(f"The summary says {tokens:,} tokens, the events add up to {history.figures.tokens:,}.")
+    violations = (summary.get("audit") or {}).get("violations")
+    if violations:
+        shown = units.plural(violations, "time")
+        found.append(f"The tape breaks exactly-once {shown}; python -m fednano.report --audit lists where.")
     if summary.get("status") in ("interrupted", "failed", "unfinished"):
         ended = units.plural(history.figures.rounds, "round")
         found.append(f"The run is {summary['status']}: the figures are those of the {ended} that ended.")

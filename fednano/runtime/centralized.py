@@ -34,10 +34,11 @@ class Centralized:
         state = parts.first_state(resume)
         tokens = planned_tokens(parts, parts.message_bytes())
         per_step = settings.clients * parts.tokens_per_step
+        per_round = parts.round.central_steps(parts.strategy.local_steps, -(-tokens // per_step), settings.rounds)
         trainer = parts.trainer(per_step, resume, replicas, split_rows=False)
         recorder = parts.recorder(session, clock, trainer, replicas)
         ledger = parts.ledger(resume)
-        session.start(self._started(parts, count(state.weights), tokens, per_step))
+        session.start(self._started(parts, count(state.weights), tokens, per_step, per_round))
         central = Central(
             trainer=trainer,
             source=parts.source,
@@ -58,7 +59,7 @@ class Centralized:
         status: Status = "completed"
         error: Exception | None = None
         try:
-            for merged in central.run(state, tokens, parts.strategy.local_steps):
+            for merged in central.run(state, tokens, per_round):
                 state = merged
         except StopRequestedError:
             status = "interrupted"
@@ -83,7 +84,7 @@ class Centralized:
             error=error,
         )
 
-    def _started(self, parts: Parts, parameters: int, tokens: int, per_step: int) -> RunStarted:
+    def _started(self, parts: Parts, parameters: int, tokens: int, per_step: int, per_round: int) -> RunStarted:
         steps = -(-tokens // per_step)
         return RunStarted(
             t=0.0,
@@ -92,8 +93,8 @@ class Centralized:
             volatility="none",
             clients=(NAME,),
             parameters=parameters,
-            rounds=-(-steps // parts.strategy.local_steps),
-            local_steps=parts.strategy.local_steps,
+            rounds=-(-steps // per_round),
+            local_steps=per_round,
             tokens_per_step=per_step,
             tokens_planned=tokens,
             seed=parts.settings.seed,

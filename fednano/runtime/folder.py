@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from fednano import tensors
 from fednano.events import Tape, finite, read_tape
 from fednano.ranks import rank
+from fednano.report.audit import Auditor
 from fednano.report.console import Console
 from fednano.report.html import write_report
 from fednano.report.sinks import Fanout, MetricsFile, Sink
@@ -54,7 +55,8 @@ def run_in_folder(
     if not resume:
         OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
     console = Console(name, folder)
-    sink = Fanout([console, MetricsFile(folder / "metrics.jsonl"), *loggers])
+    auditor = Auditor()
+    sink = Fanout([console, MetricsFile(folder / "metrics.jsonl"), auditor, *loggers])
     summary: dict[str, Any] = {"status": "failed"}
     try:
         for event in read_tape(events):
@@ -63,7 +65,7 @@ def run_in_folder(
         outcome = runtime.run(parts, session)
         wall_s = session.wall_s
         save_model(folder / "model", outcome.state.weights, parts.gpt, parts.tokenizer.save)
-        summary = finite(summarise(outcome, parts, runtime.name, tape, wall_s))
+        summary = finite(summarise(outcome, parts, runtime.name, tape, wall_s, auditor))
         write_json(folder / "summary.json", summary)
         write_report(folder)
     finally:
@@ -73,7 +75,9 @@ def run_in_folder(
     return outcome
 
 
-def summarise(outcome: Outcome, parts: Parts, runtime: str, tape: Tape, wall_s: float) -> dict[str, Any]:
+def summarise(
+    outcome: Outcome, parts: Parts, runtime: str, tape: Tape, wall_s: float, auditor: Auditor
+) -> dict[str, Any]:
     """The contents of summary.json; None is what the runtime cannot measure."""
     progress = outcome.progress
     return {
@@ -95,6 +99,7 @@ def summarise(outcome: Outcome, parts: Parts, runtime: str, tape: Tape, wall_s: 
         "tokens_per_s": progress.tokens / wall_s,
         "goodput": outcome.goodput,
         "rows": outcome.rows,
+        "audit": auditor.verdict(),
         "bytes": {"up": progress.bytes_up, "down": progress.bytes_down},
         "energy_kwh": None,
         "co2_g": None,

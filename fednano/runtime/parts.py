@@ -15,7 +15,11 @@ from fednano.data.ledger import Ledger
 from fednano.data.loader import Packing, TextSource
 from fednano.data.partition import Pools
 from fednano.events import Event, RunStarted, Tape
+from fednano.flower.plan import Site
+from fednano.flower.planner import Planner
 from fednano.flower.records import LOSSLESS, Codec
+from fednano.flower.rounds import Rounds
+from fednano.flower.virtual_grid import SERVER_NODE_ID
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.optim.inner import Optim, blank_state
 from fednano.randomness import named_seed
@@ -120,6 +124,8 @@ class Parts:
     gpt: GPTConfig
     optim: Optim
     strategy: Strategy
+    round: Rounds
+    planner: Planner
     volatility: Profile
     hardware: Hardware
     network: Network
@@ -145,6 +151,19 @@ class Parts:
     def rows_for(self, pool: int, tokens: int) -> int:
         """Rows that hold `tokens` tokens with some to spare."""
         return int(LEASE_MARGIN * (tokens + 1) / self.tokens_per_row) + SPARE_ROWS + self.packing.spare_rows
+
+    def site(self, index: int, size: int) -> Site:
+        """What the server knows of the client with this index, when messages are `size` bytes long."""
+        network = self.network
+        up_s = network.up_s(size, index)
+        return Site(
+            node_id=SERVER_NODE_ID + 1 + index,
+            pool=self.pools.of_client[index],
+            step_s=self.tokens_per_step / self.hardware.speed(index),
+            down_s=network.down_s(size, index),
+            up_s=up_s,
+            late_s=network.hand_in_s(size, index) - up_s,
+        )
 
     def first_state(self, resume: Snapshot | None) -> ServerState:
         """The state that is resumed, or the untrained global model, the same for equal seeds."""

@@ -14,7 +14,7 @@ from fednano.data.ledger import Ledger
 from fednano.events import Event, RunEnded, RunStarted
 from fednano.flower import records
 from fednano.flower.client import make_client_app
-from fednano.flower.plan import Plan, Site
+from fednano.flower.plan import Plan
 from fednano.flower.server import Federation, make_server_app
 from fednano.flower.virtual_grid import RUN_ID, SERVER_NODE_ID, VirtualGrid, VirtualNode
 from fednano.runtime.parts import Outcome, Parts, Session, Status
@@ -56,7 +56,7 @@ class Virtual:
         if resume:
             federation.resume(resume.up, resume.leaving)
         session.start(_started(self.name, parts, state, horizon))
-        grid = _grid(parts, trainer, membership, clock, size, parts.on_step(session, replicas))
+        grid = _grid(parts, trainer, membership, clock, parts.board, size, parts.on_step(session, replicas))
         status, error = self._play(federation, grid)
         if status != "completed":
             federation.abandon()
@@ -100,8 +100,9 @@ def planned_tokens(parts: Parts, size: int) -> int:
     recorder = Recorder(settings.rounds, settings.rounds, lambda _: (0.0, 0.0), unsaved, _unheard, clock, Progress())
     trainer = AnalyticTrainer(parts.tokens_per_step)
     state, ledger = ServerState({}, {}), parts.ledger()
-    federation = _federation(parts, state, ledger, recorder, membership, clock, MemoryBoard(), 1, size)
-    federation.run(_grid(parts, trainer, membership, clock, size, _unseen))
+    board = MemoryBoard()
+    federation = _federation(parts, state, ledger, recorder, membership, clock, board, 1, size)
+    federation.run(_grid(parts, trainer, membership, clock, board, size, _unseen))
     return max(parts.tokens_per_step, recorder.progress.tokens)
 
 
@@ -124,18 +125,16 @@ def _federation(
     horizon: int,
     size: int,
 ) -> Federation:
-    network = parts.network
-    sites = {
-        client: Site(
-            node_id=SERVER_NODE_ID + 1 + i,
-            pool=parts.pools.of_client[i],
-            step_s=parts.tokens_per_step / parts.hardware.speed(i),
-            down_s=network.down_s(size, i),
-            up_s=network.up_s(size, i),
-        )
-        for i, client in enumerate(parts.settings.names)
-    }
-    plan = Plan(parts.settings.rounds, parts.tokens_per_step, horizon, parts.optim.schedule.scale, parts.rows_for)
+    sites = {client: parts.site(i, size) for i, client in enumerate(parts.settings.names)}
+    plan = Plan(
+        parts.settings.rounds,
+        parts.tokens_per_step,
+        horizon,
+        parts.optim.schedule.scale,
+        parts.rows_for,
+        parts.round,
+        parts.planner,
+    )
     return Federation(
         strategy=parts.strategy,
         state=state,
@@ -155,6 +154,7 @@ def _grid(
     trainer: Trainer,
     membership: Membership,
     clock: VirtualClock,
+    board: Board,
     size: int,
     on_step: Callable[[str, int, int, int, float, int], None],
 ) -> VirtualGrid:
@@ -176,6 +176,7 @@ def _grid(
             presence.may_step,
             on_step,
             partial(membership.speed, client),
+            board.drain_requested,
         )
         workers[client] = worker
         nodes.append(VirtualNode(client, own, presence, worker.crashed))

@@ -1,7 +1,8 @@
 """A client's work on one task: lease in, pseudo-gradient out. Knows nothing of how either travels."""
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fednano import tensors
 from fednano.clock import Clock
@@ -10,6 +11,16 @@ from fednano.data.loader import LeaseLoader, Packing, RowNumbers, TextSource
 from fednano.tensors import State
 from fednano.training.local import MayStep, Speed, StepPlan, StepsDone, Trainer, full_speed
 
+ROUNDING_S = 1e-6  # of sums of step times
+
+Asked = Callable[[int, float], bool]
+"""Given a lease and the time on the client's clock: does the server want it back by now?"""
+
+
+def never(lease: int, now: float) -> bool:
+    """The `Asked` of a client that nobody calls in."""
+    return False
+
 
 @dataclass(frozen=True)
 class Task:
@@ -17,6 +28,7 @@ class Task:
 
     `peers` clients are assumed to train beside this one, for the schedule by global tokens; `horizon` is the number
     of tokens at which the schedule ends. `inner` is the clients' mean optimizer state, where they average theirs.
+    Whatever `steps` says, the work is over after `seconds` on the client's clock.
     """
 
     client: str
@@ -29,6 +41,7 @@ class Task:
     peers: int
     horizon: int
     inner: State = field(default_factory=dict)
+    seconds: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,7 @@ class ClientWorker:
         may_step: its own judgement whether another step fits before it must leave.
         on_step: told (client, round, steps done, steps planned, loss, tokens) after each step.
         speed: the share of `tokens_per_s` that it has at a time of its clock.
+        asked: given a lease and the time, whether the server wants it back by now.
     """
 
     def __init__(
@@ -74,6 +88,7 @@ class ClientWorker:
         may_step: MayStep,
         on_step: Callable[[str, int, int, int, float, int], None],
         speed: Speed = full_speed,
+        asked: Asked = never,
     ) -> None:
         self.client = client
         self._trainer = trainer
@@ -86,9 +101,10 @@ class ClientWorker:
         self._may_step = may_step
         self._on_step = on_step
         self._speed = speed
+        self._asked = asked
 
     def work(self, task: Task, weights: State) -> tuple[Result, State]:
-        """Train the task's lease from `weights`, for at most `task.steps` steps."""
+        """Train the task's lease from `weights`, for at most `task.steps` steps and `task.seconds`."""
         B, T = self._shape
         loader = LeaseLoader(self._source, self._pools[task.grant.pool], task.grant, B, T, self._packing)
         step_s, peers_tokens = B * T / self._tokens_per_s, B * T * task.peers
@@ -98,7 +114,19 @@ class ClientWorker:
         def on_step(steps: int, loss: float) -> None:
             self._on_step(task.client, task.round, steps, task.steps, loss, B * T)
 
-        done, local = self._trainer.run(task.client, weights, loader, plan, self._clock, self._may_step, on_step)
+        called = False
+
+        def may_step(step_s: float) -> bool:
+            nonlocal called
+            now = self._clock.now()
+            over = now + step_s > begun + task.seconds + ROUNDING_S
+            # Not before its first step, or the transfer would have been for nothing.
+            called = over or (now > begun and self._asked(task.lease, now))
+            return not called and self._may_step(step_s)
+
+        done, local = self._trainer.run(task.client, weights, loader, plan, self._clock, may_step, on_step)
+        # Who was called in stays; who drained by its own judgement leaves.
+        done = replace(done, drained=done.drained and not called)
         result = Result(task.client, task.round, task.version, task.lease, done, begun, self._clock.now())
         return result, tensors.subtract(weights, local)
 

@@ -54,6 +54,13 @@ class Availability:
             return self.ends
         return min(self.ends, upcoming.start if upcoming.start > t else upcoming.stop)
 
+    def next_start(self, t: float) -> float:
+        """The first time after `t` at which the client comes, back if it is there; infinite if never."""
+        upcoming = self.upcoming(t)
+        if upcoming is not None and upcoming.start <= t:
+            upcoming = self.upcoming(upcoming.stop)
+        return math.inf if upcoming is None else min(self.ends, upcoming.start)
+
     def until(self, t: float) -> Iterator[Window]:
         """The windows that begin before `t`, the last one cut there."""
         self.upcoming(t)

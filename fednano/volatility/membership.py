@@ -47,6 +47,11 @@ class Membership:
         self._seek(t)
         return self._changes[0][0]
 
+    def next_arrival(self, t: float, besides: str) -> float:
+        """The first time after `t` at which any client but `besides` comes; infinite if never."""
+        others = (a for client, a in self._availabilities.items() if client != besides)
+        return min((a.next_start(t) for a in others), default=math.inf)
+
     def up_seconds(self, client: str, until: float) -> float:
         """Seconds that the client is up within [0, until)."""
         return self._availabilities[client].up_seconds(until)

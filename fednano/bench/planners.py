@@ -1,0 +1,206 @@
+"""Goodput of planners and kinds of rounds under churn, played without tensors on the virtual clock."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from fednano.clock import VirtualClock
+from fednano.codec.fp32 import Fp32
+from fednano.coordination.memory import MemoryBoard
+from fednano.data.ledger import Ledger
+from fednano.data.loader import STREAM, TextSource
+from fednano.events import ClientDown, Event, LeaseReleased, RoundMerged, RunEnded, UpdateFolded, WorkDispatched
+from fednano.flower.client import make_client_app
+from fednano.flower.plan import Plan, Site
+from fednano.flower.planner import Aware, Blind, Oracle, Planner
+from fednano.flower.rounds import Rounds
+from fednano.flower.server import Federation
+from fednano.flower.virtual_grid import SERVER_NODE_ID, VirtualGrid, VirtualNode
+from fednano.strategy.base import ServerState
+from fednano.strategy.diloco import DiLoCo
+from fednano.strategy.outer import SGD
+from fednano.training.analytic import AnalyticTrainer
+from fednano.training.recorder import Progress, Recorder, unsaved
+from fednano.training.worker import ClientWorker
+from fednano.volatility.membership import Membership
+from fednano.volatility.network import Network
+from fednano.volatility.presence import Presence
+from fednano.volatility.profiles import Markov
+
+SHAPE = (1, 4)  # of a batch; rows hold four tokens, so that a step takes a row
+TOKENS = SHAPE[0] * SHAPE[1]
+PLANNERS: dict[str, Planner] = {"blind": Blind(), "aware": Aware(), "oracle": Oracle()}
+NO_TEXT = TextSource(lambda rows: [], lambda texts: ([], []), 0)  # type: ignore[arg-type, return-value]
+
+
+@dataclass
+class Play:
+    """The protocol played over `membership` by clients that only take time.
+
+    Args:
+        membership: who is up.
+        rounds: how many.
+        local_steps: H.
+        step_s: seconds of an inner step, dealt to the clients in turn.
+        transfer_s: seconds that each transfer takes.
+        length: how long rounds are.
+        planner: what the server knows of ends.
+        quorum: of a merge.
+        slack: on a round's planned seconds.
+        rows: of the one pool.
+        grid: what carries the messages.
+    """
+
+    membership: Membership
+    rounds: int
+    local_steps: int
+    step_s: Sequence[float] = (1.0,)
+    transfer_s: float = 0.25
+    length: Rounds = field(default_factory=Rounds)
+    planner: Planner = field(default_factory=Blind)
+    quorum: int = 1
+    slack: float = 1.5
+    rows: int = 10**7
+    grid: type[VirtualGrid] = VirtualGrid
+    events: list[Event] = field(default_factory=list)
+
+    def run(self) -> Federation:
+        """All rounds; what happened is in `events`."""
+        names, clock, board = self.membership.clients, VirtualClock(), MemoryBoard()
+        sites = {
+            name: Site(SERVER_NODE_ID + 1 + i, 0, self._step_s(i), self.transfer_s, self.transfer_s)
+            for i, name in enumerate(names)
+        }
+        measured = lambda weights: (0.0, 0.0)  # noqa: E731
+        recorder = Recorder(self.rounds, self.rounds, measured, unsaved, self.events.append, clock, Progress())
+        strategy: Any = DiLoCo("play", SGD(1.0), self.local_steps, self.quorum, slack=self.slack)
+        federation = Federation(
+            strategy=strategy,
+            state=ServerState({}, {}),
+            plan=Plan(self.rounds, TOKENS, 1, lambda *_: 1.0, lambda _, n: n // TOKENS + 1, self.length, self.planner),
+            sites=sites,
+            ledger=Ledger([self.rows]),
+            board=board,
+            membership=self.membership,
+            clock=clock,
+            codec=Fp32(),
+            recorder=recorder,
+        )
+        federation.run(self._grid(names, clock, board))
+        self.events.append(
+            RunEnded(t=clock.now(), status="completed", rounds=self.rounds, tokens_total=recorder.progress.tokens)
+        )
+        return federation
+
+    def _step_s(self, index: int) -> float:
+        return self.step_s[index % len(self.step_s)]
+
+    def _grid(self, names: Sequence[str], clock: VirtualClock, board: MemoryBoard) -> VirtualGrid:
+        workers, nodes = {}, []
+        for i, name in enumerate(names):
+            own = VirtualClock()
+            presence = Presence(self.membership, name, own, self.transfer_s)
+            workers[name] = ClientWorker(
+                name,
+                AnalyticTrainer(TOKENS),
+                NO_TEXT,
+                [range(self.rows)],
+                SHAPE,
+                STREAM,
+                TOKENS / self._step_s(i),
+                own,
+                presence.may_step,
+                lambda *_: None,
+                partial(self.membership.speed, name),
+                board.drain_requested,
+            )
+            nodes.append(VirtualNode(name, own, presence, workers[name].crashed))
+        app = make_client_app(lambda context: workers[str(context.node_config["name"])], Fp32())
+        link = Network("link", up_mbit_s=1.0, down_mbit_s=1.0, latency_s=self.transfer_s)
+        return self.grid(app, nodes, clock, link, lambda content: 0)
+
+    def of(self, kind: type[Event]) -> list[Event]:
+        """The events of a kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def goodput(play: Play) -> dict[str, float]:
+    """Shares of the time in which the clients were up: merged work, work that was lost, transfers, waiting.
+
+    Waiting is what is left: for the others at the end of a round, for the next one after joining or before leaving.
+    """
+    ends = play.events[-1].t
+    up = sum(play.membership.up_seconds(client, ends) for client in play.membership.clients)
+    merged = {lease for e in play.events if isinstance(e, RoundMerged) for lease in e.leases}
+    folded = [e for e in play.events if isinstance(e, UpdateFolded)]
+    sent = {e.lease: e.t for e in play.events if isinstance(e, WorkDispatched)}
+    lost = sum(e.t - sent[e.lease] for e in play.events if isinstance(e, LeaseReleased) and e.reason != "end")
+    work = sum(e.busy_until - e.busy_from for e in folded if e.lease in merged)
+    transfers = 2 * play.transfer_s * len(merged)
+    waiting = up - work - lost - transfers
+    figures = {"goodput": work, "lost": lost, "transfers": transfers, "waiting": waiting}
+    shares = {name: seconds / up for name, seconds in figures.items()}
+    shares["boundaries"] = shares["transfers"] + shares["waiting"]
+    return {**shares, "crashes": sum(isinstance(e, ClientDown) and e.exit == "crash" for e in play.events)}
+
+
+def measure(chosen: argparse.Namespace) -> list[dict[str, object]]:
+    """A row of figures for each way of leaving and each planner, at equal seeds."""
+    names = [f"client_{i}" for i in range(chosen.clients)]
+    length = Rounds(elastic=chosen.elastic)
+    rounds = round(chosen.hours * 3600 / (chosen.local_steps * chosen.step_s + 2 * chosen.transfer_s))
+    rows: list[dict[str, object]] = []
+    for leaves in ("drain", "crash"):
+        for name, planner in PLANNERS.items():
+            profile = Markov(exit=leaves, mean_up_s=chosen.up_s, mean_down_s=chosen.down_s)
+            play = Play(
+                Membership.draw(profile, names, chosen.seed),
+                rounds,
+                chosen.local_steps,
+                (chosen.step_s,),
+                chosen.transfer_s,
+                length,
+                planner,
+            )
+            play.run()
+            rows.append({"exit": leaves, "planner": name, **goodput(play), "hours": play.events[-1].t / 3600})
+    return rows
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m fednano.bench planners", description=__doc__)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--up-s", type=float, default=3600.0, help="mean of the exponential time up")
+    parser.add_argument("--down-s", type=float, default=3600.0)
+    parser.add_argument("--local-steps", type=int, default=90, help="H")
+    parser.add_argument("--step-s", type=float, default=1.0)
+    parser.add_argument("--transfer-s", type=float, default=0.5, help="of each transfer")
+    parser.add_argument("--hours", type=float, default=48.0, help="of virtual time, about")
+    parser.add_argument("--elastic", action="store_true", help="who is up alone trains on without rounds")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    chosen = parser.parse_args(arguments)
+    rows = measure(chosen)
+    if chosen.json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table(
+        title=f"shares of the time up, {chosen.clients} clients, H {chosen.local_steps} of {chosen.step_s:g} s"
+    )
+    for name in rows[0]:
+        table.add_column(name, justify="left" if name in ("exit", "planner") else "right")
+    for row in rows:
+        table.add_row(*(_shown(name, value) for name, value in row.items()))
+    Console().print(table)
+
+
+def _shown(name: str, value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.0f}" if name == "hours" else f"{value:.1%}"
+    return str(value)

@@ -1,0 +1,84 @@
+"""How long rounds are: so many steps each, so many seconds, or about so many tokens together."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+
+class Pace(Protocol):
+    """What a round's length depends on: seconds per inner step, and of the transfers before and after the work."""
+
+    @property
+    def step_s(self) -> float: ...
+
+    @property
+    def transfers_s(self) -> float: ...
+
+    def duration(self, steps: int) -> float: ...
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """The `round` choice.
+
+    Args:
+        until: steps, everyone takes H; seconds, everyone trains until so many have passed and hands in what it did;
+            tokens, everyone trains as long as it takes to have about so many of all together, by its speed.
+        seconds: of the run's clock from a round's begin until its updates are in; where until is seconds.
+        tokens: of a round; where until is tokens.
+        elastic: whether a client that is up alone trains on without rounds until another one comes, and hands in then.
+        alone: how many rounds' steps it takes at most before it hands in; a crash loses no more.
+    """
+
+    until: Literal["steps", "seconds", "tokens"] = "steps"
+    seconds: float | None = None
+    tokens: int | None = None
+    elastic: bool = False
+    alone: int = 10
+
+    def __post_init__(self) -> None:
+        if self.until not in ("steps", "seconds", "tokens"):
+            raise ValueError(f"round.until={self.until} is unknown; use steps, seconds or tokens")
+        for key in ("seconds", "tokens"):
+            value = getattr(self, key)
+            if self.until == key and not (value is not None and 0 < value < math.inf):
+                raise ValueError(f"round.{key}={value} ends no round; give a number above 0, or round.until=steps")
+            if self.until != key and value is not None:
+                raise ValueError(f"round.{key}={value} has no effect under round.until={self.until}; set it to null")
+        if self.alone < 1:
+            raise ValueError(f"round.alone={self.alone} trains nothing; use 1 or more, or round.elastic=false")
+
+    def check(self, paces: Sequence[Pace], tokens_per_step: int) -> None:
+        """Raise ValueError if a round is too short for a step."""
+        slowest = max(pace.duration(1) for pace in paces)
+        if self.seconds is not None and self.seconds < slowest:
+            raise ValueError(
+                f"round.seconds={self.seconds:g} is too short for a client that needs {slowest:g} s for one step and "
+                "its transfers; use more, a smaller batch_size or a faster network"
+            )
+        if self.tokens is not None and self.tokens < tokens_per_step:
+            raise ValueError(
+                f"round.tokens={self.tokens} is less than the {tokens_per_step} of one step; use more, or a smaller "
+                "batch_size"
+            )
+
+    def duration(self, paces: Sequence[Pace], local_steps: int, tokens_per_step: int) -> float:
+        """Planned seconds of a round that these clients begin, until the last of their updates is in."""
+        if self.seconds is not None:
+            return self.seconds
+        if self.tokens is None:
+            return max(pace.duration(local_steps) for pace in paces)
+        # All end together, after the D for which Σ (D − transfers) / step = steps.
+        steps = self.tokens / tokens_per_step
+        steps += sum(pace.transfers_s / pace.step_s for pace in paces)
+        together = steps / sum(1 / pace.step_s for pace in paces)
+        return max(p.duration(max(1, round((together - p.transfers_s) / p.step_s))) for p in paces)
+
+    def missing(self, planned: int, tokens_per_step: int) -> float:
+        """Steps that a round still lacks when `planned` are done or under way; infinite where none are counted."""
+        return math.inf if self.tokens is None else math.ceil(self.tokens / tokens_per_step) - planned
+
+    def central_steps(self, local_steps: int, total_steps: int, rounds: int) -> int:
+        """Steps between two ends of rounds of the centralized baseline, which takes `total_steps`."""
+        return local_steps if self.until == "steps" else max(1, -(-total_steps // rounds))

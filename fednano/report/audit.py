@@ -1,0 +1,266 @@
+"""Exactly-once from the event tape alone: what was granted, folded, merged and freed, replayed position by position.
+
+Nothing of the program's own book-keeping is used. Positions are (row, token) pairs: all rows before `row` and the first
+`token` tokens of `row` lie behind them.
+"""
+
+import json
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fednano.events import (
+    Event,
+    LeaseGranted,
+    LeaseReleased,
+    RoundMerged,
+    RunEnded,
+    UpdateFolded,
+    from_record,
+)
+
+Position = tuple[int, int]
+Piece = tuple[Position, Position]
+AUDITED = {kind.__name__ for kind in (LeaseGranted, LeaseReleased, RoundMerged, RunEnded, UpdateFolded)}
+FREE, DONE, LOST, NEW = -1, -2, -3, -4  # who holds a position, if no lease does; NEW was never granted
+END: Position = (2**62, 0)
+
+
+class _Pool:
+    """Who holds each position of a pool: `owners[i]` from `starts[i]` up to `starts[i + 1]`, the last one for ever."""
+
+    def __init__(self) -> None:
+        self.starts: list[Position] = [(0, 0)]
+        self.owners = [NEW]
+        self.free = 0  # how many of `owners` are FREE
+
+    @property
+    def frontier(self) -> Position:
+        return self.starts[-1]
+
+    def take(self, piece: Piece, owner: int, only: int | None = None) -> list[int]:
+        """Give a piece to `owner`, or just what `only` holds of it; returns who held it."""
+        start, stop = piece
+        first, last = bisect_right(self.starts, start) - 1, bisect_left(self.starts, stop)
+        held = self.owners[first:last]
+        cuts = [(max(at, start), owner if only in (None, had) else had) for at, had in self._between(first, last)]
+        if self.starts[first] < start:
+            cuts.insert(0, (self.starts[first], held[0]))
+        if last == len(self.starts) or stop < self.starts[last]:
+            cuts.append((stop, held[-1]))
+        # The neighbours too: what one owner holds on both sides of a seam is one.
+        around = max(0, first - 1), min(last + 1, len(self.starts))
+        cuts = [*self._between(around[0], first), *cuts, *self._between(last, around[1])]
+        cuts = [cut for i, cut in enumerate(cuts) if i == 0 or cut[1] != cuts[i - 1][1]]
+        replaced = slice(*around)
+        self.free += sum(had == FREE for _, had in cuts) - self.owners[replaced].count(FREE)
+        self.starts[replaced] = [at for at, _ in cuts]
+        self.owners[replaced] = [had for _, had in cuts]
+        return held
+
+    def _between(self, first: int, last: int) -> list[tuple[Position, int]]:
+        return list(zip(self.starts[first:last], self.owners[first:last], strict=True))
+
+    def pieces(self, owner: int) -> list[Piece]:
+        """What `owner` holds."""
+        stops = [*self.starts[1:], END]
+        return [(a, b) for a, b, had in zip(self.starts, stops, self.owners, strict=True) if had == owner]
+
+    def rows_done(self) -> int:
+        """Rows whose every token is done."""
+        return sum(max(0, stop[0] - start[0] - (start[1] > 0)) for start, stop in self.pieces(DONE))
+
+
+@dataclass
+class Auditor:
+    """Replays a tape as it is written or read: feed it every event in order.
+
+    Each row is trained into the global model once, or it is free, leased or new. A violation names the line of its
+    event, counted from 1. Time grows with the events times the logarithm of the leases in force.
+    """
+
+    violations: list[str] = field(default_factory=list)
+    events: int = 0
+    torn: bool = False
+    _pools: dict[int, _Pool] = field(default_factory=dict)
+    _grants: dict[int, LeaseGranted] = field(default_factory=dict)  # of the leases in force
+    _folded: dict[int, UpdateFolded] = field(default_factory=dict)
+    _newest: int = -1
+
+    @property
+    def open_leases(self) -> set[int]:
+        """Leases in force."""
+        return set(self._grants)
+
+    @property
+    def rows_done(self) -> int:
+        """Rows all of whose tokens are in merged updates."""
+        return sum(pool.rows_done() for pool in self._pools.values())
+
+    def verdict(self) -> dict[str, int]:
+        """The figures of the audit for a summary."""
+        return {"events": self.events, "violations": len(self.violations)}
+
+    def event(self, event: Event) -> None:
+        self.events += 1
+        match event:
+            case LeaseGranted():
+                self._grant(event)
+            case UpdateFolded():
+                self._fold(event)
+            case RoundMerged():
+                self._merge(event)
+            case LeaseReleased():
+                self._release(event)
+            case RunEnded():
+                for lease in self._grants:
+                    self._violated(f"lease {lease} is in force at the end of the run: its rows are lost")
+
+    def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
+        pass
+
+    def close(self, summary: dict[str, Any]) -> None:
+        pass
+
+    def _violated(self, what: str) -> None:
+        self.violations.append(f"line {self.events}: {what}")
+
+    def _grant(self, event: LeaseGranted) -> None:
+        if event.lease <= self._newest:
+            self._violated(f"lease {event.lease} is granted after lease {self._newest}")
+            if event.lease in self._grants:
+                self._free(event.lease)
+        self._newest = max(self._newest, event.lease)
+        self._grants[event.lease] = event
+        pool = self._pools.setdefault(event.pool, _Pool())
+        is_new = False
+        for start, stop in _pieces(event):
+            if start > pool.frontier:
+                self._violated(f"pool {event.pool} loses {_shown((pool.frontier, start))}, which nobody was granted")
+                pool.take((pool.frontier, start), LOST)
+            held = pool.take((start, stop), event.lease)
+            is_new = is_new or NEW in held
+            for owner in dict.fromkeys(held):
+                if owner >= 0:
+                    self._violated(f"lease {event.lease} overlaps lease {owner}")
+                elif owner == DONE:
+                    self._violated(f"lease {event.lease} covers rows that are trained")
+        if is_new and pool.free:
+            # The ledger hands out what was given back first: what it passes over here it has forgotten.
+            for piece in pool.pieces(FREE):
+                self._violated(f"pool {event.pool} loses {_shown(piece)}, which were given back, for new rows")
+                pool.take(piece, LOST)
+
+    def _fold(self, event: UpdateFolded) -> None:
+        if event.lease in self._folded:
+            self._violated(f"lease {event.lease} is folded twice")
+        elif event.lease not in self._grants:
+            self._violated(f"lease {event.lease} is folded but not in force")
+        else:
+            self._folded[event.lease] = event
+
+    def _merge(self, event: RoundMerged) -> None:
+        tokens, whole = 0, bool(event.leases)
+        for lease in event.leases:
+            update = self._folded.get(lease)
+            whole = whole and update is not None
+            if lease not in self._grants:
+                self._violated(f"lease {lease} is merged but not in force")
+            elif update is None:
+                self._violated(f"lease {lease} is merged without an update")
+            else:
+                tokens += update.tokens
+                self._settle(lease, update)
+        if whole and tokens != event.tokens:
+            self._violated(f"round {event.round} merges {event.tokens} tokens, its updates hold {tokens}")
+
+    def _settle(self, lease: int, update: UpdateFolded) -> None:
+        grant = self._grants[lease]
+        pool = self._pools[grant.pool]
+        trained = _trained(_joined(_pieces(grant)), (update.row, update.token), update.left)
+        if trained is None:
+            self._violated(f"lease {lease} ends at ({update.row}, {update.token}) or leaves what lies outside its rows")
+        for piece in trained or ():
+            for owner in dict.fromkeys(pool.take(piece, DONE)):
+                if owner == DONE:
+                    self._violated(f"lease {lease} trains rows twice")
+        self._free(lease)
+
+    def _release(self, event: LeaseReleased) -> None:
+        if event.lease in self._grants:
+            self._free(event.lease)
+        else:
+            self._violated(f"lease {event.lease} is released but not in force")
+
+    def _free(self, lease: int) -> None:
+        """End a lease; what it still holds is free."""
+        self._folded.pop(lease, None)
+        grant = self._grants.pop(lease)
+        for piece in _pieces(grant):
+            self._pools[grant.pool].take(piece, FREE, only=lease)
+
+
+def audit(events: Iterable[Event]) -> Auditor:
+    """What a whole tape proves."""
+    auditor = Auditor()
+    for event in events:
+        auditor.event(event)
+    return auditor
+
+
+def audit_tape(path: Path) -> Auditor:
+    """The audit of an `events.jsonl`, read line by line; a last line without its end is left out.
+
+    Raises ValueError naming the line that is no event.
+    """
+    auditor = Auditor()
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.endswith("\n"):
+                auditor.torn = True
+                break
+            try:
+                record = json.loads(line)
+                event = from_record(record) if record["event"] in AUDITED else None
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{path}, line {number} is no event of this version ({error!r})") from error
+            if event is None:
+                auditor.events += 1
+            else:
+                auditor.event(event)
+    return auditor
+
+
+def _pieces(grant: LeaseGranted) -> list[Piece]:
+    return [((row, token), (stop, 0)) for row, token, stop in grant.spans]
+
+
+def _joined(pieces: list[Piece]) -> list[Piece]:
+    joined: list[Piece] = []
+    for start, stop in sorted(pieces):
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], stop)
+        else:
+            joined.append((start, stop))
+    return joined
+
+
+def _trained(pieces: list[Piece], cursor: Position, left: Iterable[tuple[int, int, int]]) -> list[Piece] | None:
+    """The part of a lease's pieces before the cursor, without what was left; None if either lies outside."""
+    if cursor[1] < 0 or not any(start <= cursor <= stop for start, stop in pieces):
+        return None
+    rest = [(start, min(stop, cursor)) for start, stop in pieces if start < cursor]
+    for row, token, stop in left:
+        hole = ((row, token), (stop, 0))
+        at = next((i for i, (a, b) in enumerate(rest) if a <= hole[0] < hole[1] <= b), None)
+        if at is None:
+            return None
+        rest[at : at + 1] = [p for p in ((rest[at][0], hole[0]), (hole[1], rest[at][1])) if p[0] < p[1]]
+    return rest
+
+
+def _shown(piece: Piece) -> str:
+    (row, token), (stop, more) = piece
+    return f"rows {row}.{token} to {stop}.{more}" if token or more else f"rows {row} to {stop}"
