@@ -15,8 +15,8 @@ class Clock(Protocol):
     def now(self) -> float:
         """The present, in seconds since the clock started."""
 
-    def charge(self, seconds: float) -> None:
-        """Account for work that takes `seconds`; a real clock has already moved while the work was done."""
+    def charge(self, seconds: float, times: int = 1) -> None:
+        """Account for work that takes `seconds`, done `times` times; a real clock moved while it was done."""
 
     def wait(self, until: float) -> None:
         """Return at `until`, or earlier when something may have arrived."""
@@ -35,7 +35,7 @@ class RealClock:
     def now(self) -> float:
         return time.monotonic() - self._start
 
-    def charge(self, seconds: float) -> None:
+    def charge(self, seconds: float, times: int = 1) -> None:
         pass
 
     def wait(self, until: float) -> None:
@@ -55,10 +55,12 @@ class VirtualClock:
     def now(self) -> float:
         return self._now
 
-    def charge(self, seconds: float) -> None:
+    def charge(self, seconds: float, times: int = 1) -> None:
         if not seconds >= 0.0:
             raise ValueError(f"cannot charge {seconds} s to a clock; time only goes forward")
-        self._now += seconds
+        # One after the other: a product would round to another time than single charges do.
+        for _ in range(times):
+            self._now += seconds
 
     def wait(self, until: float) -> None:
         while self._alarms and self._alarms[0] <= self._now:

@@ -9,12 +9,16 @@ import fcntl
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+from fednano.clock import wall
+
 WALL_PREFIX = "wall_"
+FLUSH_S = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,17 +203,50 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def to_record(event: Event) -> dict[str, Any]:
-    """The event as one JSON object: its type under `event`, then its fields; null is a figure that diverged.
+def _lines(event: Event) -> tuple[str, str]:
+    """The event's line on a tape, and the one that goes into the digest: sorted, without wall-clock fields.
 
-    A list that may be left out is, where it is empty.
+    A line is one JSON object: the event's type under `event`, then its fields; null is a figure that diverged or that
+    nobody measured. A list that may be left out is, where it is empty.
     """
-    fields = {k: v for k, v in vars(event).items() if v != () or getattr(type(event), k, None) != ()}
-    return {"event": type(event).__name__, **finite(fields)}
+    kind = type(event)
+    fields = {"event": f'"event": "{kind.__name__}"'}
+    for name, value in vars(event).items():
+        if value == () and getattr(kind, name, None) == ():
+            continue
+        fields[name] = f'"{name}": {_json(value)}'
+    timeless = [fields[name] for name in _digested(tuple(fields))]
+    return f"{{{', '.join(fields.values())}}}\n", f"{{{', '.join(timeless)}}}\n"
+
+
+def _json(value: Any) -> str:
+    encode = _JSON.get(type(value))
+    return encode(value) if encode else json.dumps(finite(value), sort_keys=True, allow_nan=False)
+
+
+# The types that fields have; whatever else comes is json's.
+_JSON: dict[type, Callable[[Any], str]] = {
+    str: json.encoder.encode_basestring_ascii,
+    int: repr,
+    float: lambda value: repr(value) if math.isfinite(value) else "null",
+    bool: lambda value: "true" if value else "false",
+    tuple: lambda value: f"[{', '.join(map(_json, value))}]",
+}
+
+
+@cache
+def _digested(names: tuple[str, ...]) -> list[str]:
+    return sorted(name for name in names if not name.startswith(WALL_PREFIX))
+
+
+def _timeless(record: dict[str, Any]) -> str:
+    """A line of a tape as it goes into the digest."""
+    kept = {name: value for name, value in record.items() if not name.startswith(WALL_PREFIX)}
+    return json.dumps(kept, sort_keys=True, allow_nan=False) + "\n"
 
 
 def from_record(record: dict[str, Any]) -> Event:
-    """The inverse of `to_record`, but for infinities. Raises KeyError for an unknown type, TypeError for wrong fields.
+    """The event of a line, but for infinities. Raises KeyError for an unknown type, TypeError for wrong fields.
 
     null is read as NaN.
     """
@@ -240,8 +277,9 @@ class TapeMark:
 class Tape:
     """Appends events to a JSONL file and digests them on the way.
 
-    Each line is written whole and flushed, so that a killed run leaves a readable tape. The file is locked while it is
-    open: a run folder has one writer.
+    Lines are written whole, so that a killed run leaves a readable tape: at every `mark`, which a round ends with, at
+    the next event once FLUSH_S have passed, and on `close`. The file is locked while it is open: a run folder has one
+    writer.
 
     Args:
         path: the file; None to digest alone.
@@ -255,6 +293,8 @@ class Tape:
         self._file: IO[str] | None = None
         self._digest = hashlib.sha256()
         self._events = 0
+        self._lines: list[str] = []  # not yet written
+        self._flushed = wall()
         if path:
             self._file = path.open("r+" if keep else "a", encoding="utf-8")
             _lock(self._file, path)
@@ -264,24 +304,32 @@ class Tape:
 
     def _read(self, file: IO[str], keep: TapeMark, path: Path) -> None:
         while self._events < keep.events and (line := file.readline()).endswith("}\n"):
-            self._count(json.loads(line))
+            self._count(_timeless(json.loads(line)))
         if self.mark() != keep:
             raise ValueError(f"{path} does not begin with the {keep.events} events before the checkpoint; restore it")
 
     def append(self, event: Event) -> None:
-        record = to_record(event)
-        self._count(record)
+        line, timeless = _lines(event)
+        self._count(timeless)
         if self._file:
-            self._file.write(json.dumps(record, allow_nan=False) + "\n")
-            self._file.flush()
+            self._lines.append(line)
+            if wall() - self._flushed >= FLUSH_S:
+                self._flush()
 
-    def _count(self, record: dict[str, Any]) -> None:
-        timeless = {k: v for k, v in record.items() if not k.startswith(WALL_PREFIX)}
-        self._digest.update(json.dumps(timeless, sort_keys=True, allow_nan=False).encode() + b"\n")
+    def _count(self, timeless: str) -> None:
+        self._digest.update(timeless.encode())
         self._events += 1
 
+    def _flush(self) -> None:
+        if self._file and self._lines:
+            self._file.write("".join(self._lines))
+            self._file.flush()
+            self._lines.clear()
+        self._flushed = wall()
+
     def mark(self) -> TapeMark:
-        """The place behind everything appended so far."""
+        """The place behind everything appended so far, which is on disk then."""
+        self._flush()
         return TapeMark(self._events, self.sha256())
 
     def sha256(self) -> str:
@@ -290,6 +338,7 @@ class Tape:
 
     def close(self) -> None:
         if self._file:
+            self._flush()
             self._file.close()
             self._file = None
 

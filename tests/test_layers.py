@@ -24,6 +24,7 @@ NEIGHBOURS = {
     ("experiment", "cli"),
     ("resume", "cli"),
     ("events", "checks"),
+    ("events", "clock"),
 }
 CONFINED = {
     "hydra": {"run", "experiment", "cli", "prepare", "sample"},

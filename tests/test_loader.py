@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -92,9 +91,3 @@ def _positions(grant: Grant, lengths: list[int]) -> list[tuple[int, int]]:
         for row in range(span.row, span.stop)
         for token in range(span.token if row == span.row else 0, lengths[row % len(lengths)] + 1)
     ]
-
-
-@pytest.mark.parametrize(("share", "position"), [(0.0, (2, 3)), (0.25, (3, 0)), (0.5, (6, 0)), (1.0, (8, 0))])
-def test_position_by_share_of_rows(share: float, position: tuple[int, int]) -> None:
-    loader = LeaseLoader(source([1]), range(10), Grant(0, (Span(2, 3, 4), Span(6, 0, 8))), 1, 4)
-    assert loader.position(share) == position

@@ -343,3 +343,13 @@ def test_send_and_receive_waits_in_virtual_time() -> None:
     assert len(list(grid.send_and_receive([message()]))) == 1
     # The second message waits until the client is done with the first, 3.25 s after its start.
     assert clock.now() == pytest.approx(0.25 + 3.0 + 0.25 + 3.0 + 0.25)
+
+
+def test_a_grid_that_does_not_tell_what_arrived_is_asked_for_each() -> None:
+    windows = [[Window(0, 12.3, "drain"), Window(14, math.inf, "drain")], always(), always(), [Window(3, 9, "crash")]]
+    expected = federate(windows, rounds=3).events
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fednano.flower.server.Notifying", int)  # which no grid is
+        found = federate(windows, rounds=3).events
+    timeless = lambda events: [{k: v for k, v in vars(e).items() if not k.startswith("wall_")} for e in events]  # noqa: E731
+    assert timeless(found) == timeless(expected)

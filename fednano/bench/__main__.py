@@ -6,6 +6,7 @@ import sys
 # Imported when named: torch would add to the memory that the tokenizer's bench sees.
 BENCHES = {
     "planners": "fednano.bench.planners",
+    "protocol": "fednano.bench.protocol",
     "sample": "fednano.bench.sample",
     "tokenizer": "fednano.bench.tokenizer.command",
     "train_step": "fednano.bench.train_step.command",

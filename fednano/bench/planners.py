@@ -98,6 +98,9 @@ class Play:
         )
         return federation
 
+    def _sure_until(self, client: str, t: float) -> float:
+        return self.membership.steady_until(client, t) - self.transfer_s
+
     def _step_s(self, index: int) -> float:
         return self.step_s[index % len(self.step_s)]
 
@@ -108,7 +111,7 @@ class Play:
             presence = Presence(self.membership, name, own, self.transfer_s)
             workers[name] = ClientWorker(
                 name,
-                AnalyticTrainer(TOKENS),
+                AnalyticTrainer(TOKENS, TOKENS, self._sure_until),
                 NO_TEXT,
                 [range(self.rows)],
                 SHAPE,

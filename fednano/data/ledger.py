@@ -6,6 +6,7 @@ partly trained row goes on at its token, with whoever leases it next. Rows that 
 position are handed in beside it, as spans.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -69,23 +70,26 @@ class _Pool:
         return tuple(taken)
 
     def give_back(self, span: Span) -> None:
-        self.free = join_spans([*self.free, span])
+        at = bisect_right(self.free, (span.row, span.token), key=_start)
+        # What is free is joined already; only the neighbours can touch what comes between them.
+        first, last = max(0, at - 1), at + 1
+        self.free[first:last] = join_spans([*self.free[first:at], span, *self.free[at:last]])
 
     def finish(self, start: Position, stop: Position) -> None:
         """Mark [start, stop) trained; rows that were trained before are counted as doubled."""
         if start == stop:
             return
-        for begin, end in self.done:
+        # The pieces that overlap it or touch it; they lie apart, so that their ends ascend as their starts do.
+        first = bisect_left(self.done, start, key=lambda piece: piece[1])
+        last = bisect_right(self.done, stop, key=lambda piece: piece[0])
+        touched = self.done[first:last]
+        for begin, end in touched:
             overlap_start, overlap_stop = max(start, begin), min(stop, end)
             if overlap_start < overlap_stop:
                 self.doubled += _rows_touched(overlap_start, overlap_stop)
-        joined: list[tuple[Position, Position]] = []
-        for begin, end in sorted([*self.done, (start, stop)]):
-            if joined and begin <= joined[-1][1]:
-                joined[-1] = (joined[-1][0], max(joined[-1][1], end))
-            else:
-                joined.append((begin, end))
-        self.done = joined
+        if touched:
+            start, stop = min(start, touched[0][0]), max(stop, touched[-1][1])
+        self.done[first:last] = [(start, stop)]
 
     def rows_done(self) -> int:
         """Rows whose every token is trained."""
@@ -96,6 +100,10 @@ class _Pool:
         return epochs * self.size
 
 
+def _start(span: Span) -> Position:
+    return span.row, span.token
+
+
 def _rows_touched(start: Position, stop: Position) -> int:
     return stop[0] - start[0] + (stop[1] > 0)
 
@@ -103,7 +111,7 @@ def _rows_touched(start: Position, stop: Position) -> int:
 def join_spans(spans: Iterable[Span]) -> list[Span]:
     """The same rows in ascending order and as few spans."""
     joined: list[Span] = []
-    for span in sorted(spans, key=lambda s: (s.row, s.token)):
+    for span in sorted(spans, key=_start):
         if joined and joined[-1].stop == span.row and span.token == 0:
             joined[-1] = Span(joined[-1].row, joined[-1].token, span.stop)
         else:
@@ -182,12 +190,23 @@ class Ledger:
             "doubled": doubled + max(0, -gap),
         }
 
+    def copy(self) -> "Ledger":
+        """A ledger that stays as this one is now."""
+        copied = Ledger([pool.size for pool in self._pools])
+        for pool, kept in zip(self._pools, copied._pools, strict=True):
+            kept.frontier, kept.doubled = pool.frontier, pool.doubled
+            kept.free, kept.done = pool.free.copy(), pool.done.copy()
+        copied._leased = self._leased.copy()
+        return copied
+
     def to_record(self) -> dict[str, Any]:
         """JSON form; leases in force are recorded as free, since whoever reads this cannot honour them."""
+        leased: list[list[Span]] = [[] for _ in self._pools]
+        for grant in self._leased.values():
+            leased[grant.pool].extend(grant.spans)
         pools = []
-        for i, pool in enumerate(self._pools):
-            leased = [s for grant in self._leased.values() if grant.pool == i for s in grant.spans]
-            free = join_spans([*pool.free, *leased])
+        for pool, held in zip(self._pools, leased, strict=True):
+            free = join_spans([*pool.free, *held])
             pools.append(
                 {
                     "size": pool.size,

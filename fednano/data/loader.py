@@ -142,25 +142,16 @@ class LeaseLoader:
     ) -> None:
         self._source = source
         self._rows = rows
-        self._grant = grant
+        self.grant = grant
         self._shape = (batch_size, sequence_len)
         self._packing = packing
-
-    def position(self, share: float) -> Position:
-        """The start of the row that lies `share` of the lease's rows from its beginning."""
-        rows = int(share * sum(span.rows for span in self._grant.spans))
-        for span in self._grant.spans:
-            if rows < span.rows:
-                return (span.row + rows, 0 if rows else span.token)
-            rows -= span.rows
-        return (self._grant.spans[-1].stop, 0)
 
     def __iter__(self) -> Iterator[Batch]:
         return self._packing.batches(self._pieces(), self._shape, self._source.bos)
 
     def _pieces(self) -> Iterator[Piece]:
         """The grant's rows, or what is left of them, in order."""
-        for span in self._grant.spans:
+        for span in self.grant.spans:
             for start in range(span.row, span.stop, ROWS_PER_READ):
                 stream_rows = range(start, min(start + ROWS_PER_READ, span.stop))
                 corpus_rows = [int(self._rows[r % len(self._rows)]) for r in stream_rows]

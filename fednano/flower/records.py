@@ -16,6 +16,14 @@ TASK, RESULT, TENSORS, INNER = "fednano.task", "fednano.result", "fednano.tensor
 LOSSLESS = Fp32()  # optimizer states are no updates: what a codec drops of them is not made up for
 
 
+class Unpacked(RecordDict):
+    """A task or a result as it is, for a grid whose apps run in this process and train no tensors."""
+
+    def __init__(self, held: Task | Result) -> None:
+        super().__init__()
+        self.held = held
+
+
 class Codec(Protocol):
     """A `codec` choice: tensor ↔ bytes."""
 
@@ -54,6 +62,8 @@ def payload_bytes(content: RecordDict) -> int:
 
 def carries_weights(content: RecordDict) -> bool:
     """Whether a message stands for a whole set of tensors: every task does, and every result with steps."""
+    if isinstance(content, Unpacked):
+        return isinstance(content.held, Task) or bool(content.held.done.steps)
     return RESULT not in content.config_records or bool(content.config_records[RESULT]["steps"])
 
 
@@ -76,7 +86,14 @@ def pack_task(task: Task, weights: ArrayRecord) -> RecordDict:
     return RecordDict({TASK: config, TENSORS: weights, **_pack_inner(task.inner)})
 
 
+def hold_task(task: Task, weights: ArrayRecord) -> RecordDict:
+    """In the place of `pack_task` where `weights` are none."""
+    return Unpacked(task)
+
+
 def unpack_task(content: RecordDict, codec: Codec) -> tuple[Task, State]:
+    if isinstance(content, Unpacked) and isinstance(content.held, Task):
+        return content.held, {}
     c = content.config_records[TASK]
     task = Task(
         str(c["client"]),
@@ -119,6 +136,8 @@ def pack_result(result: Result, delta: ArrayRecord) -> RecordDict:
 
 def unpack_result(content: RecordDict) -> Result:
     """The result without its tensors, which may be large: `unpack_tensors` reads them once they are wanted."""
+    if isinstance(content, Unpacked) and isinstance(content.held, Result):
+        return content.held
     c = content.config_records[RESULT]
     cursor = _ints(c, "cursor")
     done = StepsDone(
@@ -140,6 +159,13 @@ def unpack_result(content: RecordDict) -> Result:
         _float(c, "busy_from"),
         _float(c, "busy_until"),
     )
+
+
+def unpack_update(content: RecordDict, codec: Codec) -> tuple[State, State]:
+    """The pseudo-gradient and the optimizer state of a result. Raises as `unpack_tensors` does."""
+    if isinstance(content, Unpacked):
+        return {}, {}
+    return unpack_tensors(content.array_records[TENSORS], codec), unpack_inner(content)
 
 
 def unpack_inner(content: RecordDict) -> State:

@@ -6,10 +6,11 @@ the rows of whoever is lost.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
-from flwr.app import Context, Message, RecordDict
+from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from fednano import tensors
@@ -39,8 +40,20 @@ from fednano.training.worker import Result, Task
 from fednano.volatility.membership import Membership
 
 
+@runtime_checkable
+class Notifying(Protocol):
+    """A grid that can tell which replies have arrived, so that nobody asks for each."""
+
+    def arrived(self) -> Iterable[str]:
+        """The ids whose replies have arrived and were not pulled."""
+
+
 class Federation:
-    """The state of one federated run and the loop that moves it."""
+    """The state of one federated run and the loop that moves it.
+
+    Between two changes it looks at those clients alone that have come, gone or answered: what it does for one of them
+    does not grow with the others. A state without weights is the protocol without training: no norms, no losses.
+    """
 
     def __init__(
         self,
@@ -55,6 +68,8 @@ class Federation:
         clock: Clock,
         codec: Codec,
         recorder: Recorder,
+        pack: Callable[[Task, ArrayRecord], RecordDict] = records.pack_task,
+        size: Callable[[RecordDict], int] = records.payload_bytes,
     ) -> None:
         self.state = state
         self.ledger = ledger
@@ -66,23 +81,28 @@ class Federation:
         self._clock = clock
         self._codec = codec
         self._recorder = recorder
+        self._pack = pack
+        self._size = size
         self._emit = recorder.emit
         self._progress = recorder.progress
         self._outstanding: dict[str, Lease] = {}  # message id → lease
         self._late: dict[str, Lease] = {}  # messages whose lease has expired
+        self._busy: dict[str, str] = {}  # client → the message that it has not answered
         self._leaving: set[str] = set()  # clients that drained and are still up
-        self._up: tuple[str, ...] = ()
+        self._up: set[str] = set()
+        self._present: tuple[str, ...] | None = ()  # `_up` in order, once someone asks
+        self._free: set[str] = set()  # clients that may have become idle since work was last given out
         self._wall = wall()
 
     def resume(self, up: tuple[str, ...], leaving: tuple[str, ...]) -> None:
         """Go on where the clients in `up` were up, and those in `leaving` had drained."""
-        self._up = up
+        self._up, self._present = set(up), None
         self._leaving = set(leaving)
 
     def run(self, grid: Grid) -> None:
         """All rounds. Raises StopRequestedError where asked to stop; the state is that of the last merge then."""
         self._note_changes()
-        self._recorder.begin(self.state, self.ledger, self._up)
+        self._recorder.begin(self.state, self.ledger, self._everyone())
         self._wall = wall()
         for index in range(self._progress.rounds, self._plan.rounds):
             self._await_someone(grid)
@@ -92,7 +112,7 @@ class Federation:
                 self.state,
                 self.ledger,
                 last=index + 1 == self._plan.rounds,
-                up=self._up,
+                up=self._everyone(),
                 leaving=sorted(self._leaving),
                 quiet=not self._late,
             )
@@ -100,14 +120,16 @@ class Federation:
     def abandon(self) -> None:
         """Free the rows of all work under way; used when the run stops in the middle of a round."""
         for lease in self._board.held():
-            self._release(lease, "end")
+            self._release(lease.id, "end")
         self._outstanding.clear()
 
     # One round
 
     def _round(self, grid: Grid, index: int) -> None:
         now = self._clock.now()
-        able = self._able()
+        idle = self._idle(self._everyone())
+        self._free = set(idle)
+        able = self._able(idle)
         length = self._duration(able)
         # A late reply would be somebody who comes without an arrival.
         alone = self._plan.length.elastic and len(able) == 1 and not self._late
@@ -122,7 +144,7 @@ class Federation:
             Accumulator(self.state.inner, is_count),
             alone=alone,
         )
-        self._emit(RoundStarted(t=now, round=index, version=self.state.version, clients=self._up))
+        self._emit(RoundStarted(t=now, round=index, version=self.state.version, clients=self._everyone()))
         weights = records.pack_tensors(self.state.weights, self._codec)
         while True:
             self._dispatch(grid, round_, weights)
@@ -135,16 +157,20 @@ class Federation:
                 self._expire()
         self._close(round_)
 
-    def _dispatch(self, grid: Grid, round_: Round, weights: object) -> None:
+    def _dispatch(self, grid: Grid, round_: Round, weights: ArrayRecord) -> None:
         """Give work to every client that is up, idle and has time for at least one step before the round ends."""
         now = self._clock.now()
         peers = len(self._up)
-        for client in self._idle():
+        free, self._free = sorted(self._free, key=self._membership.rank), set()
+        for client in self._idle(free):
             if client in round_.served:
                 continue
             H, window_s = self._strategy.local_steps, self._window_s(client, now)
             steps, seconds = self._plan.work(self._sites[client], round_, now, H, window_s)
             if steps < 1:
+                # Who has no time left now has none later in the round, but tokens may come to be missing.
+                if self._plan.length.until == "tokens":
+                    self._free.add(client)
                 continue
             round_.served.add(client)
             content, lease = self._task(client, round_, steps, seconds, peers, weights)
@@ -152,7 +178,7 @@ class Federation:
             if round_.alone:
                 # On a virtual clock, where all of it is done at once, who comes is known before.
                 self._board.request_drain(lease.id, self._membership.next_arrival(now, besides=client))
-            size = records.payload_bytes(content)
+            size = self._size(content)
             self._progress.bytes_down += size
             self._emit(
                 WorkDispatched(
@@ -168,13 +194,14 @@ class Federation:
             message = grid.create_message(content, "train", self._sites[client].node_id, str(round_.index))
             (message_id,) = grid.push_messages([message])
             self._outstanding[message_id] = lease
+            self._busy[client] = message_id
 
     def _window_s(self, client: str, now: float) -> float:
         """Seconds that a client that is given work now can train and still hand in, as far as the planner knows."""
         return self._sites[client].window_s(self._plan.planner.known_end(self._membership, client, now) - now)
 
     def _task(
-        self, client: str, round_: Round, steps: int, seconds: float, peers: int, weights: object
+        self, client: str, round_: Round, steps: int, seconds: float, peers: int, weights: ArrayRecord
     ) -> tuple[RecordDict, Lease]:
         pool = self._sites[client].pool
         lease = self._board.grant(client, round_.index, round_.closes)
@@ -193,18 +220,20 @@ class Federation:
         version, total = self.state.version, self._progress.tokens
         horizon, inner = self._plan.horizon, self.state.inner
         task = Task(client, round_.index, version, lease.id, grant, steps, total, peers, horizon, inner, seconds)
-        return records.pack_task(task, weights), lease  # type: ignore[arg-type]
+        return self._pack(task, weights), lease
 
     def _collect(self, grid: Grid, round_: Round | None) -> None:
         """Fold or refuse every reply that has arrived, one at a time; between rounds there are only late ones."""
-        for message_id in [*self._outstanding, *self._late]:
+        for message_id in self._answered(grid):
             replies = list(grid.pull_messages([message_id]))
             if not replies:
                 continue
             late = self._late.pop(message_id, None)
             lease = late or self._outstanding.pop(message_id)
+            del self._busy[lease.client]
+            self._free.add(lease.client)
             for copy, reply in enumerate(replies):
-                size = 0 if reply.has_error() else records.payload_bytes(reply.content)
+                size = 0 if reply.has_error() else self._size(reply.content)
                 self._progress.bytes_up += size
                 if copy:
                     reason: str | None = "duplicate"  # the first copy has decided about the lease
@@ -212,6 +241,14 @@ class Federation:
                     reason = "expired" if late or not round_ else self._receive(reply, lease, size, round_)
                 if reason:
                     self._refuse(lease, reason, size)
+
+    def _answered(self, grid: Grid) -> list[str]:
+        """The messages whose replies may have arrived: those of this round as they were sent, then the late ones."""
+        if not isinstance(grid, Notifying):
+            return [*self._outstanding, *self._late]
+        arrived = list(grid.arrived())
+        on_time = sorted((i for i in arrived if i in self._outstanding), key=lambda i: self._outstanding[i].id)
+        return [*on_time, *sorted((i for i in arrived if i in self._late), key=lambda i: self._late[i].id)]
 
     def _receive(self, reply: Message, lease: Lease, size: int, round_: Round) -> str | None:
         """Fold a reply into the round; returns why not, if not."""
@@ -226,11 +263,10 @@ class Federation:
             if result.done.cursor is None:
                 return "empty"
             self._check(result, round_.planned[lease.id])
-            delta = records.unpack_tensors(reply.content.array_records[records.TENSORS], self._codec)
-            inner = records.unpack_inner(reply.content)
+            delta, inner = records.unpack_update(reply.content, self._codec)
             round_.inner.check(inner)
-            length = tensors.norm(delta)
-            if not all(map(math.isfinite, (length, result.done.loss, tensors.norm(inner)))):
+            length = tensors.norm(delta) if delta else math.nan
+            if delta and not all(map(math.isfinite, (length, result.done.loss, tensors.norm(inner)))):
                 return "non_finite"
             self._fold(result, delta, inner, length, size, round_)
         except (KeyError, ValueError):
@@ -284,12 +320,12 @@ class Federation:
         folded = round_.folded
         if len(folded) < self._strategy.quorum:
             for update in folded:
-                self._release(self._lease_of(update), "skipped")
+                self._release(update.lease, "skipped")
             reason = f"{len(folded)} updates are below the quorum of {self._strategy.quorum}"
             self._emit(RoundSkipped(t=self._clock.now(), round=round_.index, updates=len(folded), reason=reason))
             return
         mean = round_.accumulator.mean()
-        length = tensors.norm(mean)
+        length = tensors.norm(mean) if mean else math.nan
         self.state = replace(self._strategy.merge(self.state, mean), inner=round_.inner.mean())
         for update in folded:
             self.ledger.settle(update.lease, update.row, update.token, tuple(Span(*span) for span in update.left))
@@ -299,7 +335,7 @@ class Federation:
     def _merged(self, round_: Round, length: float) -> RoundMerged:
         folded, progress = round_.folded, self._progress
         tokens = sum(update.tokens for update in folded)
-        scale = self._plan.lr_scale(progress.tokens, self._plan.horizon)
+        scale = self._plan.lr_scale(progress.tokens, self._plan.horizon) if self.state.weights else math.nan
         progress.tokens += tokens
         progress.steps += sum(update.steps for update in folded)
         progress.train_loss = sum(update.train_loss * update.tokens for update in folded) / tokens
@@ -322,17 +358,22 @@ class Federation:
 
     # Who is there
 
-    def _idle(self) -> list[str]:
-        """The clients that could begin work now: up, not about to leave, not busy with anything older."""
-        busy = {lease.client for lease in (*self._outstanding.values(), *self._late.values())}
-        return [client for client in self._up if client not in busy and client not in self._leaving]
+    def _idle(self, clients: Iterable[str]) -> list[str]:
+        """Those that could begin work now: up, not about to leave, not busy with anything older."""
+        return [c for c in clients if c in self._up and c not in self._busy and c not in self._leaving]
 
-    def _able(self) -> list[str]:
-        """The idle clients that have time for a step and both transfers before the end that the planner knows."""
+    def _everyone(self) -> tuple[str, ...]:
+        """The clients that are up, in order."""
+        if self._present is None:
+            self._present = tuple(sorted(self._up, key=self._membership.rank))
+        return self._present
+
+    def _able(self, idle: Iterable[str]) -> list[str]:
+        """Those of the idle that have time for a step and both transfers before the end that the planner knows."""
         now = self._clock.now()
-        return [client for client in self._idle() if self._window_s(client, now) >= self._sites[client].step_s]
+        return [client for client in idle if self._window_s(client, now) >= self._sites[client].step_s]
 
-    def _duration(self, clients: list[str]) -> float:
+    def _duration(self, clients: Sequence[str]) -> float:
         """Seconds of a round that these clients begin."""
         sites = [self._sites[client] for client in clients]
         return self._plan.length.duration(sites, self._strategy.local_steps, self._plan.tokens_per_step)
@@ -343,12 +384,12 @@ class Federation:
         for lease in self._outstanding.values():
             self._board.request_drain(lease.id, now)
         round_.ends = now
-        round_.closes = min(round_.closes, now + self._strategy.slack * self._duration([*self._up]))
+        round_.closes = min(round_.closes, now + self._strategy.slack * self._duration(self._everyone()))
         round_.alone = False
 
     def _await_someone(self, grid: Grid) -> None:
         """Wait until a round can begin."""
-        while not self._able():
+        while not self._able(self._idle(self._everyone())):
             change = self._membership.next_change(self._clock.now())
             if change == math.inf and not self._late:
                 raise ValueError(f"no client is ever up after {self._clock.now():g} s; change volatility or clients")
@@ -359,23 +400,30 @@ class Federation:
     def _note_changes(self, round_: Round | None = None) -> None:
         """Record who came and went; what a client held that went without handing in is lost."""
         now = self._clock.now()
-        up = self._membership.up(now)
-        for client in (c for c in self._up if c not in up):
-            lost = next((m for m, lease in self._outstanding.items() if lease.client == client), None)
+        moved = self._membership.moved(now)
+        came = [c for c in moved if c not in self._up and self._membership.is_up(c, now)]
+        went = [c for c in moved if c in self._up and not self._membership.is_up(c, now)]
+        for client in went:
+            message = self._busy.pop(client, None)
+            lost = message if message in self._outstanding else None
             self._emit(ClientDown(t=now, client=client, exit="drain" if lost is None else "crash"))
             self._leaving.discard(client)
             if round_:
                 round_.served.discard(client)
             if lost is not None:
                 lease = self._outstanding.pop(lost)
-                self._release(lease, "crash")
+                self._release(lease.id, "crash")
                 if round_:
                     round_.planned.pop(lease.id)
-            self._late = {m: lease for m, lease in self._late.items() if lease.client != client}
-        for client in (c for c in up if c not in self._up):
+            elif message is not None:
+                del self._late[message]
+        for client in came:
             self._emit(ClientUp(t=now, client=client))
-        came = set(up) - set(self._up)
-        self._up = up
+        if moved:
+            self._up.difference_update(went)
+            self._up.update(came)
+            self._present = None
+            self._free.update(came)
         if came and round_ and round_.alone:
             self._end_alone(round_)
 
@@ -384,7 +432,7 @@ class Federation:
     def _expire(self) -> None:
         """The round is closed: whoever has not answered is late, and its rows are free."""
         for message_id, lease in self._outstanding.items():
-            self._release(lease, "expired")
+            self._release(lease.id, "expired")
             self._late[message_id] = lease
         self._outstanding.clear()
 
@@ -395,17 +443,14 @@ class Federation:
             )
         )
         if reason != "duplicate" and self._board.holds(lease.id):
-            self._release(lease, "refused")
+            self._release(lease.id, "refused")
 
-    def _release(self, lease: Lease, reason: str) -> None:
-        self._board.give_up(lease.id)
-        self.ledger.release(lease.id)
+    def _release(self, lease_id: int, reason: str) -> None:
+        lease = self._board.give_up(lease_id)
+        self.ledger.release(lease_id)
         self._emit(
             LeaseReleased(t=self._clock.now(), round=lease.round, client=lease.client, lease=lease.id, reason=reason)
         )
-
-    def _lease_of(self, update: UpdateFolded) -> Lease:
-        return next(lease for lease in self._board.held() if lease.id == update.lease)
 
 
 def make_server_app(build: Callable[[Context], Federation]) -> ServerApp:

@@ -8,6 +8,7 @@ which it reaches the server. What a client holds when its machine dies never arr
 import heapq
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -78,7 +79,9 @@ class VirtualGrid(Grid):
             for node_id, node in self._nodes.items()
         }
         self._pushed = 0
-        self._on_the_way: list[tuple[float, int, Message]] = []
+        self._on_the_way: list[tuple[float, int, Message]] = []  # a heap
+        # By the message that was replied to; not yet pulled. Mostly one, but a reply may come twice.
+        self._arrived: dict[str, list[tuple[float, int, Message]]] = {}
 
     def set_run(self, run: Run) -> None:
         self._run = run
@@ -106,16 +109,20 @@ class VirtualGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The replies to `message_ids` that have arrived by now, in the order of their arrival."""
-        wanted = set(message_ids)
+        self._land()
+        wanted = [entry for i in dict.fromkeys(message_ids) for entry in self._arrived.pop(i, [])]
+        return [message for _, _, message in sorted(wanted, key=lambda entry: entry[:2])]
+
+    def arrived(self) -> Iterable[str]:
+        """The ids whose replies have arrived by now and were not pulled."""
+        self._land()
+        return list(self._arrived)
+
+    def _land(self) -> None:
         now = self._clock.now()
-        arrived = [
-            entry for entry in self._on_the_way if entry[0] <= now and entry[2].metadata.reply_to_message_id in wanted
-        ]
-        if arrived:
-            gone = {id(entry[2]) for entry in arrived}
-            self._on_the_way = [entry for entry in self._on_the_way if id(entry[2]) not in gone]
-            heapq.heapify(self._on_the_way)
-        return [message for _, _, message in sorted(arrived, key=lambda entry: entry[:2])]
+        while self._on_the_way and self._on_the_way[0][0] <= now:
+            entry = heapq.heappop(self._on_the_way)
+            self._arrived.setdefault(entry[2].metadata.reply_to_message_id, []).append(entry)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Push, then wait in virtual time until all replies are there or `timeout` seconds have passed."""
@@ -123,7 +130,8 @@ class VirtualGrid(Grid):
         ids = list(self.push_messages(messages))
         replies: list[Message] = []
         while self._clock.now() < deadline:
-            due = [at for at, _, reply in self._on_the_way if reply.metadata.reply_to_message_id in ids]
+            waiting = (*self._on_the_way, *chain.from_iterable(self._arrived.values()))
+            due = [at for at, _, reply in waiting if reply.metadata.reply_to_message_id in ids]
             if not due:
                 break
             self._clock.wait(min(*due, deadline))

@@ -33,7 +33,7 @@ class Console:
         self._name = name
         self._folder = folder
         self._out = out or RichConsole()
-        self._figures = Figures()
+        self.figures = Figures()
         self._work: dict[str, Work] = {}
         self._stepping = ""
         self._bpbs: list[float] = []
@@ -43,7 +43,7 @@ class Console:
         self._live: Live | None = None
 
     def event(self, event: Event) -> None:
-        self._figures.add(event)
+        self.figures.add(event)
         if isinstance(event, RunStarted):
             self._begin()
         if isinstance(event, WorkDispatched):
@@ -75,7 +75,7 @@ class Console:
     def pace(self) -> Pace:
         """Wall-clock figures as of now; the time that is left follows from the rounds so far."""
         elapsed = wall() - self._start
-        done, total = self._figures.rounds, self._figures.run.rounds if self._figures.run else 0
+        done, total = self.figures.rounds, self.figures.run.rounds if self.figures.run else 0
         eta = elapsed / done * max(0, total - done) if done else None
         return Pace(elapsed, eta, self._stepped_tokens / elapsed if self._stepped_tokens and elapsed else None)
 
@@ -85,7 +85,7 @@ class Console:
             self._live = Live(self._render(), console=self._out, auto_refresh=False)
             self._live.start(refresh=True)
         else:
-            self._print(f"fednano {self._name}: {display.headline(self._figures)}")
+            self._print(f"fednano {self._name}: {display.headline(self.figures)}")
 
     def _draw(self) -> None:
         if self._live and wall() - self._drawn >= REFRESH_S:
@@ -95,30 +95,30 @@ class Console:
     def _render(self) -> RenderableType:
         room = max(1, self._out.size.height - 10)
         return display.live(
-            self._name, self._figures, self._work, self._stepping, self._bpbs, self.pace(), max_clients=room
+            self._name, self.figures, self._work, self._stepping, self._bpbs, self.pace(), max_clients=room
         )
 
     def _line(self, event: Event) -> None:
         """One plain line for what ends a round, and for evaluations."""
-        total = self._figures.run.rounds if self._figures.run else 0
+        total = self.figures.run.rounds if self.figures.run else 0
         match event:
             case RoundMerged():
                 pace = self.pace()
                 parts = [
-                    f"round {self._figures.rounds}/{total}",
-                    *([units.plural(len(event.leases), "update")] if self._figures.clients else []),
-                    f"loss {event.train_loss:.4f}",
+                    f"round {self.figures.rounds}/{total}",
+                    *([units.plural(len(event.leases), "update")] if self.figures.clients else []),
+                    f"loss {event.train_loss:.4f}" if units.measured(event.train_loss) else "",
                     f"tokens {event.tokens_total:,}",
                     f"{units.count(pace.tokens_per_s)} tokens/s" if pace.tokens_per_s else "",
-                    f"{display.clock_name(self._figures)} {units.duration(event.t)}",
+                    f"{display.clock_name(self.figures)} {units.duration(event.t)}",
                     f"eta {units.duration(pace.eta_s)}" if pace.eta_s is not None else "",
                 ]
                 self._print("  ".join(part for part in parts if part))
             case RoundSkipped():
                 updates = units.plural(event.updates, "update")
-                self._print(f"round {self._figures.rounds}/{total}  skipped ({event.reason})  {updates}")
+                self._print(f"round {self.figures.rounds}/{total}  skipped ({event.reason})  {updates}")
             case Evaluated():
-                figures = f"val_bpb {event.val_bpb:.4f}  val_loss {event.val_loss:.4f}"
+                figures = f"val_bpb {units.fixed(event.val_bpb, 4)}  val_loss {units.fixed(event.val_loss, 4)}"
                 self._print(f"evaluation  {figures}  tokens {event.tokens_total:,}")
 
     def _print(self, line: str) -> None:

@@ -163,8 +163,9 @@ class Figures:
         self.tokens = event.tokens_total
         self.train_loss = event.train_loss
         self.wall_train_s += event.wall_train_s
+        merged = set(event.leases)
         for update, rows in self._folded.pop(event.round, []):
-            if update.lease in event.leases:
+            if update.lease in merged:
                 client = self.client(update.client)
                 client.updates += 1
                 client.steps += update.steps

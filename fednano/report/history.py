@@ -20,6 +20,8 @@ from fednano.events import (
 )
 from fednano.report.figures import Figures
 
+MAX_LANES = 64
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -31,7 +33,7 @@ class Sample:
     round: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Span:
     """Work of one client.
 
@@ -71,7 +73,10 @@ class Lane:
 
 @dataclass
 class History:
-    """Everything a report draws. Feed it a tape in order, then call `finish` once."""
+    """Everything a report draws. Feed it a tape in order, then call `finish` once.
+
+    Only the first MAX_LANES clients have lanes, so that memory does not grow with the work of all the others.
+    """
 
     figures: Figures = field(default_factory=Figures)
     lanes: dict[str, Lane] = field(default_factory=dict)
@@ -83,25 +88,18 @@ class History:
 
     def add(self, event: Event) -> None:
         self.figures.add(event)
+        self.draw(event)
+
+    def draw(self, event: Event) -> None:
+        """`add`, where somebody else keeps the figures."""
         match event:
             case RunStarted():
                 for client in event.clients:
                     self._lane(client)
-            case ClientUp():
-                self._lane(event.client).up_since = event.t
-            case ClientDown():
-                self._down(event)
-            case WorkDispatched():
-                lane, key = self._lane(event.client), (event.round, event.lease)
-                lane.work[key] = Span(event.t, event.t, "open", event.round, event.steps)
-                lane.open.add(key)
-            case UpdateFolded():
-                kind = "drained" if event.drained else "full"
-                lane, key = self._lane(event.client), (event.round, event.lease)
-                lane.work[key] = Span(event.busy_from, event.busy_until, kind, event.round, event.steps)
-                lane.open.discard(key)
-            case UpdateRefused():
-                self._refuse(event)
+            case ClientUp() | ClientDown() | WorkDispatched() | UpdateFolded() | UpdateRefused():
+                lane = self._lane(event.client)
+                if lane:
+                    _draw(lane, event)
             case RoundMerged():
                 self.losses.append(Sample(event.tokens_total, event.t, event.train_loss, event.round))
                 self.rounds.append(Round(event.round, event.t, len(event.leases), event.tokens, merged=True))
@@ -123,26 +121,48 @@ class History:
                 elif span.kind in ("full", "drained") and span.round in skipped:
                     lane.work[key] = replace(span, kind="discarded")
 
-    def _lane(self, client: str) -> Lane:
-        return self.lanes.setdefault(client, Lane(client))
+    def _lane(self, client: str) -> Lane | None:
+        if client not in self.lanes and len(self.lanes) < MAX_LANES:
+            self.lanes[client] = Lane(client)
+        return self.lanes.get(client)
 
-    def _down(self, event: ClientDown) -> None:
-        lane = self._lane(event.client)
-        if lane.up_since is not None:
-            lane.windows.append((lane.up_since, event.t))
-            lane.up_since = None
-        if event.exit == "crash":
-            lane.crashes.append(event.t)
-            for key in lane.open:
-                lane.work[key] = replace(lane.work[key], stop=event.t, kind="lost")
-            lane.open.clear()
 
-    def _refuse(self, event: UpdateRefused) -> None:
-        lane, key = self._lane(event.client), (event.round, event.lease)
-        # Work already drawn as lost in a crash stays so; refused is what came back and was turned down.
-        if key in lane.open:
-            lane.work[key] = replace(lane.work[key], stop=event.t, kind="refused", note=event.reason)
+def _draw(lane: Lane, event: ClientUp | ClientDown | WorkDispatched | UpdateFolded | UpdateRefused) -> None:
+    match event:
+        case ClientUp():
+            lane.up_since = event.t
+        case ClientDown():
+            _down(lane, event)
+        case WorkDispatched():
+            key = (event.round, event.lease)
+            lane.work[key] = Span(event.t, event.t, "open", event.round, event.steps)
+            lane.open.add(key)
+        case UpdateFolded():
+            kind = "drained" if event.drained else "full"
+            key = (event.round, event.lease)
+            lane.work[key] = Span(event.busy_from, event.busy_until, kind, event.round, event.steps)
             lane.open.discard(key)
+        case UpdateRefused():
+            _refuse(lane, event)
+
+
+def _down(lane: Lane, event: ClientDown) -> None:
+    if lane.up_since is not None:
+        lane.windows.append((lane.up_since, event.t))
+        lane.up_since = None
+    if event.exit == "crash":
+        lane.crashes.append(event.t)
+        for key in lane.open:
+            lane.work[key] = replace(lane.work[key], stop=event.t, kind="lost")
+        lane.open.clear()
+
+
+def _refuse(lane: Lane, event: UpdateRefused) -> None:
+    key = (event.round, event.lease)
+    # Work already drawn as lost in a crash stays so; refused is what came back and was turned down.
+    if key in lane.open:
+        lane.work[key] = replace(lane.work[key], stop=event.t, kind="refused", note=event.reason)
+        lane.open.discard(key)
 
 
 def read_history(path: Path) -> History:

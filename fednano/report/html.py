@@ -7,7 +7,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from fednano.events import Event
 from fednano.report import page, units
+from fednano.report.figures import Figures
 from fednano.report.history import History, read_history
 from fednano.report.timeline import timeline
 
@@ -19,7 +21,36 @@ def write_report(folder: Path) -> Path:
 
     Raises FileNotFoundError if the tape is missing, ValueError if a file cannot be read as what it should be.
     """
-    history = read_history(folder / "events.jsonl")
+    return _write(folder, read_history(folder / "events.jsonl"))
+
+
+class LiveReport:
+    """A sink that folds events as they come, so that the report of a run that ends need not read its tape.
+
+    Args:
+        figures: the run's, kept by a sink that hears events before this one.
+    """
+
+    def __init__(self, figures: Figures) -> None:
+        self._history = History(figures)
+
+    def event(self, event: Event) -> None:
+        self._history.draw(event)
+
+    def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
+        pass
+
+    def close(self, summary: dict[str, Any]) -> None:
+        pass
+
+    def write(self, folder: Path, tape_sha256: str) -> Path:
+        """What `write_report` does, with the events that were heard. Call it once."""
+        self._history.finish()
+        self._history.tape_sha256 = tape_sha256
+        return _write(folder, self._history)
+
+
+def _write(folder: Path, history: History) -> Path:
     config = folder / "config.yaml"
     text = config.read_text(encoding="utf-8") if config.exists() else ""
     summary = folder / "summary.json"

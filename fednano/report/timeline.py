@@ -8,7 +8,6 @@ from fednano.report import units
 from fednano.report.history import History, Lane, Span
 from fednano.report.svg import Bar, Dot, Frame, Scale, Tick, time_label, time_ticks
 
-MAX_LANES = 64
 MAX_MERGES = 150  # more would grey the drawing out; none are drawn then
 MAX_CROSSES = 40  # in one lane; more are drawn as ticks
 WIDTH, MAX_WIDTH = 1100.0, 8800.0  # pixels; a drawing wider than the page is scrolled
@@ -66,7 +65,7 @@ def timeline(history: History) -> Timeline | None:
     end = max([history.figures.t, *(s.stop for lane in history.lanes.values() for s in lane.work.values())])
     if not history.lanes or end <= 0:
         return None
-    shown = list(history.lanes.values())[:MAX_LANES]
+    shown = list(history.lanes.values())
     pitch = 30.0 if len(shown) <= 12 else 22.0 if len(shown) <= 32 else 14.0
     label = min(180.0, 24 + 7.2 * max(len(lane.client) for lane in shown))
     width = label + (WIDTH - label) * _zoom(shown, end, WIDTH - label)
@@ -82,7 +81,7 @@ def timeline(history: History) -> Timeline | None:
         kinds=tuple((kind, meaning) for kind, meaning in KINDS.items() if kind in present),
         crashed=any(lane.crashes for lane in shown),
         crowded=any(len(lane.crashes) > MAX_CROSSES for lane in shown),
-        left_out=len(history.lanes) - len(shown),
+        left_out=len(history.figures.clients) - len(shown),
     )
 
 

@@ -13,7 +13,7 @@ from fednano.events import Tape, finite, read_tape
 from fednano.ranks import rank
 from fednano.report.audit import Auditor
 from fednano.report.console import Console
-from fednano.report.html import write_report
+from fednano.report.html import LiveReport
 from fednano.report.sinks import Fanout, MetricsFile, Sink
 from fednano.runtime.parts import Outcome, Parts, Runtime, Session, versions
 from fednano.training.checkpoint import Snapshot, save_model, write_json
@@ -55,8 +55,8 @@ def run_in_folder(
     if not resume:
         OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
     console = Console(name, folder)
-    auditor = Auditor()
-    sink = Fanout([console, MetricsFile(folder / "metrics.jsonl"), auditor, *loggers])
+    auditor, report = Auditor(), LiveReport(console.figures)
+    sink = Fanout([console, MetricsFile(folder / "metrics.jsonl"), auditor, report, *loggers])
     summary: dict[str, Any] = {"status": "failed"}
     try:
         for event in read_tape(events):
@@ -64,10 +64,11 @@ def run_in_folder(
         session = Session(folder, tape, sink, resume)
         outcome = runtime.run(parts, session)
         wall_s = session.wall_s
-        save_model(folder / "model", outcome.state.weights, parts.gpt, parts.tokenizer.save)
+        if outcome.state.weights:
+            save_model(folder / "model", outcome.state.weights, parts.gpt, parts.tokenizer.save)
         summary = finite(summarise(outcome, parts, runtime.name, tape, wall_s, auditor))
         write_json(folder / "summary.json", summary)
-        write_report(folder)
+        report.write(folder, tape.sha256())
     finally:
         # Whatever went wrong, the terminal is given back and loggers are told.
         sink.close(summary)
@@ -84,7 +85,7 @@ def summarise(
         "status": outcome.status,
         "runtime": runtime,
         "strategy": outcome.strategy,
-        "parameters": tensors.count(outcome.state.weights),
+        "parameters": parts.parameters(),
         "clients": outcome.clients,
         "rounds": progress.rounds,
         "inner_steps": progress.steps,
@@ -104,7 +105,7 @@ def summarise(
         "energy_kwh": None,
         "co2_g": None,
         "peak_rss_mb": _peak_rss_mb(),
-        "weights_sha256": tensors.digest(outcome.state.weights),
+        "weights_sha256": tensors.digest(outcome.state.weights) if outcome.state.weights else None,
         "tape_sha256": tape.sha256(),
         "seed": parts.settings.seed,
         "versions": {"python": platform.python_version(), **versions(DISTRIBUTIONS)},

@@ -1,6 +1,6 @@
 """What every runtime is given, and what it gives back."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -21,6 +21,7 @@ from fednano.flower.records import LOSSLESS, Codec
 from fednano.flower.rounds import Rounds
 from fednano.flower.virtual_grid import SERVER_NODE_ID
 from fednano.model.gpt import GPT, GPTConfig
+from fednano.model.shapes import blueprint
 from fednano.optim.inner import Optim, blank_state
 from fednano.randomness import named_seed
 from fednano.report.sinks import Sink
@@ -30,7 +31,7 @@ from fednano.training.checkpoint import Checkpoints, Snapshot
 from fednano.training.evaluate import Evaluator, Validation
 from fednano.training.hardware import Hardware
 from fednano.training.local import LocalTrainer
-from fednano.training.recorder import Progress, Recorder, Write, unsaved
+from fednano.training.recorder import Evaluate, Progress, Recorder, Write, unsaved
 from fednano.training.replicas import Replicas
 from fednano.volatility.network import Network
 from fednano.volatility.profiles import Profile
@@ -84,6 +85,15 @@ class TokenizerLike(Protocol):
     def token_lengths(self) -> np.typing.NDArray[np.int32]: ...
 
     def save(self, path: Path) -> None: ...
+
+
+class Resumable(Protocol):
+    """A trainer, as checkpoints see it: optimizer states by client, seconds inside steps and waiting for batches."""
+
+    train_s: float
+    data_s: float
+
+    def states(self) -> Mapping[str, State]: ...
 
 
 @dataclass(frozen=True)
@@ -177,11 +187,13 @@ class Parts:
         """The inner optimizer's state before a first step, where clients average theirs; else nothing."""
         return blank_state(self.optim.build(GPT(self.gpt))) if self.optim.state == "average" else {}
 
+    def parameters(self) -> int:
+        """Scalars of the model."""
+        return tensors.count(blueprint(self.gpt).state_dict())
+
     def message_bytes(self) -> int:
         """Bytes that travel each way for a whole model, and for the optimizer's state beside it."""
-        with torch.device("meta"):
-            numbers = tensors.count(GPT(self.gpt).state_dict())
-        return self.codec.size(numbers) + LOSSLESS.size(tensors.count(self.blank_inner()))
+        return self.codec.size(self.parameters()) + LOSSLESS.size(tensors.count(self.blank_inner()))
 
     def ledger(self, resume: Snapshot | None = None) -> Ledger:
         """The ledger that is resumed, or one of which all rows are free."""
@@ -189,9 +201,10 @@ class Parts:
 
     def check_resume(self, snapshot: Snapshot) -> None:
         """Raise ValueError unless the checkpoint is of this model and this data."""
-        with torch.device("meta"):
-            expected = {name: tensor.shape for name, tensor in GPT(self.gpt).state_dict().items()}
-        if {name: tensor.shape for name, tensor in snapshot.state.weights.items()} != expected:
+        expected = {name: tensor.shape for name, tensor in blueprint(self.gpt).state_dict().items()}
+        # The analytic runtime has no weights.
+        weights = snapshot.state.weights
+        if weights and {name: tensor.shape for name, tensor in weights.items()} != expected:
             raise ValueError(
                 f"{snapshot.saved.name} holds another model than model.depth={self.gpt.layers} of config.yaml makes; "
                 "restore config.yaml or start anew"
@@ -200,8 +213,15 @@ class Parts:
         if rows != [len(rows) for rows in self.pools.rows]:
             raise ValueError(f"data: {snapshot.saved.name} was trained on {sum(rows)} other rows; restore the data")
 
-    def recorder(self, session: Session, clock: Clock, trainer: LocalTrainer, replicas: Replicas) -> Recorder:
-        """Evaluates on the held-out shard and saves below the run folder; only the first rank does."""
+    def recorder(
+        self,
+        session: Session,
+        clock: Clock,
+        trainer: Resumable,
+        replicas: Replicas,
+        evaluate: Evaluate | None = None,
+    ) -> Recorder:
+        """Evaluates (on held-out rows unless told how) and saves below the run folder; only the first rank does."""
         settings = self.settings
         progress = replace(session.resume.progress) if session.resume else Progress()
         every = settings.eval_every, settings.checkpoint_every
@@ -210,7 +230,7 @@ class Parts:
         checkpoints = Checkpoints(session.folder / "checkpoints", settings.checkpoint_keep)
         # Ranks stop together, which they can agree on at inner steps only.
         check = self.board.check_stop if replicas.world == 1 else _go_on
-        evaluator = Evaluator(GPT(self.gpt), self.hardware, self.validation, check)
+        evaluator = evaluate or Evaluator(GPT(self.gpt), self.hardware, self.validation, check)
 
         def mark(
             state: ServerState,
@@ -220,10 +240,11 @@ class Parts:
             leaving: Sequence[str],
             due: bool,
         ) -> Write:
+            held = ledger.copy()
             snapshot = Snapshot(
                 state=state,
                 inner=trainer.states(),
-                ledger=ledger.to_record(),
+                ledger={},
                 progress=replace(progress),
                 clock=clock.now(),
                 leases=self.board.issued(),
@@ -235,7 +256,7 @@ class Parts:
                 train_s=trainer.train_s,
                 data_s=trainer.data_s,
             )
-            return lambda: checkpoints.save(snapshot)
+            return lambda: checkpoints.save(replace(snapshot, ledger=held.to_record()))
 
         return Recorder(*every, evaluator, mark, session.emit, clock, progress)
 

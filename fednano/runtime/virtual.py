@@ -1,9 +1,10 @@
 """Real training on a virtual clock: Flower's apps on our grid, in this process."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 from flwr.app import Context, RecordDict
 
@@ -19,9 +20,8 @@ from fednano.flower.server import Federation, make_server_app
 from fednano.flower.virtual_grid import RUN_ID, SERVER_NODE_ID, VirtualGrid, VirtualNode
 from fednano.runtime.parts import Outcome, Parts, Session, Status
 from fednano.strategy.base import ServerState
-from fednano.tensors import count
 from fednano.training.analytic import AnalyticTrainer
-from fednano.training.local import Trainer
+from fednano.training.local import LocalTrainer, Trainer
 from fednano.training.recorder import Progress, Recorder, unsaved
 from fednano.training.replicas import Replicas, joined
 from fednano.training.worker import ClientWorker
@@ -31,10 +31,20 @@ from fednano.volatility.presence import Presence
 
 @dataclass(frozen=True)
 class Virtual:
-    """All clients in one process; steps and transfers take the time that `hardware` and `network` say."""
+    """All clients in one process; steps and transfers take the time that `hardware` and `network` say.
+
+    Args:
+        name: what it is called.
+        compute: torch trains; analytic plays the same protocol without tensors, for its times, rows and bytes.
+    """
 
     shared: ClassVar[str] = "batch_size"
     name: str = "virtual"
+    compute: Literal["torch", "analytic"] = "torch"
+
+    def __post_init__(self) -> None:
+        if self.compute not in ("torch", "analytic"):
+            raise ValueError(f"runtime.compute={self.compute} is unknown; use torch or analytic")
 
     def run(self, parts: Parts, session: Session) -> Outcome:
         with joined(parts.hardware.device) as replicas:
@@ -44,19 +54,31 @@ class Virtual:
         settings, resume = parts.settings, session.resume
         clock = VirtualClock(resume.clock if resume else 0.0)
         membership = Membership.draw(parts.volatility, settings.names, settings.seed)
-        state = parts.first_state(resume)
-        if not resume:
-            state = replace(state, inner=parts.blank_inner())
         size = parts.message_bytes()
-        horizon = planned_tokens(parts, size)
-        trainer = parts.trainer(parts.tokens_per_step, resume, replicas, split_rows=True)
-        recorder = parts.recorder(session, clock, trainer, replicas)
+        trainer: LocalTrainer | AnalyticTrainer
+        if self.compute == "torch":
+            state = parts.first_state(resume)
+            if not resume:
+                state = replace(state, inner=parts.blank_inner())
+            horizon = planned_tokens(parts, size)
+            trainer = parts.trainer(parts.tokens_per_step, resume, replicas, split_rows=True)
+            recorder = parts.recorder(session, clock, trainer, replicas)
+            on_step = parts.on_step(session, replicas)
+        else:
+            state = resume.state if resume else ServerState({}, {})
+            # No learning rate asks for what will be merged; this is what never-ending windows would give.
+            horizon = settings.rounds * settings.clients * parts.strategy.local_steps * parts.tokens_per_step
+            trainer = _analytic(parts, membership, size)
+            recorder = parts.recorder(session, clock, trainer, replicas, lambda weights: (math.nan, math.nan))
+            on_step = _heeding(parts.board)
+            if resume:
+                parts.board.skip(resume.leases)
         ledger = parts.ledger(resume)
         federation = _federation(parts, state, ledger, recorder, membership, clock, parts.board, horizon, size)
         if resume:
             federation.resume(resume.up, resume.leaving)
-        session.start(_started(self.name, parts, state, horizon))
-        grid = _grid(parts, trainer, membership, clock, parts.board, size, parts.on_step(session, replicas))
+        session.start(_started(self.name, parts, horizon))
+        grid = _grid(parts, trainer, membership, clock, parts.board, size, on_step)
         status, error = self._play(federation, grid)
         if status != "completed":
             federation.abandon()
@@ -98,7 +120,7 @@ def planned_tokens(parts: Parts, size: int) -> int:
     clock = VirtualClock()
     membership = Membership.draw(parts.volatility, settings.names, settings.seed)
     recorder = Recorder(settings.rounds, settings.rounds, lambda _: (0.0, 0.0), unsaved, _unheard, clock, Progress())
-    trainer = AnalyticTrainer(parts.tokens_per_step)
+    trainer = _analytic(parts, membership, size)
     state, ledger = ServerState({}, {}), parts.ledger()
     board = MemoryBoard()
     federation = _federation(parts, state, ledger, recorder, membership, clock, board, 1, size)
@@ -114,6 +136,24 @@ def _unseen(client: str, round_index: int, step: int, steps: int, loss: float, t
     pass
 
 
+def _heeding(board: Board) -> Callable[[str, int, int, int, float, int], None]:
+    """Heeds a request to stop after a client's steps, and shows none of them."""
+
+    def told(client: str, round_index: int, step: int, steps: int, loss: float, tokens: int) -> None:
+        board.check_stop()
+
+    return told
+
+
+def _analytic(parts: Parts, membership: Membership, size: int) -> AnalyticTrainer:
+    hand_in_s = {client: parts.network.hand_in_s(size, i) for i, client in enumerate(parts.settings.names)}
+    return AnalyticTrainer(
+        parts.tokens_per_step,
+        parts.tokens_per_row,
+        lambda client, t: membership.steady_until(client, t) - hand_in_s[client],
+    )
+
+
 def _federation(
     parts: Parts,
     state: ServerState,
@@ -126,6 +166,8 @@ def _federation(
     size: int,
 ) -> Federation:
     sites = {client: parts.site(i, size) for i, client in enumerate(parts.settings.names)}
+    # Without weights nothing is encoded, and messages are as long as they would be.
+    wire: dict[str, Any] = {} if state.weights else {"pack": records.hold_task, "size": _as_sent(size)}
     plan = Plan(
         parts.settings.rounds,
         parts.tokens_per_step,
@@ -146,7 +188,13 @@ def _federation(
         clock=clock,
         codec=parts.codec,
         recorder=recorder,
+        **wire,
     )
+
+
+def _as_sent(size: int) -> Callable[[RecordDict], int]:
+    """The bytes of a message on the network, of which `size` are tensors."""
+    return lambda content: size if records.carries_weights(content) else 0
 
 
 def _grid(
@@ -186,12 +234,12 @@ def _grid(
         nodes,
         clock,
         parts.network,
-        lambda content: size if records.carries_weights(content) else 0,
+        _as_sent(size),
         parts.settings.seed,
     )
 
 
-def _started(runtime: str, parts: Parts, state: ServerState, horizon: int) -> RunStarted:
+def _started(runtime: str, parts: Parts, horizon: int) -> RunStarted:
     settings = parts.settings
     return RunStarted(
         t=0.0,
@@ -199,7 +247,7 @@ def _started(runtime: str, parts: Parts, state: ServerState, horizon: int) -> Ru
         strategy=parts.strategy.name,
         volatility=parts.volatility.name,
         clients=settings.names,
-        parameters=count(state.weights),
+        parameters=parts.parameters(),
         rounds=settings.rounds,
         local_steps=parts.strategy.local_steps,
         tokens_per_step=parts.tokens_per_step,

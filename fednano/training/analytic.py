@@ -1,21 +1,39 @@
-"""The protocol without tensors: steps take their time and nothing else. For planning."""
+"""The protocol without tensors: steps take their time and nothing else."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from fednano.clock import Clock
+from fednano.data.ledger import Position, Span
 from fednano.data.loader import Batch, LeaseLoader
 from fednano.tensors import State
 from fednano.training.local import MayStep, OnStep, StepPlan, StepsDone
 
 
 class AnalyticTrainer:
-    """Implements `Trainer`. The cursor assumes that all rows of the lease are equally long."""
+    """Implements `Trainer`: no row is read, and no loss is measured.
 
-    def __init__(self, tokens_per_step: int) -> None:
+    Steps begin and end when those of `LocalTrainer` would, as long as no lease runs out of tokens. Cursors assume that
+    all rows are equally long.
+
+    Args:
+        tokens_per_step: B·T.
+        tokens_per_row: of the mean row.
+        sure_until: given a client and a time, until when its steps take what they take then and nothing stops them.
+    """
+
+    train_s = data_s = 0.0
+
+    def __init__(self, tokens_per_step: int, tokens_per_row: float, sure_until: Callable[[str, float], float]) -> None:
         self._tokens_per_step = tokens_per_step
+        self._row_tokens = max(1, round(tokens_per_row))
+        self._sure_until = sure_until
 
     def forget(self, client: str) -> None:
         pass
+
+    def states(self) -> Mapping[str, State]:
+        return {}
 
     def run(
         self,
@@ -27,8 +45,9 @@ class AnalyticTrainer:
         may_step: MayStep,
         on_step: OnStep,
     ) -> tuple[StepsDone, State]:
+        """As `Trainer.run`; `on_step` is told of the last step alone."""
         assert isinstance(batches, LeaseLoader)
-        steps = 0
+        steps = self._unquestioned(client, plan, clock)
         drained = False
         while steps < plan.steps:
             step_s = plan.seconds(clock.now())
@@ -37,6 +56,29 @@ class AnalyticTrainer:
                 break
             clock.charge(step_s)
             steps += 1
-            on_step(steps, 0.0)
-        cursor = batches.position(steps / plan.steps) if steps else None
-        return StepsDone(steps, steps * self._tokens_per_step, 0.0, cursor, drained, 0.0), weights
+        tokens = steps * self._tokens_per_step
+        if steps:
+            on_step(steps, math.nan)
+        cursor = position(batches.grant.spans, tokens, self._row_tokens) if steps else None
+        return StepsDone(steps, tokens, math.nan, cursor, drained, 0.0), weights
+
+    def _unquestioned(self, client: str, plan: StepPlan, clock: Clock) -> int:
+        """Take the steps that nobody needs to be asked about, all at once; how many."""
+        begins = clock.now()
+        step_s = plan.seconds(begins)
+        fit = (min(self._sure_until(client, begins), plan.quiet_until) - begins) / step_s
+        # One less than fit, since times are rounded.
+        steps = plan.steps if fit > plan.steps + 1 else max(0, math.floor(fit) - 1)
+        clock.charge(step_s, steps)
+        return steps
+
+
+def position(spans: Sequence[Span], tokens: int, row_tokens: int) -> Position:
+    """Where `tokens` tokens of `spans` end if every row has `row_tokens`; the spans' end if they have fewer."""
+    for span in spans:
+        held = span.rows * row_tokens - span.token
+        if tokens < held:
+            rows, token = divmod(span.token + tokens, row_tokens)
+            return span.row + rows, token
+        tokens -= held
+    return spans[-1].stop, 0

@@ -58,7 +58,8 @@ class StepPlan:
     """What to do: at most `steps` inner steps of `step_s` seconds each at full speed.
 
     The learning rate of step k is scheduled at `tokens_before + k · tokens_per_step` global tokens of `horizon`.
-    `inner` is the clients' mean optimizer state to begin with, if they have one.
+    Before `quiet_until` nobody calls the client in. `inner` is the clients' mean optimizer state to begin with, if they
+    have one.
     """
 
     steps: int
@@ -68,6 +69,7 @@ class StepPlan:
     horizon: int
     inner: State = field(default_factory=dict)
     speed: Speed = full_speed
+    quiet_until: float = math.inf
 
     def seconds(self, begins: float) -> float:
         """Seconds that a step takes: what the speed at its beginning makes of `step_s`."""

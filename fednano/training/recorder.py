@@ -72,7 +72,7 @@ class Recorder:
 
     def begin(self, state: ServerState, ledger: Ledger, up: Sequence[str] = ()) -> None:
         """Measure the model that the run begins with, unless it is resumed behind that."""
-        if self.progress.val_bpb_initial is not None:
+        if self.progress.rounds or self.progress.val_bpb_initial is not None:
             return
         self._unwritten = self.mark(state, ledger, self.progress, up, (), False)
         self._measure(state)

@@ -108,8 +108,19 @@ class ClientWorker:
         B, T = self._shape
         loader = LeaseLoader(self._source, self._pools[task.grant.pool], task.grant, B, T, self._packing)
         step_s, peers_tokens = B * T / self._tokens_per_s, B * T * task.peers
-        plan = StepPlan(task.steps, step_s, task.tokens_total, peers_tokens, task.horizon, task.inner, self._speed)
         begun = self._clock.now()
+        # A request to hand in may be known before its time.
+        quiet_until = begun if self._asked(task.lease, math.inf) else begun + task.seconds
+        plan = StepPlan(
+            task.steps,
+            step_s,
+            task.tokens_total,
+            peers_tokens,
+            task.horizon,
+            task.inner,
+            self._speed,
+            quiet_until,
+        )
 
         def on_step(steps: int, loss: float) -> None:
             self._on_step(task.client, task.round, steps, task.steps, loss, B * T)

@@ -16,6 +16,8 @@ class Membership:
         self._availabilities = dict(availabilities)
         self._speeds = dict(speeds) if speeds is not None else {client: steady() for client in availabilities}
         self._up = dict.fromkeys(availabilities, False)
+        self._rank = {client: rank for rank, client in enumerate(availabilities)}
+        self._moved: set[str] = set()
         self._begin()
 
     @classmethod
@@ -37,6 +39,21 @@ class Membership:
         """The clients that are up at `t`."""
         self._seek(t)
         return tuple(client for client, up in self._up.items() if up)
+
+    def is_up(self, client: str, t: float) -> bool:
+        """Whether the client is up at `t`."""
+        self._seek(t)
+        return self._up[client]
+
+    def moved(self, t: float) -> list[str]:
+        """The clients that may have come or gone up to `t` since they were last asked for, in order."""
+        self._seek(t)
+        moved, self._moved = self._moved, set()
+        return sorted(moved, key=self.rank)
+
+    def rank(self, client: str) -> int:
+        """The client's place among all."""
+        return self._rank[client]
 
     def never_up(self) -> bool:
         """Whether no client has a window at all."""
@@ -60,6 +77,11 @@ class Membership:
         """The share of its hardware's speed that the client has at `t`."""
         return self._speeds[client].at(t)
 
+    def steady_until(self, client: str, t: float) -> float:
+        """When the window that holds `t` ends, or the client's speed changes; `t` where it is down."""
+        window = self.window(client, t)
+        return min(window.stop, self._speeds[client].next_change(t)) if window else t
+
     def full_seconds(self, client: str, until: float) -> float:
         """What the client's time up within [0, until) is worth, in seconds at its hardware's speed."""
         speed = self._speeds[client]
@@ -78,5 +100,6 @@ class Membership:
             client = self._changes[0][1]
             availability = self._availabilities[client]
             self._up[client] = availability.window(t) is not None
+            self._moved.add(client)
             heapq.heapreplace(self._changes, (availability.next_change(t), client))
         self._at = t

@@ -1,0 +1,127 @@
+"""What the protocol costs beside training: runs of their own processes, measured by what they leave behind."""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from fednano.clock import Stopwatch
+
+ANALYTIC = ("runtime.compute=analytic", "eval_tokens=512")
+# Three sites for 15 hours, each up while the carbon intensity of its own grid is low.
+CURTAILMENT = (
+    *ANALYTIC,
+    *("volatility=trace", "volatility.speedup=1.0", "clients=3", "rounds=1200", "eval_every=1200"),
+    *("checkpoint_every=1200", "hardware.tokens_per_s=[5000.0]", "strategy.local_steps=100"),
+)
+OVERHEAD = ("model=d4", "clients=4", "strategy.local_steps=50", "volatility=none", "checkpoint_every=1000")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's figures: `wall_s` its own, `process_s` with imports, data and report; `eval_s` in evaluations.
+
+    `events` on its tape; `virtual_s` seconds on the run's clock; `peak_mb` resident.
+    """
+
+    name: str
+    events: int
+    virtual_s: float
+    process_s: float
+    wall_s: float
+    train_s: float
+    eval_s: float
+    peak_mb: float
+
+    @property
+    def us_per_event(self) -> float:
+        return self.wall_s / self.events * 1e6
+
+    @property
+    def overhead(self) -> float | None:
+        """Seconds beside inner steps and evaluations ÷ seconds in inner steps; None where there were none."""
+        return (self.wall_s - self.train_s - self.eval_s) / self.train_s if self.train_s else None
+
+
+def run(name: str, overrides: Sequence[str]) -> Run:
+    """Run an experiment in a process of its own. ValueError with what it said if it fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "fednano.run", *overrides, f"hydra.run.dir={folder}"]
+        watch = Stopwatch()
+        with watch:
+            ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        if ran.returncode:
+            raise ValueError(f"{name}: {ran.stderr.strip() or ran.stdout.strip()}")
+        summary = json.loads((Path(folder) / "summary.json").read_text(encoding="utf-8"))
+        events, eval_s = 0, 0.0
+        with (Path(folder) / "events.jsonl").open(encoding="utf-8") as lines:
+            for line in lines:
+                events += 1
+                if line.startswith('{"event": "Evaluated"'):
+                    eval_s += json.loads(line)["wall_s"]
+    return Run(
+        name,
+        events,
+        summary["virtual_s"],
+        watch.seconds,
+        summary["wall_s"],
+        summary["train_s"],
+        eval_s,
+        summary["peak_rss_mb"],
+    )
+
+
+def curtailment() -> Iterator[Run]:
+    yield run("15 h, 3 sites", CURTAILMENT)
+
+
+def scale(rounds: int) -> Iterator[Run]:
+    yield run("experiment=scale", ("experiment=scale", f"rounds={rounds}"))
+
+
+def growth(events: int) -> Iterator[Run]:
+    """Runs of about as many events over more and more clients."""
+    for clients in (100, 1000, 10_000):
+        rounds = max(2, round(events / (1.8 * clients)))
+        yield run(f"{clients:,} clients", ("experiment=scale", f"clients={clients}", f"rounds={rounds}"))
+
+
+def overhead(rounds: int) -> Iterator[Run]:
+    yield run("d4, H = 50, 4 clients", (*OVERHEAD, f"rounds={rounds}", f"eval_every={rounds}"))
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m fednano.bench protocol", description=__doc__)
+    cases: dict[str, Callable[[argparse.Namespace], Iterator[Run]]] = {
+        "curtailment": lambda chosen: curtailment(),
+        "scale": lambda chosen: scale(chosen.rounds),
+        "growth": lambda chosen: growth(chosen.events),
+        "overhead": lambda chosen: overhead(chosen.train_rounds),
+    }
+    parser.add_argument("--case", action="append", choices=cases, help="one of them; may be given again; all if not")
+    parser.add_argument("--rounds", type=int, default=640, help="of the scale case")
+    parser.add_argument("--events", type=int, default=100_000, help="of each run of the growth case")
+    parser.add_argument("--train-rounds", type=int, default=1, help="of the overhead case")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    chosen = parser.parse_args(arguments)
+    runs = [ran for case in chosen.case or cases for ran in cases[case](chosen)]
+    if chosen.json:
+        figures = [{**asdict(r), "us_per_event": r.us_per_event, "overhead": r.overhead} for r in runs]
+        print(json.dumps(figures, indent=2))
+        return
+    table = Table(title="the protocol")
+    table.add_column("run", no_wrap=True)
+    for column in ("events", "virtual h", "process s", "wall s", "µs/event", "peak MB", "overhead"):
+        table.add_column(column, justify="right")
+    for r in runs:
+        share = f"{100 * r.overhead:.1f} %" if r.overhead is not None else "–"
+        cells = (f"{r.events:,}", f"{r.virtual_s / 3600:,.1f}", f"{r.process_s:.1f}", f"{r.wall_s:.1f}")
+        table.add_row(r.name, *cells, f"{r.us_per_event:.1f}", f"{r.peak_mb:,.0f}", share)
+    Console().print(table)
