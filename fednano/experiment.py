@@ -39,6 +39,7 @@ GROUPS = (
     "volatility",
     "hardware",
     "network",
+    "energy",
     "runtime",
     "logger",
 )
@@ -101,6 +102,7 @@ class Experiment:
             volatility=groups["volatility"],
             hardware=groups["hardware"],
             network=groups["network"],
+            energy=groups["energy"],
             codec=groups["codec"],
             pools=pools,
             packing=groups["packing"],
@@ -156,6 +158,8 @@ class Experiment:
         # Draws the first windows: a client without a column, or parts that are never up together, show here.
         if Membership.draw(self.groups["volatility"], self.settings.names, self.settings.seed).never_up():
             raise ValueError(f"volatility={self.groups['volatility'].name}: none of the clients is ever up; change it")
+        for index, client in enumerate(self.settings.names):
+            self.groups["energy"].signals(client, index, self.groups["volatility"])
         shared = self.runtime.shared
         if (value := getattr(self.settings, shared)) % world():
             raise ValueError(

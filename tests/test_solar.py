@@ -31,6 +31,11 @@ def test_the_sun_lowers_carbon_and_price() -> None:
     assert solar.price(bright, 0, "a").mean() < 0 < solar.price(dark, 0, "a").mean()
 
 
+def test_what_is_curtailed_emits_next_to_nothing() -> None:
+    assert solar.marginal(np.full(500, 1000.0), 0, "a").max() < 50
+    assert solar.marginal(np.zeros(500), 0, "a").min() > 250
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -53,7 +58,7 @@ def test_bad_arguments_end_with_a_line(
 def test_the_shipped_traces_are_what_the_command_makes(tmp_path: Path) -> None:
     pytest.importorskip("pvlib", reason="pip install 'fednano[solar]'")
     assert solar.main(["--out", str(tmp_path)]) == 0
-    for name in ("synthetic_solar.csv", "synthetic_carbon.csv", "synthetic_price.csv"):
+    for name in ("synthetic_solar.csv", "synthetic_carbon.csv", "synthetic_marginal.csv", "synthetic_price.csv"):
         made, shipped = read_table(str(tmp_path / name), None, None), read_table(f"package:{name}", None, None)
         assert made.times.tolist() == shipped.times.tolist()
         for column, values in shipped.columns.items():

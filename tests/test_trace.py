@@ -98,3 +98,10 @@ def test_crossings_are_where_the_side_changes(trace: Trace, half: int) -> None:
 def test_bad_traces_are_refused(times: list[float], values: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Trace(times, values)
+
+
+def test_stamps_lie_within_and_repeat() -> None:
+    # Segments begin at 0, 10 and 40 of every 50 s.
+    repeating = Trace([0.0, 10.0, 40.0], [1.0, 2.0, 3.0], end=50.0, repeat=True).on_run_clock(offset_s=20.0)
+    assert repeating.stamps(0, 95).tolist() == [20, 30, 40, 70, 80, 90]
+    assert Trace([0.0, 10.0, 40.0], [1.0, 2.0, 3.0], end=50.0).stamps(5, 200).tolist() == [10, 40, 50]

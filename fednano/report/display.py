@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fednano.report import units
+from fednano.report.energy import share_of_always_on
 from fednano.report.figures import ClientFigures, Figures
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -205,6 +206,9 @@ def summary_lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
             "bytes",
             ", ".join(f"{units.size(n)} {way}" for way, n in moved.items() if n is not None) or units.NOT_MEASURED,
         ),
+        ("energy", units.energy(summary.get("energy_kwh"))),
+        ("carbon", units.mass(summary.get("co2_g"))),
+        ("always on", share_of_always_on(summary) or units.NOT_MEASURED),
         ("wall time", units.duration(wall)),
         ("virtual time", units.duration(virtual)),
     ]

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fednano.events import Event
-from fednano.report import page, units
+from fednano.report import energy, page, units
 from fednano.report.figures import Figures
 from fednano.report.history import History, read_history
 from fednano.report.timeline import timeline
@@ -54,19 +54,23 @@ def _write(folder: Path, history: History) -> Path:
     config = folder / "config.yaml"
     text = config.read_text(encoding="utf-8") if config.exists() else ""
     summary = folder / "summary.json"
-    figures = _read_summary(summary) if summary.exists() else page.unfinished(history)
+    figures = _read_object(summary) if summary.exists() else page.unfinished(history)
+    drawn = folder / "energy.json"
+    curves = _read_object(drawn)["carbon_g_kwh"] if drawn.exists() else {}
     target = folder / "report.html"
     draft = folder / f".report.html.{os.getpid()}"
     try:
-        draft.write_text(render(folder, history, figures, text), encoding="utf-8")
+        draft.write_text(render(folder, history, figures, text, curves), encoding="utf-8")
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
     return target
 
 
-def render(folder: Path, history: History, summary: dict[str, Any], config: str) -> str:
-    """The page as text."""
+def render(
+    folder: Path, history: History, summary: dict[str, Any], config: str, curves: dict[str, energy.Curve] | None = None
+) -> str:
+    """The page as text; `curves` are carbon intensities by client."""
     environment = Environment(
         loader=PackageLoader("fednano.report", "templates"),
         autoescape=True,
@@ -89,6 +93,8 @@ def render(folder: Path, history: History, summary: dict[str, Any], config: str)
         columns=page.COLUMNS,
         clients=page.client_rows(history),
         totals=page.total_row(history),
+        energy=energy.section(history, summary, curves or {}),
+        energy_columns=energy.COLUMNS,
         ledger=page.ledger(summary.get("rows")),
         config=config,
         versions=sorted((summary.get("versions") or {}).items()),
@@ -98,7 +104,7 @@ def render(folder: Path, history: History, summary: dict[str, Any], config: str)
     )
 
 
-def _read_summary(path: Path) -> dict[str, Any]:
+def _read_object(path: Path) -> dict[str, Any]:
     try:
         loaded = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -138,9 +138,12 @@ def tiles(history: History, summary: dict[str, Any]) -> list[Tile]:
             ("bad" if lost or doubled else "good") if audited else "",
         ),
     ]
-    for key, label, unit in (("energy_kwh", "Energy", "kWh"), ("co2_g", "Carbon", "gCO₂")):
-        if summary.get(key) is not None:
-            found.append(Tile(label, f"{units.fixed(summary[key])} {unit}"))
+    if summary.get("energy_kwh") is not None:
+        inside = (summary.get("energy") or {}).get("total", {}).get("share_in_windows")
+        note = f"{units.percent(inside)} inside windows" if inside is not None else ""
+        found.append(Tile("Energy", units.energy(summary["energy_kwh"]), note))
+    if summary.get("co2_g") is not None:
+        found.append(Tile("Carbon", f"{units.mass(summary['co2_g'])} CO₂", "training and idling, all sites"))
     return found
 
 

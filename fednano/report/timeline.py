@@ -107,13 +107,13 @@ def _lane(lane: Lane, x: Scale, top: float, pitch: float) -> DrawnLane:
         client=lane.client,
         y=y,
         height=height,
-        windows=tuple(_bars(windows, x, y, height)),
-        work=tuple(_bars(work, x, y + inset, height - 2 * inset)),
+        windows=tuple(bars(windows, x, y, height)),
+        work=tuple(bars(work, x, y + inset, height - 2 * inset)),
         crashes=tuple(_crosses(lane, x, y + height / 2)),
     )
 
 
-def _bars(spans: Sequence[Span], x: Scale, y: float, height: float) -> list[Bar]:
+def bars(spans: Sequence[Span], x: Scale, y: float, height: float) -> list[Bar]:
     """One bar per span, in order of start; slivers that would overlap on screen are joined."""
     drawn: list[Bar] = []
     joined: dict[str, float] = {}  # seconds by kind in the last bar

@@ -52,6 +52,23 @@ def size(value: float | None) -> str:
     return f"{value:.0f} B"
 
 
+def energy(value: float | None) -> str:
+    """kWh: 0.0421 -> "42.1 Wh", 36.77 -> "36.8 kWh", 12345 -> "12.3 MWh"."""
+    return _scaled(value, ((1e3, "MWh"), (1.0, "kWh"), (1e-3, "Wh")), 1e-3)
+
+
+def mass(value: float | None) -> str:
+    """Grams of CO₂: 0.0123 -> "12.3 mg", 1420 -> "1.42 kg", 2e6 -> "2.00 t"."""
+    return _scaled(value, ((1e6, "t"), (1e3, "kg"), (1.0, "g"), (1e-3, "mg")), 1e-3)
+
+
+def _scaled(value: float | None, scales: tuple[tuple[float, str], ...], least: float) -> str:
+    if value is None or not math.isfinite(value):
+        return NOT_MEASURED
+    size, unit = next(((size, unit) for size, unit in scales if value >= size * 0.9995), (least, scales[-1][1]))
+    return f"{_three(value / size)} {unit}"
+
+
 def duration(value: float | None) -> str:
     """Seconds: 0.42 -> "0.42 s", 75 -> "1m 15s", 4000 -> "1h 07m", 200_000 -> "2d 08h"."""
     if value is None or not math.isfinite(value):

@@ -15,6 +15,7 @@ from fednano.report.audit import Auditor
 from fednano.report.console import Console
 from fednano.report.html import LiveReport
 from fednano.report.sinks import Fanout, MetricsFile, Sink
+from fednano.runtime.meter import Meter
 from fednano.runtime.parts import Outcome, Parts, Runtime, Session, versions
 from fednano.training.checkpoint import Snapshot, save_model, write_json
 
@@ -55,8 +56,8 @@ def run_in_folder(
     if not resume:
         OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
     console = Console(name, folder)
-    auditor, report = Auditor(), LiveReport(console.figures)
-    sink = Fanout([console, MetricsFile(folder / "metrics.jsonl"), auditor, report, *loggers])
+    auditor, report, meter = Auditor(), LiveReport(console.figures), Meter(parts)
+    sink = Fanout([meter, console, MetricsFile(folder / "metrics.jsonl"), auditor, report, *loggers])
     summary: dict[str, Any] = {"status": "failed"}
     try:
         for event in read_tape(events):
@@ -66,8 +67,10 @@ def run_in_folder(
         wall_s = session.wall_s
         if outcome.state.weights:
             save_model(folder / "model", outcome.state.weights, parts.gpt, parts.tokenizer.save)
-        summary = finite(summarise(outcome, parts, runtime.name, tape, wall_s, auditor))
+        energy = meter.account(outcome.progress.tokens)
+        summary = finite(summarise(outcome, parts, runtime.name, tape, wall_s, auditor, energy))
         write_json(folder / "summary.json", summary)
+        write_json(folder / "energy.json", meter.curves())
         report.write(folder, tape.sha256())
     finally:
         # Whatever went wrong, the terminal is given back and loggers are told.
@@ -77,9 +80,15 @@ def run_in_folder(
 
 
 def summarise(
-    outcome: Outcome, parts: Parts, runtime: str, tape: Tape, wall_s: float, auditor: Auditor
+    outcome: Outcome,
+    parts: Parts,
+    runtime: str,
+    tape: Tape,
+    wall_s: float,
+    auditor: Auditor,
+    energy: dict[str, Any],
 ) -> dict[str, Any]:
-    """The contents of summary.json; None is what the runtime cannot measure."""
+    """The contents of summary.json; None is what the runtime cannot measure. `energy` is a meter's account."""
     progress = outcome.progress
     return {
         "status": outcome.status,
@@ -102,8 +111,9 @@ def summarise(
         "rows": outcome.rows,
         "audit": auditor.verdict(),
         "bytes": {"up": progress.bytes_up, "down": progress.bytes_down},
-        "energy_kwh": None,
-        "co2_g": None,
+        "energy_kwh": energy["total"]["kwh"],
+        "co2_g": energy["total"]["co2_g"],
+        "energy": energy,
         "peak_rss_mb": _peak_rss_mb(),
         "weights_sha256": tensors.digest(outcome.state.weights) if outcome.state.weights else None,
         "tape_sha256": tape.sha256(),

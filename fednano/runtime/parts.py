@@ -35,6 +35,7 @@ from fednano.training.recorder import Evaluate, Progress, Recorder, Write, unsav
 from fednano.training.replicas import Replicas
 from fednano.volatility.network import Network
 from fednano.volatility.profiles import Profile
+from fednano.volatility.supply import Supply
 
 LEASE_MARGIN = 1.2  # a lease is this much longer than it should need; what is left over is freed at hand-in
 SPARE_ROWS = 8
@@ -139,6 +140,7 @@ class Parts:
     volatility: Profile
     hardware: Hardware
     network: Network
+    energy: Supply
     codec: Codec
     pools: Pools
     packing: Packing

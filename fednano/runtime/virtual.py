@@ -114,22 +114,26 @@ class Virtual:
 def planned_tokens(parts: Parts, size: int) -> int:
     """Tokens that the run will merge if all goes as the traces say: the protocol played through without tensors.
 
-    Learning-rate schedules end there, and the centralized baseline trains as many.
+    Learning-rate schedules end there, and the centralized baseline trains as many. Raises ValueError where a trace ends
+    before that.
     """
     settings = parts.settings
     clock = VirtualClock()
     membership = Membership.draw(parts.volatility, settings.names, settings.seed)
-    recorder = Recorder(settings.rounds, settings.rounds, lambda _: (0.0, 0.0), unsaved, _unheard, clock, Progress())
+
+    ends = parts.energy.ends(parts.volatility)
+
+    def foresee(event: Event) -> None:
+        if event.t > ends:
+            parts.energy.require(event.t, parts.volatility)
+
+    recorder = Recorder(settings.rounds, settings.rounds, lambda _: (0.0, 0.0), unsaved, foresee, clock, Progress())
     trainer = _analytic(parts, membership, size)
     state, ledger = ServerState({}, {}), parts.ledger()
     board = MemoryBoard()
     federation = _federation(parts, state, ledger, recorder, membership, clock, board, 1, size)
     federation.run(_grid(parts, trainer, membership, clock, board, size, _unseen))
     return max(parts.tokens_per_step, recorder.progress.tokens)
-
-
-def _unheard(event: Event) -> None:
-    pass
 
 
 def _unseen(client: str, round_index: int, step: int, steps: int, loss: float, tokens: int) -> None:

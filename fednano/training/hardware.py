@@ -1,5 +1,7 @@
 """Hardware targets: where a client computes, and how fast on the virtual clock."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +25,8 @@ class Hardware:
             it faster than float32.
         compile: whether the step is compiled by torch.compile.
         tokens_per_s: training speed of a client on the virtual clock; several values are dealt to the clients in turn.
+        idle_watts: what a client draws while it is on and does not compute; several values are dealt likewise.
+        train_watts: what it draws while it computes, likewise.
     """
 
     name: str
@@ -31,6 +35,8 @@ class Hardware:
     dtype: Literal["auto", "float32", "bfloat16"]
     compile: bool
     tokens_per_s: tuple[float, ...]
+    idle_watts: float | Sequence[float] = 0.0
+    train_watts: float | Sequence[float] = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokens_per_s", tuple(self.tokens_per_s))
@@ -38,6 +44,13 @@ class Hardware:
             raise ValueError(f"hardware.threads={self.threads} is negative; use 0 for one per core")
         if not self.tokens_per_s or min(self.tokens_per_s) <= 0:
             raise ValueError(f"hardware.tokens_per_s={list(self.tokens_per_s)} must be positive speeds, such as [5000]")
+        for key in ("idle_watts", "train_watts"):
+            if not _dealt(getattr(self, key)) or not all(
+                0.0 <= watts < math.inf for watts in _dealt(getattr(self, key))
+            ):
+                raise ValueError(
+                    f"hardware.{key}={getattr(self, key)} is no power; use 0 or more watts, or a list of them"
+                )
         if self.dtype not in DTYPES:
             raise ValueError(f"hardware.dtype={self.dtype} is unknown; use auto, float32 or bfloat16")
         self._require_device()
@@ -66,6 +79,11 @@ class Hardware:
         """Tokens per second of the client with this index."""
         return self.tokens_per_s[index % len(self.tokens_per_s)]
 
+    def watts(self, index: int) -> tuple[float, float]:
+        """(idle, training) watts of the client with this index."""
+        idle, train = _dealt(self.idle_watts), _dealt(self.train_watts)
+        return idle[index % len(idle)], train[index % len(train)]
+
     def use(self) -> torch.device:
         """Apply the thread count to this process, make it keep the memory that it frees, and return the device."""
         keep_freed_memory()
@@ -80,6 +98,10 @@ class Hardware:
         if dtype == "auto":
             dtype = "bfloat16" if multiplies_bfloat16_faster(torch.device(self.device)) else "float32"
         return torch.autocast(kind, dtype=torch.bfloat16, enabled=dtype == "bfloat16")
+
+
+def _dealt(value: float | Sequence[float]) -> Sequence[float]:
+    return value if isinstance(value, Sequence) else (value,)
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,6 @@ class Straggler(Profile):
             yield t, lasting * next(momentary)
 
 
-def check_speedup(speedup: float) -> None:
+def check_speedup(speedup: float, group: str = "volatility") -> None:
     if not 0.0 < speedup < math.inf:
-        raise ValueError(f"volatility.speedup={speedup} stops the clock; use a number above 0, such as 600")
+        raise ValueError(f"{group}.speedup={speedup} stops the clock; use a number above 0, such as 600")

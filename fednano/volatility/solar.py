@@ -93,16 +93,29 @@ def price(intensity: Array, seed: int, site: str) -> Array:
     return np.asarray(0.42 * (intensity - 190) + 12 * walk)
 
 
+def marginal(light: Array, seed: int, site: str) -> Array:
+    """Carbon intensity in g/kWh of the plant that an additional load would call on.
+
+    That is gas, but for the sun where there is more of it than is wanted: what is curtailed emits next to nothing.
+    """
+    draw = generator(seed, site, "marginal")
+    wanted = 420 + 60 * mean_reverting(draw.normal(size=light.size), steps=12)
+    gas = 430 + 30 * mean_reverting(draw.normal(size=light.size), steps=3 * 12)
+    return np.asarray(np.where(light > wanted, 12.0, gas))
+
+
 def write(folder: Path, sites: Sequence[Site], begins: datetime, days: int, seed: int) -> list[Path]:
-    """Write synthetic_solar.csv (W/m²), synthetic_carbon.csv (g/kWh) and synthetic_price.csv (€/MWh)."""
+    """Write synthetic_solar.csv (W/m²), …_carbon.csv and …_marginal.csv (g/kWh), …_price.csv (€/MWh)."""
     hours = np.arange(days * DAY_STEPS) * STEP_MINUTES / 60
-    tables: dict[str, list[Array]] = {"solar": [], "carbon": [], "price": []}
+    tables: dict[str, list[Array]] = {"solar": [], "carbon": [], "marginal": [], "price": []}
     for site in sites:
         light = clear_sky(site, begins, days) * clouds(days, seed, site.name)
         intensity = carbon(light, (begins.hour + hours + site.longitude / 15) % 24, seed, site.name)
-        for name, column in zip(tables, (light, intensity, price(intensity, seed, site.name)), strict=True):
+        for name, column in zip(
+            tables, (light, intensity, marginal(light, seed, site.name), price(intensity, seed, site.name)), strict=True
+        ):
             tables[name].append(column)
-    units = {"solar": ("W/m²", 0), "carbon": ("g/kWh", 0), "price": ("€/MWh", 1)}
+    units = {"solar": ("W/m²", 0), "carbon": ("g/kWh", 0), "marginal": ("g/kWh", 0), "price": ("€/MWh", 1)}
     written = []
     for name, columns in tables.items():
         unit, digits = units[name]

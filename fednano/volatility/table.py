@@ -35,24 +35,27 @@ class Table:
     columns: dict[str, Array]
 
 
-def resolve(file: str) -> Path:
-    """The path of `file`; `package:NAME` is one that fednano brings along. Raises ValueError unless it exists."""
+def resolve(file: str, where: str = "volatility") -> Path:
+    """The path of `file`; `package:NAME` is one that fednano brings along. Raises ValueError unless it exists.
+
+    `where` are, here and below, the settings that errors name.
+    """
     own = Path(__file__).parent / "data"
     path = own / file.removeprefix(PACKAGE_PREFIX) if file.startswith(PACKAGE_PREFIX) else Path(file).expanduser()
     if not path.is_file():
         shipped = ", ".join(sorted(PACKAGE_PREFIX + p.name for p in own.glob("*.csv")))
-        raise ValueError(f"volatility.file={file} does not exist; give a CSV file, or one of {shipped}")
+        raise ValueError(f"{where}.file={file} does not exist; give a CSV file, or one of {shipped}")
     return path
 
 
-def read_rows(file: str, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def read_rows(file: str, needed: Sequence[str], where: str = "volatility") -> Iterator[tuple[int, dict[str, str]]]:
     """(line, cells by column name) of a CSV file; lines that begin with # are passed over.
 
     Raises:
         ValueError: no such file, not UTF-8, a column that is missing, a row of another length.
     """
     try:
-        with resolve(file).open(encoding="utf-8-sig", newline="") as stream:
+        with resolve(file, where).open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream)
             header: list[str] | None = None
             for cells in reader:
@@ -73,7 +76,7 @@ def read_rows(file: str, needed: Sequence[str]) -> Iterator[tuple[int, dict[str,
         raise ValueError(f"{file} is empty; give a CSV file with a header")
 
 
-def read_table(file: str, time_column: str | None, columns: Sequence[str] | None) -> Table:
+def read_table(file: str, time_column: str | None, columns: Sequence[str] | None, where: str = "volatility") -> Table:
     """The named `columns` of a CSV file, or all but the time's; `time_column` None is the first.
 
     Stamps are seconds, or ISO 8601; without a zone they are UTC. An interval, as of ENTSO-E, counts from its start.
@@ -85,7 +88,7 @@ def read_table(file: str, time_column: str | None, columns: Sequence[str] | None
     stamps: list[float] = []
     lines: list[int] = []
     values: dict[str, list[float]] = {}
-    for line, cells in read_rows(file, [*([time_column] if time_column else []), *(columns or [])]):
+    for line, cells in read_rows(file, [*([time_column] if time_column else []), *(columns or [])], where):
         time_column = time_column or next(iter(cells))
         if not values:
             values = {name: [] for name in columns or [name for name in cells if name != time_column]}
@@ -96,7 +99,7 @@ def read_table(file: str, time_column: str | None, columns: Sequence[str] | None
         stamps.append(stamp)
         lines.append(line)
         for name, column in values.items():
-            column.append(number(cells[name], file, line, name))
+            column.append(number(cells[name], file, line, name, where))
     if len(stamps) < 2:
         raise ValueError(f"{file} has {len(stamps)} rows; a trace needs 2 or more")
     if not values:
@@ -106,7 +109,7 @@ def read_table(file: str, time_column: str | None, columns: Sequence[str] | None
 
 
 def fill(
-    table: Table, name: str, on_gap: Literal["hold", "down", "error"]
+    table: Table, name: str, on_gap: Literal["hold", "down", "error"], where: str = "volatility"
 ) -> tuple[Array, Array, list[tuple[float, float]]]:
     """(times, values, gaps) of one column, its gaps filled with the value before them.
 
@@ -129,7 +132,7 @@ def fill(
         row = int(np.flatnonzero(known)[before[0]])
         raise ValueError(
             f"{table.file}, row {table.rows[row]}: column {name} has no value for the "
-            f"{ends[before[0]] - times[before[0]]:g} s that follow; fill the gap, or volatility.on_gap=hold or down"
+            f"{ends[before[0]] - times[before[0]]:g} s that follow; fill the gap, or set {where}.on_gap=hold"
         )
     gaps = [(float(times[i] + step), float(ends[i])) for i in before]
     # Held up to one step before the next value, from where a line may lead to it.
@@ -156,7 +159,7 @@ def seconds(cell: str, file: str, line: int) -> float:
     return value
 
 
-def number(cell: str, file: str, line: int, name: str) -> float:
+def number(cell: str, file: str, line: int, name: str, where: str = "volatility") -> float:
     """A value, NaN where there is none. Raises ValueError naming file, row, column and remedy."""
     if cell.lower() in MISSING:
         return math.nan
@@ -167,7 +170,7 @@ def number(cell: str, file: str, line: int, name: str) -> float:
     if math.isinf(value):
         raise ValueError(
             f"{file}, row {line}: {cell!r} under {name} is no number; write one with a decimal point, or nothing, "
-            "or leave the column out of volatility.columns"
+            f"or leave the column out of {where}.columns"
         )
     return value
 

@@ -83,6 +83,15 @@ class Trace:
         between = self._edges[1:-1][above[:-1, 1] != above[1:, 0]]
         return np.sort(np.concatenate((within, between)))
 
+    def stamps(self, a: float, b: float) -> Array:
+        """(k,) times within [a, b) at which a segment begins, those of its repetitions included."""
+        found = self._edges
+        if self.repeat:
+            period = self.end - self.start
+            first, last = (int(np.floor((t - self.start) / period)) for t in (a, b))
+            found = (np.arange(first, last + 1)[:, None] * period + self.times).ravel()
+        return found[(found >= a) & (found < b)]
+
     def on_run_clock(self, offset_s: float = 0.0, speedup: float = 1.0) -> "Trace":
         """The same signal on a clock whose 0 is `offset_s` here, and one second of which is `speedup` seconds here."""
         times, end = (self.times - offset_s) / speedup, (self.end - offset_s) / speedup

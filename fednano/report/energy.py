@@ -1,0 +1,135 @@
+"""The report's part on energy: what each site consumed beside its baselines, and carbon intensity over time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fednano.report import units
+from fednano.report.history import History, Lane, Span
+from fednano.report.svg import Bar, Frame, Scale, Tick, nice_step, time_label, time_ticks
+from fednano.report.timeline import bars
+
+WIDTH, PITCH, HEIGHT, WORK = 1100.0, 92.0, 70.0, 9.0  # pixels
+COLUMNS = ("on", "training", "energy", "inside windows", "carbon", "cost", "run ÷ always on", "run ÷ pausing")
+
+Curve = Sequence[tuple[float, float]]  # (t, g/kWh)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One site's intensity as a path, above its windows and its training."""
+
+    client: str
+    y: float
+    height: float
+    y_ticks: tuple[Tick, ...]
+    path: str
+    windows: tuple[Bar, ...]
+    work: tuple[Bar, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """Everything that the template draws; rows are (name, cells)."""
+
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
+    total: tuple[str, tuple[str, ...]]
+    oracle: str
+    frame: Frame
+    x_ticks: tuple[Tick, ...]
+    strips: tuple[Strip, ...]
+
+
+def section(history: History, summary: Mapping[str, Any], curves: Mapping[str, Curve]) -> Section | None:
+    """The section, or None where energy was not counted."""
+    energy = summary.get("energy")
+    if not energy:
+        return None
+    alone = energy["baselines"]
+    always_on, pausing = alone.get("always_on", {}), alone.get("pausing", {})
+    rows = tuple(
+        (client, (*_cells(found, energy["currency"]), _compared(always_on.get(client)), _compared(pausing.get(client))))
+        for client, found in energy["clients"].items()
+    )
+    total = ("run", (*_cells(energy["total"], energy["currency"]), "", ""))
+    strips, frame, x_ticks = _strips(history, curves)
+    return Section(rows, total, _oracle(alone.get("oracle")), frame, x_ticks, strips)
+
+
+def share_of_always_on(summary: Mapping[str, Any]) -> str:
+    """The run's carbon as a share of what one site, always on and alone, would have emitted: "9.5 % of client_1"."""
+    found = ((summary.get("energy") or {}).get("baselines") or {}).get("always_on") or {}
+    took_part = [client for client, row in summary["energy"]["clients"].items() if row["train_h"]] if found else []
+    return ", ".join(
+        f"{units.percent(found[client]['run_to_it']['co2_g'])} of {client}"
+        for client in took_part
+        if found.get(client) and found[client]["run_to_it"]["co2_g"] is not None
+    )
+
+
+def _cells(found: Mapping[str, Any], currency: str) -> tuple[str, ...]:
+    return (
+        units.duration(3600 * found["on_h"]),
+        units.duration(3600 * found["train_h"]),
+        units.energy(found["kwh"]),
+        units.percent(found["share_in_windows"]) if found["share_in_windows"] is not None else "–",
+        units.mass(found["co2_g"]) if found["co2_g"] is not None else "–",
+        f"{found['cost']:,.3g} {currency}" if found["cost"] is not None else "–",
+    )
+
+
+def _compared(baseline: Mapping[str, Any] | None) -> str:
+    """The run's carbon, or energy where carbon is not known, as a share of a baseline's."""
+    if baseline is None:
+        return "–"
+    kind = "kwh" if baseline["co2_g"] is None else "co2_g"
+    shown = units.energy(baseline["kwh"]) if kind == "kwh" else units.mass(baseline["co2_g"])
+    ratio = baseline["run_to_it"][kind]
+    return "–" if ratio is None else f"{units.percent(ratio)} of {shown}"
+
+
+def _oracle(baseline: Mapping[str, Any] | None) -> str:
+    if baseline is None:
+        return ""
+    ratio = baseline["run_to_it"]["kwh" if baseline["co2_g"] is None else "co2_g"]
+    shown = units.energy(baseline["kwh"]) if baseline["co2_g"] is None else units.mass(baseline["co2_g"])
+    return f"{shown}; the run took {ratio:,.2f} times as much" if ratio is not None else shown
+
+
+def _strips(history: History, curves: Mapping[str, Curve]) -> tuple[tuple[Strip, ...], Frame, tuple[Tick, ...]]:
+    label = min(180.0, 60 + 7.2 * max((len(client) for client in curves), default=0))
+    frame = Frame(WIDTH, 8 + PITCH * len(curves) + 40, left=label, right=12, top=8)
+    end = max((t for curve in curves.values() for t, _ in curve), default=0.0)
+    x = Scale(0.0, end, frame.left, frame.x1)
+    # A tenth of air above the highest value; all strips share the scale, so that sites can be compared.
+    high = 1.1 * max((value for curve in curves.values() for _, value in curve), default=0.0) or 1.0
+    drawn = []
+    for k, (client, curve) in enumerate(curves.items()):
+        top = frame.top + k * PITCH
+        y = Scale(0.0, high, top + HEIGHT, top)
+        lane = history.lanes.get(client, Lane(client))
+        work = sorted(lane.work.values(), key=lambda span: span.start)
+        ups = [Span(a, b, "up", 0, 0, f"{client} up {units.duration(b - a)}") for a, b in lane.windows]
+        step = nice_step(high, 2)
+        drawn.append(
+            Strip(
+                client=client,
+                y=top,
+                height=HEIGHT,
+                y_ticks=tuple(Tick(y(j * step), f"{j * step:g}") for j in range(int(high / step) + 1)),
+                path=_steps(curve, x, y),
+                windows=tuple(bars(ups, x, top, HEIGHT)),
+                work=tuple(bars(work, x, top + HEIGHT - WORK, WORK)),
+            )
+        )
+    return tuple(drawn), frame, tuple(Tick(x(v), time_label(v)) for v in time_ticks(0.0, end, 8))
+
+
+def _steps(curve: Curve, x: Scale, y: Scale) -> str:
+    """A line that holds each value until the next; points within it are left out."""
+    path, last = "", None
+    for t, value in curve:
+        if value != last:
+            path += f"H{x(t):g}V{y(value):g}" if path else f"M{x(t):g},{y(value):g}"
+            last = value
+    return f"{path}H{x(curve[-1][0]):g}" if path else ""
