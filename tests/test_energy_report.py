@@ -80,6 +80,15 @@ def test_a_run_without_an_account_has_no_section(tmp_path: Path) -> None:
     assert share_of_always_on({"energy": None}) == ""
 
 
+def test_a_line_names_few_sites() -> None:
+    sites = [f"client_{k}" for k in range(7)]
+    baselines = {site: {"run_to_it": {"co2_g": 0.5}} for site in sites}
+    energy = {"clients": {site: {"train_h": 1.0} for site in sites}, "baselines": {"always_on": baselines}}
+    line = share_of_always_on({"energy": energy})
+    assert line.count("50.0 % of client_") == 5
+    assert line.endswith("client_4, 2 more")
+
+
 def test_the_terminal_and_wandb_show_it() -> None:
     summary = {"energy_kwh": 4.0, "co2_g": 400.0, "energy": account()}
     lines = dict(summary_lines(summary))

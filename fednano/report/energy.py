@@ -10,6 +10,7 @@ from fednano.report.svg import Bar, Frame, Scale, Tick, nice_step, time_label, t
 from fednano.report.timeline import bars
 
 WIDTH, PITCH, HEIGHT, WORK = 1100.0, 92.0, 70.0, 9.0  # pixels
+NAMED = 5  # sites in a line of the terminal
 COLUMNS = ("on", "training", "energy", "inside windows", "carbon", "cost", "run ÷ always on", "run ÷ pausing")
 
 Curve = Sequence[tuple[float, float]]  # (t, g/kWh)
@@ -57,14 +58,19 @@ def section(history: History, summary: Mapping[str, Any], curves: Mapping[str, C
 
 
 def share_of_always_on(summary: Mapping[str, Any]) -> str:
-    """The run's carbon as a share of what one site, always on and alone, would have emitted: "9.5 % of client_1"."""
+    """The run's carbon as a share of what one site, always on and alone, would have emitted: "9.5 % of client_1".
+
+    After a few sites the rest are counted; the summary has them all.
+    """
     found = ((summary.get("energy") or {}).get("baselines") or {}).get("always_on") or {}
     took_part = [client for client, row in summary["energy"]["clients"].items() if row["train_h"]] if found else []
-    return ", ".join(
+    shares = [
         f"{units.percent(found[client]['run_to_it']['co2_g'])} of {client}"
         for client in took_part
         if found.get(client) and found[client]["run_to_it"]["co2_g"] is not None
-    )
+    ]
+    rest = [f"{len(shares) - NAMED} more"] if len(shares) > NAMED else []
+    return ", ".join(shares[:NAMED] + rest)
 
 
 def _cells(found: Mapping[str, Any], currency: str) -> tuple[str, ...]:
