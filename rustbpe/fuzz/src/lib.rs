@@ -5,6 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use arbitrary::Arbitrary;
 use fednano_rustbpe::split::Pattern;
 
+#[path = "../../tests/join/mod.rs"]
+mod join;
+pub use join::{Pair, join};
+
 /// The slow encoder is quadratic in the length of a pre-token.
 pub const TEXT_BYTES: usize = 1000;
 
@@ -22,8 +26,6 @@ pub const BYTE_ORDER: [u8; 256] = {
     order
 };
 
-pub type Pair = (u32, u32);
-
 /// The pattern that a fuzzed number picks.
 pub fn pattern(pick: u8) -> Pattern {
     Pattern::NAMES[usize::from(pick) % Pattern::NAMES.len()].1
@@ -32,18 +34,6 @@ pub fn pattern(pick: u8) -> Pattern {
 /// The pre-tokens of `text`, one id a byte.
 pub fn words(pattern: Pattern, text: &[u8]) -> Vec<Vec<u32>> {
     pattern.split(text).into_iter().map(|word| word.iter().map(|&byte| u32::from(byte)).collect()).collect()
-}
-
-/// Every place of `pair`, from the left, as `new`.
-pub fn join(tokens: &[u32], pair: Pair, new: u32) -> Vec<u32> {
-    let mut joined = Vec::new();
-    let mut at = 0;
-    while at < tokens.len() {
-        let here = at + 1 < tokens.len() && (tokens[at], tokens[at + 1]) == pair;
-        joined.push(if here { new } else { tokens[at] });
-        at += if here { 2 } else { 1 };
-    }
-    joined
 }
 
 /// The lowest merge first, and of its places the leftmost, one place at a time.
