@@ -15,20 +15,9 @@ def clone(state: Mapping[str, Tensor]) -> State:
     return {name: tensor.detach().clone() for name, tensor in state.items()}
 
 
-def zeros_like(state: Mapping[str, Tensor]) -> State:
-    """Zeros in float32, the precision of every accumulator."""
-    return {name: torch.zeros_like(tensor, dtype=torch.float32) for name, tensor in state.items()}
-
-
 def subtract(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> State:
     """a − b, name by name, in float32."""
     return {name: a[name].detach().float() - b[name].detach().float() for name in a}
-
-
-def add_scaled_(target: State, other: Mapping[str, Tensor], scale: float) -> None:
-    """target ← target + scale · other, in place."""
-    for name, tensor in target.items():
-        tensor.add_(other[name], alpha=scale)
 
 
 def norm(state: Mapping[str, Tensor]) -> float:

@@ -18,8 +18,26 @@ def test_accumulator_is_the_weighted_mean() -> None:
     accumulator = Accumulator(one(0, 0))
     accumulator.fold(one(1, 2), 1.0)
     accumulator.fold(one(5, -2), 3.0)
-    assert accumulator.updates == 2
     assert accumulator.mean()["w"].tolist() == [4.0, -1.0]
+
+
+def test_the_order_of_updates_leaves_no_trace() -> None:
+    generator = torch.Generator().manual_seed(1)
+    updates = [torch.randn(200_001, generator=generator) * 10.0 ** -(i % 6) for i in range(7)]
+    weights = [float(51_200 - 977 * i) for i in range(7)]
+
+    def mean(order: list[int]) -> torch.Tensor:
+        accumulator = Accumulator({"w": updates[0]})
+        for i in order:
+            accumulator.fold({"w": updates[i]}, weights[i])
+        return accumulator.mean()["w"]
+
+    first = mean([0, 1, 2, 3, 4, 5, 6])
+    exact = sum(w * u.double() for w, u in zip(weights, updates, strict=True)) / sum(weights)
+    assert torch.equal(first, mean([6, 3, 1, 0, 5, 4, 2]))
+    assert torch.equal(first, mean([2, 5, 4, 6, 0, 1, 3]))
+    torch.testing.assert_close(first.double(), exact, rtol=1e-7, atol=0.0)
+    assert torch.equal(mean([4]), updates[4])
 
 
 def test_accumulator_refuses_what_does_not_fit() -> None:

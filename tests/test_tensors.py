@@ -14,12 +14,10 @@ def state() -> tensors.State:
     return {"b": torch.tensor([1.0, 2.0]), "a": torch.tensor([[3.0]])}
 
 
-def test_subtract_and_add_scaled() -> None:
+def test_subtract() -> None:
     delta = tensors.subtract(state(), {"b": torch.tensor([0.5, 0.5]), "a": torch.tensor([[1.0]])})
-    target = state()
-    tensors.add_scaled_(target, delta, -2.0)
-    assert target["b"].tolist() == [0.0, -1.0]
-    assert target["a"].tolist() == [[-1.0]]
+    assert delta["b"].tolist() == [0.5, 1.5]
+    assert delta["a"].tolist() == [[2.0]]
 
 
 def test_norm_and_count() -> None:
