@@ -1,4 +1,4 @@
-"""The board: who holds which lease, and whether the run is asked to stop."""
+"""The board: who holds which lease, who is there, and whether the run is asked to stop."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,12 +10,53 @@ class StopRequestedError(Exception):
 
 @dataclass(frozen=True)
 class Lease:
-    """A client's right to train some rows until `expires`, in seconds on the run's clock."""
+    """A client's right to train some rows until `expires`, in seconds on the run's clock.
+
+    Who hands in shows the fencing `token`, which nobody can guess where others could try.
+    """
 
     id: int
     client: str
     round: int
     expires: float
+    token: str = ""
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What a node says of itself every second.
+
+    Args:
+        name: the client's name, as the server knows it.
+        incarnation: made anew whenever its trainer starts.
+        ready: it is warm and can train at once.
+        leaving: it hands in what it has and takes no more work.
+        step_s: measured seconds of one inner step, 0 while unknown.
+        lease: the lease that it works on, -1 for none.
+    """
+
+    name: str
+    incarnation: str
+    ready: bool
+    leaving: bool
+    step_s: float
+    lease: int
+
+
+@dataclass(frozen=True)
+class StepTold:
+    """An inner step that a node has done: the `steps`-th of those planned is the last; `tokens` of this step."""
+
+    client: str
+    round: int
+    step: int
+    steps: int
+    loss: float
+    tokens: int
+
+
+class NameTakenError(ValueError):
+    """Another node works under this name; its text says what to do."""
 
 
 class Board(Protocol):
@@ -50,3 +91,38 @@ class Board(Protocol):
 
     def check_stop(self) -> None:
         """Raise StopRequestedError if a stop was requested."""
+
+
+class LiveBoard(Board, Protocol):
+    """A board whose clients are elsewhere, as the server sees it."""
+
+    def present(self) -> dict[str, Beat]:
+        """The nodes whose beats have not expired, by name."""
+
+    def steps(self) -> list[StepTold]:
+        """The inner steps told since the last call, as they came."""
+
+    def acknowledged(self, lease: int) -> bool:
+        """Whether who holds the lease knows that it is asked to hand in."""
+
+    def stopping(self) -> frozenset[str]:
+        """The nodes that know of the request to stop."""
+
+
+class Post(Protocol):
+    """A node's side of a live board. All but `holds` answer from memory: a step never waits for the network."""
+
+    def beat(self, beat: Beat) -> None:
+        """What to say from now on, every second. The first call takes the name: NameTakenError where it is taken."""
+
+    def holds(self, lease: int, token: str) -> bool:
+        """Whether the lease is in force and this is its token; by its expiry alone while the board cannot be asked."""
+
+    def asked(self, lease: int, now: float) -> bool:
+        """Whether the server wants the lease back by `now`, in seconds on this node's clock."""
+
+    def check_stop(self) -> None:
+        """Raise StopRequestedError if a stop was requested."""
+
+    def tell_step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
+        """Tell the server of an inner step; the oldest are dropped if it cannot be told for long."""

@@ -1,19 +1,26 @@
 """The board of a run that lives in one process."""
 
+from collections.abc import Callable
+
 from fednano.coordination.board import Lease, StopRequestedError
 
 
 class MemoryBoard:
-    """Implements `Board` in plain memory. `request_stop` is safe in a signal handler."""
+    """Implements `Board` in plain memory. `request_stop` is safe in a signal handler.
 
-    def __init__(self) -> None:
+    Args:
+        make_token: makes the token of each lease.
+    """
+
+    def __init__(self, make_token: Callable[[], str] = str) -> None:
+        self._make_token = make_token
         self._leases: dict[int, Lease] = {}
         self._drains: dict[int, float] = {}
         self._next = 0
         self._stop = False
 
     def grant(self, client: str, round: int, expires: float) -> Lease:
-        lease = Lease(self._next, client, round, expires)
+        lease = Lease(self._next, client, round, expires, self._make_token())
         self._leases[lease.id] = lease
         self._next += 1
         return lease
