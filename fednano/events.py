@@ -127,7 +127,8 @@ class UpdateFolded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateRefused(Event):
-    """`reason`: stale, expired, duplicate, non_finite, empty (no step fitted), malformed, error (the client failed)."""
+    """`reason`: stale, expired, duplicate, non_finite, malformed, error (the client failed), empty (no step fitted),
+    forged (without the lease's token)."""
 
     round: int
     client: str

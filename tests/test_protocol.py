@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 
 import flwr
 import pytest
@@ -70,7 +71,7 @@ class FakeWorker:
             steps += 1
         cursor = _advance(task, steps * TOKENS) if steps else None
         done = StepsDone(steps, steps * TOKENS, 1.0, cursor, drained, 0.0)
-        result = Result(task.client, task.round, task.version, task.lease, done, begun, self.clock.now())
+        result = Result(task.client, task.round, task.version, task.lease, done, begun, self.clock.now(), task.token)
         return self.spoil(task, result, {"w": torch.full((1,), float(steps))})
 
     def crashed(self) -> None:
@@ -104,10 +105,15 @@ def federate(
     slack: float = 1.5,
     spoil=None,
     rows: int = 1000,
+    seen: Sequence[Sequence[Window]] | None = None,
 ) -> Outcome:
-    """Run the protocol over clients with the given windows."""
+    """Run the protocol over clients with the given windows; with other ones `seen` by the server, as a live one."""
     names = [f"c{i}" for i in range(len(windows))]
-    membership = Membership({name: Availability(iter(w)) for name, w in zip(names, windows, strict=True)})
+
+    def drawn(windows: Sequence[Sequence[Window]]) -> Membership:
+        return Membership({name: Availability(iter(w)) for name, w in zip(names, windows, strict=True)})
+
+    membership = drawn(windows)
     clock, events = VirtualClock(), []
     recorder = Recorder(
         rounds, rounds, lambda w: (1.0, 1.0), lambda *_: lambda: SAVED, events.append, clock, Progress()
@@ -118,11 +124,12 @@ def federate(
         plan=Plan(rounds, TOKENS, 10**9, lambda *_: 1.0, lambda pool, tokens: -(-tokens // 4)),
         sites={name: Site(SERVER_NODE_ID + 1 + i, 0, STEP_S, 0.25, 0.25) for i, name in enumerate(names)},
         ledger=Ledger([rows]),
-        board=MemoryBoard(),
-        membership=membership,
+        board=MemoryBoard(map(str, count()).__next__),
+        membership=drawn(seen) if seen else membership,
         clock=clock,
         codec=Fp32(),
         recorder=recorder,
+        live=seen is not None,
     )
     workers, nodes = {}, []
     for name in names:
@@ -265,6 +272,8 @@ def test_nobody_ever_is_an_error() -> None:
         (lambda task, result, delta: (Result(**{**vars(result), "version": 9}), delta), "stale"),
         (lambda task, result, delta: (Result(**{**vars(result), "round": 9}), delta), "stale"),
         (lambda task, result, delta: (Result(**{**vars(result), "lease": 0}), delta), "stale"),
+        (lambda task, result, delta: (replace(result, token="0"), delta), "forged"),
+        (lambda task, result, delta: (replace(result, token=""), delta), "forged"),
         (lambda task, result, delta: (result, {"v": delta["w"]}), "malformed"),
         (lambda task, result, delta: (result, {"w": torch.zeros(2)}), "malformed"),
         (lambda task, result, delta: (changed(result, cursor=(10**6, 0)), delta), "malformed"),
@@ -283,6 +292,15 @@ def test_bad_updates_are_refused_and_their_rows_freed(spoil, reason: str) -> Non
     assert [(e.client, e.reason) for e in run.of(UpdateRefused)] == [("c1", reason)]
     assert [(e.client, e.reason) for e in run.of(LeaseReleased)] == [("c1", "refused")]
     assert run.federation.state.weights["w"].item() == -H
+
+
+def test_a_live_server_refuses_the_reply_of_a_client_that_it_took_for_dead() -> None:
+    seen = [always(), [Window(0, 5.3, "crash"), Window(6, math.inf, "drain")]]
+    run = federate([always(), always()], rounds=3, seen=seen)
+    assert [(e.client, e.reason) for e in run.of(LeaseReleased)] == [("c1", "crash")]
+    assert [(e.client, e.reason) for e in run.of(UpdateRefused)] == [("c1", "expired")]
+    # It is back at 6 s and is given what still fits into the round, once it is done with the old.
+    assert [u.client for u in run.of(UpdateFolded)] == ["c0", "c1", "c0", "c1", "c0", "c1"]
 
 
 def test_a_reply_after_the_round_closed_is_refused() -> None:

@@ -81,6 +81,7 @@ def pack_task(task: Task, weights: ArrayRecord) -> RecordDict:
             "peers": task.peers,
             "horizon": task.horizon,
             "seconds": task.seconds,
+            "token": task.token,
         }
     )
     return RecordDict({TASK: config, TENSORS: weights, **_pack_inner(task.inner)})
@@ -107,6 +108,7 @@ def unpack_task(content: RecordDict, codec: Codec) -> tuple[Task, State]:
         _int(c, "horizon"),
         unpack_inner(content),
         _float(c, "seconds"),
+        str(c["token"]),
     )
     return task, unpack_tensors(content.array_records[TENSORS], codec)
 
@@ -129,6 +131,7 @@ def pack_result(result: Result, delta: ArrayRecord) -> RecordDict:
             "data_s": done.data_s,
             "busy_from": result.busy_from,
             "busy_until": result.busy_until,
+            "token": result.token,
         }
     )
     return RecordDict({RESULT: config, TENSORS: delta, **(_pack_inner(done.inner) if done.steps else {})})
@@ -158,6 +161,7 @@ def unpack_result(content: RecordDict) -> Result:
         done,
         _float(c, "busy_from"),
         _float(c, "busy_until"),
+        str(c["token"]),
     )
 
 

@@ -5,6 +5,7 @@ and when the round closes; it folds updates as they come, gives late joiners wha
 the rows of whoever is lost.
 """
 
+import hmac
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -53,6 +54,10 @@ class Federation:
 
     Between two changes it looks at those clients alone that have come, gone or answered: what it does for one of them
     does not grow with the others. A state without weights is the protocol without training: no norms, no losses.
+
+    What a virtual clock knows for certain, a `live` federation does not: a client that is gone may only have been out
+    of reach, so that its reply is waited for, and refused; and since no live run goes on bit for bit, a reply on its
+    way keeps no checkpoint back.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class Federation:
         recorder: Recorder,
         pack: Callable[[Task, ArrayRecord], RecordDict] = records.pack_task,
         size: Callable[[RecordDict], int] = records.payload_bytes,
+        live: bool = False,
     ) -> None:
         self.state = state
         self.ledger = ledger
@@ -83,6 +89,7 @@ class Federation:
         self._recorder = recorder
         self._pack = pack
         self._size = size
+        self._live = live
         self._emit = recorder.emit
         self._progress = recorder.progress
         self._outstanding: dict[str, Lease] = {}  # message id → lease
@@ -114,7 +121,7 @@ class Federation:
                 last=index + 1 == self._plan.rounds,
                 up=self._everyone(),
                 leaving=sorted(self._leaving),
-                quiet=not self._late,
+                quiet=self._live or not self._late,
             )
 
     def abandon(self) -> None:
@@ -131,8 +138,8 @@ class Federation:
         self._free = set(idle)
         able = self._able(idle)
         length = self._duration(able)
-        # A late reply would be somebody who comes without an arrival.
-        alone = self._plan.length.elastic and len(able) == 1 and not self._late
+        # On a virtual clock a late reply would be somebody who comes without an arrival.
+        alone = self._plan.length.elastic and len(able) == 1 and (self._live or not self._late)
         if alone:
             length *= self._plan.length.alone
         round_ = Round(
@@ -146,20 +153,18 @@ class Federation:
         )
         self._emit(RoundStarted(t=now, round=index, version=self.state.version, clients=self._everyone()))
         weights = records.pack_tensors(self.state.weights, self._codec)
-        while True:
-            self._dispatch(grid, round_, weights)
-            if not self._outstanding:
-                break
+        self._dispatch(grid, round_, weights, now)
+        while self._outstanding:
             self._clock.wait(min(self._membership.next_change(self._clock.now()), round_.closes))
             self._collect(grid, round_)
             self._note_changes(round_)
             if self._clock.now() >= round_.closes:
                 self._expire()
+            self._dispatch(grid, round_, weights, self._clock.now())
         self._close(round_)
 
-    def _dispatch(self, grid: Grid, round_: Round, weights: ArrayRecord) -> None:
+    def _dispatch(self, grid: Grid, round_: Round, weights: ArrayRecord, now: float) -> None:
         """Give work to every client that is up, idle and has time for at least one step before the round ends."""
-        now = self._clock.now()
         peers = len(self._up)
         free, self._free = sorted(self._free, key=self._membership.rank), set()
         for client in self._idle(free):
@@ -219,7 +224,9 @@ class Federation:
         )
         version, total = self.state.version, self._progress.tokens
         horizon, inner = self._plan.horizon, self.state.inner
-        task = Task(client, round_.index, version, lease.id, grant, steps, total, peers, horizon, inner, seconds)
+        task = Task(
+            client, round_.index, version, lease.id, grant, steps, total, peers, horizon, inner, seconds, lease.token
+        )
         return self._pack(task, weights), lease
 
     def _collect(self, grid: Grid, round_: Round | None) -> None:
@@ -230,8 +237,11 @@ class Federation:
                 continue
             late = self._late.pop(message_id, None)
             lease = late or self._outstanding.pop(message_id)
-            del self._busy[lease.client]
-            self._free.add(lease.client)
+            if self._busy.get(lease.client) == message_id:
+                del self._busy[lease.client]
+                self._free.add(lease.client)
+            if late and replies[0].has_error():
+                continue  # its machine was dead, and all is said of it
             for copy, reply in enumerate(replies):
                 size = 0 if reply.has_error() else self._size(reply.content)
                 self._progress.bytes_up += size
@@ -256,12 +266,11 @@ class Federation:
             return "error"
         try:
             result = records.unpack_result(reply.content)
-            if result.done.drained:
+            reason = self._unfit(result, lease, round_)
+            if result.done.drained and reason != "forged":
                 self._leaving.add(lease.client)
-            if (result.round, result.version, result.lease) != (round_.index, self.state.version, lease.id):
-                return "stale"
-            if result.done.cursor is None:
-                return "empty"
+            if reason:
+                return reason
             self._check(result, round_.planned[lease.id])
             delta, inner = records.unpack_update(reply.content, self._codec)
             round_.inner.check(inner)
@@ -273,6 +282,14 @@ class Federation:
             # What a client sends is not to be trusted; nothing has changed before the fold.
             return "malformed"
         return None
+
+    def _unfit(self, result: Result, lease: Lease, round_: Round) -> str | None:
+        """Why a result cannot be an answer to what was asked for under `lease`, if it cannot."""
+        if not hmac.compare_digest(result.token.encode(), lease.token.encode()):
+            return "forged"
+        if (result.round, result.version, result.lease) != (round_.index, self.state.version, lease.id):
+            return "stale"
+        return "empty" if result.done.cursor is None else None
 
     def _check(self, result: Result, planned: int) -> None:
         """Raise ValueError unless the figures of a result fit together and lie inside its lease of `planned` steps."""
@@ -415,7 +432,9 @@ class Federation:
                 self._release(lease.id, "crash")
                 if round_:
                     round_.planned.pop(lease.id)
-            elif message is not None:
+                if self._live:
+                    self._late[lost] = lease
+            elif message is not None and not self._live:
                 del self._late[message]
         for client in came:
             self._emit(ClientUp(t=now, client=client))

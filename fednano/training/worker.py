@@ -28,7 +28,7 @@ class Task:
 
     `peers` clients are assumed to train beside this one, for the schedule by global tokens; `horizon` is the number
     of tokens at which the schedule ends. `inner` is the clients' mean optimizer state, where they average theirs.
-    Whatever `steps` says, the work is over after `seconds` on the client's clock.
+    Whatever `steps` says, the work is over after `seconds` on the client's clock. `token` is the lease's.
     """
 
     client: str
@@ -42,11 +42,15 @@ class Task:
     horizon: int
     inner: State = field(default_factory=dict)
     seconds: float = math.inf
+    token: str = ""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the client answers, beside the pseudo-gradient. `busy_from` and `busy_until` are seconds on its clock."""
+    """What the client answers, beside the pseudo-gradient. `busy_from` and `busy_until` are seconds on its clock.
+
+    `token` shows that it was given the lease.
+    """
 
     task_client: str
     round: int
@@ -55,6 +59,7 @@ class Result:
     done: StepsDone
     busy_from: float
     busy_until: float
+    token: str = ""
 
 
 class ClientWorker:
@@ -138,7 +143,7 @@ class ClientWorker:
         done, local = self._trainer.run(task.client, weights, loader, plan, self._clock, may_step, on_step)
         # Who was called in stays; who drained by its own judgement leaves.
         done = replace(done, drained=done.drained and not called)
-        result = Result(task.client, task.round, task.version, task.lease, done, begun, self._clock.now())
+        result = Result(task.client, task.round, task.version, task.lease, done, begun, self._clock.now(), task.token)
         return result, tensors.subtract(weights, local)
 
     def crashed(self) -> None:
