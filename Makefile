@@ -27,6 +27,7 @@ lint: ## format, lint and type checks, Python and Rust
 bench: ## speeds as ratios, measured in one run
 	uv run python -m fednano.bench train_step
 	uv run python -m fednano.bench sample
+	uv run python -m fednano.bench loader
 	uv run $(PEERS) python -m fednano.bench tokenizer
 	uv run $(PEERS) python -m fednano.bench tokenizer --megabytes 100
 
