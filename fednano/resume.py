@@ -33,7 +33,7 @@ def reopen(overrides: Sequence[str]) -> Reopened:
     """
     given = compose_config(overrides)
     folder = Path(str(given.resume))
-    cfg = _recorded(folder)
+    cfg = recorded_config(folder, f"resume={folder}")
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~")
         if key == "checkpoint_keep" or key.partition(".")[0] == "logger":
@@ -48,16 +48,17 @@ def reopen(overrides: Sequence[str]) -> Reopened:
     return Reopened(folder, cfg, snapshot, completed=False)
 
 
-def _recorded(folder: Path) -> DictConfig:
+def recorded_config(folder: Path, given: str) -> DictConfig:
+    """The configuration recorded in a run's folder, which the user gave as `given`. ValueError where there is none."""
     for name in ("config.yaml", "events.jsonl"):
         if not (folder / name).is_file():
-            raise ValueError(f"resume={folder} has no {name}; name the folder of a run, such as outputs/NAME/DATE_TIME")
+            raise ValueError(f"{given} has no {name}; name the folder of a run, such as outputs/NAME/DATE_TIME")
     try:
         cfg = OmegaConf.load(folder / "config.yaml")
     except YAMLError as error:
-        raise ValueError(f"resume={folder}: config.yaml is damaged ({error}); restore it") from error
+        raise ValueError(f"{given}: config.yaml is damaged ({error}); restore it") from error
     if not isinstance(cfg, DictConfig):
-        raise ValueError(f"resume={folder}: config.yaml holds no keys; restore it")
+        raise ValueError(f"{given}: config.yaml holds no keys; restore it")
     return cfg
 
 

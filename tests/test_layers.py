@@ -14,7 +14,7 @@ FLOORS = [
     {"flower", "report"},
     {"runtime"},
     {"experiment", "cli", "resume"},
-    {"run", "prepare", "sample", "evaluate", "bench"},
+    {"run", "prepare", "sample", "evaluate", "fidelity", "bench"},
 ]
 NEIGHBOURS = {
     ("training", "data"),

@@ -1,0 +1,148 @@
+"""How true the virtual clock is: a run's own tape replayed on it, beside what was measured.
+
+    python -m fednano.fidelity outputs/NAME/DATE_TIME
+
+The replay is given what the tape tells of the machines (when each was there, its median inner step and transfers) and
+nothing of what came of it.
+"""
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from fednano.cli import compose_config, guarded
+from fednano.events import Event, Tape, read_tape
+from fednano.report.measured import Measured, measure
+from fednano.volatility.availability import Availability, Window
+from fednano.volatility.profiles import Profile
+
+WITHIN = 0.10
+
+
+@dataclass(frozen=True)
+class Recorded(Profile):
+    """The windows that a tape tells of; a client that it does not name is never up."""
+
+    windows: Mapping[str, tuple[tuple[float, float, str], ...]]
+    name: str = "recorded"
+
+    def availability(self, client: str, index: int, seed: int) -> Availability:
+        return Availability(Window(*span) for span in self.windows.get(client, ()))  # type: ignore[arg-type]
+
+
+class Collected:
+    """A sink that keeps the events."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def event(self, event: Event) -> None:
+        self.events.append(event)
+
+    def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
+        pass
+
+    def close(self, summary: dict[str, Any]) -> None:
+        pass
+
+
+def replay(folder: Path, measured: Measured) -> Measured:
+    """The figures of the run in `folder`, played on the virtual clock with the machines that its tape tells of.
+
+    Raises ValueError for a folder that holds no run.
+    """
+    from fednano.coordination.memory import MemoryBoard
+    from fednano.data.progress import Silent
+    from fednano.experiment import Experiment
+    from fednano.resume import recorded_config
+    from fednano.runtime.parts import Session
+    from fednano.runtime.virtual import Virtual
+    from fednano.volatility.network import Network
+
+    cfg = recorded_config(folder, str(folder))
+    cfg.hardware.device, cfg.hardware.compile = "cpu", False  # nothing is computed
+    cfg.runtime = {"_target_": "fednano.runtime.virtual.Virtual", "compute": "analytic"}
+    plain = compose_config(["volatility=none", "energy=none"])
+    cfg.volatility, cfg.energy = plain.volatility, plain.energy
+    experiment = Experiment(cfg)
+    parts = experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+    size, names = parts.message_bytes(), parts.settings.names
+    step_s = known(measured.step_s, names)
+    down_s = {client: s + measured.between_s for client, s in known(measured.down_s, names).items()}
+    link = Network("recorded", mbit_s(known(measured.up_s, names), size), mbit_s(down_s, size), 0.0)
+    parts = replace(
+        parts,
+        volatility=Recorded(measured.windows),
+        network=link,
+        hardware=replace(parts.hardware, tokens_per_s=tuple(parts.tokens_per_step / s for s in step_s.values())),
+    )
+    collected = Collected()
+    with tempfile.TemporaryDirectory() as scratch:
+        outcome = Virtual(compute="analytic").run(parts, Session(Path(scratch), Tape(None), collected))
+    if outcome.error:
+        raise outcome.error
+    return measure(collected.events)
+
+
+def known(seconds: Mapping[str, float], names: tuple[str, ...]) -> dict[str, float]:
+    """Seconds by client; those of whom nothing is known get the mean of the others."""
+    return {name: seconds.get(name, mean(seconds.values())) for name in names}
+
+
+def mbit_s(seconds: Mapping[str, float], size: int) -> list[float]:
+    """The bandwidths at which `size` bytes take so long."""
+    return [size * 8e-6 / s if s > 0 else math.inf for s in seconds.values()]
+
+
+def compare(folder: Path) -> dict[str, dict[str, float]]:
+    """Of each figure what was measured, what was predicted, and their ratio less one.
+
+    Raises ValueError for a folder that holds no run, or a run that merged nothing.
+    """
+    events = folder / "events.jsonl"
+    if not events.is_file():
+        raise ValueError(f"{folder} holds no events.jsonl; name the folder of a run, such as outputs/NAME/DATE_TIME")
+    measured = measure(read_tape(events))
+    predicted = replay(folder, measured)
+    step_s = known(measured.step_s, tuple(measured.windows))
+    pairs = {
+        "mean round, s": (mean(measured.rounds), mean(predicted.rounds) - measured.between_s),
+        "all rounds, s": (measured.ends - measured.begins, predicted.ends - predicted.begins - measured.between_s),
+        "inner steps merged": (sum(measured.steps.values()), sum(predicted.steps.values())),
+        "goodput": (measured.goodput(step_s), predicted.goodput(step_s)),
+    }
+    return {name: {"measured": m, "predicted": p, "off": p / m - 1} for name, (m, p) in pairs.items()}
+
+
+def main(arguments: list[str]) -> int:
+    """The command; its exit code: 1 where a figure is off by more than --within, 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m fednano.fidelity", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="the folder of a run: outputs/NAME/DATE_TIME")
+    parser.add_argument("--within", type=float, default=WITHIN, help="share by which figures may be off (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    chosen = parser.parse_args(arguments)
+    found = compare(chosen.folder)
+    if chosen.json:
+        print(json.dumps(found, indent=2))
+    else:
+        table = Table(title="the virtual clock beside what was measured")
+        for column in ("figure", "measured", "predicted", "off"):
+            table.add_column(column, justify="left" if column == "figure" else "right")
+        for name, row in found.items():
+            table.add_row(name, f"{row['measured']:,.4g}", f"{row['predicted']:,.4g}", f"{100 * row['off']:+.1f} %")
+        Console().print(table)
+    return int(any(abs(row["off"]) > chosen.within for row in found.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: main(sys.argv[1:])))
