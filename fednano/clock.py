@@ -6,6 +6,7 @@ charged and waiting jumps) and on the real one (where they take the time they ta
 
 import heapq
 import time
+from threading import Event
 from typing import Protocol
 
 
@@ -97,6 +98,9 @@ def wall() -> float:
     return time.perf_counter()
 
 
-def pause(seconds: float) -> None:
-    """Sleep, for what must wait in real time outside any run: a retry, a lock."""
-    time.sleep(seconds)
+def pause(seconds: float, unless: Event | None = None) -> None:
+    """Sleep, for what must wait in real time outside any run: a retry, a lock. Ends early once `unless` is set."""
+    if unless is None:
+        time.sleep(seconds)
+    else:
+        unless.wait(seconds)

@@ -41,6 +41,7 @@ GROUPS = (
     "network",
     "energy",
     "runtime",
+    "coordination",
     "logger",
 )
 DERIVED = ("batch_size", "rounds")  # where null, they follow from the depth
@@ -69,6 +70,7 @@ class Experiment:
         self.groups = build_groups(cfg, GROUPS)
         self.settings = self._settings(cfg)
         self._check_across()
+        self.groups["coordination"].check(self.runtime.name, self.runtime.in_process)
         self.groups["data"].check()
 
     @property
@@ -110,6 +112,7 @@ class Experiment:
             validation=validation,
             tokenizer=tokenizer,
             board=board,
+            coordination=groups["coordination"],
             tokens_per_row=tokens_per_row,
         )
         size = parts.message_bytes()

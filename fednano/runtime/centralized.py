@@ -22,6 +22,7 @@ class Centralized:
     """
 
     shared: ClassVar[str] = "clients"
+    in_process: ClassVar[bool] = True
     name: str = "centralized"
 
     def run(self, parts: Parts, session: Session) -> Outcome:

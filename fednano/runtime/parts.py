@@ -11,6 +11,7 @@ import torch
 from fednano import tensors
 from fednano.clock import Clock, wall
 from fednano.coordination.board import Board
+from fednano.coordination.settings import Coordination
 from fednano.data.ledger import Ledger
 from fednano.data.loader import Packing, TextSource
 from fednano.data.partition import Pools
@@ -148,6 +149,7 @@ class Parts:
     validation: Validation
     tokenizer: TokenizerLike
     board: Board
+    coordination: Coordination
     tokens_per_row: float
 
     @property
@@ -305,9 +307,14 @@ class Outcome:
 
 
 class Runtime(Protocol):
-    """A `runtime` choice. `shared` is the setting whose value the ranks of torchrun share out evenly."""
+    """A `runtime` choice.
+
+    `shared` is the setting whose value the ranks of torchrun share out evenly; `in_process` says whether all clients
+    live in this process.
+    """
 
     shared: ClassVar[str]
+    in_process: ClassVar[bool]
     name: str
 
     def run(self, parts: Parts, session: Session) -> Outcome:

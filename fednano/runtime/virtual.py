@@ -39,6 +39,7 @@ class Virtual:
     """
 
     shared: ClassVar[str] = "batch_size"
+    in_process: ClassVar[bool] = True
     name: str = "virtual"
     compute: Literal["torch", "analytic"] = "torch"
 
