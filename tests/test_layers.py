@@ -83,6 +83,11 @@ def test_frameworks_stay_in_their_rooms() -> None:
     assert wrong == []
 
 
+def test_one_module_speaks_to_redis() -> None:
+    speakers = {path.stem for _, path, imported in modules() for name in imported if name.split(".")[0] == "redis"}
+    assert speakers == {"redis_link"}
+
+
 def test_rooms_without_torch() -> None:
     wrong = [
         str(path.relative_to(PACKAGE))

@@ -105,12 +105,13 @@ class RedisPost:
 
     def holds(self, lease: int, token: str) -> bool:
         self._follow(lease)
-        self._courier.visited(TIMEOUT_S)
+        if self._courier.connected:
+            self._courier.visited(TIMEOUT_S)
         self._courier.check()
         seen = self._seen
         if seen is None or seen.lease != lease:
             return True  # Redis has not been told yet, or is lost: the server has the last word
-        if seen.token is None or not hmac.compare_digest(seen.token, token):
+        if seen.token is None or not hmac.compare_digest(seen.token.encode(), token.encode()):
             return False
         return self._clock.now() < seen.expires
 
