@@ -22,7 +22,7 @@ from fednano.coordination.embedded import EmbeddedRedis
 from fednano.coordination.memory import MemoryBoard
 from fednano.coordination.redis_board import ENDLESS_S, RedisBoard
 from fednano.coordination.redis_link import BEATS, Address, Link
-from fednano.coordination.redis_post import RedisPost
+from fednano.coordination.redis_post import LEAVE, RedisPost
 
 BEAT_S = 0.1
 BEAT = Beat(name="site_a", incarnation="first", ready=True, leaving=False, step_s=0.25, lease=-1)
@@ -306,6 +306,7 @@ def test_who_lost_its_name_meanwhile_stops_working(post: RedisPost, link: Link) 
         with pytest.raises(NameTakenError, match="incarnation second"):
             call()
     post.close()
+    link.transact([("EVAL", LEAVE, 2, *post._own_keys(), "first")])
     assert link.transact([("GET", link.key("name", "site_a"))]) == ["second"]
 
 
@@ -336,7 +337,11 @@ def test_a_server_that_comes_back_empty_is_told_all_again(
 ) -> None:
     post.beat(BEAT)
     mine, endless = board.grant("site_a", 0, 500.0), board.grant("site_b", 0, math.inf)
+    step = StepTold("site_a", 0, 1, 9, 2.0, 512)
+    tomorrow = f"{2**43}-0"  # the clock of the next server may be behind
+    link.transact([("XADD", link.key("steps"), tomorrow, "step", json.dumps(vars(step)))])
     assert board.sync()
+    assert board.steps() == [step]
     assert post.holds(mine.id, mine.token)
     kill(server)
     assert not board.sync()
@@ -358,8 +363,8 @@ def test_a_server_that_comes_back_empty_is_told_all_again(
     assert eventually(lambda: board.acknowledged(mine.id))
     assert eventually(lambda: board.stopping() == {"site_a"})
     assert board.grant("site_a", 2, 500.0).id == 4
-    post.tell_step("site_a", 0, 1, 9, 2.0, 512)
-    assert eventually(lambda: [step.step for step in board.steps()] == [1])
+    post.tell_step("site_a", 0, 2, 9, 2.0, 512)
+    assert eventually(lambda: [told.step for told in board.steps()] == [2])
 
 
 def test_a_node_that_redis_has_lost_works_to_the_end_of_its_lease(
