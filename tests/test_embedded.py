@@ -44,6 +44,15 @@ def gone(pid: int, within_s: float = 20.0) -> bool:
     return False
 
 
+def kill(server: EmbeddedRedis, within_s: float = 20.0) -> None:
+    """Kill it and see it noticed."""
+    os.kill(server.pid, signal.SIGKILL)
+    until = wall() + within_s
+    while server.alive():
+        assert wall() < until
+        pause(0.01)
+
+
 # The server
 
 
@@ -89,9 +98,7 @@ def test_it_starts_again_empty_at_the_same_address() -> None:
     with EmbeddedRedis() as server, closing(Link(server.address, "test")) as link:
         before, address = server.pid, server.address
         link.transact([("SET", link.key("lease"), 1, "PX", 60_000)])
-        os.kill(server.pid, signal.SIGKILL)
-        assert gone(before)
-        assert not server.alive()
+        kill(server)
         server.restart()
         assert server.pid != before
         assert server.address == address
@@ -247,8 +254,7 @@ def test_a_run_serves_itself_and_its_processes_find_the_server(monkeypatch: pyte
             assert board.sync()
             assert not serving.tend()
             assert serving.server is not None
-            os.kill(serving.server.pid, signal.SIGKILL)
-            assert gone(serving.server.pid)
+            kill(serving.server)
             assert serving.tend()
             assert not serving.tend()
             assert any(board.sync() for _ in range(100))
