@@ -60,8 +60,10 @@ class VirtualClock:
         if not seconds >= 0.0:
             raise ValueError(f"cannot charge {seconds} s to a clock; time only goes forward")
         # One after the other: a product would round to another time than single charges do.
+        now = self._now
         for _ in range(times):
-            self._now += seconds
+            now += seconds
+        self._now = now
 
     def wait(self, until: float) -> None:
         while self._alarms and self._alarms[0] <= self._now:

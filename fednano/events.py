@@ -8,10 +8,11 @@ experiment replayed gives the same `tape_sha256`.
 import fcntl
 import hashlib
 import json
-import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
+from math import isfinite, nan
 from pathlib import Path
 from typing import IO, Any
 
@@ -201,7 +202,7 @@ def finite(value: Any) -> Any:
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _lines(event: Event) -> tuple[str, str]:
@@ -210,34 +211,44 @@ def _lines(event: Event) -> tuple[str, str]:
     A line is one JSON object: the event's type under `event`, then its fields; null is a figure that diverged or that
     nobody measured. A list that may be left out is, where it is empty.
     """
-    kind = type(event)
-    fields = {"event": f'"event": "{kind.__name__}"'}
-    for name, value in vars(event).items():
-        if value == () and getattr(kind, name, None) == ():
-            continue
-        fields[name] = f'"{name}": {_json(value)}'
-    timeless = [fields[name] for name in _digested(tuple(fields))]
-    return f"{{{', '.join(fields.values())}}}\n", f"{{{', '.join(timeless)}}}\n"
-
-
-def _json(value: Any) -> str:
-    encode = _JSON.get(type(value))
-    return encode(value) if encode else json.dumps(finite(value), sort_keys=True, allow_nan=False)
-
-
-# The types that fields have; whatever else comes is json's.
-_JSON: dict[type, Callable[[Any], str]] = {
-    str: json.encoder.encode_basestring_ascii,
-    int: repr,
-    float: lambda value: repr(value) if math.isfinite(value) else "null",
-    bool: lambda value: "true" if value else "false",
-    tuple: lambda value: f"[{', '.join(map(_json, value))}]",
-}
+    kind: Any = type(event)  # a class, which mypy does not take for hashable
+    values = vars(event)
+    texts = {name: _JSON[type(value)](value) for name, value in values.items()}
+    spared = _spared(kind)
+    line, timeless = _templates(kind, tuple([name for name in spared if not values[name]]) if spared else ())
+    return line % texts, timeless % texts
 
 
 @cache
-def _digested(names: tuple[str, ...]) -> list[str]:
-    return sorted(name for name in names if not name.startswith(WALL_PREFIX))
+def _spared(kind: type[Event]) -> tuple[str, ...]:
+    """The lists that may be left out."""
+    return tuple(f.name for f in fields(kind) if f.default == ())
+
+
+@cache
+def _templates(kind: type[Event], left_out: tuple[str, ...]) -> tuple[str, str]:
+    """`_lines` of a type without the fields in `left_out`, for their values to be filled in by name."""
+    items = {f.name: f'"{f.name}": %({f.name})s' for f in fields(kind) if f.name not in left_out}
+    items = {"event": f'"event": "{kind.__name__}"', **items}
+    timeless = [item for name, item in sorted(items.items()) if not name.startswith(WALL_PREFIX)]
+    return f"{{{', '.join(items.values())}}}\n", f"{{{', '.join(timeless)}}}\n"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(finite(value), sort_keys=True, allow_nan=False)
+
+
+# The types that fields have; whatever else comes is json's.
+_JSON: dict[type, Callable[[Any], str]] = defaultdict(
+    lambda: _json,
+    {
+        str: json.encoder.encode_basestring_ascii,
+        int: repr,
+        float: lambda value: repr(value) if isfinite(value) else "null",
+        bool: lambda value: "true" if value else "false",
+        tuple: lambda value: f"[{', '.join([_JSON[type(item)](item) for item in value])}]",
+    },
+)
 
 
 def _timeless(record: dict[str, Any]) -> str:
@@ -256,7 +267,7 @@ def from_record(record: dict[str, Any]) -> Event:
 
 def _frozen(value: Any) -> Any:
     if value is None:
-        return math.nan
+        return nan
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 

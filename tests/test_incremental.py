@@ -2,16 +2,19 @@
 
 import hashlib
 import json
+from dataclasses import fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import get_args
 
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tapes import volatile_run
 
 from fednano.clock import VirtualClock
 from fednano.data.ledger import Position, Span, _Pool, join_spans
-from fednano.events import WALL_PREFIX, Event, Tape, TapeMark, finite, read_tape
+from fednano.events import EVENTS, WALL_PREFIX, Event, Tape, TapeMark, finite, read_tape
 from fednano.model.arch import SEED
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.model.scaling import Depth
@@ -81,13 +84,34 @@ def test_those_who_moved_are_all_whose_presence_changed(data: st.DataObject) -> 
         t += data.draw(st.floats(0.1, 9))
 
 
-def test_the_lines_of_a_tape_are_jsons(tmp_path: Path) -> None:
-    events = volatile_run(12)
-    tape = Tape(tmp_path / "events.jsonl")
-    for event in events:
-        tape.append(event)
-    tape.close()
-    lines = (tmp_path / "events.jsonl").read_text(encoding="utf-8").splitlines()
+VALUES = {
+    "str": st.text(),
+    "int": st.integers(),
+    "float": st.one_of(st.floats(), st.integers(), st.just(-0.0)),
+    "bool": st.booleans(),
+    "tuple[str, ...]": st.lists(st.text(), max_size=3).map(tuple),
+    "tuple[int, ...]": st.lists(st.integers(), max_size=3).map(tuple),
+    "tuple[tuple[int, int, int], ...]": st.lists(st.tuples(*[st.integers()] * 3), max_size=3).map(tuple),
+}
+
+
+def type_name(hint: object) -> str:
+    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
+
+
+def any_event(kind: type[Event]) -> st.SearchStrategy[Event]:
+    return st.builds(kind, **{f.name: VALUES[type_name(f.type)] for f in fields(kind)})
+
+
+@given(st.lists(st.one_of([any_event(kind) for kind in EVENTS.values()]), max_size=4))
+@example(volatile_run(12))
+def test_the_lines_of_a_tape_are_jsons(events: list[Event]) -> None:
+    with TemporaryDirectory() as folder:
+        tape = Tape(Path(folder) / "events.jsonl")
+        for event in events:
+            tape.append(event)
+        tape.close()
+        lines = (Path(folder) / "events.jsonl").read_text(encoding="utf-8").splitlines()
     digest = hashlib.sha256()
     for event, line in zip(events, lines, strict=True):
         left_out = {"left"} if not getattr(event, "left", True) else set()

@@ -9,13 +9,14 @@ import flwr
 import pytest
 import torch
 from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fednano.clock import VirtualClock
 from fednano.codec.fp32 import Fp32
 from fednano.coordination.memory import MemoryBoard
-from fednano.data.ledger import Ledger, Span
+from fednano.data.ledger import Grant, Ledger, Span
 from fednano.events import (
     CheckpointSaved,
     ClientDown,
@@ -31,6 +32,7 @@ from fednano.events import (
 )
 from fednano.flower.client import make_client_app
 from fednano.flower.plan import Plan, Site
+from fednano.flower.records import Local, Unpacked
 from fednano.flower.server import Federation, make_server_app
 from fednano.flower.virtual_grid import RUN_ID, SERVER_NODE_ID, VirtualGrid, VirtualNode
 from fednano.report.audit import audit
@@ -163,6 +165,24 @@ def test_flwr_is_the_version_that_the_identity_was_tested_with() -> None:
     assert flwr.__version__ == "1.41.0", "check fednano.flower.virtual_grid.adopt_identity against this version"
 
 
+def test_a_message_within_the_process_says_what_flowers_own_says() -> None:
+    grid = VirtualGrid(ClientApp(), [], VirtualClock(), LINK, lambda content: 0)
+    content = Unpacked(Task("a", 0, 0, 0, Grant(0, ()), 1, 0, 1, 1))
+    made = grid.create_message(content, "train", 7, "3")
+    flowers = Message(content, 7, "train", group_id="3")
+    assert isinstance(made, Local)
+    for message in (made, flowers):
+        message.metadata.__dict__["_message_id"] = "5"
+    # What names Flower's own processes and its wall clock is left out.
+    unsaid = {"_created_at", "_src_task_id", "_dst_task_id"}
+    pairs = [(made, flowers), (Local.reply(content, made), Message(content, reply_to=flowers))]
+    for ours, theirs in pairs:
+        assert ours.content is content
+        assert not ours.has_error()
+        ours_said, said = ({k: v for k, v in vars(m.metadata).items() if k not in unsaid} for m in (ours, theirs))
+        assert ours_said == {**said, "_ttl": pytest.approx(said["_ttl"], abs=60)}
+
+
 def test_everyone_up_takes_all_steps() -> None:
     run = federate([always()] * 3, rounds=2)
     assert [u.steps for u in run.of(UpdateFolded)] == [H] * 6
@@ -212,8 +232,6 @@ def test_late_transfers_take_virtual_time() -> None:
     clock, own = VirtualClock(), VirtualClock()
     network = Network("late", up_mbit_s=8, down_mbit_s=8, latency_s=0.25, jitter_s=2.0)
     presence = Presence(Membership({"a": Availability(iter(always()))}), "a", own, 0.0)
-
-    from flwr.clientapp import ClientApp
 
     app = ClientApp()
     app.train()(lambda message, context: Message(message.content, reply_to=message))
@@ -349,8 +367,6 @@ def test_send_and_receive_waits_in_virtual_time() -> None:
     def echo(message: Message, context: Context) -> Message:
         own.charge(3.0)
         return Message(message.content, reply_to=message)
-
-    from flwr.clientapp import ClientApp
 
     app = ClientApp()
     app.train()(echo)

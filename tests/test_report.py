@@ -29,7 +29,7 @@ from fednano.events import (
 from fednano.report import svg, units
 from fednano.report.figures import fold, rows_before
 from fednano.report.history import History, Lane, Span
-from fednano.report.html import write_report
+from fednano.report.html import LiveReport, write_report
 from fednano.report.sinks import Fanout, Local, MetricsFile
 from fednano.report.timeline import timeline
 
@@ -390,7 +390,7 @@ def test_the_metrics_file_has_a_line_per_round_and_evaluation(tmp_path: Path) ->
     events = volatile_run(rounds=4)
     merged = of(events, RoundMerged)
     events[events.index(merged[1])] = replace(merged[1], train_loss=math.nan)
-    sink = MetricsFile(tmp_path / "metrics.jsonl")
+    sink = Fanout([MetricsFile(tmp_path / "metrics.jsonl")])
     for event in events:
         sink.event(event)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]  # before the close
@@ -433,6 +433,15 @@ def test_a_failing_sink_is_heard_and_the_others_are_still_closed() -> None:
         fan.close({})
     assert before.heard == ["step site-0 1 2/25 3.5 1024", "event", "close"]
     assert after.heard == ["step site-0 1 2/25 3.5 1024", "close"]
+
+
+def test_a_report_hears_all_that_it_draws() -> None:
+    everything, drawn = History(), History()
+    for event in volatile_run(20):
+        everything.draw(event)
+        if isinstance(event, LiveReport.hears):
+            drawn.draw(event)
+    assert drawn == everything
 
 
 def test_the_local_logger_adds_nothing(tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 Position = tuple[int, int]
+END: Position = (2**62, 0)  # behind all others
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """Stream rows [row, stop) without the first `token` tokens of `row`."""
 
     row: int
@@ -41,7 +41,7 @@ class Grant:
 
 def records_of(spans: Iterable[Span]) -> tuple[tuple[int, int, int], ...]:
     """Spans as (row, token, stop)."""
-    return tuple((span.row, span.token, span.stop) for span in spans)
+    return tuple([(row, token, stop) for row, token, stop in spans])
 
 
 class _Pool:
@@ -70,7 +70,7 @@ class _Pool:
         return tuple(taken)
 
     def give_back(self, span: Span) -> None:
-        at = bisect_right(self.free, (span.row, span.token), key=_start)
+        at = bisect_right(self.free, span)
         # What is free is joined already; only the neighbours can touch what comes between them.
         first, last = max(0, at - 1), at + 1
         self.free[first:last] = join_spans([*self.free[first:at], span, *self.free[at:last]])
@@ -79,9 +79,9 @@ class _Pool:
         """Mark [start, stop) trained; rows that were trained before are counted as doubled."""
         if start == stop:
             return
-        # The pieces that overlap it or touch it; they lie apart, so that their ends ascend as their starts do.
-        first = bisect_left(self.done, start, key=lambda piece: piece[1])
-        last = bisect_right(self.done, stop, key=lambda piece: piece[0])
+        # The pieces that overlap it or touch it; they lie apart.
+        first, last = bisect_left(self.done, (start,)), bisect_left(self.done, (stop, END))
+        first -= first > 0 and self.done[first - 1][1] >= start
         touched = self.done[first:last]
         for begin, end in touched:
             overlap_start, overlap_stop = max(start, begin), min(stop, end)
@@ -100,10 +100,6 @@ class _Pool:
         return epochs * self.size
 
 
-def _start(span: Span) -> Position:
-    return span.row, span.token
-
-
 def _rows_touched(start: Position, stop: Position) -> int:
     return stop[0] - start[0] + (stop[1] > 0)
 
@@ -111,7 +107,7 @@ def _rows_touched(start: Position, stop: Position) -> int:
 def join_spans(spans: Iterable[Span]) -> list[Span]:
     """The same rows in ascending order and as few spans."""
     joined: list[Span] = []
-    for span in sorted(spans, key=_start):
+    for span in sorted(spans):
         if joined and joined[-1].stop == span.row and span.token == 0:
             joined[-1] = Span(joined[-1].row, joined[-1].token, span.stop)
         else:

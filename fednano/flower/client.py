@@ -30,7 +30,7 @@ def make_client_app(worker: Callable[[Context], Worker], codec: Codec) -> Client
         if not result.done.steps:
             delta = {}  # nothing was trained: the refusal needs no tensors
         if isinstance(message.content, records.Unpacked):
-            return Message(records.Unpacked(result), reply_to=message)
+            return records.Local.reply(records.Unpacked(result), message)
         return Message(records.pack_result(result, records.pack_tensors(delta, codec)), reply_to=message)
 
     return app

@@ -99,6 +99,7 @@ class Federation:
         self._up: set[str] = set()
         self._present: tuple[str, ...] | None = ()  # `_up` in order, once someone asks
         self._free: set[str] = set()  # clients that may have become idle since work was last given out
+        self._notified: Notifying | None = None
         self._wall = wall()
 
     def resume(self, up: tuple[str, ...], leaving: tuple[str, ...]) -> None:
@@ -108,6 +109,7 @@ class Federation:
 
     def run(self, grid: Grid) -> None:
         """All rounds. Raises StopRequestedError where asked to stop; the state is that of the last merge then."""
+        self._notified = grid if isinstance(grid, Notifying) else None
         self._note_changes()
         self._recorder.begin(self.state, self.ledger, self._everyone())
         self._wall = wall()
@@ -231,7 +233,7 @@ class Federation:
 
     def _collect(self, grid: Grid, round_: Round | None) -> None:
         """Fold or refuse every reply that has arrived, one at a time; between rounds there are only late ones."""
-        for message_id in self._answered(grid):
+        for message_id in self._answered():
             replies = list(grid.pull_messages([message_id]))
             if not replies:
                 continue
@@ -252,11 +254,11 @@ class Federation:
                 if reason:
                     self._refuse(lease, reason, size)
 
-    def _answered(self, grid: Grid) -> list[str]:
+    def _answered(self) -> list[str]:
         """The messages whose replies may have arrived: those of this round as they were sent, then the late ones."""
-        if not isinstance(grid, Notifying):
+        if not self._notified:
             return [*self._outstanding, *self._late]
-        arrived = list(grid.arrived())
+        arrived = list(self._notified.arrived())
         on_time = sorted((i for i in arrived if i in self._outstanding), key=lambda i: self._outstanding[i].id)
         return [*on_time, *sorted((i for i in arrived if i in self._late), key=lambda i: self._late[i].id)]
 

@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, Message, Metadata, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common import DEFAULT_TTL
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from fednano.clock import VirtualClock
+from fednano.flower.records import Local, Unpacked
 from fednano.volatility.network import Network
 from fednano.volatility.presence import ClientCrashedError, Presence
 
@@ -93,7 +95,10 @@ class VirtualGrid(Grid):
     def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
     ) -> Message:
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+        if not isinstance(content, Unpacked):
+            return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+        sent, ttl = self._clock.now(), ttl or DEFAULT_TTL
+        return Local(content, Metadata(RUN_ID, "", SERVER_NODE_ID, dst_node_id, "", group_id, sent, ttl, message_type))
 
     def get_node_ids(self) -> Iterable[int]:
         return list(self._nodes)
@@ -163,4 +168,4 @@ class VirtualGrid(Grid):
 
     def _late_s(self, index: int, sent: float, direction: str) -> float:
         # Named by the time, which a resumed run shares, and not by a count, which it does not.
-        return self._network.late_s(index, self._seed, repr(sent), direction)
+        return self._network.late_s(index, self._seed, sent, direction)

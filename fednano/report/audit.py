@@ -5,7 +5,7 @@ Nothing of the program's own book-keeping is used. Positions are (row, token) pa
 """
 
 import json
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,26 +42,37 @@ class _Pool:
 
     def take(self, piece: Piece, owner: int, only: int | None = None) -> list[int]:
         """Give a piece to `owner`, or just what `only` holds of it; returns who held it."""
-        start, stop = piece
-        first, last = bisect_right(self.starts, start) - 1, bisect_left(self.starts, stop)
+        if piece[0] >= piece[1]:
+            return []
+        first, last = self._cut(piece[0]), self._cut(piece[1])
         held = self.owners[first:last]
-        cuts = [(max(at, start), owner if only in (None, had) else had) for at, had in self._between(first, last)]
-        if self.starts[first] < start:
-            cuts.insert(0, (self.starts[first], held[0]))
-        if last == len(self.starts) or stop < self.starts[last]:
-            cuts.append((stop, held[-1]))
-        # The neighbours too: what one owner holds on both sides of a seam is one.
-        around = max(0, first - 1), min(last + 1, len(self.starts))
-        cuts = [*self._between(around[0], first), *cuts, *self._between(last, around[1])]
-        cuts = [cut for i, cut in enumerate(cuts) if i == 0 or cut[1] != cuts[i - 1][1]]
-        replaced = slice(*around)
-        self.free += sum(had == FREE for _, had in cuts) - self.owners[replaced].count(FREE)
-        self.starts[replaced] = [at for at, _ in cuts]
-        self.owners[replaced] = [had for _, had in cuts]
+        if only is None:
+            del self.starts[first + 1 : last]
+            taken = [owner]
+        else:
+            taken = [owner if had == only else had for had in held]
+        self.owners[first:last] = taken
+        self.free += taken.count(FREE) - held.count(FREE)
+        self._join(first, first + len(taken))
         return held
 
-    def _between(self, first: int, last: int) -> list[tuple[Position, int]]:
-        return list(zip(self.starts[first:last], self.owners[first:last], strict=True))
+    def _cut(self, at: Position) -> int:
+        """The index of what begins at `at`, once something does."""
+        i = bisect_left(self.starts, at)
+        if i == len(self.starts) or self.starts[i] != at:
+            had = self.owners[i - 1]
+            self.starts.insert(i, at)
+            self.owners.insert(i, had)
+            self.free += had == FREE
+        return i
+
+    def _join(self, first: int, last: int) -> None:
+        """What one owner holds on both sides of a seam is one, for the seams from `first` to `last`."""
+        owners = self.owners
+        for i in range(min(last, len(owners) - 1), max(first, 1) - 1, -1):
+            if owners[i] == owners[i - 1]:
+                self.free -= owners[i] == FREE
+                del self.starts[i], owners[i]
 
     def pieces(self, owner: int) -> list[Piece]:
         """What `owner` holds."""
@@ -131,12 +142,12 @@ class Auditor:
         if event.lease <= self._newest:
             self._violated(f"lease {event.lease} is granted after lease {self._newest}")
             if event.lease in self._grants:
-                self._free(event.lease)
+                self._free(event.lease, _pieces(self._grants[event.lease].spans))
         self._newest = max(self._newest, event.lease)
         self._grants[event.lease] = event
         pool = self._pools.setdefault(event.pool, _Pool())
         is_new = False
-        for start, stop in _pieces(event):
+        for start, stop in _pieces(event.spans):
             if start > pool.frontier:
                 self._violated(f"pool {event.pool} loses {_shown((pool.frontier, start))}, which nobody was granted")
                 pool.take((pool.frontier, start), LOST)
@@ -179,27 +190,29 @@ class Auditor:
     def _settle(self, lease: int, update: UpdateFolded) -> None:
         grant = self._grants[lease]
         pool = self._pools[grant.pool]
-        trained = _trained(_joined(_pieces(grant)), (update.row, update.token), update.left)
+        cursor, rest = (update.row, update.token), _pieces(grant.spans)
+        trained = _trained(_joined(rest), cursor, update.left)
         if trained is None:
-            self._violated(f"lease {lease} ends at ({update.row}, {update.token}) or leaves what lies outside its rows")
-        for piece in trained or ():
-            for owner in dict.fromkeys(pool.take(piece, DONE)):
-                if owner == DONE:
+            self._violated(f"lease {lease} ends at {cursor} or leaves what lies outside its rows")
+        else:
+            for piece in trained:
+                if DONE in pool.take(piece, DONE):
                     self._violated(f"lease {lease} trains rows twice")
-        self._free(lease)
+            rest = [(max(start, cursor), stop) for start, stop in rest if stop > cursor] + _pieces(update.left)
+        self._free(lease, rest)
 
     def _release(self, event: LeaseReleased) -> None:
         if event.lease in self._grants:
-            self._free(event.lease)
+            self._free(event.lease, _pieces(self._grants[event.lease].spans))
         else:
             self._violated(f"lease {event.lease} is released but not in force")
 
-    def _free(self, lease: int) -> None:
-        """End a lease; what it still holds is free."""
+    def _free(self, lease: int, rest: list[Piece]) -> None:
+        """End a lease; what it still holds, all of it in `rest`, is free."""
         self._folded.pop(lease, None)
-        grant = self._grants.pop(lease)
-        for piece in _pieces(grant):
-            self._pools[grant.pool].take(piece, FREE, only=lease)
+        pool = self._pools[self._grants.pop(lease).pool]
+        for piece in rest:
+            pool.take(piece, FREE, only=lease)
 
 
 def audit(events: Iterable[Event]) -> Auditor:
@@ -233,8 +246,8 @@ def audit_tape(path: Path) -> Auditor:
     return auditor
 
 
-def _pieces(grant: LeaseGranted) -> list[Piece]:
-    return [((row, token), (stop, 0)) for row, token, stop in grant.spans]
+def _pieces(spans: Iterable[tuple[int, int, int]]) -> list[Piece]:
+    return [((row, token), (stop, 0)) for row, token, stop in spans]
 
 
 def _joined(pieces: list[Piece]) -> list[Piece]:

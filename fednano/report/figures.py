@@ -87,7 +87,9 @@ class Figures:
         return sum(getattr(client, name) for client in self.clients.values())
 
     def client(self, name: str) -> ClientFigures:
-        return self.clients.setdefault(name, ClientFigures(name))
+        if name not in self.clients:
+            self.clients[name] = ClientFigures(name)
+        return self.clients[name]
 
     def add(self, event: Event) -> None:
         self.t = max(self.t, event.t)

@@ -21,6 +21,18 @@ from fednano.events import (
 from fednano.report.figures import Figures
 
 MAX_LANES = 64
+# What `History.draw` takes note of.
+DRAWN = (
+    RunStarted,
+    ClientUp,
+    ClientDown,
+    WorkDispatched,
+    UpdateFolded,
+    UpdateRefused,
+    RoundMerged,
+    RoundSkipped,
+    Evaluated,
+)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from fednano.events import Event
 from fednano.report import energy, page, units
 from fednano.report.figures import Figures
-from fednano.report.history import History, read_history
+from fednano.report.history import DRAWN, History, read_history
 from fednano.report.timeline import timeline
 
 
@@ -30,6 +30,8 @@ class LiveReport:
     Args:
         figures: the run's, kept by a sink that hears events before this one.
     """
+
+    hears = DRAWN
 
     def __init__(self, figures: Figures) -> None:
         self._history = History(figures)

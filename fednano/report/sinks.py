@@ -5,7 +5,7 @@ one that cannot write stops the run with its cause.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +28,21 @@ class Sink(Protocol):
 
 
 class Fanout:
-    """Tells several sinks, in order. What one raises propagates; at the close the others are still closed."""
+    """Tells several sinks, in order. What one raises propagates; at the close the others are still closed.
+
+    A sink that has `hears`, types of events, is told of no others.
+    """
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = tuple(sinks)
+        self._told: dict[type[Event], list[Callable[[Event], None]]] = {}
 
     def event(self, event: Event) -> None:
-        for sink in self._sinks:
-            sink.event(event)
+        kind = type(event)
+        if kind not in self._told:
+            self._told[kind] = [sink.event for sink in self._sinks if kind in getattr(sink, "hears", (kind,))]
+        for tell in self._told[kind]:
+            tell(event)
 
     def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
         for sink in self._sinks:
@@ -81,6 +88,8 @@ def metrics(event: Event) -> dict[str, float | int | None] | None:
 
 class MetricsFile:
     """`metrics.jsonl`: one JSON object per merged round and per evaluation, flushed per line."""
+
+    hears = (RoundMerged, Evaluated)
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -22,6 +23,7 @@ from fednano.runtime.parts import Outcome, Parts, Session, Status
 from fednano.strategy.base import ServerState
 from fednano.training.analytic import AnalyticTrainer
 from fednano.training.local import LocalTrainer, Trainer
+from fednano.training.memory import collecting_rarely
 from fednano.training.recorder import Progress, Recorder, unsaved
 from fednano.training.replicas import Replicas, joined
 from fednano.training.worker import ClientWorker
@@ -48,7 +50,8 @@ class Virtual:
             raise ValueError(f"runtime.compute={self.compute} is unknown; use torch or analytic")
 
     def run(self, parts: Parts, session: Session) -> Outcome:
-        with joined(parts.hardware.device) as replicas:
+        rarely = collecting_rarely() if self.compute == "analytic" else nullcontext()
+        with joined(parts.hardware.device) as replicas, rarely:
             return self._run(parts, session, replicas)
 
     def _run(self, parts: Parts, session: Session, replicas: Replicas) -> Outcome:

@@ -1,10 +1,14 @@
 """Memory of a training process: what a step frees, the next one takes again."""
 
 import ctypes
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Names and numbers of glibc's malloc.h.
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
 GROWTH = 1 << 26  # bytes by which the heap grows at least
+NEW_OBJECTS = 100_000  # between two collections; by default 700
 
 
 def keep_freed_memory() -> bool:
@@ -17,3 +21,19 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     return all(mallopt(key, value) for key, value in ((TRIM_THRESHOLD, -1), (TOP_PAD, GROWTH), (MMAP_MAX, 0)))
+
+
+@contextmanager
+def collecting_rarely() -> Iterator[None]:
+    """Look for cycles of garbage seldom, for a time that makes many small objects and hardly any cycles of them.
+
+    By default the collector walks through them every few events, and through all that is alive every so often.
+    """
+    threshold = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(NEW_OBJECTS, *threshold[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*threshold)
+        gc.unfreeze()

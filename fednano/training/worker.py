@@ -142,7 +142,8 @@ class ClientWorker:
 
         done, local = self._trainer.run(task.client, weights, loader, plan, self._clock, may_step, on_step)
         # Who was called in stays; who drained by its own judgement leaves.
-        done = replace(done, drained=done.drained and not called)
+        if called:
+            done = replace(done, drained=False)
         result = Result(task.client, task.round, task.version, task.lease, done, begun, self._clock.now(), task.token)
         return result, tensors.subtract(weights, local)
 

@@ -1,6 +1,7 @@
 """When one client is up: an endless, ordered sequence of windows, made as far as it is asked for."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -39,6 +40,7 @@ class Availability:
         self.beyond = beyond
         self._source = windows
         self._known: list[Window] = []
+        self._stops: list[float] = []
 
     def window(self, t: float) -> Window | None:
         """The window that holds `t`, or None while the client is down."""
@@ -75,18 +77,12 @@ class Availability:
 
     def upcoming(self, t: float) -> Window | None:
         """The first window that ends after `t`."""
-        while not self._known or self._known[-1].stop <= t:
+        while not self._stops or self._stops[-1] <= t:
             window = next(self._source, None)
             if window is None:
                 return None
             if window.stop <= window.start or (self._known and window.start < self._known[-1].stop):
                 raise ValueError(f"window {window} is empty or begins before the one before it ended")
             self._known.append(window)
-        low, high = 0, len(self._known) - 1
-        while low < high:
-            middle = (low + high) // 2
-            if self._known[middle].stop > t:
-                high = middle
-            else:
-                low = middle + 1
-        return self._known[low]
+            self._stops.append(window.stop)
+        return self._known[bisect_right(self._stops, t)]

@@ -46,10 +46,12 @@ class Network:
         """Seconds that a client keeps free to hand in `size` bytes: 95 of 100 are not later."""
         return self.up_s(size, index) + 3.0 * _dealt(self.jitter_s, index)
 
-    def late_s(self, index: int, seed: int, *transfer: str | int) -> float:
+    def late_s(self, index: int, seed: int, *transfer: str | float) -> float:
         """Seconds by which one transfer, named by `transfer`, is late. Equal arguments give equal seconds."""
         mean = _dealt(self.jitter_s, index)
-        return float(generator(seed, index, "jitter", *transfer).exponential(mean)) if mean else 0.0
+        if not mean:
+            return 0.0
+        return float(generator(seed, index, "jitter", *map(str, transfer)).exponential(mean))
 
 
 def _several(value: float | Sequence[float], key: str) -> Sequence[float]:
@@ -60,4 +62,4 @@ def _several(value: float | Sequence[float], key: str) -> Sequence[float]:
 
 
 def _dealt(value: float | Sequence[float], index: int) -> float:
-    return value[index % len(value)] if isinstance(value, Sequence) else value
+    return value if isinstance(value, float | int) else value[index % len(value)]
