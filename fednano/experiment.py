@@ -15,6 +15,7 @@ from fednano.coordination.board import Board
 from fednano.data.loader import TextSource
 from fednano.data.progress import Progress
 from fednano.data.shards import Corpus
+from fednano.flower.records import LOSSLESS
 from fednano.model.gpt import GPTConfig
 from fednano.model.scaling import derived_shape
 from fednano.ranks import world
@@ -68,6 +69,7 @@ class Experiment:
     def __init__(self, cfg: DictConfig) -> None:
         _check_settings(cfg)
         self.groups = build_groups(cfg, GROUPS)
+        self.groups["volatility"] = self.groups["planner"].plan(self.groups["volatility"])
         self.settings = self._settings(cfg)
         self._check_across()
         self.groups["coordination"].check(self.runtime.name, self.runtime.in_process)
@@ -157,6 +159,12 @@ class Experiment:
             raise ValueError(
                 f"strategy.quorum={strategy.quorum} refuses what a client trains alone under round.elastic=true; "
                 "use strategy.quorum=1 or round.elastic=false"
+            )
+        round_, codec = self.groups["round"], self.groups["codec"]
+        if round_.elastic and round_.alone_merge == "adopt" and codec.name != LOSSLESS.name:
+            raise ValueError(
+                f"round.alone_merge=adopt hands in weights, of which codec={codec.name} drops a part; use "
+                "round.alone_merge=outer or codec=fp32"
             )
         # Draws the first windows: a client without a column, or parts that are never up together, show here.
         if Membership.draw(self.groups["volatility"], self.settings.names, self.settings.seed).never_up():

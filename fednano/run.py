@@ -66,6 +66,7 @@ def _preflight(arguments: Any) -> int:
         return 0
     from fednano.coordination.memory import MemoryBoard
     from fednano.experiment import Experiment
+    from fednano.runtime.virtual import check_traces
 
     experiments = []
     for cfg in composed:
@@ -73,7 +74,7 @@ def _preflight(arguments: Any) -> int:
             _refuse_used_folder(Path(cfg.hydra.run.dir))
         experiments.append(Experiment(_without_hydra(cfg)))
     for experiment in experiments:
-        experiment.parts(experiment.prepare(_progress()), MemoryBoard())
+        check_traces(experiment.parts(experiment.prepare(_progress()), MemoryBoard()))
     return 0
 
 

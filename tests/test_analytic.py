@@ -69,7 +69,7 @@ def test_the_tape_is_that_of_the_torch_run(run: Run, overrides: list[str]) -> No
 
 def test_nothing_is_said_of_a_model(run: Run) -> None:
     summary = run("runtime.compute=analytic")
-    for key in ("val_bpb", "val_bpb_initial", "train_loss", "weights_sha256"):
+    for key in ("val_bpb", "val_bpb_initial", "train_loss", "weights_sha256", "tokens_per_s"):
         assert summary[key] is None
     assert summary["train_s"] == 0.0
     assert not (summary["folder"] / "model").exists()

@@ -17,6 +17,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 from fednano.cli import ConfigError, build_groups, compose_config, conf_dir
 from fednano.data.progress import Silent
 from fednano.experiment import Experiment
+from fednano.run import main
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 REPOSITORY = Path(__file__).parent.parent
@@ -123,6 +124,37 @@ def test_bad_input_ends_with_2_and_leaves_nothing(command: Command, tmp_path: Pa
     assert ended.returncode == 2
     assert ended.stderr.splitlines() == [f"fednano: {line}"]
     assert ended.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["volatility=trace", "volatility.speedup=1e4", "rounds=200"], "volatility.on_end=repeat"),
+        (
+            ["volatility=intervals", "volatility.on_end=down", "rounds=500", "runtime.compute=analytic"],
+            "no client is ever up after",
+        ),
+        (
+            ["volatility=none", "energy=trace", "energy.speedup=1e5", "energy.carbon.on_end=error", "rounds=200"],
+            "energy.carbon.on_end=repeat or hold",
+        ),
+    ],
+)
+def test_what_only_playing_the_run_through_shows_leaves_nothing_either(
+    tiny: list[str],
+    tmp_path: Path,
+    overrides: list[str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    basics = [override for override in tiny if not override.startswith(("volatility.", "rounds="))]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["run", *basics, *overrides])
+    assert main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from tapes import volatile_run
 
 from fednano.cli import build_groups, compose_config
+from fednano.coordination.memory import MemoryBoard
+from fednano.data.progress import Silent
 from fednano.events import (
     ClientDown,
     ClientUp,
@@ -24,6 +26,7 @@ from fednano.events import (
     read_tape,
 )
 from fednano.experiment import Experiment
+from fednano.runtime.folder import run_in_folder
 from fednano.volatility.availability import Availability, Window
 from fednano.volatility.baselines import Site, always_on, oracle, pausing
 from fednano.volatility.energy import (
@@ -358,3 +361,32 @@ def test_the_curtailment_experiments_share_one_trace() -> None:
         assert carbon.value(start) < 100
         assert carbon.value(stop + 1e-6) >= 100
         assert groups["hardware"].watts(2) == (468.0, 2024.0)
+
+
+def test_who_foresees_the_ends_of_windows_emits_a_twentieth_of_each_site_always_on(
+    text_folder: Path, tmp_path: Path
+) -> None:
+    def played(planner: str) -> dict[str, Any]:
+        overrides = [
+            *("experiment=curtailment", f"planner={planner}", "data=text", f"data.path={text_folder}"),
+            *(f"data.root={tmp_path / 'corpora'}", "tokenizer.vocab_size=300", "eval_tokens=512"),
+            *("model.sequence_len=512", "batch_size=1024"),  # steps of as many tokens, of a shorter held-out text
+        ]
+        experiment = Experiment(compose_config(overrides))
+        parts = experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+        folder = tmp_path / planner
+        folder.mkdir()
+        run_in_folder(folder, planner, experiment.runtime, parts, experiment.groups["logger"], {"name": planner})
+        found: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+        return found
+
+    blind, aware = played("blind"), played("aware")
+    shares = {
+        name: [row["run_to_it"]["co2_g"] for row in summary["energy"]["baselines"]["always_on"].values()]
+        for name, summary in (("blind", blind), ("aware", aware))
+    }
+    assert len(shares["aware"]) == aware["energy"]["sites_compared"] == 3
+    assert max(shares["aware"]) < 0.05 < min(shares["blind"])
+    assert aware["energy"]["total"]["share_in_windows"] == pytest.approx(1)
+    assert blind["energy"]["total"]["share_in_windows"] < 0.95
+    assert aware["tokens"] > 0.95 * blind["tokens"]

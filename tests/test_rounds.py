@@ -12,6 +12,8 @@ from test_protocol import federate
 
 from fednano.bench.planners import Play, goodput
 from fednano.bench.planners import main as bench
+from fednano.cli import compose_config
+from fednano.codec.fp32 import Fp32
 from fednano.coordination.memory import MemoryBoard
 from fednano.events import (
     LeaseReleased,
@@ -24,13 +26,17 @@ from fednano.events import (
     WorkDispatched,
     read_tape,
 )
+from fednano.experiment import Experiment
+from fednano.flower.plan import Site
 from fednano.flower.planner import Aware, Blind, Oracle
 from fednano.flower.rounds import Rounds
 from fednano.report.audit import audit
 from fednano.volatility.availability import Availability, Window
+from fednano.volatility.compose import Compose
 from fednano.volatility.membership import Membership
-from fednano.volatility.profiles import Markov
+from fednano.volatility.profiles import AlwaysOn, Markov
 from fednano.volatility.speed import Speed, steady
+from fednano.volatility.traced import Traced
 
 ALWAYS = [Window(0, math.inf, "drain")]
 H = 10
@@ -99,6 +105,24 @@ def test_the_oracle_reckons_with_slow_clients() -> None:
     """Asked for 4 steps within 4.8 s, a client at half its speed has done 2 by then."""
     play = played(ALWAYS, [Window(0, 5.3, "crash")], planner=Oracle(), speeds={"c0": steady(), "c1": steady(0.5)})
     assert done(play)[0] == ("c1", 2, False)
+
+
+def test_planners_that_foresee_plan_when_machines_leave() -> None:
+    traced = {
+        exit_: Traced(file="package:synthetic_marginal.csv", threshold=100.0, exit=exit_, hysteresis_s=600.0)
+        for exit_ in ("drain", "crash")
+    }
+    parts = Compose("compose", "all", traced)
+    for planner in (Blind(), Aware(), Oracle()):
+        assert planner.plan(parts) is parts
+    for planner, planned in ((Aware("foreseen"), [True, False]), (Oracle("foreseen"), [True, True])):
+        foreseen = planner.plan(parts)
+        assert [part.planned for part in foreseen.parts.values()] == planned
+        assert planner.plan(AlwaysOn()) == AlwaysOn()
+    assert not any(part.planned for part in parts.parts.values())
+    for planner_type in (Aware, Oracle):
+        with pytest.raises(ValueError, match=r"planner\.deprovision=early is unknown; use delayed or foreseen"):
+            planner_type("early")
 
 
 def test_blind_rounds_of_steps_leave_the_tapes_of_old() -> None:
@@ -177,6 +201,41 @@ def test_several_train_in_rounds_and_one_that_stays_trains_on() -> None:
     assert [(e.client, e.steps) for e in play.of(UpdateFolded)][-3:-2] == [("c0", 39)]
 
 
+def test_tokens_of_a_round_without_departures() -> None:
+    # Steps of 1 s and of 2 s, 0.5 s of transfers: within 7 s six and three of them.
+    sites = [Site(2, 0, 1.0, 0.25, 0.25), Site(3, 0, 2.0, 0.25, 0.25)]
+    assert Rounds().planned(sites, 10, 4) == 2 * 10 * 4
+    assert Rounds("seconds", seconds=7.0).planned(sites, 10, 4) == (6 + 3) * 4
+    assert Rounds("tokens", tokens=30).planned(sites, 10, 4) == 32
+
+
+def test_to_train_alone_is_to_train_without_rounds(run: Callable[..., Any]) -> None:
+    one = ("clients=1", "volatility.mean_up_s=1e9", "round.elastic=true", "strategy.local_steps=4", "optim.state=keep")
+    plain = run(*one, "rounds=1", "round.alone=6", folder="plain")
+    adopted = run(*one, "rounds=3", "round.alone=2", folder="adopted")
+    assert plain["inner_steps"] == adopted["inner_steps"] == 24
+    assert adopted["weights_sha256"] == plain["weights_sha256"]
+    assert (
+        run(*one, "rounds=6", "round.alone=1", "runtime=centralized", folder="c")["weights_sha256"]
+        == plain["weights_sha256"]
+    )
+    outer = run(*one, "rounds=3", "round.alone=2", "round.alone_merge=outer", folder="outer")
+    assert outer["weights_sha256"] != plain["weights_sha256"]
+    # With others there the outer optimizer steps as ever.
+    two = ("clients=2", *one[1:], "rounds=2")
+    steps = {
+        merge: run(*two, f"round.alone_merge={merge}", folder=f"two_{merge}")["weights_sha256"]
+        for merge in ("outer", "adopt")
+    }
+    assert steps["outer"] == steps["adopt"]
+
+
+def test_weights_that_a_codec_would_change_are_not_handed_in(tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Fp32, "name", "half")
+    with pytest.raises(ValueError, match=r"round\.alone_merge=adopt .* codec=half .* use round\.alone_merge=outer"):
+        Experiment(compose_config([*tiny, "round.elastic=true", "+codec.name=half"]))
+
+
 def test_drain_requests_on_the_board() -> None:
     board = MemoryBoard()
     lease = board.grant("a", 0, 9.0).id
@@ -201,6 +260,7 @@ def test_drain_requests_on_the_board() -> None:
         ({"seconds": 5.0}, "round.seconds=5.0 has no effect under round.until=steps"),
         ({"until": "seconds", "seconds": 5.0, "tokens": 5}, "round.tokens=5 has no effect"),
         ({"alone": 0}, "round.alone=0 trains nothing"),
+        ({"alone_merge": "mean"}, "round.alone_merge=mean is unknown; use outer or adopt"),
     ],
 )
 def test_bad_rounds(settings: dict[str, Any], message: str) -> None:

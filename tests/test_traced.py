@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,42 @@ def test_hysteresis_and_provisioning_by_hand() -> None:
     assert list(delayed(iter(met), 3, 5)) == [(5, 23), (45, 63)]
     assert list(delayed(iter([]), 1, 1)) == []
     assert list(delayed(iter([(0, 5), (5, 9)]), 0, 0)) == [(0, 9)]
+
+
+def test_foreseen_windows_close_with_the_condition_but_for_short_gaps(write) -> None:
+    # Below 3 in the hours 1, 2, 4 and 7: a gap of one hour, and one of two.
+    file = write("time,DE\n" + "\n".join(f"{3600 * k},{v}" for k, v in enumerate([5, 1, 1, 5, 1, 5, 5, 1, 5])) + "\n")
+    late = Traced(file=file, threshold=3, on_end="down", exit="drain", hysteresis_s=1.5 * HOUR, provisioning_s=HOUR / 2)
+    assert hours(late) == [(1.5, 6.5), (7.5, 9.5)]
+    assert hours(late.foreseen(crashes=False)) == [(1.5, 3), (4.5, 5), (7.5, 8)]
+    # It would be away for no longer than provisioning takes: an hour.
+    slow = replace(late, provisioning_s=HOUR)
+    assert hours(slow.foreseen(crashes=False)) == [(2, 5)]
+    assert hours(slow) == [(2, 6.5), (8, 9.5)]
+    assert late.foreseen(crashes=False).open_spans("c", 0, 1e6) == late.open_spans("c", 0, 1e6)
+
+
+def test_crashes_are_foreseen_by_who_knows_of_them(write) -> None:
+    late = Traced(file=write(HOURLY), threshold=3, on_end="down", exit="mixed", hysteresis_s=HOUR / 2)
+    assert hours(late) == [(1, 3.5), (4, 5.5)]
+    assert hours(late.foreseen(crashes=False)) == hours(late)
+    assert hours(late.foreseen(crashes=True)) == [(1, 3), (4, 5)]
+
+
+def test_a_column_that_never_opens_long_enough_is_refused_when_it_is_foreseen(write) -> None:
+    # An hour in five; the client comes after an hour and a half, and stays for as long after it failed.
+    file = write("time,DE\n0,5\n3600,1\n7200,5\n10800,5\n14400,5\n")
+    delays = {"hysteresis_s": 1.5 * HOUR, "provisioning_s": 1.5 * HOUR}
+    late = Traced(file=file, threshold=3, on_end="repeat", exit="drain", **delays)
+    assert hours(late, until=7) == [(2.5, 3.5)]
+    with pytest.raises(ValueError, match=r"planner\.deprovision=foreseen never opens column DE .* use .*=delayed"):
+        late.foreseen(crashes=True)
+
+
+def test_a_column_that_fails_for_moments_alone_is_never_left_when_it_is_foreseen(write) -> None:
+    file = write("time,DE\n0,1\n3600,5\n7200,1\n")
+    late = Traced(file=file, threshold=3, on_end="repeat", exit="drain", provisioning_s=HOUR)
+    assert hours(late.foreseen(crashes=False), until=100) == [(0, 100)]
 
 
 def test_holes_are_cut_out() -> None:

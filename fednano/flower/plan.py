@@ -8,6 +8,7 @@ from fednano.events import UpdateFolded
 from fednano.flower.planner import Blind, Planner
 from fednano.flower.rounds import Rounds
 from fednano.strategy.merge import Accumulator
+from fednano.tensors import State
 
 STEPS, BLIND = Rounds(), Blind()
 
@@ -98,3 +99,5 @@ class Round:
     served: set[str] = field(default_factory=set)  # clients that had their share since they came up
     planned: dict[int, int] = field(default_factory=dict)  # lease → steps that were asked for, or were done
     alone: bool = False  # one client trains on until another comes
+    adopts: bool = False  # what one client alone hands in becomes the global model
+    adopted: State | None = None

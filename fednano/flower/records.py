@@ -97,6 +97,7 @@ def pack_task(task: Task, weights: ArrayRecord) -> RecordDict:
             "horizon": task.horizon,
             "seconds": task.seconds,
             "token": task.token,
+            "whole": task.whole,
         }
     )
     return RecordDict({TASK: config, TENSORS: weights, **_pack_inner(task.inner)})
@@ -124,6 +125,7 @@ def unpack_task(content: RecordDict, codec: Codec) -> tuple[Task, State]:
         unpack_inner(content),
         _float(c, "seconds"),
         str(c["token"]),
+        bool(c["whole"]),
     )
     return task, unpack_tensors(content.array_records[TENSORS], codec)
 
@@ -181,7 +183,7 @@ def unpack_result(content: RecordDict) -> Result:
 
 
 def unpack_update(content: RecordDict, codec: Codec) -> tuple[State, State]:
-    """The pseudo-gradient and the optimizer state of a result. Raises as `unpack_tensors` does."""
+    """The pseudo-gradient (or the weights) and the optimizer state of a result. Raises as `unpack_tensors` does."""
     if isinstance(content, Unpacked):
         return {}, {}
     return unpack_tensors(content.array_records[TENSORS], codec), unpack_inner(content)

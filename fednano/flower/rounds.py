@@ -29,6 +29,8 @@ class Rounds:
         tokens: of a round; where until is tokens.
         elastic: whether a client that is up alone trains on without rounds until another one comes, and hands in then.
         alone: how many rounds' steps it takes at most before it hands in; a crash loses no more.
+        alone_merge: what becomes of that. outer: an outer step, as for any update; adopt: its weights are the global
+            ones, and the outer optimizer's state stays, so that to train alone is to train without rounds.
     """
 
     until: Literal["steps", "seconds", "tokens"] = "steps"
@@ -36,6 +38,7 @@ class Rounds:
     tokens: int | None = None
     elastic: bool = False
     alone: int = 10
+    alone_merge: Literal["outer", "adopt"] = "outer"
 
     def __post_init__(self) -> None:
         if self.until not in ("steps", "seconds", "tokens"):
@@ -48,6 +51,8 @@ class Rounds:
                 raise ValueError(f"round.{key}={value} has no effect under round.until={self.until}; set it to null")
         if self.alone < 1:
             raise ValueError(f"round.alone={self.alone} trains nothing; use 1 or more, or round.elastic=false")
+        if self.alone_merge not in ("outer", "adopt"):
+            raise ValueError(f"round.alone_merge={self.alone_merge} is unknown; use outer or adopt")
 
     def check(self, paces: Sequence[Pace], tokens_per_step: int) -> None:
         """Raise ValueError if a round is too short for a step."""
@@ -74,6 +79,15 @@ class Rounds:
         steps += sum(pace.transfers_s / pace.step_s for pace in paces)
         together = steps / sum(1 / pace.step_s for pace in paces)
         return max(p.duration(max(1, round((together - p.transfers_s) / p.step_s))) for p in paces)
+
+    def planned(self, paces: Sequence[Pace], local_steps: int, tokens_per_step: int) -> int:
+        """Tokens of a round of clients that never leave."""
+        if self.tokens is not None:
+            return math.ceil(self.tokens / tokens_per_step) * tokens_per_step
+        if self.seconds is None:
+            return len(paces) * local_steps * tokens_per_step
+        left_s = [(self.seconds - pace.transfers_s) / pace.step_s for pace in paces]
+        return sum(math.floor(steps + 1e-9) for steps in left_s) * tokens_per_step
 
     def missing(self, planned: int, tokens_per_step: int) -> float:
         """Steps that a round still lacks when `planned` are done or under way; infinite where none are counted."""

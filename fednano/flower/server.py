@@ -152,6 +152,7 @@ class Federation:
             Accumulator(self.state.weights),
             Accumulator(self.state.inner, is_count),
             alone=alone,
+            adopts=alone and self._plan.length.alone_merge == "adopt",
         )
         self._emit(RoundStarted(t=now, round=index, version=self.state.version, clients=self._everyone()))
         weights = records.pack_tensors(self.state.weights, self._codec)
@@ -227,8 +228,9 @@ class Federation:
         version, total = self.state.version, self._progress.tokens
         horizon, inner = self._plan.horizon, self.state.inner
         task = Task(
-            client, round_.index, version, lease.id, grant, steps, total, peers, horizon, inner, seconds, lease.token
-        )
+            client, round_.index, version, lease.id, grant, steps, total, peers, horizon, inner, seconds, lease.token,
+            round_.adopts,
+        )  # fmt: skip
         return self._pack(task, weights), lease
 
     def _collect(self, grid: Grid, round_: Round | None) -> None:
@@ -275,6 +277,9 @@ class Federation:
                 return reason
             self._check(result, round_.planned[lease.id])
             delta, inner = records.unpack_update(reply.content, self._codec)
+            if round_.adopts:
+                round_.accumulator.check(delta)
+                round_.adopted, delta = delta, tensors.subtract(self.state.weights, delta)
             round_.inner.check(inner)
             length = tensors.norm(delta) if delta else math.nan
             if delta and not all(map(math.isfinite, (length, result.done.loss, tensors.norm(inner)))):
@@ -345,7 +350,11 @@ class Federation:
             return
         mean = round_.accumulator.mean()
         length = tensors.norm(mean) if mean else math.nan
-        self.state = replace(self._strategy.merge(self.state, mean), inner=round_.inner.mean())
+        if round_.adopted is None:
+            merged = self._strategy.merge(self.state, mean)
+        else:
+            merged = replace(self.state, weights=round_.adopted, version=self.state.version + 1)
+        self.state = replace(merged, inner=round_.inner.mean())
         for update in folded:
             self.ledger.settle(update.lease, update.row, update.token, tuple(Span(*span) for span in update.left))
             self._board.give_up(update.lease)

@@ -35,6 +35,8 @@ class Centralized:
         state = parts.first_state(resume)
         tokens = planned_tokens(parts, parts.message_bytes())
         per_step = settings.clients * parts.tokens_per_step
+        step_s = per_step / parts.hardware.speed(0)
+        parts.energy.require(-(-tokens // per_step) * step_s, parts.volatility)
         per_round = parts.round.central_steps(parts.strategy.local_steps, -(-tokens // per_step), settings.rounds)
         trainer = parts.trainer(per_step, resume, replicas, split_rows=False)
         recorder = parts.recorder(session, clock, trainer, replicas)
@@ -49,7 +51,7 @@ class Centralized:
             board=parts.board,
             recorder=recorder,
             clock=clock,
-            step_s=per_step / parts.hardware.speed(0),
+            step_s=step_s,
             shape=parts.shape,
             packing=parts.packing,
             rows_for=parts.rows_for,

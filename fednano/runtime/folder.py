@@ -106,7 +106,7 @@ def summarise(
         "train_s": outcome.train_s,
         "data_s": outcome.data_s,
         "virtual_s": outcome.virtual_s,
-        "tokens_per_s": progress.tokens / wall_s,
+        "tokens_per_s": progress.tokens / wall_s if outcome.state.weights else None,  # none is trained without a model
         "goodput": outcome.goodput,
         "rows": outcome.rows,
         "audit": auditor.verdict(),

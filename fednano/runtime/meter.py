@@ -56,6 +56,7 @@ class Meter:
             "hours": self._usage.t / 3600,
             "total": {**_figures(total), "share_in_windows": _ratio(inside_kwh, total.kwh)},
             "clients": clients,
+            "sites_compared": min(len(self._names), MAX_SITES),
             "baselines": self._baselines(tokens, total) if tokens else {},
         }
 

@@ -71,7 +71,9 @@ class Virtual:
         else:
             state = resume.state if resume else ServerState({}, {})
             # No learning rate asks for what will be merged; this is what never-ending windows would give.
-            horizon = settings.rounds * settings.clients * parts.strategy.local_steps * parts.tokens_per_step
+            sites = [parts.site(i, size) for i in range(settings.clients)]
+            round_tokens = parts.round.planned(sites, parts.strategy.local_steps, parts.tokens_per_step)
+            horizon = settings.rounds * round_tokens
             trainer = _analytic(parts, membership, size)
             recorder = parts.recorder(session, clock, trainer, replicas, lambda weights: (math.nan, math.nan))
             on_step = _heeding(parts.board)
@@ -138,6 +140,15 @@ def planned_tokens(parts: Parts, size: int) -> int:
     federation = _federation(parts, state, ledger, recorder, membership, clock, board, 1, size)
     federation.run(_grid(parts, trainer, membership, clock, board, size, _unseen))
     return max(parts.tokens_per_step, recorder.progress.tokens)
+
+
+def check_traces(parts: Parts) -> None:
+    """Raise ValueError where clients, or signals of their electricity, end before the run does.
+
+    Only playing it through shows that, so runs of which nothing ends are not.
+    """
+    if not parts.volatility.endless or parts.energy.ends(parts.volatility) < math.inf:
+        planned_tokens(parts, parts.message_bytes())
 
 
 def _unseen(client: str, round_index: int, step: int, steps: int, loss: float, tokens: int) -> None:

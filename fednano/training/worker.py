@@ -29,6 +29,7 @@ class Task:
     `peers` clients are assumed to train beside this one, for the schedule by global tokens; `horizon` is the number
     of tokens at which the schedule ends. `inner` is the clients' mean optimizer state, where they average theirs.
     Whatever `steps` says, the work is over after `seconds` on the client's clock. `token` is the lease's.
+    The answer is the pseudo-gradient or, where `whole`, the weights themselves, which no difference rounds.
     """
 
     client: str
@@ -43,13 +44,14 @@ class Task:
     inner: State = field(default_factory=dict)
     seconds: float = math.inf
     token: str = ""
+    whole: bool = False
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the client answers, beside the pseudo-gradient. `busy_from` and `busy_until` are seconds on its clock.
+    """What the client answers, beside the pseudo-gradient or its weights.
 
-    `token` shows that it was given the lease.
+    `busy_from` and `busy_until` are seconds on its clock. `token` shows that it was given the lease.
     """
 
     task_client: str
@@ -145,7 +147,7 @@ class ClientWorker:
         if called:
             done = replace(done, drained=False)
         result = Result(task.client, task.round, task.version, task.lease, done, begun, self._clock.now(), task.token)
-        return result, tensors.subtract(weights, local)
+        return result, local if task.whole else tensors.subtract(weights, local)
 
     def crashed(self) -> None:
         """The machine died: what it remembered is gone."""

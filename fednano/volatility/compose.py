@@ -1,7 +1,7 @@
 """Several profiles in one: each for some of the clients, or all of them at once."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from fednano.randomness import named_seed
@@ -34,6 +34,10 @@ class Compose(Profile):
                 f"volatility.parts={sorted(self.parts)} must be profiles; add +volatility@volatility.parts.NAME=CHOICE"
             )
 
+    @property
+    def endless(self) -> bool:
+        return all(part.endless for part in self.parts.values())
+
     def availability(self, client: str, index: int, seed: int) -> Availability:
         drawn = [part.availability(client, index, self._seed(seed, name)) for name, part in self._of(index).items()]
         first = min(drawn, key=lambda availability: availability.ends)
@@ -43,6 +47,9 @@ class Compose(Profile):
         return product(
             [part.speed(client, index, self._seed(seed, name)) for name, part in self._of(index).items()],
         )
+
+    def foreseen(self, crashes: bool) -> "Compose":
+        return replace(self, parts={name: part.foreseen(crashes) for name, part in self.parts.items()})
 
     def _of(self, index: int) -> dict[str, Profile]:
         """The parts of the client with this index."""

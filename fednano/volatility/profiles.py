@@ -20,6 +20,11 @@ class Profile(ABC):
 
     name: str
 
+    @property
+    def endless(self) -> bool:
+        """Whether clients go on coming for all times; if not, a run may outlast them."""
+        return True
+
     @abstractmethod
     def availability(self, client: str, index: int, seed: int) -> Availability:
         """When `client`, the one with this index, is up. Equal arguments give equal windows."""
@@ -27,6 +32,13 @@ class Profile(ABC):
     def speed(self, client: str, index: int, seed: int) -> Speed:
         """The share of its hardware's speed that `client` has. Equal arguments give equal speeds."""
         return steady()
+
+    def foreseen(self, crashes: bool) -> "Profile":
+        """The same clients where the ends of windows are planned with, those of crashes too if `crashes`.
+
+        Only who waits before leaving has anything to change. Raises ValueError where no window is left.
+        """
+        return self
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,10 @@ class Intervals(Leaving):
         last = max(intervals[-1][2] for intervals in self.recorded.values())
         return last if self.period_s is None else self.period_s
 
+    @property
+    def endless(self) -> bool:
+        return self.on_end == "repeat"
+
     def availability(self, client: str, index: int, seed: int) -> Availability:
         if self.match == "turn":
             names = list(self.recorded)

@@ -1,5 +1,6 @@
 """Clients that are up while a recorded signal is on the right side of a threshold."""
 
+import copy
 import itertools
 import math
 import re
@@ -44,6 +45,9 @@ class Traced(Leaving):
         on_end: after the last row: repeat from the first one; or as on_gap, whose choice null takes over.
         offset_s: where in the file the run begins, seconds after its first row.
         speedup: how many seconds of the file pass in one of the run.
+
+    `planned` is set by `foreseen`: a client leaves as soon as the condition fails, without `hysteresis_s`, unless it
+    holds again within `provisioning_s`. It would then idle longer in coming back than it would have been away.
     """
 
     name: str = "trace"
@@ -59,6 +63,7 @@ class Traced(Leaving):
     on_end: Literal["repeat", "hold", "down", "error"] | None = None
     offset_s: float = 0.0
     speedup: float = 1.0
+    planned: bool = field(init=False, default=False)
     signals: dict[str, Signal] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -77,6 +82,10 @@ class Traced(Leaving):
         """What follows the last row."""
         return self.on_end or self.on_gap
 
+    @property
+    def endless(self) -> bool:
+        return self.ending == "repeat"
+
     def availability(self, client: str, index: int, seed: int) -> Availability:
         signal = self.signals[self.column(client, index)]
         windows = self.windows(self._spans(signal), client, seed)
@@ -89,6 +98,19 @@ class Traced(Leaving):
             f"{self.file} ends {length:,.0f} s after volatility.offset_s={self.offset_s:g}, but the run goes on; "
             "set volatility.on_end=repeat, hold or down, or take a longer trace",
         )
+
+    def foreseen(self, crashes: bool) -> "Traced":
+        if self.crash_probability and not crashes:
+            return self
+        profile = copy.copy(self)
+        object.__setattr__(profile, "planned", True)
+        for name, signal in self.signals.items():
+            if not profile._opens(signal):
+                raise ValueError(
+                    f"planner.deprovision=foreseen never opens column {name} of {self.file} for longer than "
+                    f"volatility.provisioning_s={self.provisioning_s:g}; use planner.deprovision=delayed"
+                )
+        return profile
 
     def column(self, client: str, index: int) -> str:
         """The column of a client. Raises ValueError if it is given none."""
@@ -155,9 +177,7 @@ class Traced(Leaving):
         if self.on_gap == "down":
             met = without(met, gaps)
         signal = Signal(trace, level, tuple(met))
-        # A few periods tell for all; without provisioning the first window would come, with it none might, ever.
-        some = itertools.islice(self._met(signal), 4 * len(met))
-        if not any(stop > self.offset_s for _, stop in delayed(some, self.hysteresis_s, self.provisioning_s)):
+        if not self._opens(signal):
             raise ValueError(
                 f"volatility.threshold={self.threshold} never opens column {name} of {self.file} long enough, whose "
                 f"values lie between {known.min():g} and {known.max():g}; change it, open_when or provisioning_s"
@@ -170,9 +190,23 @@ class Traced(Leaving):
 
     def _spans(self, signal: Signal) -> Iterator[Span]:
         """(start, stop) of windows in seconds of the run; what ends before the run is left out."""
-        for start, stop in delayed(self._met(signal), self.hysteresis_s, self.provisioning_s):
+        for start, stop in self._delayed(self._met(signal)):
             if stop > self.offset_s:
                 yield (start - self.offset_s) / self.speedup, (stop - self.offset_s) / self.speedup
+
+    def _opens(self, signal: Signal) -> bool:
+        """Whether a window ever opens."""
+        # A few periods tell for all; without provisioning the first window would come, with it none might, ever.
+        some = itertools.islice(self._met(signal), 4 * len(signal.met))
+        return any(stop > self.offset_s for _, stop in self._delayed(some))
+
+    def _delayed(self, met: Iterator[Span]) -> Iterator[Span]:
+        return delayed(met, 0.0 if self.planned else self.hysteresis_s, self.provisioning_s, self._bridged_s)
+
+    @property
+    def _bridged_s(self) -> float:
+        """How long the condition fails at most for a client that stays, seconds of the file."""
+        return self.provisioning_s if self.planned else self.hysteresis_s
 
     def _met(self, signal: Signal) -> Iterator[Span]:
         """Where the condition holds, in seconds of the file, as it goes on after its end."""
@@ -183,7 +217,7 @@ class Traced(Leaving):
             yield from (*met[:-1], (met[-1][0], math.inf))
         elif self.ending != "repeat":
             yield from met
-        elif all(b[0] <= a[1] + self.hysteresis_s for a, b in itertools.pairwise((*met, (met[0][0] + end, end)))):
+        elif all(b[0] <= a[1] + self._bridged_s for a, b in itertools.pairwise((*met, (met[0][0] + end, end)))):
             yield -math.inf, math.inf  # the client never leaves, so that no window of delayed() would ever be whole
         else:
             # A window that holds offset_s may have begun in the period before.
@@ -219,21 +253,24 @@ def without(spans: list[Span], holes: list[Span]) -> list[Span]:
     return kept
 
 
-def delayed(met: Iterator[Span], hysteresis_s: float, provisioning_s: float) -> Iterator[Span]:
+def delayed(
+    met: Iterator[Span], hysteresis_s: float, provisioning_s: float, bridged_s: float | None = None
+) -> Iterator[Span]:
     """Windows of a client that leaves `hysteresis_s` after the condition failed, and joins `provisioning_s` after it
-    held. It stays where the condition holds again before it has left.
+    held. It stays where the condition holds again within `bridged_s`; None: before it has left.
 
     The client that is up before all time is there at once.
     """
     first = next(met, None)
     if first is None:
         return
-    joins, leaves = first[0] + provisioning_s, first[1] + hysteresis_s
+    stays_s = hysteresis_s if bridged_s is None else bridged_s
+    joins, fails = first[0] + provisioning_s, first[1]
     for start, stop in met:
-        if start > leaves:
-            if joins < leaves:
-                yield joins, leaves
+        if start > fails + stays_s:
+            if joins < fails + hysteresis_s:
+                yield joins, fails + hysteresis_s
             joins = start + provisioning_s
-        leaves = stop + hysteresis_s
-    if joins < leaves:
-        yield joins, leaves
+        fails = stop
+    if joins < fails + hysteresis_s:
+        yield joins, fails + hysteresis_s
