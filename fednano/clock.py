@@ -6,6 +6,7 @@ charged and waiting jumps) and on the real one (where they take the time they ta
 
 import heapq
 import time
+from collections.abc import Callable
 from threading import Event
 from typing import Protocol
 
@@ -52,6 +53,11 @@ class VirtualClock:
     def __init__(self, start: float = 0.0) -> None:
         self._now = start
         self._alarms: list[float] = []
+        self._settle: Callable[[], None] | None = None
+
+    def before_wait(self, settle: Callable[[], None]) -> None:
+        """Have `settle` called before each wait: it sets the alarms of what is still being worked out."""
+        self._settle = settle
 
     def now(self) -> float:
         return self._now
@@ -66,6 +72,8 @@ class VirtualClock:
         self._now = now
 
     def wait(self, until: float) -> None:
+        if self._settle:
+            self._settle()
         while self._alarms and self._alarms[0] <= self._now:
             heapq.heappop(self._alarms)
         target = min(until, self._alarms[0]) if self._alarms else until

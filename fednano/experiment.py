@@ -155,6 +155,8 @@ class Experiment:
             raise ValueError(
                 f"strategy.quorum={strategy.quorum} can never be met by clients={clients}; lower it or add clients"
             )
+        if (workers := self.groups["hardware"].workers) > max(1, clients):
+            raise ValueError(f"hardware.workers={workers} are more than clients={clients}; use {clients} or fewer")
         if self.groups["round"].elastic and strategy.quorum > 1:
             raise ValueError(
                 f"strategy.quorum={strategy.quorum} refuses what a client trains alone under round.elastic=true; "

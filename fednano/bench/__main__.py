@@ -11,6 +11,7 @@ BENCHES = {
     "sample": "fednano.bench.sample",
     "tokenizer": "fednano.bench.tokenizer.command",
     "train_step": "fednano.bench.train_step.command",
+    "workers": "fednano.bench.workers",
 }
 
 

@@ -57,6 +57,9 @@ class Corpus:
                 raise ValueError(f"{path} {found}, its manifest says {file.file_bytes}; delete {folder} to remake it")
         return cls(folder, manifest)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Corpus.open, (self.folder,)
+
     def verify(self) -> None:
         """Read every file again. ValueError names the first whose SHA-256 is not the manifest's."""
         for file in self.manifest.files:

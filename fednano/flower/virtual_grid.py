@@ -1,13 +1,15 @@
 """Flower's `Grid` on a virtual clock: messages take the time that the network gives them, work the time that its
 steps charge.
 
-A message is worked on when it is pushed, on its client's own clock; its reply waits in a heap, ordered by the time at
-which it reaches the server. What a client holds when its machine dies never arrives.
+A message is worked on when it is pushed, on its client's own clock, or begun then and waited for before the server's
+clock moves; its reply waits in a heap, ordered by the time at which it reaches the server. What a client holds when its
+machine dies never arrives.
 """
 
 import heapq
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 from flwr.app import Context, Message, Metadata, RecordDict
@@ -56,6 +58,7 @@ class VirtualGrid(Grid):
         network: what transfers take.
         size: bytes of a message's content.
         seed: names the draws of late transfers.
+        begin: given a client's name and a message's content, has others begin the work that `app` then waits for.
     """
 
     def __init__(
@@ -66,8 +69,13 @@ class VirtualGrid(Grid):
         network: Network,
         size: Callable[[RecordDict], int],
         seed: int = 0,
+        begin: Callable[[str, RecordDict], None] | None = None,
     ) -> None:
         adopt_identity()
+        if begin:
+            clock.before_wait(self._join)
+        self._begin = begin
+        self._begun: list[Callable[[], None]] = []
         self._app = app
         self._clock = clock
         self._network = network
@@ -123,7 +131,13 @@ class VirtualGrid(Grid):
         self._land()
         return list(self._arrived)
 
+    def _join(self) -> None:
+        """Wait for all work that was begun, and send its replies on their way, in the order of the messages."""
+        while self._begun:
+            self._begun.pop(0)()
+
     def _land(self) -> None:
+        self._join()
         now = self._clock.now()
         while self._on_the_way and self._on_the_way[0][0] <= now:
             entry = heapq.heappop(self._on_the_way)
@@ -133,6 +147,7 @@ class VirtualGrid(Grid):
         """Push, then wait in virtual time until all replies are there or `timeout` seconds have passed."""
         deadline = float("inf") if timeout is None else self._clock.now() + timeout
         ids = list(self.push_messages(messages))
+        self._join()
         replies: list[Message] = []
         while self._clock.now() < deadline:
             waiting = (*self._on_the_way, *chain.from_iterable(self._arrived.values()))
@@ -153,6 +168,21 @@ class VirtualGrid(Grid):
         node.clock.wait(sent + down_s)
         try:
             node.presence.arrive(sent)
+        except ClientCrashedError:
+            node.on_crash()
+            return
+        answer = partial(self._answer, message, self._pushed, sent)
+        if self._begin:
+            self._begin(node.name, message.content)
+            self._begun.append(answer)
+        else:
+            answer()
+
+    def _answer(self, message: Message, number: int, sent: float) -> None:
+        node_id = message.metadata.dst_node_id
+        node = self._nodes[node_id]
+        index = node_id - SERVER_NODE_ID - 1
+        try:
             reply = self._app(message, self._contexts[node_id])
         except ClientCrashedError:
             node.on_crash()
@@ -163,7 +193,7 @@ class VirtualGrid(Grid):
             node.on_crash()
             return
         node.clock.wait(arrives)
-        heapq.heappush(self._on_the_way, (arrives, self._pushed, reply))
+        heapq.heappush(self._on_the_way, (arrives, number, reply))
         self._clock.alarm(arrives)
 
     def _late_s(self, index: int, sent: float, direction: str) -> float:

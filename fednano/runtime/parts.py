@@ -92,8 +92,11 @@ class TokenizerLike(Protocol):
 class Resumable(Protocol):
     """A trainer, as checkpoints see it: optimizer states by client, seconds inside steps and waiting for batches."""
 
-    train_s: float
-    data_s: float
+    @property
+    def train_s(self) -> float: ...
+
+    @property
+    def data_s(self) -> float: ...
 
     def states(self) -> Mapping[str, State]: ...
 

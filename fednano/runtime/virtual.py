@@ -1,4 +1,4 @@
-"""Real training on a virtual clock: Flower's apps on our grid, in this process."""
+"""Real training on a virtual clock: Flower's apps on our grid, in this process; the steps in it or in workers."""
 
 import math
 from collections.abc import Callable
@@ -20,6 +20,7 @@ from fednano.flower.plan import Plan
 from fednano.flower.server import Federation, make_server_app
 from fednano.flower.virtual_grid import RUN_ID, SERVER_NODE_ID, VirtualGrid, VirtualNode
 from fednano.runtime.parts import Outcome, Parts, Session, Status
+from fednano.runtime.pool import OnStep, PooledClient, WorkerPool, opened
 from fednano.strategy.base import ServerState
 from fednano.training.analytic import AnalyticTrainer
 from fednano.training.local import LocalTrainer, Trainer
@@ -33,7 +34,7 @@ from fednano.volatility.presence import Presence
 
 @dataclass(frozen=True)
 class Virtual:
-    """All clients in one process; steps and transfers take the time that `hardware` and `network` say.
+    """All clients on one machine; steps and transfers take the time that `hardware` and `network` say.
 
     Args:
         name: what it is called.
@@ -52,22 +53,27 @@ class Virtual:
     def run(self, parts: Parts, session: Session) -> Outcome:
         rarely = collecting_rarely() if self.compute == "analytic" else nullcontext()
         with joined(parts.hardware.device) as replicas, rarely:
-            return self._run(parts, session, replicas)
+            on_step = parts.on_step(session, replicas)
+            if parts.hardware.workers < 2 or self.compute == "analytic":
+                return self._run(parts, session, replicas, on_step, None)
+            with opened(parts, session.resume, on_step) as pool:
+                return self._run(parts, session, replicas, on_step, pool)
 
-    def _run(self, parts: Parts, session: Session, replicas: Replicas) -> Outcome:
+    def _run(
+        self, parts: Parts, session: Session, replicas: Replicas, on_step: OnStep, pool: WorkerPool | None
+    ) -> Outcome:
         settings, resume = parts.settings, session.resume
         clock = VirtualClock(resume.clock if resume else 0.0)
         membership = Membership.draw(parts.volatility, settings.names, settings.seed)
         size = parts.message_bytes()
-        trainer: LocalTrainer | AnalyticTrainer
+        trainer: LocalTrainer | AnalyticTrainer | WorkerPool
         if self.compute == "torch":
             state = parts.first_state(resume)
             if not resume:
                 state = replace(state, inner=parts.blank_inner())
             horizon = planned_tokens(parts, size)
-            trainer = parts.trainer(parts.tokens_per_step, resume, replicas, split_rows=True)
+            trainer = pool or parts.trainer(parts.tokens_per_step, resume, replicas, split_rows=True)
             recorder = parts.recorder(session, clock, trainer, replicas)
-            on_step = parts.on_step(session, replicas)
         else:
             state = resume.state if resume else ServerState({}, {})
             # No learning rate asks for what will be merged; this is what never-ending windows would give.
@@ -84,7 +90,10 @@ class Virtual:
         if resume:
             federation.resume(resume.up, resume.leaving)
         session.start(_started(self.name, parts, horizon))
-        grid = _grid(parts, trainer, membership, clock, parts.board, size, on_step)
+        if isinstance(trainer, WorkerPool):
+            grid = _pooled_grid(parts, trainer, membership, clock, size)
+        else:
+            grid = _grid(parts, trainer, membership, clock, parts.board, size, on_step)
         status, error = self._play(federation, grid)
         if status != "completed":
             federation.abandon()
@@ -155,7 +164,7 @@ def _unseen(client: str, round_index: int, step: int, steps: int, loss: float, t
     pass
 
 
-def _heeding(board: Board) -> Callable[[str, int, int, int, float, int], None]:
+def _heeding(board: Board) -> OnStep:
     """Heeds a request to stop after a client's steps, and shows none of them."""
 
     def told(client: str, round_index: int, step: int, steps: int, loss: float, tokens: int) -> None:
@@ -223,7 +232,7 @@ def _grid(
     clock: VirtualClock,
     board: Board,
     size: int,
-    on_step: Callable[[str, int, int, int, float, int], None],
+    on_step: OnStep,
 ) -> VirtualGrid:
     """The grid whose nodes share `trainer`; every message is `size` bytes long on the network."""
     nodes = []
@@ -248,14 +257,24 @@ def _grid(
         workers[client] = worker
         nodes.append(VirtualNode(client, own, presence, worker.crashed))
     app = make_client_app(lambda context: workers[str(context.node_config["name"])], parts.codec)
-    return VirtualGrid(
-        app,
-        nodes,
-        clock,
-        parts.network,
-        _as_sent(size),
-        parts.settings.seed,
-    )
+    return VirtualGrid(app, nodes, clock, parts.network, _as_sent(size), parts.settings.seed)
+
+
+def _pooled_grid(parts: Parts, pool: WorkerPool, membership: Membership, clock: VirtualClock, size: int) -> VirtualGrid:
+    """The grid whose nodes have their work done by `pool`; every message is `size` bytes long on the network."""
+    nodes = []
+    clients = {}
+    for i, client in enumerate(parts.settings.names):
+        own = VirtualClock()
+        clients[client] = PooledClient(client, own, pool)
+        presence = Presence(membership, client, own, parts.network.hand_in_s(size, i))
+        nodes.append(VirtualNode(client, own, presence, clients[client].crashed))
+
+    def begin(client: str, content: RecordDict) -> None:
+        clients[client].begin(*records.unpack_task(content, parts.codec))
+
+    app = make_client_app(lambda context: clients[str(context.node_config["name"])], parts.codec)
+    return VirtualGrid(app, nodes, clock, parts.network, _as_sent(size), parts.settings.seed, begin)
 
 
 def _started(runtime: str, parts: Parts, horizon: int) -> RunStarted:

@@ -27,6 +27,8 @@ class Hardware:
         tokens_per_s: training speed of a client on the virtual clock; several values are dealt to the clients in turn.
         idle_watts: what a client draws while it is on and does not compute; several values are dealt likewise.
         train_watts: what it draws while it computes, likewise.
+        workers: processes, one thread each, that train clients of runtime=virtual at the same time; 0 or 1: they train
+            in turn in the run's own process, with `threads`.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Hardware:
     tokens_per_s: tuple[float, ...]
     idle_watts: float | Sequence[float] = 0.0
     train_watts: float | Sequence[float] = 0.0
+    workers: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokens_per_s", tuple(self.tokens_per_s))
@@ -54,6 +57,25 @@ class Hardware:
         if self.dtype not in DTYPES:
             raise ValueError(f"hardware.dtype={self.dtype} is unknown; use auto, float32 or bfloat16")
         self._require_device()
+        self._check_workers()
+
+    def _check_workers(self) -> None:
+        key = f"hardware.workers={self.workers}"
+        if self.workers < 0:
+            raise ValueError(f"{key} is negative; use 0 to train in the run's own process")
+        if self.workers < 2:
+            return
+        if torch.device(self.device).type != "cpu":
+            raise ValueError(f"{key} are for the cores of a CPU; use hardware.workers=0 with device={self.device}")
+        if self.threads > 1:
+            raise ValueError(
+                f"{key} have one thread each, not hardware.threads={self.threads}; use hardware.threads=0 or 1"
+            )
+        if world() > 1:
+            raise ValueError(
+                f"{key} cannot be shared with the {world()} ranks of torchrun, which take every step together; use "
+                "hardware.workers=0, or start it without torchrun"
+            )
 
     def _require_device(self) -> None:
         try:

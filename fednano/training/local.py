@@ -149,6 +149,12 @@ class LocalTrainer:
         self._optimizers.pop(client, None)
         self._copies.pop(client, None)
 
+    def state(self, client: str) -> State | None:
+        """A client's optimizer state, not copied; None where none outlives a round."""
+        if self._optim.state == "reset" or client not in self._optimizers:
+            return None
+        return self._optimizers[client].state()
+
     def states(self) -> dict[str, State]:
         """A copy, on the CPU, of every optimizer state that outlives a round; those that changed are copied anew."""
         if self._optim.state == "reset":

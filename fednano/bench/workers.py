@@ -1,0 +1,66 @@
+"""Training clients at the same time, a core each, beside training them in turn on all cores."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from fednano.events import RoundMerged, read_tape
+
+COMMON = ("volatility=none", "eval_every=1000", "eval_tokens=2048", "checkpoint_every=1000")
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """The rounds of a run but the first, in which processes start: tokens, and seconds from merge to merge."""
+
+    workers: int
+    tokens: int
+    wall_s: float
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.tokens / self.wall_s
+
+
+def run(workers: int, overrides: list[str]) -> Rounds:
+    """Run an experiment in a process of its own. ValueError with what it said if it fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = [*COMMON, *overrides, f"hardware.workers={workers}", f"hydra.run.dir={folder}"]
+        command = [sys.executable, "-m", "fednano.run", *options]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        if ran.returncode:
+            raise ValueError(f"hardware.workers={workers}: {ran.stderr.strip() or ran.stdout.strip()}")
+        merged = [event for event in read_tape(Path(folder) / "events.jsonl") if isinstance(event, RoundMerged)][1:]
+    return Rounds(workers, sum(event.tokens for event in merged), sum(event.wall_s for event in merged))
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m fednano.bench workers", description=__doc__)
+    parser.add_argument("--depth", type=int, default=2)
+    parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--local-steps", type=int, default=25, help="H")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--repeats", type=int, default=1, help="interleaved runs of each kind")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    chosen = parser.parse_args(arguments)
+    overrides = [f"model.depth={chosen.depth}", f"clients={chosen.clients}", "rounds=2"]
+    overrides.append(f"strategy.local_steps={chosen.local_steps}")
+    runs = [run(workers, overrides) for _ in range(chosen.repeats) for workers in (0, chosen.workers)]
+    if chosen.json:
+        print(json.dumps([{**asdict(r), "tokens_per_s": r.tokens_per_s} for r in runs], indent=2))
+        return
+    table = Table(title=f"d{chosen.depth}, {chosen.clients} clients, H = {chosen.local_steps}")
+    for column in ("workers", "tokens", "seconds", "tokens/s", "ratio"):
+        table.add_column(column, justify="right")
+    for at, r in enumerate(runs):
+        ratio = f"{r.tokens_per_s / runs[at - 1].tokens_per_s:.2f}×" if at % 2 else ""
+        table.add_row(f"{r.workers}", f"{r.tokens:,}", f"{r.wall_s:.1f}", f"{r.tokens_per_s:,.0f}", ratio)
+    Console().print(table)
