@@ -21,6 +21,14 @@ from fednano.ranks import rank
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
+# Flower and Ray call home unless told not to.
+QUIET = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
 
 class ConfigError(ValueError):
     """Bad input of the user's; its text is one line with key, value and remedy."""

@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from fednano.cli import INTERRUPTED, compose_config, conf_dir, guarded, refuse
+from fednano.cli import INTERRUPTED, QUIET, compose_config, conf_dir, guarded, refuse
 from fednano.ranks import rank, world
 
 if TYPE_CHECKING:
@@ -28,14 +28,6 @@ if TYPE_CHECKING:
     from fednano.data.progress import Progress
     from fednano.runtime.parts import Outcome
     from fednano.training.checkpoint import Snapshot
-
-# Flower and Ray call home unless told not to.
-QUIET = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
 
 
 def main() -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from fednano.flower import records
@@ -25,12 +25,20 @@ def make_client_app(worker: Callable[[Context], Worker], codec: Codec) -> Client
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        task, weights = records.unpack_task(message.content, codec)
-        result, delta = worker(context).work(task, weights)
-        if not result.done.steps:
-            delta = {}  # nothing was trained: the refusal needs no tensors
-        if isinstance(message.content, records.Unpacked):
-            return records.Local.reply(records.Unpacked(result), message)
-        return Message(records.pack_result(result, records.pack_tensors(delta, codec)), reply_to=message)
+        content = answer(message.content, worker(context).work, codec)
+        if isinstance(content, records.Unpacked):
+            return records.Local.reply(content, message)
+        return Message(content, reply_to=message)
 
     return app
+
+
+def answer(content: RecordDict, work: Callable[[Task, State], tuple[Result, State]], codec: Codec) -> RecordDict:
+    """A message's task, done by `work`, as the content of the reply. Raises ValueError or KeyError if it holds none."""
+    task, weights = records.unpack_task(content, codec)
+    result, delta = work(task, weights)
+    if not result.done.steps:
+        delta = {}  # nothing was trained: the refusal needs no tensors
+    if isinstance(content, records.Unpacked):
+        return records.Unpacked(result)
+    return records.pack_result(result, records.pack_tensors(delta, codec))

@@ -1,0 +1,72 @@
+"""The ClientApp that SuperNodes start for every message: it hands the message to the node's resident trainer.
+
+Imports no torch, which would take longer than most rounds. The node's configuration names the node and the trainer's
+socket: `name="site_a" socket="/run/…/trainer.sock"`.
+"""
+
+import json
+from contextlib import closing, suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from fednano.flower import wire
+from fednano.flower.wire import Parcel
+
+FAILED = 2  # Flower's own code of a ClientApp that raised, which this stands for
+
+RUN = "fednano.run"  # the record of a query that tells what is run: the board's `run`, and its `config` as JSON
+TOLD = "run.json"  # beside the socket: what the last query told
+
+app = ClientApp()
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """The trainer's answer to a task; an error reply, where there is no trainer or it dies over it."""
+    path = Path(str(context.node_config["socket"]))
+    try:
+        answer = _ask(path, Parcel(wire.TRAIN, message.content))
+    except (OSError, ValueError) as error:
+        return Message(Error(FAILED, f"the trainer of {context.node_config['name']} failed: {error}"), reply_to=message)
+    if answer.kind != wire.RESULT:
+        return Message(Error(FAILED, wire.reason_of(answer.content)), reply_to=message)
+    return Message(answer.content, reply_to=message)
+
+
+@app.query()
+def query(message: Message, context: Context) -> Message:
+    """Who this is: the node's name, and the trainer's incarnation, empty where none runs.
+
+    What the query tells of the run is kept for a trainer that was started without a configuration.
+    """
+    path = Path(str(context.node_config["socket"]))
+    if RUN in message.content.config_records:
+        _keep(path, message.content.config_records[RUN])
+    try:
+        answer = _ask(path, Parcel(wire.HELLO)).content
+        incarnation = str(answer.config_records[wire.NODE]["incarnation"])
+    except (OSError, ValueError):
+        incarnation = ""
+    node = ConfigRecord({"name": str(context.node_config["name"]), "incarnation": incarnation})
+    return Message(RecordDict({wire.NODE: node}), reply_to=message)
+
+
+def _keep(path: Path, run: ConfigRecord) -> None:
+    """Put what the server tells beside the socket; a trainer of another run begins anew."""
+    told, text = path.parent / TOLD, json.dumps({"run": str(run["run"]), "config": str(run["config"])})
+    if told.exists() and told.read_text(encoding="utf-8") == text:
+        return
+    with NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+        file.write(text)
+    Path(file.name).replace(told)
+    with suppress(OSError, ValueError):  # where none runs, the next one reads it
+        _ask(path, Parcel(wire.RENEW))
+
+
+def _ask(path: Path, parcel: Parcel) -> Parcel:
+    with closing(wire.connect(path)) as connection:
+        wire.send(connection, parcel)
+        return wire.receive(connection)

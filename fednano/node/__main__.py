@@ -1,0 +1,83 @@
+"""A node of a live federation: its SuperNode and its resident trainer, started again when they die.
+
+python -m fednano.node name=client_0 superlink=HOST:PORT root_certificates=FILE private_key=FILE
+python -m fednano.node name=client_0 … --print systemd
+"""
+
+import os
+import socket
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fednano.cli import QUIET, compose_config, guarded, with_hydra_flags
+from fednano.coordination.redis_link import Address
+from fednano.node.settings import Settings, checked, encode
+from fednano.node.supervisor import Program, Supervisor
+from fednano.node.units import FORMS
+
+TRAINER, SUPERNODE = "fednano.node.trainer", "fednano.runtime.supernode"
+
+
+def main(overrides: Sequence[str], form: str | None = None) -> int:
+    """Run the node that `overrides` describe until a signal comes, or print what would start it; the exit code."""
+    settings, data = checked(compose_config(overrides, "node"))
+    if form:
+        print(FORMS[form](settings, overrides), end="")
+        return 0
+    Address.from_environment()  # the trainer takes it from there
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.environ.update(QUIET)
+
+    def say(line: str) -> None:
+        print(f"fednano node {settings.name}: {line}", flush=True)
+
+    say(f"superlink {settings.superlink}, run {settings.run or 'as the server tells'}, folder {settings.home}")
+    return Supervisor([trainer(settings, data), supernode(settings, free_port())], say).run()
+
+
+def trainer(settings: Settings, data: dict[str, Any] | None) -> Program:
+    """The resident trainer."""
+    return Program("trainer", [sys.executable, "-m", TRAINER, encode(settings, data)], leave_s=settings.drain_s)
+
+
+def supernode(settings: Settings, port: int) -> Program:
+    """The SuperNode, which serves the ClientApps that it starts at `port`."""
+    arguments = ["--superlink", settings.superlink, "--port", str(port)]
+    arguments += ["--node-config", f'name="{settings.name}" socket="{settings.socket}"']
+    if settings.insecure:
+        arguments.append("--insecure")
+    if settings.root_certificates:
+        arguments += ["--root-certificates", str(Path(settings.root_certificates).expanduser())]
+    if settings.private_key:
+        arguments += ["--auth-supernode-private-key", str(Path(settings.private_key).expanduser())]
+    # Apps are unpacked there; nodes of one machine would unpack over each other.
+    environment = {"FLWR_HOME": str(settings.home / "flwr"), "PATH": _path()}
+    command = [sys.executable, "-m", SUPERNODE, *arguments]
+    return Program("supernode", command, environment, settings.home / "supernode.log")
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens at now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _path() -> str:
+    """Where the SuperNode finds the commands that came with this interpreter."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+
+def _command() -> int:
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--print", choices=sorted(FORMS))
+    known, rest = parser.parse_known_args()
+    sys.argv[1:] = rest
+    return with_hydra_flags("node", lambda overrides: main(overrides, known.print))
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(_command))

@@ -1,0 +1,143 @@
+"""What a node is told, checked before anything is started."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from fednano.checks import MISSING, check_value
+from fednano.clock import pause
+
+POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The keys of conf/node.yaml but the data.
+
+    Args:
+        name: the client's name, as the run calls it.
+        superlink: HOST:PORT of the SuperLink's Fleet API.
+        run: the run's id, which names its keys on the board; None: as the server tells.
+        config: config.yaml of the run; None: as the server tells.
+        folder: where socket and logs lie, this user's alone; None: below the user's cache.
+        root_certificates: PEM file of who signed the SuperLink's certificate; None: the system's.
+        private_key: PEM file of the key that the SuperLink knows this node by; None: none.
+        insecure: speak to the SuperLink without TLS.
+        drain_s: seconds that a trainer is given to finish the step under way and hand in.
+    """
+
+    name: str
+    superlink: str
+    run: str | None
+    config: str | None
+    folder: str | None
+    root_certificates: str | None
+    private_key: str | None
+    insecure: bool
+    drain_s: float
+
+    def __post_init__(self) -> None:
+        for key in ("name", "run"):
+            value = getattr(self, key)
+            if value is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", value):
+                raise ValueError(f"{key}={value} is no name; use letters, digits, dots, dashes and _")
+        if (self.run is None) != (self.config is None):
+            raise ValueError(
+                f"run={self.run} and config={self.config} belong together; give both, or neither where the server "
+                "tells them"
+            )
+        if not re.fullmatch(r"(\[[0-9A-Fa-f:]+\]|[^\s:/]+):[0-9]{1,5}", self.superlink):
+            raise ValueError(f"superlink={self.superlink} is no address; give HOST:PORT")
+        for key in ("config", "root_certificates", "private_key"):
+            path = getattr(self, key)
+            if path is not None and not Path(path).expanduser().is_file():
+                raise ValueError(f"{key}={path} is no file; name one that is there")
+        for key in ("root_certificates", "private_key"):
+            if self.insecure and getattr(self, key):
+                raise ValueError(f"{key}={getattr(self, key)} needs TLS; leave it out or use insecure=false")
+        if not self.drain_s > 0:
+            raise ValueError(f"drain_s={self.drain_s} leaves no time to hand in; use more seconds than a step takes")
+
+    @property
+    def home(self) -> Path:
+        """The node's own folder."""
+        return Path(self.folder or f"~/.cache/fednano/nodes/{self.name}").expanduser().absolute()
+
+    @property
+    def socket(self) -> Path:
+        """Where relay and trainer meet."""
+        return self.home / "trainer.sock"
+
+
+def checked(cfg: DictConfig) -> tuple[Settings, dict[str, Any] | None]:
+    """The settings, and the data group where the node has its own. Raises ValueError."""
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    names = [field.name for field in fields(Settings)]
+    for key in plain:
+        if key not in (*names, "data", "partition"):
+            raise ValueError(f"{key!s}={plain[key]} sets a key that does not exist; remove it")
+    for field in fields(Settings):
+        value = plain[field.name]
+        if value in (MISSING, None) and field.type is str:
+            raise ValueError(f"{field.name} is not set; add {field.name}=VALUE")
+        check_value(field.name, value, field.type)
+    return Settings(**{name: plain[name] for name in names}), plain.get("data")
+
+
+def encode(settings: Settings, data: dict[str, Any] | None) -> str:
+    """Both as one argument of a command line. There are no secrets in it."""
+    return json.dumps({"settings": asdict(settings), "data": data})
+
+
+def decode(argument: str) -> tuple[Settings, dict[str, Any] | None]:
+    """The inverse of `encode`."""
+    told = json.loads(argument)
+    return Settings(**told["settings"]), told["data"]
+
+
+def run_config(path: Path, data: dict[str, Any] | None) -> DictConfig:
+    """The run's configuration, with the node's own places for the data. Raises ValueError for a damaged file."""
+    try:
+        cfg = OmegaConf.load(path.expanduser())
+    except (OSError, YAMLError) as error:
+        raise ValueError(f"config={path} cannot be read ({error}); name the config.yaml of a run") from error
+    return _with_data(cfg, data, f"config={path}")
+
+
+def told_config(path: Path, data: dict[str, Any] | None) -> tuple[str, DictConfig]:
+    """The run's id and configuration as the server told them, once it has.
+
+    Raises ValueError where they name code that is not fednano's: a server is trusted with the work, not with more.
+    """
+    while not path.exists():
+        pause(POLL_S)
+    told = json.loads(path.read_text(encoding="utf-8"))
+    plain = json.loads(told["config"])
+    for target in _targets(plain):
+        if not str(target).startswith("fednano."):
+            raise ValueError(f"the server's configuration has _target_={target}, which is not fednano's; give config=")
+    return str(told["run"]), _with_data(OmegaConf.create(plain), data, "the server's configuration")
+
+
+def _with_data(cfg: Any, data: dict[str, Any] | None, source: str) -> DictConfig:
+    if not isinstance(cfg, DictConfig) or not isinstance(cfg.get("data"), DictConfig):
+        raise ValueError(f"{source} is none of a run; name the config.yaml of one")
+    if data is not None:
+        cfg.data = {**data, "partition": cfg.data.partition}  # how rows are dealt is the run's alone
+    return cfg
+
+
+def _targets(node: Any) -> Iterator[Any]:
+    """All classes that a configuration names."""
+    if isinstance(node, dict):
+        yield from (value for key, value in node.items() if key == "_target_")
+        node = list(node.values())
+    for child in node if isinstance(node, list) else ():
+        yield from _targets(child)

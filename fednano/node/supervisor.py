@@ -1,0 +1,161 @@
+"""Starts a node's processes, starts them again when they die, and ends them with itself."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+
+from fednano.cli import BAD_INPUT
+from fednano.clock import wall
+from fednano.report import units
+from fednano.runtime.lifeline import Lifeline
+
+FIRST_S, MOST_S = 1.0, 30.0  # before a restart; doubled while a program keeps dying
+SOUND_S = 60.0  # who lived as long starts over at FIRST_S
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is to run.
+
+    Args:
+        name: what it is called in lines about it.
+        command: with its arguments.
+        environment: beside this process's own.
+        log: the file that takes its output; None: where this process writes.
+        leave_s: seconds that it is given to end by itself.
+    """
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    log: Path | None = None
+    leave_s: float = 10.0
+
+
+@dataclass
+class _Running:
+    program: Program
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    due: float = 0.0  # when it is to be started again
+    starts: int = 0
+    failures: int = 0
+
+
+class Supervisor:
+    """Keeps programs running until it is asked to end by SIGTERM or SIGINT; a second signal ends it at once.
+
+    Children are in sessions of their own, so that Ctrl-C reaches this process alone, and end with it by a lifeline.
+
+    Args:
+        programs: in the order in which they are ended.
+        say: shows a line.
+    """
+
+    def __init__(self, programs: Sequence[Program], say: Callable[[str], None]) -> None:
+        self._children = [_Running(program) for program in programs]
+        self._say = say
+        self._news: SimpleQueue[tuple[_Running, int] | None] = SimpleQueue()  # who ended, and how; None: end all
+        self._lifeline = Lifeline()
+
+    def run(self) -> int:
+        """Until a signal comes, or a program refuses its input; the exit code."""
+        code = 0
+        with self._signals():
+            try:
+                while (code := self._turn()) == 0:
+                    pass
+            except _AskedError:
+                code = 0
+            finally:
+                self._end()
+                self._lifeline.close()
+        return code
+
+    def _turn(self) -> int:
+        """Start what is due and wait for the next news; BAD_INPUT where a program was given bad input, else 0."""
+        for child in self._children:
+            if child.process is None and child.due <= wall():
+                self._start(child)
+        due = [child.due for child in self._children if child.process is None]
+        try:
+            news = self._news.get(timeout=max(0.0, min(due) - wall()) if due else None)
+        except Empty:
+            return 0
+        if news is None:
+            raise _AskedError
+        return self._ended(*news)
+
+    def _start(self, child: _Running) -> None:
+        program = child.program
+        log = program.log.open("ab") if program.log else None
+        try:
+            process = subprocess.Popen(
+                program.command,
+                env={**os.environ, **program.environment, **self._lifeline.environment()},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT if log else None,
+                pass_fds=[self._lifeline.descriptor],
+                start_new_session=True,
+            )
+        finally:
+            if log:
+                log.close()
+        child.process, child.started, child.starts = process, wall(), child.starts + 1
+        Thread(target=lambda: self._news.put((child, process.wait())), daemon=True).start()
+        self._say(f"{program.name} started, process {process.pid}")
+
+    def _ended(self, child: _Running, code: int) -> int:
+        child.process = None
+        log = f" (see {child.program.log})" if child.program.log else ""
+        if code == BAD_INPUT and child.starts == 1:  # later it is not the input that has changed
+            self._say(f"{child.program.name} refuses what it was given{log}; the node ends")
+            return BAD_INPUT
+        child.failures = 1 if wall() - child.started > SOUND_S else child.failures + 1
+        pause_s = min(MOST_S, FIRST_S * 2 ** (child.failures - 1))
+        child.due = wall() + pause_s
+        self._say(f"{child.program.name} {_described(code)}{log}; again in {units.duration(pause_s)}")
+        return 0
+
+    def _end(self) -> None:
+        for child in self._children:
+            process = child.process
+            if process is None:
+                continue
+            process.terminate()
+            try:
+                process.wait(child.program.leave_s)
+                self._say(f"{child.program.name} ended")
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                self._say(f"{child.program.name} did not end within {units.duration(child.program.leave_s)}; killed")
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        def handle(number: int, frame: object) -> None:
+            self._news.put(None)
+            for signum, previous in before.items():
+                signal.signal(signum, previous)
+
+        before = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for signum, previous in before.items():
+                signal.signal(signum, previous)
+
+
+class _AskedError(Exception):
+    """The supervisor is asked to end."""
+
+
+def _described(code: int) -> str:
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

@@ -1,0 +1,67 @@
+"""The process of a node's resident trainer, which the supervisor starts: python -m fednano.node.trainer SETTINGS."""
+
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Protocol
+
+from fednano.cli import guarded
+from fednano.clock import Clock, RealClock
+from fednano.coordination.board import Post
+from fednano.coordination.memory import MemoryBoard
+from fednano.coordination.redis_link import Address
+from fednano.coordination.redis_post import RedisPost
+from fednano.experiment import Experiment
+from fednano.flower.relay import TOLD
+from fednano.node.settings import decode, run_config, told_config
+from fednano.report.console import RichProgress
+from fednano.runtime import lifeline
+from fednano.runtime.resident import Resident
+
+
+class Closable(Post, Protocol):
+    """A node's side of a board that is told when the node ends."""
+
+    def close(self) -> None:
+        """Say what is left to say, and leave."""
+
+
+def serve(argument: str, make_post: Callable[[str, str, Clock], Closable]) -> int:
+    """Train what the relay hands over until SIGTERM; the exit code. Raises ValueError for bad input.
+
+    `make_post` makes the node's side of the board from run, name and clock.
+    """
+    settings, data = decode(argument)
+    clock = RealClock()
+    if settings.run and settings.config:
+        run, cfg = settings.run, run_config(Path(settings.config), data)
+    else:
+        run, cfg = told_config(settings.home / TOLD, data)
+    experiment = Experiment(cfg)
+    parts = experiment.parts(experiment.prepare(RichProgress()), MemoryBoard())
+
+    def say(line: str) -> None:
+        print(f"fednano node {settings.name}: trainer: {line}", flush=True)
+
+    with closing(make_post(run, settings.name, clock)) as post:
+        resident = Resident(settings.name, parts, post, clock, settings.socket, say, settings.config is None)
+
+        def leave(number: int, frame: object) -> None:
+            resident.leave()
+            if not resident.ready:
+                sys.exit(0)
+
+        signal.signal(signal.SIGTERM, leave)
+        resident.serve()
+    return 0
+
+
+def _redis_post(run: str, name: str, clock: Clock) -> RedisPost:
+    return RedisPost(Address.from_environment(), run, name, clock)
+
+
+if __name__ == "__main__":
+    lifeline.watch()
+    sys.exit(guarded(lambda: serve(sys.argv[1], _redis_post)))

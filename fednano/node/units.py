@@ -1,0 +1,74 @@
+"""What starts a node where it belongs: a systemd unit, or a container file."""
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from fednano.coordination.redis_link import URL_VARIABLE
+from fednano.node.settings import Settings
+
+STOP_S = 30.0  # beyond the drain, for the SuperNode and for what lingers
+
+
+def systemd(settings: Settings, overrides: Sequence[str]) -> str:
+    """A unit for systemd."""
+    command = " ".join(_quoted(word) for word in (sys.executable, "-m", "fednano.node", *overrides))
+    return f"""\
+# ~/.config/systemd/user/fednano-{settings.name}.service, or /etc/systemd/system/ with User= below [Service].
+# The secret goes into the file of EnvironmentFile, readable by its owner alone: {URL_VARIABLE}=…
+[Unit]
+Description=fednano node {settings.name}
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+EnvironmentFile={_escaped(str(settings.home / "environment"))}
+WorkingDirectory={_escaped(str(Path.cwd()))}
+ExecStart={command}
+# The supervisor drains: the signal is for it alone.
+KillMode=mixed
+TimeoutStopSec={settings.drain_s + STOP_S:.0f}
+Restart=on-failure
+RestartSec=30
+NoNewPrivileges=true
+UMask=0077
+
+[Install]
+WantedBy=default.target
+"""
+
+
+def container(settings: Settings, overrides: Sequence[str]) -> str:
+    """A container file."""
+    files = [path for path in (settings.config, settings.root_certificates, settings.private_key) if path]
+    mounts = " ".join(shlex.quote(f"--volume={Path(path).absolute()}:{Path(path).absolute()}:ro") for path in files)
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    entry = json.dumps(["python", "-m", "fednano.node", *overrides])
+    return f"""\
+# Wheels: uv build --all-packages --wheel    Image: podman build -t fednano-{settings.name} -f THIS .
+# podman run --env={URL_VARIABLE} --stop-timeout={settings.drain_s + STOP_S:.0f} {mounts} fednano-{settings.name}
+FROM python:{python}-slim
+COPY dist/fednano-{version("fednano")}-*.whl dist/fednano_rustbpe-*.whl /wheels/
+RUN pip install --no-cache-dir /wheels/*.whl && rm -r /wheels && useradd --create-home fednano
+USER fednano
+WORKDIR {Path.cwd()}
+STOPSIGNAL SIGTERM
+ENTRYPOINT {entry}
+"""
+
+
+FORMS: dict[str, Callable[[Settings, Sequence[str]], str]] = {"systemd": systemd, "container": container}
+
+
+def _escaped(text: str) -> str:
+    """A value of a unit file, in which % begins a specifier."""
+    return text.replace("%", "%%")
+
+
+def _quoted(word: str) -> str:
+    """A word of a unit's command line, in which $ names a variable."""
+    escaped = _escaped(word).replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
+    return f'"{escaped}"'
