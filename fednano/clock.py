@@ -28,14 +28,20 @@ class Clock(Protocol):
 
 
 class RealClock:
-    """Wall-clock seconds; `wait` polls."""
+    """Wall-clock seconds; `wait` polls.
 
-    def __init__(self, poll_s: float = 0.2) -> None:
-        self._start = time.monotonic()
+    Args:
+        poll_s: how long a `wait` lasts at most.
+        at: what the clock shows now.
+        since: in place of that, the zero of another clock of this machine, to show what that one shows.
+    """
+
+    def __init__(self, poll_s: float = 0.2, at: float = 0.0, since: float | None = None) -> None:
+        self.since = time.monotonic() - at if since is None else since
         self._poll_s = poll_s
 
     def now(self) -> float:
-        return time.monotonic() - self._start
+        return time.monotonic() - self.since
 
     def charge(self, seconds: float, times: int = 1) -> None:
         pass

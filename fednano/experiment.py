@@ -19,7 +19,7 @@ from fednano.flower.records import LOSSLESS
 from fednano.model.gpt import GPTConfig
 from fednano.model.scaling import derived_shape
 from fednano.ranks import world
-from fednano.runtime.parts import Parts, Runtime, Settings
+from fednano.runtime.parts import Conducted, Parts, Runtime, Settings
 from fednano.tokenizer import Tokenizer
 from fednano.tokenizer.train import BpeTrainer
 from fednano.training.evaluate import Validation, require_row
@@ -76,8 +76,8 @@ class Experiment:
         self.groups["data"].check()
 
     @property
-    def runtime(self) -> Runtime:
-        runtime: Runtime = self.groups["runtime"]
+    def runtime(self) -> Runtime | Conducted:
+        runtime: Runtime | Conducted = self.groups["runtime"]
         return runtime
 
     def prepare(self, progress: Progress) -> Prepared:
@@ -119,6 +119,7 @@ class Experiment:
         )
         size = parts.message_bytes()
         parts.round.check([parts.site(i, size) for i in range(settings.clients)], parts.tokens_per_step)
+        self.runtime.check(parts)
         return parts
 
     def resolved(self, cfg: DictConfig) -> dict[str, Any]:

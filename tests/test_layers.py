@@ -14,7 +14,7 @@ FLOORS = [
     {"flower", "report"},
     {"runtime"},
     {"experiment", "cli", "resume"},
-    {"run", "prepare", "sample", "evaluate", "fidelity", "bench", "node"},
+    {"run", "prepare", "sample", "evaluate", "fidelity", "bench", "node", "serve"},
 ]
 NEIGHBOURS = {
     ("training", "data"),

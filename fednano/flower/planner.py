@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from fednano.volatility.membership import Membership
+from fednano.volatility.membership import Members
 from fednano.volatility.profiles import Profile
 
 Deprovision = Literal["delayed", "foreseen"]
@@ -21,7 +21,7 @@ class Planner(Protocol):
     def plan(self, profile: Profile) -> Profile:
         """When clients are up, if this planner decides when they leave."""
 
-    def known_end(self, membership: Membership, client: str, now: float) -> float:
+    def known_end(self, membership: Members, client: str, now: float) -> float:
         """When the client leaves, in seconds on the run's clock, as far as it is known at `now`; infinite if not."""
 
 
@@ -32,7 +32,7 @@ class Blind:
     def plan(self, profile: Profile) -> Profile:
         return profile
 
-    def known_end(self, membership: Membership, client: str, now: float) -> float:
+    def known_end(self, membership: Members, client: str, now: float) -> float:
         return math.inf
 
 
@@ -54,7 +54,7 @@ class Aware:
     def plan(self, profile: Profile) -> Profile:
         return profile.foreseen(crashes=False) if self.deprovision == "foreseen" else profile
 
-    def known_end(self, membership: Membership, client: str, now: float) -> float:
+    def known_end(self, membership: Members, client: str, now: float) -> float:
         window = membership.window(client, now)
         if window is None:
             return now
@@ -78,7 +78,7 @@ class Oracle:
     def plan(self, profile: Profile) -> Profile:
         return profile.foreseen(crashes=True) if self.deprovision == "foreseen" else profile
 
-    def known_end(self, membership: Membership, client: str, now: float) -> float:
+    def known_end(self, membership: Members, client: str, now: float) -> float:
         window = membership.window(client, now)
         return now if window is None else window.stop
 

@@ -38,7 +38,7 @@ from fednano.strategy.base import ServerState, Strategy
 from fednano.strategy.merge import Accumulator
 from fednano.training.recorder import Recorder
 from fednano.training.worker import Result, Task
-from fednano.volatility.membership import Membership
+from fednano.volatility.membership import Members
 
 
 @runtime_checkable
@@ -69,7 +69,7 @@ class Federation:
         sites: dict[str, Site],
         ledger: Ledger,
         board: Board,
-        membership: Membership,
+        membership: Members,
         clock: Clock,
         codec: Codec,
         recorder: Recorder,
@@ -114,6 +114,7 @@ class Federation:
         self._recorder.begin(self.state, self.ledger, self._everyone())
         self._wall = wall()
         for index in range(self._progress.rounds, self._plan.rounds):
+            self._note_changes()  # clients come and go while a live server evaluates
             self._await_someone(grid)
             self._round(grid, index)
             self._progress.rounds = index + 1

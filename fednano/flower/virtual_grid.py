@@ -7,7 +7,8 @@ machine dies never arrives.
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -36,6 +37,17 @@ def adopt_identity() -> None:
     TaskIdentity.run_id = RUN_ID
     TaskIdentity.node_id = SERVER_NODE_ID
     TaskIdentity.task_id = 1
+
+
+@contextmanager
+def identity_kept() -> Iterator[None]:
+    """Whoever this process is to Flower, it is again behind the block, whatever a grid adopts within."""
+    before = {name: getattr(TaskIdentity, name) for name in ("_run_id", "_node_id", "_task_id")}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(TaskIdentity, name, value)
 
 
 @dataclass(frozen=True)

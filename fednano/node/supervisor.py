@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -113,6 +113,8 @@ class Supervisor:
         self._say(f"{program.name} started, process {process.pid}")
 
     def _ended(self, child: _Running, code: int) -> int:
+        if child.process:
+            _end_group(child.process)
         child.process = None
         log = f" (see {child.program.log})" if child.program.log else ""
         if code == BAD_INPUT and child.starts == 1:  # later it is not the input that has changed
@@ -137,6 +139,7 @@ class Supervisor:
                 process.kill()
                 process.wait()
                 self._say(f"{child.program.name} did not end within {units.duration(child.program.leave_s)}; killed")
+            _end_group(process)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -155,6 +158,12 @@ class Supervisor:
 
 class _AskedError(Exception):
     """The supervisor is asked to end."""
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """End what a program that has ended left behind: Flower's processes notice only later, and may be slow to."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _described(code: int) -> str:

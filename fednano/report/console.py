@@ -62,12 +62,20 @@ class Console:
         self._stepped_tokens += tokens
         self._draw()
 
-    def close(self, summary: dict[str, Any]) -> None:
+    def note(self, line: str) -> None:
+        """Something that people should know and that is no event; stays above the display."""
+        self._print(line)
+
+    def stop(self) -> None:
+        """Leave the display as it is and give the terminal back."""
         if self._live:
             self._stepping = ""
             self._live.update(self._render(), refresh=True)
             self._live.stop()
             self._live = None
+
+    def close(self, summary: dict[str, Any]) -> None:
+        self.stop()
         lines = display.summary_text(summary)
         lines.append(f"{'report':<16}", "dim").append(str(self._folder / "report.html"))
         self._out.print(lines, soft_wrap=True)

@@ -25,6 +25,9 @@ class Centralized:
     in_process: ClassVar[bool] = True
     name: str = "centralized"
 
+    def check(self, parts: Parts) -> None:
+        """Takes any parts."""
+
     def run(self, parts: Parts, session: Session) -> Outcome:
         with joined(parts.hardware.device) as replicas:
             return self._run(parts, session, replicas)

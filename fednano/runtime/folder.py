@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from omegaconf import OmegaConf
+from rich.console import Console as RichConsole
 
 from fednano import tensors
 from fednano.events import Tape, finite, read_tape
@@ -16,7 +17,7 @@ from fednano.report.console import Console
 from fednano.report.html import LiveReport
 from fednano.report.sinks import Fanout, MetricsFile, Sink
 from fednano.runtime.meter import Meter
-from fednano.runtime.parts import Outcome, Parts, Runtime, Session, versions
+from fednano.runtime.parts import Conducted, Outcome, Parts, Runtime, Session, versions
 from fednano.training.checkpoint import Snapshot, save_model, write_json
 
 DISTRIBUTIONS = ("fednano", "torch", "flwr", "numpy", "pyarrow")
@@ -32,16 +33,18 @@ class Logger(Protocol):
 def run_in_folder(
     folder: Path,
     name: str,
-    runtime: Runtime,
+    runtime: Runtime | Conducted,
     parts: Parts,
     logger: Logger,
     config: dict[str, Any],
     resume: Snapshot | None = None,
+    out: RichConsole | None = None,
 ) -> Outcome:
     """Run an experiment and leave config, events, metrics, checkpoints, model, summary and report in `folder`.
 
     With `resume`, the run whose folder it is goes on behind that checkpoint. Its tape is cut back to there, and what is
-    left of it is told to metrics and loggers again. Ranks other than the first only train.
+    left of it is told to metrics and loggers again. Ranks other than the first only train. The run is shown on `out`,
+    the terminal unless given.
 
     Raises ValueError where the logger cannot be opened, or where the checkpoint does not fit; nothing but the logger's
     own files is written then.
@@ -49,13 +52,15 @@ def run_in_folder(
     events = folder / "events.jsonl"
     if resume:
         parts.check_resume(resume)
+    if not isinstance(runtime, Runtime):
+        return runtime.conduct(folder, name, parts, config, resume)
     if rank():
         return runtime.run(parts, Session(folder, Tape(None), Fanout(()), resume))
     loggers = logger.open(folder, config)
     tape = Tape(events, resume.tape if resume else None)
     if not resume:
         OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
-    console = Console(name, folder)
+    console = Console(name, folder, out)
     auditor, report, meter = Auditor(), LiveReport(console.figures), Meter(parts)
     sink = Fanout([meter, console, MetricsFile(folder / "metrics.jsonl"), auditor, report, *loggers])
     summary: dict[str, Any] = {"status": "failed"}

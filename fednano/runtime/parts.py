@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -309,6 +309,7 @@ class Outcome:
     error: Exception | None = None
 
 
+@runtime_checkable
 class Runtime(Protocol):
     """A `runtime` choice.
 
@@ -320,8 +321,27 @@ class Runtime(Protocol):
     in_process: ClassVar[bool]
     name: str
 
+    def check(self, parts: Parts) -> None:
+        """Raise ValueError where the other choices do not suit this one."""
+
     def run(self, parts: Parts, session: Session) -> Outcome:
         """Run the experiment to its end, or to where it is asked to stop or fails; never raises for either."""
+
+
+class Conducted(Protocol):
+    """A `runtime` choice whose run folder is written by another process, which it starts, follows and ends."""
+
+    shared: ClassVar[str]
+    in_process: ClassVar[bool]
+    name: str
+
+    def check(self, parts: Parts) -> None:
+        """Raise ValueError where the other choices do not suit this one."""
+
+    def conduct(
+        self, folder: Path, name: str, parts: Parts, config: dict[str, Any], resume: Snapshot | None
+    ) -> Outcome:
+        """Run the experiment called `name` as `Runtime.run` does; `config` is the resolved configuration."""
 
 
 def versions(names: Iterable[str]) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from typing import Any, ClassVar, Literal
 
 from flwr.app import Context, RecordDict
 
-from fednano.clock import VirtualClock
+from fednano.clock import Clock, VirtualClock
 from fednano.coordination.board import Board, StopRequestedError
 from fednano.coordination.memory import MemoryBoard
 from fednano.data.ledger import Ledger
 from fednano.events import Event, RunEnded, RunStarted
 from fednano.flower import records
 from fednano.flower.client import make_client_app
-from fednano.flower.plan import Plan
+from fednano.flower.plan import Plan, Site
 from fednano.flower.server import Federation, make_server_app
 from fednano.flower.virtual_grid import RUN_ID, SERVER_NODE_ID, VirtualGrid, VirtualNode
 from fednano.runtime.parts import Outcome, Parts, Session, Status
@@ -28,7 +28,7 @@ from fednano.training.memory import collecting_rarely
 from fednano.training.recorder import Progress, Recorder, unsaved
 from fednano.training.replicas import Replicas, joined
 from fednano.training.worker import ClientWorker
-from fednano.volatility.membership import Membership
+from fednano.volatility.membership import Members, Membership
 from fednano.volatility.presence import Presence
 
 
@@ -49,6 +49,9 @@ class Virtual:
     def __post_init__(self) -> None:
         if self.compute not in ("torch", "analytic"):
             raise ValueError(f"runtime.compute={self.compute} is unknown; use torch or analytic")
+
+    def check(self, parts: Parts) -> None:
+        """Takes any parts."""
 
     def run(self, parts: Parts, session: Session) -> Outcome:
         rarely = collecting_rarely() if self.compute == "analytic" else nullcontext()
@@ -86,15 +89,16 @@ class Virtual:
             if resume:
                 parts.board.skip(resume.leases)
         ledger = parts.ledger(resume)
-        federation = _federation(parts, state, ledger, recorder, membership, clock, parts.board, horizon, size)
+        federation = federate(parts, state, ledger, recorder, membership, clock, parts.board, horizon, size)
         if resume:
             federation.resume(resume.up, resume.leaving)
-        session.start(_started(self.name, parts, horizon))
+        session.start(run_started(self.name, parts, horizon))
         if isinstance(trainer, WorkerPool):
             grid = _pooled_grid(parts, trainer, membership, clock, size)
         else:
             grid = _grid(parts, trainer, membership, clock, parts.board, size, on_step)
-        status, error = self._play(federation, grid)
+        app = make_server_app(lambda context: federation)
+        status, error = played(lambda: app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {})))
         if status != "completed":
             federation.abandon()
             recorder.checkpoint()
@@ -114,16 +118,16 @@ class Virtual:
             error=error,
         )
 
-    @staticmethod
-    def _play(federation: Federation, grid: VirtualGrid) -> tuple[Status, Exception | None]:
-        app = make_server_app(lambda context: federation)
-        try:
-            app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
-        except StopRequestedError:
-            return "interrupted", None
-        except Exception as error:
-            return "failed", error
-        return "completed", None
+
+def played(run: Callable[[], None]) -> tuple[Status, Exception | None]:
+    """How `run` ended, and what made it fail."""
+    try:
+        run()
+    except StopRequestedError:
+        return "interrupted", None
+    except Exception as error:
+        return "failed", error
+    return "completed", None
 
 
 def planned_tokens(parts: Parts, size: int) -> int:
@@ -146,7 +150,7 @@ def planned_tokens(parts: Parts, size: int) -> int:
     trainer = _analytic(parts, membership, size)
     state, ledger = ServerState({}, {}), parts.ledger()
     board = MemoryBoard()
-    federation = _federation(parts, state, ledger, recorder, membership, clock, board, 1, size)
+    federation = federate(parts, state, ledger, recorder, membership, clock, board, 1, size)
     federation.run(_grid(parts, trainer, membership, clock, board, size, _unseen))
     return max(parts.tokens_per_step, recorder.progress.tokens)
 
@@ -182,18 +186,22 @@ def _analytic(parts: Parts, membership: Membership, size: int) -> AnalyticTraine
     )
 
 
-def _federation(
+def federate(
     parts: Parts,
     state: ServerState,
     ledger: Ledger,
     recorder: Recorder,
-    membership: Membership,
-    clock: VirtualClock,
+    membership: Members,
+    clock: Clock,
     board: Board,
     horizon: int,
     size: int,
+    sites: dict[str, Site] | None = None,
+    live: bool = False,
 ) -> Federation:
-    sites = {client: parts.site(i, size) for i, client in enumerate(parts.settings.names)}
+    """The federation of these parts; `sites` are those of hardware and network, unless others are given."""
+    if sites is None:
+        sites = {client: parts.site(i, size) for i, client in enumerate(parts.settings.names)}
     # Without weights nothing is encoded, and messages are as long as they would be.
     wire: dict[str, Any] = {} if state.weights else {"pack": records.hold_task, "size": _as_sent(size)}
     plan = Plan(
@@ -216,6 +224,7 @@ def _federation(
         clock=clock,
         codec=parts.codec,
         recorder=recorder,
+        live=live,
         **wire,
     )
 
@@ -277,7 +286,7 @@ def _pooled_grid(parts: Parts, pool: WorkerPool, membership: Membership, clock: 
     return VirtualGrid(app, nodes, clock, parts.network, _as_sent(size), parts.settings.seed, begin)
 
 
-def _started(runtime: str, parts: Parts, horizon: int) -> RunStarted:
+def run_started(runtime: str, parts: Parts, horizon: int) -> RunStarted:
     settings = parts.settings
     return RunStarted(
         t=0.0,

@@ -3,10 +3,33 @@
 import heapq
 import math
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from fednano.volatility.availability import Availability, Window
 from fednano.volatility.profiles import Profile
 from fednano.volatility.speed import Speed, steady
+
+
+class Members(Protocol):
+    """Who is up, as the round loop sees it. Times are seconds on the run's clock, and go forward."""
+
+    def rank(self, client: str) -> int:
+        """The client's place among all."""
+
+    def moved(self, t: float) -> list[str]:
+        """The clients that may have come or gone up to `t` since they were last asked for, in order."""
+
+    def is_up(self, client: str, t: float) -> bool:
+        """Whether the client is up at `t`."""
+
+    def window(self, client: str, t: float) -> Window | None:
+        """The client's window at `t`, or None while it is down."""
+
+    def next_change(self, t: float) -> float:
+        """The first time after `t` at which any client may come or go; infinite if never."""
+
+    def next_arrival(self, t: float, besides: str) -> float:
+        """The first time after `t` at which any client but `besides` is known to come; infinite if none is."""
 
 
 class Membership:

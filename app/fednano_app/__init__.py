@@ -1,0 +1,1 @@
+"""Flower's entry points into the installed fednano; shipped as an app bundle."""

@@ -1,0 +1,5 @@
+"""What a SuperLink runs."""
+
+from fednano import serve
+
+app = serve.app

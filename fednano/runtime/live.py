@@ -1,0 +1,218 @@
+"""A live run, seen from the server: what the ServerApp does in the process that a SuperLink starts.
+
+It writes the run folder as every runtime does. Who shows the run on a terminal follows it from another process, through
+the control folder of `runtime/serving.py`.
+"""
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+from rich.console import Console as RichConsole
+
+from fednano.clock import Clock, RealClock
+from fednano.coordination.board import LiveBoard
+from fednano.coordination.redis_board import RedisBoard
+from fednano.events import Event, RunEnded, UpdateFolded
+from fednano.flower.virtual_grid import identity_kept
+from fednano.report.sinks import Fanout
+from fednano.runtime.folder import Logger, run_in_folder
+from fednano.runtime.live_grid import Invitation, LiveGrid
+from fednano.runtime.members import LiveMembership
+from fednano.runtime.parts import Outcome, Parts, Session
+from fednano.runtime.serving import STEPS, StopSignal, serving
+from fednano.runtime.virtual import federate, planned_tokens, played, run_started
+from fednano.tensors import State
+from fednano.training.checkpoint import Checkpoints
+from fednano.training.replicas import Replicas
+
+POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a resolved configuration makes of a live run: its parts, and how its server sees the clients.
+
+    `transfer_s` is what a message takes each way through Flower, at most; `min_clients` have to be up at the beginning.
+    `run` is its name on the board. The nodes of the clients in `elsewhere` have to be told what is run.
+    """
+
+    name: str
+    runtime: str
+    parts: Parts
+    board: RedisBoard
+    logger: Logger
+    config: dict[str, Any]
+    transfer_s: float
+    min_clients: int
+    run: str
+    elsewhere: tuple[str, ...]
+
+
+Build = Callable[[Path, str, Clock], Launch]
+"""Given a run folder, the run's name on the board and its clock."""
+
+
+def make_app(build: Build) -> ServerApp:
+    """The ServerApp of live runs. Its run configuration names the run folder, the board and the control folder."""
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        config = context.run_config
+        folder, control = Path(str(config["folder"])), Path(str(config["control"]))
+        serve(grid, folder, control, str(config["board"]), bool(config["resume"]), build)
+
+    return app
+
+
+def serve(grid: Grid, folder: Path, control: Path, board: str, resume: bool, build: Build) -> None:
+    """Run the federation whose resolved configuration is in `folder`, or go on with it behind its newest checkpoint.
+
+    Raises ValueError for bad input, and what made the run fail.
+    """
+    # Whoever sees the lock may send the signal.
+    with StopSignal() as stop, serving(control):
+        snapshot = Checkpoints.newest(folder / "checkpoints") if resume else None
+        clock = RealClock(POLL_S, at=snapshot.clock if snapshot else 0.0)
+        launch = build(folder, board, clock)
+        with closing(launch.board):
+            stop.tell(launch.board)
+            server = LiveServer(launch, grid, clock, control / STEPS)
+            quiet = RichConsole(quiet=True)
+            outcome = run_in_folder(
+                folder, launch.name, server, launch.parts, launch.logger, launch.config, snapshot, quiet
+            )
+    if outcome.error:
+        raise outcome.error
+
+
+class LiveServer:
+    """The `Runtime` inside the ServerApp's process."""
+
+    shared: ClassVar[str] = "batch_size"
+    in_process: ClassVar[bool] = False
+
+    def __init__(self, launch: Launch, grid: Grid, clock: Clock, steps: Path) -> None:
+        self.name = launch.runtime
+        self._launch = launch
+        self._grid = LiveGrid(grid, clock, launch.board)
+        invitation = Invitation(self._grid, launch.board, launch.elsewhere, launch.run, launch.config)
+        self._clock = LiveClock(clock, launch.board, steps, invitation.send)
+
+    def check(self, parts: Parts) -> None:
+        """Has been checked where the run was started."""
+
+    def run(self, parts: Parts, session: Session) -> Outcome:
+        clock, board, settings, resume = self._clock, self._launch.board, parts.settings, session.resume
+        told = Told(resume.train_s, resume.data_s) if resume else Told()
+        session = replace(session, sink=Fanout([told, session.sink]))
+        state = parts.first_state(resume)
+        if resume:
+            board.skip(resume.leases)
+        else:
+            state = replace(state, inner=parts.blank_inner())
+        recorder = parts.recorder(session, clock, told, Replicas())
+        size = parts.message_bytes()
+        with identity_kept():
+            horizon = planned_tokens(parts, size)
+        transfer_s = self._launch.transfer_s
+        sites = {
+            name: replace(parts.site(i, size), down_s=transfer_s, up_s=transfer_s, late_s=0.0)
+            for i, name in enumerate(settings.names)
+        }
+        members = LiveMembership(settings.names, board, self._grid.node_ids, sites)
+        federation = federate(
+            parts, state, parts.ledger(resume), recorder, members, clock, board, horizon, size, sites, live=True
+        )
+        if resume:
+            federation.resume(resume.up, ())
+        session.start(run_started(self.name, parts, horizon))
+
+        def run() -> None:
+            while len(members.up(clock.now())) < self._launch.min_clients:
+                clock.wait(clock.now() + POLL_S)
+            federation.run(self._grid)
+
+        status, error = played(run)
+        if status != "completed":
+            federation.abandon()
+            recorder.checkpoint()
+        progress = recorder.progress
+        session.emit(RunEnded(t=clock.now(), status=status, rounds=progress.rounds, tokens_total=progress.tokens))
+        possible = members.possible_steps() * parts.tokens_per_step
+        return Outcome(
+            status=status,
+            strategy=parts.strategy.name,
+            state=federation.state,
+            progress=progress,
+            clients=settings.clients,
+            rows=federation.ledger.counts(),
+            train_s=told.train_s,
+            data_s=told.data_s,
+            virtual_s=None,
+            goodput=progress.tokens / possible if possible and not resume else None,
+            error=error,
+        )
+
+
+class LiveClock:
+    """A clock at whose waits the server heeds requests to stop, and hands on what the nodes have told.
+
+    Args:
+        clock: the run's.
+        board: tells both.
+        steps: the file that takes the steps.
+        besides: what else is done at a wait, given the time.
+    """
+
+    def __init__(self, clock: Clock, board: LiveBoard, steps: Path, besides: Callable[[float], None]) -> None:
+        self._clock = clock
+        self._board = board
+        self._steps = steps
+        self._besides = besides
+
+    def now(self) -> float:
+        return self._clock.now()
+
+    def charge(self, seconds: float, times: int = 1) -> None:
+        self._clock.charge(seconds, times)
+
+    def wait(self, until: float) -> None:
+        """Raises StopRequestedError where the run is asked to stop."""
+        self._board.check_stop()
+        if told := self._board.steps():
+            with self._steps.open("a", encoding="utf-8") as lines:
+                lines.writelines(f"{json.dumps(asdict(step))}\n" for step in told)
+        self._besides(self.now())
+        self._clock.wait(until)
+
+    def alarm(self, at: float) -> None:
+        self._clock.alarm(at)
+
+
+@dataclass
+class Told:
+    """What results tell of the trainers, in wall-clock seconds; their optimizers' states stay with them."""
+
+    train_s: float = 0.0
+    data_s: float = 0.0
+
+    def states(self) -> dict[str, State]:
+        return {}
+
+    def event(self, event: Event) -> None:
+        if isinstance(event, UpdateFolded):
+            self.train_s += event.wall_train_s
+            self.data_s += event.wall_data_s
+
+    def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
+        pass
+
+    def close(self, summary: dict[str, Any]) -> None:
+        pass

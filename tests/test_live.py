@@ -1,0 +1,335 @@
+"""A live run's server side on a board and a clock that a test moves by hand."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+from fednano.clock import VirtualClock
+from fednano.coordination.board import Beat, StepTold, StopRequestedError
+from fednano.coordination.memory import MemoryBoard
+from fednano.flower.plan import Site
+from fednano.flower.records import RESULT, TASK
+from fednano.flower.relay import RUN
+from fednano.flower.virtual_grid import adopt_identity, identity_kept
+from fednano.runtime.conductor import Lines
+from fednano.runtime.live import LiveClock
+from fednano.runtime.live_grid import AGAIN_S, ASK_S, Invitation, LiveGrid
+from fednano.runtime.members import HAND_IN_S, LiveMembership
+from fednano.runtime.serving import LOCK, StopSignal, read_steps, server_pid
+
+BEAT = Beat("client_0", "first", ready=True, leaving=False, step_s=0.5, lease=-1)
+
+
+class HandBoard(MemoryBoard):
+    """A live board whose beats and steps a test puts there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.beats: dict[str, Beat] = {}
+        self.told: list[StepTold] = []
+
+    def present(self) -> dict[str, Beat]:
+        return dict(self.beats)
+
+    def steps(self) -> list[StepTold]:
+        told, self.told = self.told, []
+        return told
+
+    def acknowledged(self, lease: int) -> bool:
+        return False
+
+    def stopping(self) -> frozenset[str]:
+        return frozenset()
+
+    def beat(self, beat: Beat) -> None:
+        self.beats[beat.name] = beat
+
+
+class Scene:
+    """Two clients, of whose nodes Flower knows those in `nodes`."""
+
+    def __init__(self) -> None:
+        self.board = HandBoard()
+        self.nodes = {"client_0": 70, "client_1": 71, "stranger": 72}
+        self.asked = 0
+        self.sites = {f"client_{i}": Site(-1, i, 9.0, 5.0, 5.0) for i in range(2)}
+        self.members = LiveMembership(["client_0", "client_1"], self.board, self._node_ids, self.sites)
+
+    def _node_ids(self) -> dict[str, int]:
+        self.asked += 1
+        return dict(self.nodes)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+def test_a_client_is_up_while_it_beats_and_is_warm(scene: Scene) -> None:
+    assert scene.members.up(0.0) == ()
+    scene.board.beat(replace(BEAT, ready=False))
+    assert scene.members.up(1.0) == ()
+    scene.board.beat(BEAT)
+    assert scene.members.up(2.0) == ("client_0",)
+    assert scene.members.window("client_0", 2.0) is not None
+    assert scene.members.window("client_1", 2.0) is None
+    del scene.board.beats["client_0"]
+    assert scene.members.up(3.0) == ()
+    assert not scene.members.is_up("client_0", 3.0)
+
+
+def test_who_came_or_went_is_told_once_and_all_are_at_first(scene: Scene) -> None:
+    assert scene.members.moved(0.0) == ["client_0", "client_1"]
+    scene.board.beat(replace(BEAT, name="client_1"))
+    scene.board.beat(BEAT)
+    assert scene.members.moved(1.0) == ["client_0", "client_1"]
+    assert scene.members.moved(2.0) == []
+    # Who went and came back between two questions has moved all the same.
+    scene.board.beats.clear()
+    scene.members.up(3.0)
+    scene.board.beat(BEAT)
+    assert scene.members.moved(4.0) == ["client_0", "client_1"]
+
+
+def test_a_node_that_flower_does_not_know_is_not_up(scene: Scene) -> None:
+    del scene.nodes["client_0"]
+    scene.board.beat(BEAT)
+    assert scene.members.up(0.0) == ()
+    scene.nodes["client_0"] = 80
+    assert scene.members.up(1.0) == ("client_0",)
+    assert scene.sites["client_0"].node_id == 80
+
+
+def test_nodes_under_other_names_are_nobody(scene: Scene) -> None:
+    scene.board.beat(replace(BEAT, name="stranger"))
+    assert scene.members.up(0.0) == ()
+    assert scene.members.moved(0.0) == ["client_0", "client_1"]
+    assert scene.asked == 0
+
+
+def test_sites_follow_the_nodes_and_what_they_measure(scene: Scene) -> None:
+    scene.board.beat(BEAT)
+    scene.members.up(0.0)
+    assert scene.sites["client_0"] == Site(70, 0, 0.5, 5.0, 5.0)
+    scene.board.beat(replace(BEAT, step_s=0.25))
+    scene.members.up(1.0)
+    assert scene.sites["client_0"].step_s == 0.25
+    scene.board.beat(replace(BEAT, step_s=0.0))
+    scene.members.up(2.0)
+    assert scene.sites["client_0"].step_s == 0.25  # unknown is not zero
+    assert scene.asked == 1
+    assert scene.sites["client_1"] == Site(71, 1, 9.0, 5.0, 5.0)
+
+
+def test_a_trainer_that_was_restarted_was_down_in_between(scene: Scene) -> None:
+    scene.board.beat(BEAT)
+    assert scene.members.up(0.0) == ("client_0",)
+    scene.nodes["client_0"] = 99
+    scene.board.beat(replace(BEAT, incarnation="second"))
+    assert scene.members.up(1.0) == ()
+    assert scene.members.up(2.0) == ("client_0",)
+    assert scene.sites["client_0"].node_id == 99
+
+
+def test_who_leaves_is_up_as_long_as_it_holds_a_lease(scene: Scene) -> None:
+    scene.board.beat(BEAT)
+    scene.members.up(0.0)
+    lease = scene.board.grant("client_0", 0, 100.0)
+    scene.board.beat(replace(BEAT, ready=False, leaving=True))
+    assert scene.members.up(1.0) == ("client_0",)
+    scene.board.beats.clear()  # the trainer has ended; its answer is still on its way through Flower
+    assert scene.members.up(2.0) == ("client_0",)
+    assert scene.members.up(1.0 + HAND_IN_S + 0.1) == ()
+    scene.board.give_up(lease.id)
+
+
+def test_who_leaves_without_a_lease_is_gone_and_one_that_crashes_too(scene: Scene) -> None:
+    scene.board.beat(BEAT)
+    scene.board.beat(replace(BEAT, name="client_1"))
+    assert scene.members.up(0.0) == ("client_0", "client_1")
+    scene.board.grant("client_1", 0, 100.0)
+    scene.board.beat(replace(BEAT, ready=False, leaving=True))
+    del scene.board.beats["client_1"]
+    assert scene.members.up(1.0) == ()
+
+
+def test_possible_steps_are_those_of_the_time_up_at_the_measured_speed(scene: Scene) -> None:
+    scene.board.beat(BEAT)
+    scene.members.up(10.0)
+    scene.members.up(14.0)
+    scene.board.beat(replace(BEAT, name="client_1", step_s=2.0))
+    scene.members.up(16.0)
+    scene.members.up(20.0)
+    assert scene.members.possible_steps() == pytest.approx(10.0 / 0.5 + 4.0 / 2.0)
+
+
+def test_the_clock_heeds_a_stop_and_hands_on_steps(tmp_path: Path) -> None:
+    board, path = HandBoard(), tmp_path / "steps.jsonl"
+    times: list[float] = []
+    clock = LiveClock(VirtualClock(), board, path, times.append)
+    lines = Lines(path)
+    clock.wait(1.0)
+    assert list(lines.new()) == []
+    step = StepTold("client_0", 1, 2, 4, 5.5, 32)
+    board.told.append(step)
+    clock.wait(2.0)
+    assert clock.now() == 2.0
+    assert [read_steps(line) for line in lines.new()] == [step]
+    assert times == [0.0, 1.0]
+    assert list(lines.new()) == []
+    board.request_stop()
+    with pytest.raises(StopRequestedError):
+        clock.wait(3.0)
+
+
+def test_a_line_is_read_once_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    lines = Lines(path)
+    path.write_bytes(b"one\ntw")
+    assert list(lines.new()) == ["one"]
+    with path.open("ab") as file:
+        file.write("ö\nthree\n".encode())
+    assert list(lines.new()) == ["twö", "three"]
+
+
+class FakeGrid(Grid):
+    """Gives back one reply, and knows two nodes: one that is connected, one that is not any more."""
+
+    def __init__(self, content: RecordDict) -> None:
+        self._content = content
+        self.pushed: list[Message] = []
+
+    def set_run(self, run: Run) -> None: ...
+
+    @property
+    def run(self) -> Run:
+        return Run.create_empty(1)
+
+    def create_message(self, *args: object) -> Message:
+        raise NotImplementedError
+
+    def get_node_ids(self) -> Iterable[int]:
+        return [70]
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        return [
+            NodeInfo(node_id=70, name="client_0", status="online"),
+            NodeInfo(node_id=71, name="client_1", status="offline"),
+            NodeInfo(node_id=72, status="online"),
+        ]
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        new = list(messages)
+        self.pushed += new
+        return [f"message_{len(self.pushed) - i}" for i in range(len(new))]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return [Message(self._content, 1, "train")]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("begun", "ended", "told"), [(0.5, 3.0, (17.5, 20.0)), (3.0, 0.5, (20.0, 20.0)), ("x", 1.0, ("x", 1.0))]
+)
+def test_replies_tell_times_on_the_runs_clock(begun: object, ended: float, told: tuple[object, float]) -> None:
+    with identity_kept():
+        adopt_identity()
+        record = ConfigRecord({"busy_from": begun, "busy_until": ended})  # type: ignore[dict-item]
+        grid = LiveGrid(FakeGrid(RecordDict({RESULT: record})), VirtualClock(20.0), HandBoard())
+        (reply,) = grid.pull_messages(["0"])
+    result = reply.content.config_records[RESULT]
+    assert (result["busy_from"], result["busy_until"]) == told
+    assert grid.node_ids() == {"client_0": 70}
+
+
+def test_a_reply_is_asked_for_now_and_then_and_not_while_its_task_is_worked_on() -> None:
+    board, clock = HandBoard(), VirtualClock()
+    with identity_kept():
+        adopt_identity()
+        grid = LiveGrid(FakeGrid(RecordDict()), clock, board)
+        task = RecordDict({TASK: ConfigRecord({"client": "client_0", "lease": 7})})
+        (message,) = grid.push_messages([grid.create_message(task, "train", 70, "0")])
+    assert grid.arrived() == [message]
+    assert grid.arrived() == []
+    clock.wait(ASK_S)
+    board.beat(replace(BEAT, lease=7))
+    assert grid.arrived() == []
+    clock.wait(2 * ASK_S)
+    board.beat(replace(BEAT, lease=8))
+    assert grid.arrived() == [message]
+
+
+def test_nodes_elsewhere_are_told_what_is_run_until_they_beat() -> None:
+    board, fake = HandBoard(), FakeGrid(RecordDict())
+    with identity_kept():
+        adopt_identity()
+        grid = LiveGrid(fake, VirtualClock(), board)
+        invitation = Invitation(grid, board, ["client_0", "client_1"], "run-name", {"seed": 1})
+        invitation.send(0.0)
+        (message,) = fake.pushed
+        assert (message.metadata.dst_node_id, message.metadata.message_type) == (70, "query")
+        assert dict(message.content.config_records[RUN]) == {"run": "run-name", "config": '{"seed": 1}'}
+        invitation.send(1.0)
+        assert len(fake.pushed) == 1
+        invitation.send(AGAIN_S)
+        assert len(fake.pushed) == 2
+        board.beat(BEAT)
+        invitation.send(2 * AGAIN_S)
+        assert len(fake.pushed) == 2
+
+
+SERVER = """
+import sys
+from pathlib import Path
+from fednano.coordination.memory import MemoryBoard
+from fednano.runtime.serving import StopSignal, serving
+board = MemoryBoard()
+with StopSignal() as stop, serving(Path(sys.argv[1])):
+    print("serving", flush=True)
+    sys.stdin.readline()
+    stop.tell(board)
+    try:
+        board.check_stop()
+    except Exception as error:
+        print(type(error).__name__, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_who_serves_is_seen_from_its_lock_and_stops_on_a_signal(tmp_path: Path) -> None:
+    assert server_pid(tmp_path) is None
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdin and server.stdout
+        assert server.stdout.readline() == "serving\n"
+        assert server_pid(tmp_path) == server.pid
+        # The signal comes before there is a board to tell.
+        os.kill(server.pid, signal.SIGUSR1)
+        print(file=server.stdin, flush=True)
+        assert server.stdout.readline() == "StopRequestedError\n"
+        server.kill()
+    assert server_pid(tmp_path) == 0
+    (tmp_path / LOCK).unlink()
+    assert server_pid(tmp_path) is None
+
+
+def test_a_signal_reaches_the_board() -> None:
+    board = MemoryBoard()
+    with StopSignal() as stop:
+        stop.tell(board)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        with pytest.raises(StopRequestedError):
+            board.check_stop()
