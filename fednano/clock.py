@@ -4,6 +4,7 @@ The protocol is written against `Clock`, so that it runs unchanged on a virtual 
 charged and waiting jumps) and on the real one (where they take the time they take).
 """
 
+import asyncio
 import heapq
 import time
 from collections.abc import Callable
@@ -120,3 +121,8 @@ def pause(seconds: float, unless: Event | None = None) -> None:
         time.sleep(seconds)
     else:
         unless.wait(seconds)
+
+
+async def nap(seconds: float) -> None:
+    """Sleep in a coroutine, as a link does that is slower than the machine."""
+    await asyncio.sleep(seconds)

@@ -185,6 +185,55 @@ class CheckpointSaved(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProvisionRequested(Event):
+    """A client is to be had or let go. `action`: start, stop."""
+
+    client: str
+    action: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provisioned(Event):
+    """It was had or let go, at the `attempts`-th attempt."""
+
+    client: str
+    action: str
+    attempts: int
+    wall_s: float = field(default=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProvisionFailed(Event):
+    """All attempts failed; `cause` is that of the last one: the command, how it ended, its last line."""
+
+    client: str
+    action: str
+    attempts: int
+    cause: str
+    wall_s: float = field(default=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalLost(Event):
+    """What says whether clients are to be up has not answered for too long: they count as down."""
+
+    clients: tuple[str, ...]
+    cause: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChaosEnacted(Event):
+    """What was done to a live node. `action`: start, drain, reclaim, kill, pause, resume, cut, mend, slow.
+
+    `value` is the share of its speed that a node is slowed to, 1 for everything else.
+    """
+
+    client: str
+    action: str
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunEnded(Event):
     """`status`: completed, interrupted, failed."""
 

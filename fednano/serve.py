@@ -30,7 +30,7 @@ def build(folder: Path, run: str, clock: Clock) -> Launch:
         experiment.groups["logger"],
         experiment.resolved(cfg),
         runtime.transfer_s,
-        runtime.min_clients or parts.settings.clients,
+        runtime.least_clients(parts.settings.clients),
         run,
         runtime.elsewhere(parts.settings.names),
     )

@@ -14,6 +14,7 @@ from fednano.coordination.redis_link import Address
 from fednano.coordination.settings import Serving
 from fednano.report.console import Console
 from fednano.runtime import conductor
+from fednano.runtime.attendance import Steady
 from fednano.runtime.conductor import Conductor
 from fednano.runtime.parts import Outcome
 from fednano.runtime.serving import LOCK
@@ -91,6 +92,7 @@ def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple
             hosts=("host.example.org",),
             port=1,
             restarts=restarts,
+            attend=lambda reach: Steady((), reach.nodes),
         )
         monkeypatch.setattr(played, "_described", lambda: "")
         outcome = played.run("diloco", resume=False)

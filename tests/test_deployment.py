@@ -18,11 +18,12 @@ from fednano.cli import compose_config
 from fednano.clock import pause, wall
 from fednano.coordination.memory import MemoryBoard
 from fednano.data.progress import Silent
-from fednano.events import ClientDown, Event, LeaseReleased, RoundMerged, WorkDispatched, read_tape
+from fednano.events import ChaosEnacted, ClientDown, Event, LeaseReleased, RoundMerged, WorkDispatched, read_tape
 from fednano.experiment import Experiment
 from fednano.report.sinks import Local
 from fednano.runtime.deployment import Deployment
 from fednano.runtime.folder import run_in_folder
+from fednano.runtime.provision import Command, Subprocess
 from fednano.runtime.superlink import app_folder, free_port
 
 WITHIN_S, CLEAR_S = 500.0, 30.0
@@ -44,6 +45,13 @@ def steady(tiny: list[str]) -> list[str]:
         ({"restarts": -1}, r"runtime\.restarts=-1"),
         ({"local_nodes": -1}, r"runtime\.local_nodes=-1"),
         ({"min_clients": 0}, r"runtime\.min_clients=0"),
+        ({"crashes": {"cut": -1.0}}, r"runtime\.crashes\.cut=-1"),
+        ({"speedup": 0.0}, r"runtime\.speedup=0"),
+        ({"provisioner": "subprocess"}, "give it as runtime/provisioner=subprocess"),
+        ({"chaos": True, "local_nodes": 1}, r"runtime\.local_nodes=1 is not for runtime\.chaos"),
+        ({"chaos": True, "provisioner": Subprocess()}, "would both start and end nodes"),
+        ({"provisioner": Subprocess(), "local_nodes": 0}, r"local_nodes=0 is not for .*=subprocess; use null"),
+        ({"provisioner": Command(start=["a"], stop=["b"])}, r"local_nodes=None is not for .*=command; use 0"),
     ],
 )
 def test_bad_settings_name_their_key(settings: dict[str, Any], says: str) -> None:
@@ -59,6 +67,21 @@ def test_bad_settings_name_their_key(settings: dict[str, Any], says: str) -> Non
         (["runtime.local_nodes=1"], r"runtime.local_nodes=1 leaves clients to other machines"),
         (["runtime.local_nodes=1", "runtime.hosts=[host.example.org]"], r"runtime.local_nodes=1 .* coordination=redis"),
         (["coordination=memory"], r"coordination.kind=memory"),
+        (
+            ["runtime/provisioner=subprocess", "runtime/signal=redis", "volatility=markov"],
+            "volatility=markov has no effect",
+        ),
+        (
+            [
+                "runtime/provisioner=subprocess",
+                "runtime/signal=url",
+                "runtime.signal.url='https://example.org'",
+                "runtime.signal.path=x",
+                "runtime.signal.threshold=1",
+                "runtime.signal.token_env=NO_SUCH_TOKEN_HERE",
+            ],
+            "token_env=NO_SUCH_TOKEN_HERE is not set",
+        ),
     ],
 )
 def test_choices_that_do_not_suit_it_are_refused(steady: list[str], overrides: list[str], says: str) -> None:
@@ -217,3 +240,26 @@ def test_ctrl_c_ends_the_run_and_all_of_its_processes(deploy: Callable[..., Depl
     assert not [event for event in deployed.events() if isinstance(event, ClientDown)]
     assert {event.reason for event in deployed.events() if isinstance(event, LeaseReleased)} <= {"end"}
     deployed.clear()
+
+
+@linux
+@pytest.mark.slow
+def test_chaos_kills_a_node_and_starts_it_again(deploy: Callable[..., Deployed], tmp_path: Path) -> None:
+    windows = tmp_path / "windows.csv"
+    windows.write_text("client,start,stop,exit\nclient_0,0,1e6,drain\nclient_1,0,8,crash\nclient_1,10,1e6,drain\n")
+    chaos = ["runtime.chaos=true", "runtime.links=true", "runtime.min_clients=2"]
+    recorded = [
+        "volatility=intervals",
+        f"volatility.file={windows}",
+        "volatility.on_end=down",
+        "volatility.period_s=null",
+    ]
+    deployed = deploy(*chaos, *recorded, "rounds=3")
+    assert deployed.process.wait(WITHIN_S) == 0, deployed.said()
+    events = deployed.events()
+    enacted = [(e.client, e.action) for e in events if isinstance(e, ChaosEnacted)]
+    assert enacted == [("client_0", "start"), ("client_1", "start"), ("client_1", "kill"), ("client_1", "start")]
+    assert [(e.client, e.exit) for e in events if isinstance(e, ClientDown)] == [("client_1", "crash")]
+    assert deployed.summary()["audit"]["violations"] == 0
+    assert "died" not in deployed.said() and "exit code" not in deployed.said()
+    assert deployed.left() == []

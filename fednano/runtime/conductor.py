@@ -11,19 +11,25 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fednano.clock import pause, wall
 from fednano.coordination.board import Board, StopRequestedError
+from fednano.coordination.redis_link import URL_VARIABLE
 from fednano.coordination.settings import Serving
-from fednano.events import from_record
+from fednano.events import Event, ProvisionFailed, RoundStarted, SignalLost, from_record
 from fednano.report import units
 from fednano.report.console import Console
+from fednano.runtime.attendance import Attendance, Reach, board_value
 from fednano.runtime.child import Child
+from fednano.runtime.inbox import Inbox
+from fednano.runtime.nodes import LocalNodes, redis_server, rerouted
 from fednano.runtime.parts import Outcome, Status
+from fednano.runtime.proxy import Proxy
 from fednano.runtime.security import make_certificates
-from fednano.runtime.serving import LOCK, STEPS, read_steps, server_pid
+from fednano.runtime.serving import ACTIONS, LOCK, STEPS, read_steps, server_pid
 from fednano.runtime.superlink import RunStatus, SuperLink, UnreachableError, environment
 from fednano.strategy.base import ServerState
 from fednano.training.recorder import Progress
@@ -50,6 +56,9 @@ class Conductor:
         hosts: names and addresses of this machine, for nodes elsewhere.
         port: of the SuperLink; 0 for a free one.
         restarts: of each process that dies.
+        attend: makes what says which of the nodes here run when.
+        link: makes a client's link to some servers, by its place among all; None: nodes reach them as they are.
+        at: seconds of the run at which it is taken up.
     """
 
     def __init__(
@@ -66,6 +75,9 @@ class Conductor:
         hosts: Sequence[str],
         port: int,
         restarts: int,
+        attend: Callable[[Reach], Attendance],
+        link: Callable[[Sequence[tuple[str, int]], int], Proxy] | None = None,
+        at: float = 0.0,
     ) -> None:
         self._folder = folder
         self._logs = logs
@@ -87,6 +99,13 @@ class Conductor:
             port,
         )
         self._nodes: list[Child] = []
+        self._links: dict[str, Proxy] = {}
+        self._make_link = link
+        self._attend = attend
+        self._attendance: Attendance | None = None
+        self._actions = Inbox(private / ACTIONS)
+        self._at = at
+        self._begun: float | None = None  # when the first round did, or was waited for in vain
         self._died: Counter[str] = Counter()
         self._run = 0
         self._stopping = self._told_to_stop = False
@@ -119,10 +138,8 @@ class Conductor:
 
     def end(self) -> None:
         """End every process that is left; several at the same time."""
-        for node in self._nodes:
-            node.ask()
-        for node in self._nodes:
-            node.stop()
+        if self._attendance:
+            self._attendance.close()
         self._link.stop()
         # Without its SuperLink the ServerApp ends by itself, unless something holds it up.
         begun = wall()
@@ -134,19 +151,32 @@ class Conductor:
 
     def _start(self, resume: bool) -> None:
         self._link.start()
-        for client in self._clients:
+        for index, client in enumerate(self._clients):
             key = self._link.register(client)
             if client in self._local:
-                self._nodes.append(self._node(client, key))
+                self._nodes.append(self._node(client, index, key))
         self._console.note(self._described())
-        # The trainers take longest to become ready.
-        for node in self._nodes:
-            node.start()
+        nodes = LocalNodes({node.name: node for node in self._nodes}, self._links)
+        self._attendance = self._attend(
+            Reach(nodes, self._tell, partial(board_value, self._redis.address, self._run_name))
+        )
+        # The trainers take longest to become ready. Time stands still until a round begins, if one can.
+        if not self._attendance.begin(self._at):
+            self._begun = wall()
         self._submit(resume)
+
+    def _tell(self, event: Event) -> None:
+        self._actions.put(event)
+        if isinstance(event, ProvisionFailed):
+            self._console.note(f"{event.action} of {event.client} failed: {event.cause}")
+        if isinstance(event, SignalLost):
+            self._console.note(f"{', '.join(event.clients)} count as down: {event.cause}")
 
     def _described(self) -> str:
         here = units.plural(len(self._nodes), "node")
-        lines = [f"SuperLink at {self._link.address}, {here} here; logs in {self._logs}"]
+        lines = [
+            f"SuperLink at {self._link.address}, {here} here, board fednano:{self._run_name}:; logs in {self._logs}"
+        ]
         if elsewhere := [client for client in self._clients if client not in self._local]:
             authority = self._link.certificates.authority
             lines.append(f"to be started elsewhere, with {authority} and a key each:")
@@ -157,12 +187,19 @@ class Conductor:
             )
         return "\n".join(lines)
 
-    def _node(self, client: str, key: Path) -> Child:
+    def _node(self, client: str, index: int, key: Path) -> Child:
         own = self._private / client
         own.mkdir(mode=0o700)
+        superlink, redis = self._link.address, self._redis.environment
+        if self._make_link:
+            port, url = self._link.port, redis[URL_VARIABLE]
+            proxy = self._make_link([("127.0.0.1", port), *redis_server(url)], index)
+            self._links[client] = proxy
+            superlink = f"127.0.0.1:{proxy.ports[0]}"
+            redis = {**redis, URL_VARIABLE: rerouted(url, proxy.ports[1:])}
         settings = {
             "name": client,
-            "superlink": self._link.address,
+            "superlink": superlink,
             "run": self._run_name,
             "config": self._folder.resolve() / "config.yaml",
             "folder": own,
@@ -170,7 +207,7 @@ class Conductor:
             "private_key": key,
         }
         words = [f"{key}='{value}'" for key, value in settings.items()]  # quoted for Hydra
-        secret = environment(own / "flwr", self._redis.environment)
+        secret = environment(own / "flwr", redis)
         command = [sys.executable, "-m", "fednano.node", *words]
         return Child(client, command, self._logs / f"{client}.log", secret, NODE_ENDS_S)
 
@@ -189,16 +226,24 @@ class Conductor:
     def _follow(self) -> None:
         """Show what is new on the tape, and the steps that were told."""
         for line in self._tape.new():
-            self._console.event(from_record(json.loads(line)))
+            event = from_record(json.loads(line))
+            if self._begun is None and isinstance(event, RoundStarted):
+                self._begun = wall()
+            self._console.event(event)
         for line in self._steps.new():
             self._console.step(**vars(read_steps(line)))
 
     def _tend(self) -> None:
-        """Restart what has died. Raises RuntimeError, with the cause, where that is too often."""
+        """Have the nodes come and go, and restart what has died.
+
+        Raises RuntimeError, with the cause, where that is too often.
+        """
+        assert self._attendance, "nothing was started"
+        self._attendance.tend(self._at + (wall() - self._begun if self._begun is not None else 0.0))
         if self._redis.tend():
             self._note_death("Redis", "Redis died; it is started again, and told everything", "")
         for node in self._nodes:
-            if node.ended is not None:
+            if node.ended is not None and self._attendance.expects(node.name):
                 self._note_death(node.name, node.cause(), node.tail())
                 node.stop()
                 node.start()

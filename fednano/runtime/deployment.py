@@ -1,21 +1,34 @@
 """Flower's deployment engine: starts SuperLink, Redis and nodes as processes, submits the run and follows it."""
 
+import math
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from omegaconf import OmegaConf
 
+from fednano.clock import wall
 from fednano.ranks import world
 from fednano.report.console import Console
+from fednano.runtime.attendance import Attendance, Chaotic, Provisioned, Reach, Steady
+from fednano.runtime.chaos import Chaos, check_crashes
 from fednano.runtime.conductor import Conductor
 from fednano.runtime.parts import Outcome, Parts
+from fednano.runtime.provision import Command, Provisioner, Provisioning, Unprovisioned
+from fednano.runtime.proxy import Proxy
 from fednano.runtime.security import private_folder
 from fednano.training.checkpoint import Snapshot
+from fednano.volatility.membership import Membership
+from fednano.volatility.network import Network
+from fednano.volatility.periodic import check_speedup
 from fednano.volatility.profiles import AlwaysOn
+from fednano.volatility.signals import ProfileSignal, Signal, Watched
 
 LOGS = "logs"
+UNLIMITED = Network("unlimited", math.inf, math.inf, 0.0)
 
 
 @dataclass(frozen=True)
@@ -30,6 +43,12 @@ class Deployment:
         min_clients: how many have to be up before the first round; None: all.
         transfer_s: seconds that a message takes each way through Flower, at most.
         restarts: of each process that dies, before the run fails.
+        chaos: the nodes here come and go as `volatility` says, and crash where it says so.
+        crashes: shares of the kinds of crash: kill, pause (they wake when they are up again) and cut (off the network).
+        speedup: seconds of `volatility` in a real one.
+        links: the nodes here reach their servers over links as `network` has them.
+        provisioner: has nodes and lets them go.
+        signal: says when.
     """
 
     shared: ClassVar[str] = "batch_size"
@@ -41,6 +60,12 @@ class Deployment:
     min_clients: int | None = None
     transfer_s: float = 20.0
     restarts: int = 3
+    chaos: bool = False
+    crashes: dict[str, float] = field(default_factory=lambda: {"kill": 1.0})
+    speedup: float = 1.0
+    links: bool = False
+    provisioner: Provisioner = field(default_factory=Unprovisioned)
+    signal: Signal = field(default_factory=ProfileSignal)
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65536:
@@ -53,14 +78,50 @@ class Deployment:
             value = getattr(self, key)
             if value is not None and value < least:
                 raise ValueError(f"runtime.{key}={value} is too small; use {least} or more, or null for all clients")
+        check_crashes(self.crashes)
+        check_speedup(self.speedup, "runtime")
+        for key in ("provisioner", "signal"):
+            if isinstance(choice := getattr(self, key), str):
+                raise ValueError(f"runtime.{key}={choice} is a choice of a group; give it as runtime/{key}={choice}")
+        self._check_comings()
+
+    def _check_comings(self) -> None:
+        """What makes nodes come and go has to reach them."""
+        if isinstance(self.provisioner, Unprovisioned):
+            if self.chaos and self.local_nodes is not None:
+                raise ValueError(f"runtime.local_nodes={self.local_nodes} is not for runtime.chaos=true; use null")
+            return
+        if self.chaos:
+            raise ValueError(
+                f"runtime.chaos=true and runtime/provisioner={self.provisioner.name} would both start and end nodes; "
+                "use one of them"
+            )
+        here = 0 if isinstance(self.provisioner, Command) else None
+        if self.local_nodes != here:
+            raise ValueError(
+                f"runtime.local_nodes={self.local_nodes} is not for runtime/provisioner={self.provisioner.name}; use "
+                f"{'null' if here is None else here}"
+            )
+
+    @property
+    def by_profile(self) -> bool:
+        """Whether `volatility` says when nodes are there."""
+        return self.chaos or (self.provisioner.name != "none" and isinstance(self.signal, ProfileSignal))
+
+    def least_clients(self, clients: int) -> int:
+        """How many of so many have to be up before the first round."""
+        volatile = self.chaos or self.provisioner.name != "none"
+        return self.min_clients or (1 if volatile else clients)
 
     def check(self, parts: Parts) -> None:
         clients = parts.settings.clients
-        if not isinstance(parts.volatility, AlwaysOn):
+        if not self.by_profile and not isinstance(parts.volatility, AlwaysOn):
             raise ValueError(
                 f"volatility={parts.volatility.name} has no effect on runtime={self.name}, whose nodes come and go as "
-                "they do; use volatility=none, or runtime=virtual"
+                "they do; use volatility=none, runtime.chaos=true or runtime=virtual"
             )
+        if self.provisioner.name != "none":
+            self.signal.check()
         if world() > 1:
             raise ValueError(f"runtime={self.name} starts its own processes; start it without torchrun")
         for key in ("local_nodes", "min_clients"):
@@ -106,6 +167,38 @@ class Deployment:
                 hosts=tuple(self.hosts),
                 port=self.port,
                 restarts=self.restarts,
+                attend=partial(self._attendance, parts),
+                link=self._link(parts),
+                at=resume.clock if resume else 0.0,
             )
             stack.callback(conductor.end)
             return conductor.run(parts.strategy.name, resume is not None)
+
+    def _link(self, parts: Parts) -> Callable[[Sequence[tuple[str, int]], int], Proxy] | None:
+        """What makes a client's link, where one is needed."""
+        network = parts.network if self.links else UNLIMITED
+        seed = parts.settings.seed
+        needed = self.links or (self.chaos and self.crashes.get("cut", 0.0) > 0.0)
+        return (lambda targets, index: Proxy(targets, network, index, seed)) if needed else None
+
+    def _attendance(self, parts: Parts, reach: Reach) -> Attendance:
+        names, seed = parts.settings.names, parts.settings.seed
+        membership = Membership.draw(parts.volatility, names, seed)
+        if self.chaos:
+            chaos = Chaos(
+                membership=membership,
+                control=reach.nodes,
+                tell=reach.tell,
+                speedup=self.speedup,
+                seed=seed,
+                crashes=self.crashes,
+                hand_in_s=self.transfer_s,
+            )
+            return Chaotic(chaos, names, reach.nodes)
+        if isinstance(self.provisioner, Unprovisioned):
+            return Steady(self.here(names), reach.nodes)
+        begun = wall()
+        actor = self.provisioner.actor(names, reach.nodes)
+        provisioning = Provisioning(actor, self.provisioner, names, reach.tell, lambda: wall() - begun)
+        watch = self.signal.watch(Watched(names, membership, self.speedup, reach.value))
+        return Provisioned(provisioning, watch, names, reach.nodes, reach.tell)

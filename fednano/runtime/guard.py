@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 
+from fednano.runtime import tree
+
 
 def main() -> int:
     """Run the command; its exit code. Where a signal ended it, the same one ends the guard."""
@@ -29,6 +31,7 @@ def main() -> int:
 def _end_with_starter(child: subprocess.Popen[bytes], grace_s: float) -> None:
     while os.read(sys.stdin.fileno(), 1024):
         pass
+    tree.thaw(os.getpid())  # a process that is stopped could not heed it
     child.terminate()
     try:
         child.wait(grace_s)

@@ -22,10 +22,11 @@ from fednano.events import Event, RunEnded, UpdateFolded
 from fednano.flower.virtual_grid import identity_kept
 from fednano.report.sinks import Fanout
 from fednano.runtime.folder import Logger, run_in_folder
+from fednano.runtime.inbox import Inbox
 from fednano.runtime.live_grid import Invitation, LiveGrid
 from fednano.runtime.members import LiveMembership
 from fednano.runtime.parts import Outcome, Parts, Session
-from fednano.runtime.serving import STEPS, StopSignal, serving
+from fednano.runtime.serving import ACTIONS, STEPS, StopSignal, serving
 from fednano.runtime.virtual import federate, planned_tokens, played, run_started
 from fednano.tensors import State
 from fednano.training.checkpoint import Checkpoints
@@ -83,7 +84,7 @@ def serve(grid: Grid, folder: Path, control: Path, board: str, resume: bool, bui
         launch = build(folder, board, clock)
         with closing(launch.board):
             stop.tell(launch.board)
-            server = LiveServer(launch, grid, clock, control / STEPS)
+            server = LiveServer(launch, grid, clock, control)
             quiet = RichConsole(quiet=True)
             outcome = run_in_folder(
                 folder, launch.name, server, launch.parts, launch.logger, launch.config, snapshot, quiet
@@ -98,12 +99,14 @@ class LiveServer:
     shared: ClassVar[str] = "batch_size"
     in_process: ClassVar[bool] = False
 
-    def __init__(self, launch: Launch, grid: Grid, clock: Clock, steps: Path) -> None:
+    def __init__(self, launch: Launch, grid: Grid, clock: Clock, control: Path) -> None:
         self.name = launch.runtime
         self._launch = launch
         self._grid = LiveGrid(grid, clock, launch.board)
-        invitation = Invitation(self._grid, launch.board, launch.elsewhere, launch.run, launch.config)
-        self._clock = LiveClock(clock, launch.board, steps, invitation.send)
+        self._invitation = Invitation(self._grid, launch.board, launch.elsewhere, launch.run, launch.config)
+        self._actions = Inbox(control / ACTIONS)
+        self._session: Session | None = None  # once it has started
+        self._clock = LiveClock(clock, launch.board, control / STEPS, self._besides)
 
     def check(self, parts: Parts) -> None:
         """Has been checked where the run was started."""
@@ -133,6 +136,7 @@ class LiveServer:
         if resume:
             federation.resume(resume.up, ())
         session.start(run_started(self.name, parts, horizon))
+        self._session = session
 
         def run() -> None:
             while len(members.up(clock.now())) < self._launch.min_clients:
@@ -159,6 +163,13 @@ class LiveServer:
             goodput=progress.tokens / possible if possible and not resume else None,
             error=error,
         )
+
+    def _besides(self, now: float) -> None:
+        """Tell nodes elsewhere what is run, and the tape what was done to nodes."""
+        self._invitation.send(now)
+        if self._session:
+            for event in self._actions.take():
+                self._session.emit(replace(event, t=now))
 
 
 class LiveClock:

@@ -1,7 +1,7 @@
 """Between the process that serves a live run and the one that shows it: files of a control folder, and a signal.
 
 `LOCK` is locked as long as the server serves and holds its process id; `STEPS` takes the inner steps that the nodes
-have told. A SIGUSR1 asks the run to stop.
+have told, `ACTIONS` what was done to the nodes, for the tape. A SIGUSR1 asks the run to stop.
 """
 
 import fcntl
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fednano.coordination.board import LiveBoard, StepTold
 
-LOCK, STEPS = "server.lock", "steps.jsonl"
+LOCK, STEPS, ACTIONS = "server.lock", "steps.jsonl", "actions.jsonl"
 
 
 @contextmanager

@@ -65,11 +65,16 @@ class Availability:
 
     def until(self, t: float) -> Iterator[Window]:
         """The windows that begin before `t`, the last one cut there."""
+        for w in self.begun(t):
+            yield Window(w.start, min(w.stop, t), w.exit, w.notice_s)
+
+    def begun(self, t: float) -> Iterator[Window]:
+        """The windows that begin before `t`, whole."""
         self.upcoming(t)
         for w in self._known:
             if w.start >= t:
                 return
-            yield Window(w.start, min(w.stop, t), w.exit, w.notice_s)
+            yield w
 
     def up_seconds(self, until: float) -> float:
         """Seconds up within [0, until)."""

@@ -2,7 +2,7 @@
 
 import heapq
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from fednano.volatility.availability import Availability, Window
@@ -58,6 +58,10 @@ class Membership:
         """The client's window at `t`, or None while it is down."""
         return self._availabilities[client].window(t)
 
+    def windows(self, client: str, until: float) -> Iterator[Window]:
+        """The client's windows that begin before `until`, whole, in order."""
+        return self._availabilities[client].begun(until)
+
     def up(self, t: float) -> tuple[str, ...]:
         """The clients that are up at `t`."""
         self._seek(t)
@@ -99,6 +103,10 @@ class Membership:
     def speed(self, client: str, t: float) -> float:
         """The share of its hardware's speed that the client has at `t`."""
         return self._speeds[client].at(t)
+
+    def next_speed(self, client: str, t: float) -> float:
+        """When the client's speed at `t` ends; infinite if never."""
+        return self._speeds[client].next_change(t)
 
     def steady_until(self, client: str, t: float) -> float:
         """When the window that holds `t` ends, or the client's speed changes; `t` where it is down."""

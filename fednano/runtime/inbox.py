@@ -1,0 +1,37 @@
+"""Events that one process has to tell and another one writes onto the tape, which has a single writer."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from fednano.events import Event, from_record
+
+
+class Inbox:
+    """A file of events, each of which is taken once, by whatever process takes it.
+
+    Args:
+        path: the file; beside it, with the suffix `.taken`, stands how far it was read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._mark = path.with_suffix(".taken")
+
+    def put(self, event: Event) -> None:
+        """Tell an event."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"event": type(event).__name__, **asdict(event)}) + "\n")
+
+    def take(self) -> list[Event]:
+        """The events that nobody has taken yet; none while there is no file."""
+        if not self._path.exists():
+            return []
+        taken = int(self._mark.read_text(encoding="ascii")) if self._mark.exists() else 0
+        with self._path.open("rb") as file:
+            file.seek(taken)
+            whole = file.read().rpartition(b"\n")[0]
+        if not whole:
+            return []
+        self._mark.write_text(str(taken + len(whole) + 1), encoding="ascii")
+        return [from_record(json.loads(line)) for line in whole.splitlines()]
