@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test slow lint bench fuzz wheels
+.PHONY: help run simulation test slow lint bench fuzz wheels
 
 # Compared with, beside tiktoken and tokenizers, which the tests use too.
 PEERS := --with 'gigabpe>=0.1,<0.2' --with 'gigatoken>=0.10,<0.11' --with 'rustbpe>=0.1,<0.2' --with 'bpeasy>=0.1.6,<0.2'
@@ -10,6 +10,9 @@ help: ## this list
 
 run: ## the quickstart: prepare the data, train, report
 	uv run python -m fednano.run
+
+simulation: ## the quickstart's clients side by side, in Ray's processes
+	uv run python -m fednano.run runtime=simulation volatility=none
 
 test: ## all tests, Python and Rust
 	uv run pytest -n auto

@@ -12,14 +12,16 @@ from omegaconf import DictConfig, OmegaConf
 from fednano.checks import check_value
 from fednano.cli import build_groups
 from fednano.coordination.board import Board
+from fednano.coordination.memory import MemoryBoard
 from fednano.data.loader import TextSource
-from fednano.data.progress import Progress
+from fednano.data.progress import Progress, Silent
 from fednano.data.shards import Corpus
 from fednano.flower.records import LOSSLESS
 from fednano.model.gpt import GPTConfig
 from fednano.model.scaling import derived_shape
 from fednano.ranks import world
 from fednano.runtime.parts import Conducted, Parts, Runtime, Settings
+from fednano.runtime.stage import Recipe
 from fednano.tokenizer import Tokenizer
 from fednano.tokenizer.train import BpeTrainer
 from fednano.training.evaluate import Validation, require_row
@@ -71,6 +73,7 @@ class Experiment:
         self.groups = build_groups(cfg, GROUPS)
         self.groups["volatility"] = self.groups["planner"].plan(self.groups["volatility"])
         self.settings = self._settings(cfg)
+        self._config = self.resolved(cfg)
         self._check_across()
         self.groups["coordination"].check(self.runtime.name, self.runtime.in_process)
         self.groups["data"].check()
@@ -97,6 +100,7 @@ class Experiment:
         bytes_per_token = validation.bytes / validation.tokens
         tokens_per_row = 1 + corpus.train_bytes / corpus.train_rows / bytes_per_token
         parts = Parts(
+            recipe=Recipe(f"{__name__}.{rebuilt.__name__}", OmegaConf.to_yaml(OmegaConf.create(self._config))),
             settings=settings,
             gpt=gpt,
             optim=groups["optim"],
@@ -180,6 +184,14 @@ class Experiment:
                 f"{shared}={value} cannot be shared out among {world()} ranks; use a multiple, or another "
                 "torchrun --nproc_per_node"
             )
+
+
+def rebuilt(config: str) -> Parts:
+    """The parts of a resolved configuration, as YAML, on data that is there."""
+    cfg = OmegaConf.create(config)
+    assert isinstance(cfg, DictConfig)
+    experiment = Experiment(cfg)
+    return experiment.parts(experiment.prepare(Silent()), MemoryBoard())
 
 
 def prepare_tokenizer(trainer: BpeTrainer, corpus: Corpus, progress: Progress) -> Tokenizer:

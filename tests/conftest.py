@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 
+from fednano.run import QUIET
+
 REPOSITORY = Path(__file__).parent.parent
 
+os.environ.update(QUIET)
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Tests that share the cores get one each, and so do the processes that they start.
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -29,6 +29,7 @@ NEIGHBOURS = {
 CONFINED = {
     "hydra": {"run", "experiment", "cli", "prepare", "sample"},
     "flwr": {"flower", "runtime"},
+    "ray": {"runtime"},
     "wandb": {"report"},
     "redis": {"coordination"},
 }

@@ -26,6 +26,7 @@ from fednano.model.shapes import blueprint
 from fednano.optim.inner import Optim, blank_state
 from fednano.randomness import named_seed
 from fednano.report.sinks import Sink
+from fednano.runtime.stage import Recipe
 from fednano.strategy.base import ServerState, Strategy
 from fednano.tensors import State
 from fednano.training.checkpoint import Checkpoints, Snapshot
@@ -135,6 +136,7 @@ class Session:
 class Parts:
     """All objects of an experiment, built from its configuration."""
 
+    recipe: Recipe
     settings: Settings
     gpt: GPTConfig
     optim: Optim
