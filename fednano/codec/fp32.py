@@ -24,7 +24,7 @@ class Fp32:
         array = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
         return array.astype(LITTLE, copy=False).tobytes()
 
-    def decode(self, data: bytes, shape: tuple[int, ...]) -> Tensor:
+    def decode(self, data: bytes | memoryview, shape: tuple[int, ...]) -> Tensor:
         """The inverse of `encode`. Raises ValueError if `data` is not as long as `shape` needs."""
         array = np.frombuffer(data, dtype=LITTLE)
         expected = int(np.prod(shape, dtype=np.int64))

@@ -1,6 +1,7 @@
 """Tasks and results as Flower records, and back. Nothing is pickled: fields are scalars, lists or bytes."""
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, Metadata, RecordDict
@@ -12,6 +13,7 @@ from fednano.tensors import State
 from fednano.training.local import StepsDone
 from fednano.training.worker import Result, Task
 
+LAYOUT, DATA, LAYOUT_STYPE = "layout", "data", "fednano.layout"
 TASK, RESULT, TENSORS, INNER = "fednano.task", "fednano.result", "fednano.tensors", "fednano.inner"
 LOSSLESS = Fp32()  # optimizer states are no updates: what a codec drops of them is not made up for
 
@@ -49,30 +51,62 @@ class Codec(Protocol):
 
     def encode(self, tensor: Tensor) -> bytes: ...
 
-    def decode(self, data: bytes, shape: tuple[int, ...]) -> Tensor: ...
+    def decode(self, data: bytes | memoryview, shape: tuple[int, ...]) -> Tensor: ...
 
 
 def pack_tensors(state: Mapping[str, Tensor], codec: Codec) -> ArrayRecord:
-    """Each tensor as one array whose `stype` names the codec."""
-    stype = f"fednano.{codec.name}"
+    """All tensors, one after the other, as one array whose `stype` names the codec, and a layout beside it.
+
+    Flower sends each array by requests of its own. The layout is JSON: [name, shape, encoded bytes] of each tensor.
+    """
+    if not state:
+        return ArrayRecord()
+    encoded = {name: codec.encode(tensor) for name, tensor in state.items()}
+    layout = json.dumps([[name, list(state[name].shape), len(each)] for name, each in encoded.items()]).encode()
+    data = b"".join(encoded.values())
     return ArrayRecord(
-        {n: Array("float32", tuple(t.shape), stype=stype, data=codec.encode(t)) for n, t in state.items()}
+        {
+            LAYOUT: Array("uint8", (len(layout),), stype=LAYOUT_STYPE, data=layout),
+            DATA: Array("uint8", (len(data),), stype=f"fednano.{codec.name}", data=data),
+        }
     )
 
 
 def unpack_tensors(record: ArrayRecord, codec: Codec) -> State:
-    """The inverse of `pack_tensors`. Raises ValueError for another codec's arrays or a wrong length."""
-    state = {}
-    for name, array in record.items():
-        if array.stype != f"fednano.{codec.name}":
-            raise ValueError(f"array {name} is encoded as {array.stype}, not as codec={codec.name}")
-        state[name] = codec.decode(array.data, tuple(array.shape))
+    """The inverse of `pack_tensors`. Raises ValueError for another codec's arrays, a wrong layout or a wrong length."""
+    if not record:
+        return {}
+    try:
+        layout, data = record[LAYOUT], record[DATA]
+    except KeyError as error:
+        raise ValueError(f"tensors without {error.args[0]}") from error
+    if data.stype != f"fednano.{codec.name}":
+        raise ValueError(f"tensors are encoded as {data.stype}, not as codec={codec.name}")
+    state, at, view = {}, 0, memoryview(data.data)
+    for name, shape, size in _layout(layout.data):
+        state[name] = codec.decode(view[at : at + size], shape)
+        at += size
+    if at != len(view):
+        raise ValueError(f"tensors have {len(view)} bytes, but a layout of {at}")
     return state
+
+
+def _layout(data: bytes) -> Iterator[tuple[str, tuple[int, ...], int]]:
+    try:
+        listed = json.loads(data)
+        entries = [(str(name), tuple(int(n) for n in shape), int(size)) for name, shape, size in listed]
+    except (RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"the layout of tensors cannot be read ({error})") from error
+    if len({name for name, _, _ in entries}) < len(entries) or any(
+        n < 0 for _, shape, s in entries for n in (*shape, s)
+    ):
+        raise ValueError("the layout of tensors names one twice, or a size below 0")
+    yield from entries
 
 
 def payload_bytes(content: RecordDict) -> int:
     """Bytes of the encoded tensors in a message."""
-    return sum(len(array.data) for record in content.array_records.values() for array in record.values())
+    return sum(len(record[DATA].data) for record in content.array_records.values() if DATA in record)
 
 
 def carries_weights(content: RecordDict) -> bool:
