@@ -191,7 +191,7 @@ class Federation:
             self._progress.bytes_down += size
             self._emit(
                 WorkDispatched(
-                    t=now,
+                    t=self._clock.now(),
                     round=round_.index,
                     client=client,
                     lease=lease.id,
