@@ -1,18 +1,21 @@
 .DEFAULT_GOAL := help
-.PHONY: help run simulation test slow lint bench fuzz wheels
+.PHONY: help run simulation flwr-config test slow lint bench fuzz wheels
 
 # Compared with, beside tiktoken and tokenizers, which the tests use too.
 PEERS := --with 'gigabpe>=0.1,<0.2' --with 'gigatoken>=0.10,<0.11' --with 'rustbpe>=0.1,<0.2' --with 'bpeasy>=0.1.6,<0.2'
 FUZZ_SECONDS ?= 60
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 run: ## the quickstart: prepare the data, train, report
 	uv run python -m fednano.run
 
 simulation: ## the quickstart's clients side by side, in Ray's processes
 	uv run python -m fednano.run runtime=simulation volatility=none
+
+flwr-config: ## name fednano's connections in the configuration of Flower's own command
+	uv run python -m fednano.flower_config
 
 test: ## all tests, Python and Rust
 	uv run pytest -n auto

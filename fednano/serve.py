@@ -1,15 +1,29 @@
 """The ServerApp of a live run, which the app bundle names: joins an experiment with the server of its rounds."""
 
+import os
+import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
+from flwr.serverapp import Grid
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console as RichConsole
 
+from fednano.cli import QUIET, compose_config
 from fednano.clock import Clock
+from fednano.coordination.memory import MemoryBoard
 from fednano.data.progress import Silent
 from fednano.experiment import Experiment
+from fednano.flower_keys import hydra_overrides
 from fednano.runtime import live
 from fednano.runtime.deployment import Deployment
-from fednano.runtime.live import Launch
+from fednano.runtime.folder import run_in_folder
+from fednano.runtime.hosted import HostedSimulation, is_simulated
+from fednano.runtime.live import Launch, RunConfig
+from fednano.runtime.security import private_folder
+from fednano.runtime.simulation import Simulation
+
+WIDTH = 120  # of lines in Flower's log
 
 
 def build(folder: Path, run: str, clock: Clock) -> Launch:
@@ -36,4 +50,57 @@ def build(folder: Path, run: str, clock: Clock) -> Launch:
     )
 
 
-app = live.make_app(build)
+def begin(grid: Grid, run_config: RunConfig) -> None:
+    """A run that Flower's own command has started, on its simulation or on nodes that are there.
+
+    Its folder is where `hydra.run.dir` says, as for every run. Raises ValueError for bad input, before there is one,
+    and what made the run fail.
+    """
+    os.environ.update(QUIET)
+    simulated = is_simulated(grid)
+    folder, cfg = composed(hydra_overrides(run_config, simulated))
+    experiment = Experiment(cfg)
+    out = RichConsole(width=WIDTH)
+    if simulated:
+        _simulate(grid, folder, cfg, experiment, out)
+        return
+    if not isinstance(experiment.runtime, Deployment):
+        raise ValueError(_runs_elsewhere(experiment, "deployment"))
+    folder.mkdir(parents=True)
+    OmegaConf.save(OmegaConf.create(experiment.resolved(cfg)), folder / "config.yaml")
+    with private_folder() as control:
+        live.serve(grid, folder, control, secrets.token_hex(8), False, build, out)
+
+
+def composed(overrides: Sequence[str]) -> tuple[Path, DictConfig]:
+    """The run folder and the configuration that `overrides` make. Raises ValueError."""
+    cfg = compose_config(overrides, with_hydra=True)
+    folder = Path(cfg.hydra.run.dir).absolute()
+    if cfg.resume is not None:
+        raise ValueError(f"resume={cfg.resume} is not for flwr run; use python -m fednano.run resume={cfg.resume}")
+    if folder.exists():
+        raise ValueError(f"hydra.run.dir={folder} is there already; choose another folder or remove that one")
+    plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    assert isinstance(plain, DictConfig)
+    return folder, plain
+
+
+def _simulate(grid: Grid, folder: Path, cfg: DictConfig, experiment: Experiment, out: RichConsole) -> None:
+    if not isinstance(experiment.runtime, Simulation):
+        raise ValueError(_runs_elsewhere(experiment, "simulation"))
+    parts = experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+    runtime = HostedSimulation(experiment.runtime, grid)
+    runtime.check(parts)
+    folder.mkdir(parents=True)
+    config = experiment.resolved(cfg)
+    outcome = run_in_folder(folder, cfg.name, runtime, parts, experiment.groups["logger"], config, out=out)
+    if outcome.error:
+        raise outcome.error
+
+
+def _runs_elsewhere(experiment: Experiment, here: str) -> str:
+    name = experiment.runtime.name
+    return f"runtime={name} is not where flwr run has begun this run; leave it out, as it is runtime={here} then"
+
+
+app = live.make_app(build, begin)

@@ -13,8 +13,8 @@ FLOORS = [
     {"training", "strategy", "data", "volatility", "coordination", "tasks"},
     {"flower", "report"},
     {"runtime"},
-    {"experiment", "cli", "resume"},
-    {"run", "prepare", "sample", "evaluate", "fidelity", "bench", "node", "serve"},
+    {"experiment", "cli", "resume", "flower_keys"},
+    {"run", "prepare", "sample", "evaluate", "fidelity", "bench", "node", "serve", "flower_config"},
 ]
 NEIGHBOURS = {
     ("training", "data"),
@@ -28,7 +28,7 @@ NEIGHBOURS = {
 }
 CONFINED = {
     "hydra": {"run", "experiment", "cli", "prepare", "sample"},
-    "flwr": {"flower", "runtime"},
+    "flwr": {"flower", "runtime", "serve"},
     "ray": {"runtime"},
     "wandb": {"report"},
     "redis": {"coordination"},

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
@@ -21,6 +21,7 @@ from fednano.flower.plan import Site
 from fednano.flower.records import RESULT, TASK
 from fednano.flower.relay import RUN
 from fednano.flower.virtual_grid import adopt_identity, identity_kept
+from fednano.flower.wire import NODE
 from fednano.runtime.conductor import Lines
 from fednano.runtime.live import LiveClock
 from fednano.runtime.live_grid import AGAIN_S, ASK_S, Invitation, LiveGrid
@@ -225,7 +226,6 @@ class FakeGrid(Grid):
         return [
             NodeInfo(node_id=70, name="client_0", status="online"),
             NodeInfo(node_id=71, name="client_1", status="offline"),
-            NodeInfo(node_id=72, status="online"),
         ]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
@@ -238,6 +238,50 @@ class FakeGrid(Grid):
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         return []
+
+
+class NamelessGrid(FakeGrid):
+    """Knows nodes without keys, which tell their names once they are asked; the first answer got lost."""
+
+    def __init__(self, names: dict[int, str]) -> None:
+        super().__init__(RecordDict())
+        self.names = names
+        self.lost = True
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        registered = NodeInfo(node_id=70, name="client_0", status="online")
+        return [registered, *(NodeInfo(node_id=node, status="online") for node in self.names)]
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        new = list(messages)
+        self.pushed += new
+        return [f"to {message.metadata.dst_node_id}" for message in new]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        for message_id in message_ids:
+            name = self.names[int(message_id.removeprefix("to "))]
+            told = Message(RecordDict({NODE: ConfigRecord({"name": name})}), 1, "query")
+            reply = Message(Error(0, "lost"), reply_to=told) if self.lost else told
+            reply.metadata.__dict__["_reply_to_message_id"] = message_id
+            yield reply
+
+
+def test_nodes_without_keys_tell_their_names() -> None:
+    fake = NamelessGrid({80: "client_1", 90: "client_0"})
+    with identity_kept():
+        adopt_identity()
+        grid = LiveGrid(fake, VirtualClock(), HandBoard())
+        assert grid.node_ids() == {"client_0": 70}
+        assert [message.metadata.dst_node_id for message in fake.pushed] == [80, 90]
+        assert grid.node_ids() == {"client_0": 70}  # asked again
+        fake.lost = False
+        assert grid.node_ids() == {"client_0": 70, "client_1": 80}  # a registered name is not for others
+        assert len(fake.pushed) == 4
+        fake.names[100] = "client_1"
+        grid.node_ids()
+        assert grid.node_ids()["client_1"] == 100
+        del fake.names[100]
+        assert grid.node_ids()["client_1"] == 80
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
-"""What a SuperNode runs for every message; imports no torch."""
+"""What a SuperNode runs for every message, or a process of Flower's simulation; imports no torch by itself."""
 
-from fednano.flower import relay
+from fednano.runtime import entry
 
-app = relay.app
+app = entry.app

@@ -5,7 +5,7 @@ the control folder of `runtime/serving.py`.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -57,23 +57,41 @@ class Launch:
 
 Build = Callable[[Path, str, Clock], Launch]
 """Given a run folder, the run's name on the board and its clock."""
+RunConfig = Mapping[str, bool | int | float | str]
 
 
-def make_app(build: Build) -> ServerApp:
-    """The ServerApp of live runs. Its run configuration names the run folder, the board and the control folder."""
+def make_app(build: Build, begin: Callable[[Grid, RunConfig], None]) -> ServerApp:
+    """The ServerApp of live runs.
+
+    Its run configuration names the run folder, the board and the control folder. Where it names none, the run was
+    started by Flower's own command, and is left to `begin`.
+    """
     app = ServerApp()
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         config = context.run_config
+        if not config["folder"]:
+            begin(grid, config)
+            return
         folder, control = Path(str(config["folder"])), Path(str(config["control"]))
         serve(grid, folder, control, str(config["board"]), bool(config["resume"]), build)
 
     return app
 
 
-def serve(grid: Grid, folder: Path, control: Path, board: str, resume: bool, build: Build) -> None:
+def serve(
+    grid: Grid,
+    folder: Path,
+    control: Path,
+    board: str,
+    resume: bool,
+    build: Build,
+    out: RichConsole | None = None,
+) -> None:
     """Run the federation whose resolved configuration is in `folder`, or go on with it behind its newest checkpoint.
+
+    It is shown on `out`, where one is given.
 
     Raises ValueError for bad input, and what made the run fail.
     """
@@ -85,9 +103,9 @@ def serve(grid: Grid, folder: Path, control: Path, board: str, resume: bool, bui
         with closing(launch.board):
             stop.tell(launch.board)
             server = LiveServer(launch, grid, clock, control)
-            quiet = RichConsole(quiet=True)
+            shown = out or RichConsole(quiet=True)
             outcome = run_in_folder(
-                folder, launch.name, server, launch.parts, launch.logger, launch.config, snapshot, quiet
+                folder, launch.name, server, launch.parts, launch.logger, launch.config, snapshot, shown
             )
     if outcome.error:
         raise outcome.error

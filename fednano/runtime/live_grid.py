@@ -13,6 +13,7 @@ from fednano.clock import Clock
 from fednano.coordination.board import LiveBoard
 from fednano.flower import records
 from fednano.flower.relay import RUN
+from fednano.flower.wire import NODE
 
 ASK_S = 0.5  # between two questions for the reply to a message
 LOOK_S = 3.0  # between two questions who is connected
@@ -40,6 +41,8 @@ class LiveGrid(Grid):
         self._board = board
         self._unanswered: dict[str, tuple[str, int]] = {}  # message → client, lease
         self._asked = -ASK_S
+        self._introductions: dict[str, int] = {}  # message → node
+        self._names: dict[int, str] = {}  # in the order in which they were told
 
     def set_run(self, run: Run) -> None:
         self._grid.set_run(run)
@@ -60,8 +63,26 @@ class LiveGrid(Grid):
         return self._grid.get_nodes()
 
     def node_ids(self) -> dict[str, int]:
-        """The nodes that are connected, by the names under which their keys were registered."""
-        return {node.name: node.node_id for node in self._grid.get_nodes() if node.name and node.status == "online"}
+        """The nodes that are connected, by the names under which their keys were registered.
+
+        Where a SuperLink knows no keys, nodes are asked for their names; of two with one name the later one counts.
+        """
+        online = [node for node in self._grid.get_nodes() if node.status == "online"]
+        registered = {node.name: node.node_id for node in online if node.name}
+        return {**self._introduced([node.node_id for node in online if not node.name]), **registered}
+
+    def _introduced(self, nodes: Sequence[int]) -> dict[str, int]:
+        """Nodes without a key by the names that they told; who has not, and is not asked now, is."""
+        told = self._grid.pull_messages(list(self._introductions)) if self._introductions else ()
+        for reply in told:
+            node = self._introductions.pop(reply.metadata.reply_to_message_id, None)
+            if node is not None and not reply.has_error() and NODE in reply.content.config_records:
+                self._names[node] = str(reply.content.config_records[NODE]["name"])
+        waited_for = {*self._names, *self._introductions.values()}
+        if new := [node for node in nodes if node not in waited_for]:
+            asked = self._grid.push_messages([self.create_message(RecordDict(), "query", node, "") for node in new])
+            self._introductions.update(zip(asked, new, strict=True))
+        return {name: node for node, name in self._names.items() if node in nodes}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         pushed = list(messages)

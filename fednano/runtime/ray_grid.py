@@ -67,7 +67,38 @@ class StepsHeard:
                 return
 
 
-class RayGrid(Grid):
+class WrappedGrid(Grid):
+    """Flower's grid, to be changed in parts."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+
+    def set_run(self, run: Run) -> None:
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        return self._grid.run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        return self._grid.get_node_ids()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        return self._grid.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return self._grid.pull_messages(message_ids)
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        return self._grid.send_and_receive(messages, timeout=timeout)
+
+
+class RayGrid(WrappedGrid):
     """Heeds requests to stop, shows steps, carries optimizer states, and lets no client's failure pass.
 
     Args:
@@ -88,33 +119,18 @@ class RayGrid(Grid):
         heard: StepsHeard,
         on_step: Callable[[str, int, int, int, float, int], None],
     ) -> None:
-        self._grid = grid
+        super().__init__(grid)
         self._board = board
         self._lost = lost
         self._kept = kept
         self._heard = heard
         self._on_step = on_step
 
-    def set_run(self, run: Run) -> None:
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Run:
-        return self._grid.run
-
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
-
-    def get_node_ids(self) -> Iterable[int]:
-        return self._grid.get_node_ids()
-
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         messages = list(messages)
         for message in messages:
             self._kept.send(message)
-        return self._grid.push_messages(messages)
+        return super().push_messages(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The replies that are there. Raises StopRequestedError, and ClientFailedError for an error among them."""
@@ -123,12 +139,9 @@ class RayGrid(Grid):
             raise ClientFailedError("Ray ended before the run did")
         for told in self._heard.new():
             self._on_step(told.client, told.round, told.step, told.steps, told.loss, told.tokens)
-        replies = list(self._grid.pull_messages(message_ids))
+        replies = list(super().pull_messages(message_ids))
         for reply in replies:
             if reply.has_error():
                 raise ClientFailedError(f"a client failed: {reply.error.reason}")
             self._kept.receive(reply)
         return replies
-
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        return self._grid.send_and_receive(messages, timeout=timeout)

@@ -23,6 +23,7 @@ from flwr.simulation import run_simulation
 from fednano.clock import RealClock, pause, wall
 from fednano.events import RunEnded
 from fednano.flower.plan import Site
+from fednano.flower.virtual_grid import identity_kept
 from fednano.ranks import world
 from fednano.runtime.parts import Outcome, Parts, Session
 from fednano.runtime.ray_grid import Kept, RayGrid, StepsHeard
@@ -38,6 +39,8 @@ LOG, OUTPUT = "flower.log", "ray"  # in the run folder
 
 Serve = Callable[[Grid, StepsHeard, Event], None]
 """Runs the federation on Flower's grid; ends once the event says that Ray is lost."""
+Simulate = Callable[[Parts, Path, float, Serve], None]
+"""Lets a server talk to clients that share a run folder and the zero of its clock, until it returns."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Simulation:
     """
 
     shared: ClassVar[str] = "clients"
+    in_process: ClassVar[bool] = True  # as far as the board goes: Ray's processes are told all by messages
     name: str = "simulation"
     client_cpus: float = 1.0
     client_gpus: float = 0.0
@@ -97,6 +101,10 @@ class Simulation:
             )
 
     def run(self, parts: Parts, session: Session) -> Outcome:
+        return self.federate(parts, session, self._simulate)
+
+    def federate(self, parts: Parts, session: Session, simulate: Simulate) -> Outcome:
+        """The whole run, on the clients that `simulate` brings; what fails while it trains is in the outcome."""
         settings, resume = parts.settings, session.resume
         clock = RealClock(POLL_S, at=resume.clock if resume else 0.0)
         kept = Kept(resume.inner, resume.train_s, resume.data_s) if resume else Kept({}, 0.0, 0.0)
@@ -108,7 +116,8 @@ class Simulation:
         recorder = parts.recorder(session, clock, kept, Replicas())
         membership = Membership.draw(parts.volatility, settings.names, settings.seed)
         size = parts.message_bytes()
-        horizon = planned_tokens(parts, size)
+        with identity_kept():
+            horizon = planned_tokens(parts, size)
         sites: dict[str, Site] = {}  # once Flower has numbered the nodes
         ledger, board = parts.ledger(resume), parts.board
         federation = federate(parts, state, ledger, recorder, membership, clock, board, horizon, size, sites, live=True)
@@ -120,7 +129,7 @@ class Simulation:
             sites.update(_sites(parts, grid))
             federation.run(RayGrid(grid, board, lost, kept, heard, session.sink.step))
 
-        status, error = played(lambda: self._simulate(parts, session.folder, clock.since, serve))
+        status, error = played(lambda: simulate(parts, session.folder, clock.since, serve))
         if status != "completed":
             federation.abandon()
             recorder.checkpoint()
@@ -143,8 +152,7 @@ class Simulation:
     def _simulate(self, parts: Parts, folder: Path, since: float, serve: Serve) -> None:
         """Let `serve` talk to the clients until it returns; raises what it raises, or what became of Ray."""
         with _logging_to(folder / LOG), self._ray(parts, folder) as place:
-            threads = parts.hardware.threads or max(1, int(self.client_cpus))
-            stage = Stage(parts.recipe, threads, since, place)
+            stage = self.stage(parts, since, place)
             lost, ended = Event(), Event()
             failures: list[Exception] = []
             app = ServerApp()
@@ -174,6 +182,10 @@ class Simulation:
                     ended.wait(ENDS_WITHIN_S)
             if failures:
                 raise failures[0]
+
+    def stage(self, parts: Parts, since: float, place: Path) -> Stage:
+        """What worker processes are told that share the folder `place`."""
+        return Stage(parts.recipe, parts.hardware.threads or max(1, int(self.client_cpus)), since, place)
 
     @contextmanager
     def _ray(self, parts: Parts, folder: Path) -> Iterator[Path]:

@@ -9,13 +9,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flwr.app import Context, Message
+from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp import ClientApp
 
 from fednano.coordination.board import StopRequestedError
 
 if TYPE_CHECKING:
     from fednano.runtime.actor import Actor
+
+RECORD = "fednano.stage"  # of a task, where Flower's own command has started the processes
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,26 @@ class Stage:
             with suppress(ProcessLookupError):
                 os.kill(int(worker.name), signal.SIGKILL)
 
+    def attach(self, message: Message) -> None:
+        """Put it beside a task, for processes that were not started with it."""
+        message.content[RECORD] = ConfigRecord(
+            {
+                "build": self.recipe.build,
+                "config": self.recipe.config,
+                "threads": self.threads,
+                "since": self.since,
+                "folder": str(self.folder),
+            }
+        )
+
+    @classmethod
+    def take(cls, message: Message) -> "Stage":
+        """Take it out of a task again."""
+        told = message.content.config_records[RECORD]
+        del message.content[RECORD]
+        recipe = Recipe(str(told["build"]), str(told["config"]))
+        return cls(recipe, int(str(told["threads"])), float(str(told["since"])), Path(str(told["folder"])))
+
     @property
     def _workers(self) -> Path:
         return self.folder / "workers"
@@ -80,10 +102,19 @@ def make_actor_app(stage: Stage) -> ClientApp:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        stage.enter()
-        return _actor(stage).train(message, context)
+        return _train(stage, message, context)
 
     return app
+
+
+def train(message: Message, context: Context) -> Message:
+    """The answer to a task that has its stage beside it."""
+    return _train(Stage.take(message), message, context)
+
+
+def _train(stage: Stage, message: Message, context: Context) -> Message:
+    stage.enter()
+    return _actor(stage).train(message, context)
 
 
 @cache
