@@ -105,6 +105,10 @@ def _quoted(value: Value) -> str:
 
 def _divided(overrides: str) -> list[str]:
     try:
-        return shlex.split(overrides)
+        divided = shlex.split(overrides)
     except ValueError as error:
         raise ValueError(f"overrides={overrides} cannot be divided ({error}); close each quote") from error
+    for override in divided:
+        if override.startswith("runtime="):
+            raise ValueError(f"{override} of overrides is for the connection to say; name another one to flwr run")
+    return divided

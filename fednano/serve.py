@@ -64,8 +64,6 @@ def begin(grid: Grid, run_config: RunConfig) -> None:
     if simulated:
         _simulate(grid, folder, cfg, experiment, out)
         return
-    if not isinstance(experiment.runtime, Deployment):
-        raise ValueError(_runs_elsewhere(experiment, "deployment"))
     folder.mkdir(parents=True)
     OmegaConf.save(OmegaConf.create(experiment.resolved(cfg)), folder / "config.yaml")
     with private_folder() as control:
@@ -86,8 +84,7 @@ def composed(overrides: Sequence[str]) -> tuple[Path, DictConfig]:
 
 
 def _simulate(grid: Grid, folder: Path, cfg: DictConfig, experiment: Experiment, out: RichConsole) -> None:
-    if not isinstance(experiment.runtime, Simulation):
-        raise ValueError(_runs_elsewhere(experiment, "simulation"))
+    assert isinstance(experiment.runtime, Simulation), "the keys name the runtime"
     parts = experiment.parts(experiment.prepare(Silent()), MemoryBoard())
     runtime = HostedSimulation(experiment.runtime, grid)
     runtime.check(parts)
@@ -96,11 +93,6 @@ def _simulate(grid: Grid, folder: Path, cfg: DictConfig, experiment: Experiment,
     outcome = run_in_folder(folder, cfg.name, runtime, parts, experiment.groups["logger"], config, out=out)
     if outcome.error:
         raise outcome.error
-
-
-def _runs_elsewhere(experiment: Experiment, here: str) -> str:
-    name = experiment.runtime.name
-    return f"runtime={name} is not where flwr run has begun this run; leave it out, as it is runtime={here} then"
 
 
 app = live.make_app(build, begin)

@@ -15,13 +15,16 @@ from flwr.superlink.grid.inmemory_grid import InMemoryGrid
 
 from fednano import flower_config, flower_keys, serve
 from fednano.cli import compose_config
+from fednano.coordination.memory import MemoryBoard
+from fednano.data.progress import Silent
 from fednano.experiment import Experiment
 from fednano.flower import records
 from fednano.flower.virtual_grid import adopt_identity, identity_kept
 from fednano.flower_keys import KEYS, hydra_overrides
 from fednano.runtime import entry
-from fednano.runtime.hosted import StagedGrid, is_simulated
+from fednano.runtime.hosted import HostedSimulation, StagedGrid, is_simulated
 from fednano.runtime.ray_grid import WrappedGrid
+from fednano.runtime.simulation import Simulation
 from fednano.runtime.stage import RECORD, Recipe, Stage
 from fednano.runtime.superlink import app_folder
 
@@ -47,17 +50,10 @@ def test_the_app_names_each_key_with_its_default(defaults: Config) -> None:
 
 @pytest.mark.parametrize("simulated", [True, False])
 def test_defaults_are_those_of_the_configuration(defaults: Config, simulated: bool) -> None:
-    cfg = compose_config(hydra_overrides(defaults, simulated))
-    for name, key in KEYS.items():
-        if key.unset:
-            continue
-        value = cfg
-        for part in key.target.split("."):
-            value = value[part]
-        value = value.get("name", value) if key.choice and name not in ("name", "tokenizer", "data", "optim") else value
-        if name not in ("tokenizer", "data", "optim", "hardware"):
-            assert value == key.default, name
-    assert cfg == compose_config(flower_keys.SIMULATED if simulated else flower_keys.DEPLOYED)
+    before = flower_keys.SIMULATED if simulated else flower_keys.DEPLOYED
+    assert hydra_overrides(defaults, simulated) == list(before)
+    insisted = [f"{key.target}={key.default}" for key in KEYS.values() if not key.unset and key.target != "volatility"]
+    assert compose_config(before) == compose_config([*before, *insisted])
 
 
 def test_keys_reach_the_configuration(defaults: Config) -> None:
@@ -85,14 +81,12 @@ def test_keys_reach_the_configuration(defaults: Config) -> None:
         ('overrides="name=\'x"', "overrides=.*close each quote"),
         ('strategy="fedprox"', "strategy=fedprox is no choice; use one of"),
         ('overrides="resume=there"', "resume=there is not for flwr run; use python -m fednano.run resume=there"),
+        ('overrides="runtime=virtual"', "runtime=virtual of overrides is for the connection to say"),
         ("batch_size=-1", "batch_size=-1"),
         ('volatility="markov"', "volatility=markov"),
     ],
 )
 def test_bad_values_are_refused_with_their_key(defaults: Config, tiny: list[str], run_config: str, words: str) -> None:
-    from fednano.coordination.memory import MemoryBoard
-    from fednano.data.progress import Silent
-
     with pytest.raises(ValueError, match=words):
         _, cfg = serve.composed(hydra_overrides(given(defaults, run_config), simulated=True))
         cfg.data = compose_config(tiny).data
@@ -195,6 +189,42 @@ def test_the_client_app_goes_to_the_trainer_or_trains(task: Message, tmp_path: P
 def test_the_client_app_imports_no_torch() -> None:
     code = "import sys, fednano.runtime.entry; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class Nodes(Pushed):
+    """Has two nodes."""
+
+    def get_node_ids(self) -> Iterable[int]:
+        return [2, 3]
+
+
+@pytest.mark.parametrize("clients", [2, 3])
+def test_a_simulation_of_too_few_nodes_is_refused(tiny: list[str], clients: int) -> None:
+    overrides = [override for override in tiny if not override.startswith("volatility.")]
+    experiment = Experiment(compose_config([*overrides, *flower_keys.SIMULATED, f"clients={clients}"]))
+    parts = experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+    assert isinstance(experiment.runtime, Simulation)
+    hosted = HostedSimulation(experiment.runtime, Nodes())
+    if clients == 2:
+        hosted.check(parts)
+        return
+    with pytest.raises(ValueError, match=r"clients=3 .*2 nodes.*--federation-config 'num-supernodes=3'"):
+        hosted.check(parts)
+
+
+def test_a_run_folder_that_is_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"hydra.run.dir={tmp_path} is there already"):
+        serve.composed([f"hydra.run.dir={tmp_path}"])
+
+
+def test_nothing_is_written_for_a_bad_value(defaults: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"model\.depth=0"):
+        serve.begin(InMemoryGrid.__new__(InMemoryGrid), given(defaults, "depth=0"))
+    monkeypatch.delenv("FEDNANO_REDIS_URL", raising=False)
+    with pytest.raises(ValueError, match="FEDNANO_REDIS_URL"):
+        serve.begin(Pushed(), given(defaults, "clients=2"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_simulation_is_known_by_its_grid() -> None:

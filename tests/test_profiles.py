@@ -53,7 +53,7 @@ def test_stragglers_take_longer_and_the_fast_wait_for_none(tiny: list[str]) -> N
         (["volatility=trace", "volatility.columns=[berlin]"], "synthetic_carbon.csv has no column berlin; it has time"),
         (["volatility=trace", "volatility.on_gap=skip"], "volatility.on_gap=skip is not one of hold, down, error"),
         (["volatility=markov", "volatility.exit=jump"], "volatility.exit=jump is not one of drain, crash, mixed"),
-        (["volatility=compose", "volatility.parts.machine.mean_up_s=0"], "volatility.mean_up_s=0"),
+        (["volatility=compose", "volatility.parts.machine.mean_up_s=0"], r"volatility\.parts\.machine\.mean_up_s=0"),
         (["volatility=compose", "+volatility.parts.machine.life=3"], "volatility.parts.machine.life=3 is no setting"),
         (["volatility=compose", "volatility.parts.machine=3"], "volatility.parts=.*profiles"),
         (["volatility=trace", "volatility.columns={client_0: almeria}"], "names no column for client_1"),
