@@ -9,7 +9,7 @@ import secrets
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -225,12 +225,16 @@ class Conductor:
 
     def _follow(self) -> None:
         """Show what is new on the tape, and the steps that were told."""
-        for line in self._tape.new():
+        if (lines := self._tape.new()) is None:
+            # A ServerApp that goes on behind its checkpoint takes back what came later.
+            self._console.stop()
+            self._console, self._tape = self._make_console(), Lines(self._folder / "events.jsonl")
+        for line in lines or ():
             event = from_record(json.loads(line))
             if self._begun is None and isinstance(event, RoundStarted):
                 self._begun = wall()
             self._console.event(event)
-        for line in self._steps.new():
+        for line in self._steps.new() or ():
             self._console.step(**vars(read_steps(line)))
 
     def _tend(self) -> None:
@@ -265,9 +269,6 @@ class Conductor:
         """Begin a new run behind the newest checkpoint; the tape goes on from there."""
         with suppress(UnreachableError):
             self._link.end_run(self._run)
-        self._console.stop()
-        self._console = self._make_console()
-        self._tape = Lines(self._folder / "events.jsonl")
         self._submit(any((self._folder / "checkpoints").glob("round_*")))
 
     def _ended(self) -> RunStatus | None:
@@ -310,20 +311,27 @@ class Lines:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._read = 0
-        self._rest = b""
+        self._read = 0  # bytes, up to the end of a line
+        self._last = b""
 
-    def new(self) -> Iterator[str]:
-        """Those since the last call; none while there is no file."""
+    def new(self) -> list[str] | None:
+        """Those since the last call; none while there is no file.
+
+        None where the line that was read last has gone: it was cut off, and other lines may have followed since.
+        """
         if not self._path.exists():
-            return
+            return []
         with self._path.open("rb") as file:
-            file.seek(self._read)
+            file.seek(self._read - len(self._last))
             data = file.read()
-        self._read += len(data)
-        *whole, self._rest = (self._rest + data).split(b"\n")
-        for line in whole:
-            yield line.decode("utf-8")
+        if not data.startswith(self._last):
+            return None
+        lines = data[len(self._last) :].splitlines(keepends=True)
+        if lines and not lines[-1].endswith(b"\n"):
+            del lines[-1]
+        if lines:
+            self._read, self._last = self._read + sum(map(len, lines)), lines[-1]
+        return [line.decode("utf-8") for line in lines]
 
 
 def _outcome(strategy: str, summary: Mapping[str, Any], clients: int, error: Exception | None) -> Outcome:
