@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from flwr.app import ConfigRecord, Message, RecordDict
@@ -17,6 +18,7 @@ from fednano.flower.wire import NODE
 
 ASK_S = 0.5  # between two questions for the reply to a message
 LOOK_S = 3.0  # between two questions who is connected
+FRESH_S = 20.0  # a node counts as connected for 60 s from each heartbeat, which comes every 21 to 27 s
 AGAIN_S = 120.0  # a trainer that was told what is run beats within seconds, once its data is there
 
 
@@ -66,8 +68,11 @@ class LiveGrid(Grid):
         """The nodes that are connected, by the names under which their keys were registered.
 
         Where a SuperLink knows no keys, nodes are asked for their names; of two with one name the later one counts.
+        Flower takes one that was killed for connected until it has missed two heartbeats. Those that missed one are
+        left out: what is sent to them would come back as an error.
         """
-        online = [node for node in self._grid.get_nodes() if node.status == "online"]
+        fresh = datetime.now(UTC).timestamp() + FRESH_S
+        online = [node for node in self._grid.get_nodes() if node.status == "online" and node.online_until > fresh]
         registered = {node.name: node.node_id for node in online if node.name}
         return {**self._introduced([node.node_id for node in online if not node.name]), **registered}
 

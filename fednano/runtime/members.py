@@ -10,6 +10,7 @@ from fednano.volatility.availability import Window
 
 HAND_IN_S = 20.0  # from a drained trainer's end until Flower has brought its answer, at most
 LOOK_S = 1.0
+ASK_S = 5.0  # between two questions to Flower who is connected
 ALWAYS = Window(0.0, math.inf, "drain", 0.0)
 
 
@@ -29,7 +30,8 @@ class LiveMembership:
     Args:
         clients: their names; nodes under other names are not asked for anything.
         board: tells the beats, and who holds leases.
-        node_ids: Flower's node ids by client, asked for when somebody comes whose id is not known.
+        node_ids: Flower's node ids of those that are connected; asked for when somebody comes whose id is not known,
+            and now and then, since a trainer beats on where its SuperNode is gone.
         sites: what the server knows of each client; its node id and its seconds per step are kept up to date here.
     """
 
@@ -45,6 +47,7 @@ class LiveMembership:
         self._node_ids = node_ids
         self._sites = sites
         self._known: dict[str, int] = {}
+        self._asked = -math.inf
         self._seen: dict[str, _Seen] = {}
         self._up: set[str] = set()
         self._moved = set(clients)
@@ -88,7 +91,7 @@ class LiveMembership:
 
     def _look(self, t: float) -> None:
         beats = {name: beat for name, beat in self._board.present().items() if name in self._rank}
-        self._learn(beats)
+        self._learn(beats, t)
         held = {lease.client for lease in self._board.held()}
         since = 0.0 if self._at is None else max(0.0, t - self._at)
         self._possible_steps += sum(since / self._sites[client].step_s for client in self._up)
@@ -110,11 +113,13 @@ class LiveMembership:
             return False
         return holds and client in self._up if beat.leaving else beat.ready
 
-    def _learn(self, beats: Mapping[str, Beat]) -> None:
+    def _learn(self, beats: Mapping[str, Beat], t: float) -> None:
         """Ask Flower for the nodes of those who are new or came anew; a key registered again has another node id."""
         new = [n for n, b in beats.items() if n not in self._seen or self._seen[n].beat.incarnation != b.incarnation]
-        if not new and all(name in self._known for name in beats):
+        due = self._up and t >= self._asked + ASK_S
+        if not new and not due and all(name in self._known for name in beats):
             return
+        self._asked = t
         self._known = {name: node for name, node in self._node_ids().items() if name in self._rank}
         for name, node_id in self._known.items():
             self._sites[name] = replace(self._sites[name], node_id=node_id)
