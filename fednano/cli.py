@@ -16,10 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import fednano
-from fednano.checks import check_node
+from fednano.checks import BAD_INPUT, REFUSAL, check_node
 from fednano.ranks import rank
 
-BAD_INPUT, INTERRUPTED = 2, 130
+INTERRUPTED = 130
 
 # Flower and Ray call home unless told not to.
 QUIET = {
@@ -111,7 +111,7 @@ def _placed(text: str, group: str, node: dict[str, Any], place: str) -> str:
 def refuse(error: Exception) -> int:
     """Print why input was refused and return the exit code for it."""
     if not rank():
-        print(f"fednano: {_one_line(error)}", file=sys.stderr)
+        print(f"{REFUSAL}{_one_line(error)}", file=sys.stderr)
     return BAD_INPUT
 
 

@@ -2,6 +2,7 @@
 
 import configparser
 import json
+import logging
 import os
 import shlex
 import signal
@@ -15,6 +16,8 @@ import pytest
 from fednano.cli import ConfigError, compose_config
 from fednano.node import __main__ as node
 from fednano.node.settings import checked, decode, encode, run_config, told_config
+from fednano.node.supervisor import Program, Supervisor
+from fednano.runtime import supernode
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -233,6 +236,36 @@ def test_refused_input_ends_all(supervise: Callable[..., subprocess.Popen[str]])
     process = supervise(LIVES, "raise SystemExit(2)")
     assert "b refuses what it was given; the node ends" in until(process, "a ended")
     assert process.wait() == 2
+
+
+def test_who_refuses_its_input_is_quoted(tmp_path: Path) -> None:
+    said: list[str] = []
+    code = "print('noise'); print('fednano: key=3 is too much; use 2'); raise SystemExit(2)"
+    program = Program("a", [sys.executable, "-c", code], log=tmp_path / "a.log")
+    assert Supervisor([program], said.append).run() == 2
+    assert said[-1] == "a refuses what it was given (key=3 is too much; use 2); the node ends"
+
+
+@pytest.mark.parametrize(
+    ("flower", "code", "says"),
+    [
+        ("[code: 2001] All SuperNodes must be registered", 2, "set private_key= to the key that the run made"),
+        ("[code: 2004] Failed to activate SuperNode.", 1, "does not take private_key="),
+        ("[SSL: CERTIFICATE_VERIFY_FAILED] unable to get issuer", 2, "not signed by root_certificates="),
+        ("something else", 1, ""),
+    ],
+)
+def test_flowers_refusals_are_told_apart(
+    flower: str, code: int, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused() -> None:
+        logging.getLogger("flwr").error("Exit Code: 305\nFailed to initialize the connection.\n%s", flower)
+        raise SystemExit(1)
+
+    monkeypatch.setattr(supernode, "flower_supernode", refused)
+    assert supernode.main() == code
+    error = capsys.readouterr().err
+    assert [line for line in error.splitlines() if line.startswith("fednano: ") and says in line] or not says
 
 
 def test_who_ignores_the_request_to_end_is_killed(supervise: Callable[..., subprocess.Popen[str]]) -> None:

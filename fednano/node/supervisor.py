@@ -10,12 +10,13 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 
-from fednano.cli import BAD_INPUT
+from fednano.checks import BAD_INPUT, REFUSAL
 from fednano.clock import wall
 from fednano.report import units
 from fednano.runtime.lifeline import Lifeline
 
 FIRST_S, MOST_S = 1.0, 30.0  # before a restart; doubled while a program keeps dying
+LINE_BYTES = 4096  # that a line has at most
 SOUND_S = 60.0  # who lived as long starts over at FIRST_S
 
 
@@ -116,7 +117,7 @@ class Supervisor:
         if child.process:
             _end_group(child.process)
         child.process = None
-        log = f" (see {child.program.log})" if child.program.log else ""
+        log = f" ({_cause(child.program.log)})" if child.program.log else ""
         if code == BAD_INPUT and child.starts == 1:  # later it is not the input that has changed
             self._say(f"{child.program.name} refuses what it was given{log}; the node ends")
             return BAD_INPUT
@@ -164,6 +165,14 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
     """End what a program that has ended left behind: Flower's processes notice only later, and may be slow to."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def _cause(log: Path) -> str:
+    """The last line of a log where that says why a command refuses its input, else where to look."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - LINE_BYTES))
+        last = file.read().decode("utf-8", "replace").rstrip().rpartition("\n")[2]
+    return last.removeprefix(REFUSAL) if last.startswith(REFUSAL) else f"see {log}"
 
 
 def _described(code: int) -> str:
