@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run simulation flwr-config test slow lint bench fuzz wheels
+.PHONY: help run simulation flwr-config test slow chaos lint bench fuzz wheels
 
 # Compared with, beside tiktoken and tokenizers, which the tests use too.
 PEERS := --with 'gigabpe>=0.1,<0.2' --with 'gigatoken>=0.10,<0.11' --with 'rustbpe>=0.1,<0.2' --with 'bpeasy>=0.1.6,<0.2'
@@ -23,6 +23,9 @@ test: ## all tests, Python and Rust
 
 slow: ## the tests that take minutes each
 	uv run pytest -m slow
+
+chaos: ## live federations whose processes are killed, one after the other; CHAOS_ROUNDS=12 for fewer random kills
+	uv run pytest -n 0 -m slow tests/test_live_failures.py tests/test_node_refusals.py tests/test_node_whole.py
 
 lint: ## format, lint and type checks, Python and Rust
 	uv run ruff format --check

@@ -6,15 +6,19 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fednano.run import QUIET
+
+if TYPE_CHECKING:
+    from deployed import Deployed
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -86,6 +90,32 @@ def run(tiny: list[str], tmp_path: Path) -> Callable[..., dict[str, Any]]:
         return {**json.loads((path / "summary.json").read_text()), "folder": path}
 
     return go
+
+
+@pytest.fixture
+def steady(tiny: list[str]) -> list[str]:
+    """Overrides of a tiny run of two clients that never leave."""
+    words = [word for word in tiny if not word.startswith("volatility.")]
+    return [*words, "volatility=none", "clients=2", "rounds=2"]
+
+
+@pytest.fixture
+def deploy(steady: list[str], tmp_path: Path) -> Iterator[Callable[..., "Deployed"]]:
+    """Start a tiny deployment; it is over when the test is."""
+    from deployed import Deployed
+
+    started: list[Deployed] = []
+    with tempfile.TemporaryDirectory(prefix="fn_") as temporary:
+
+        def go(*overrides: str) -> Deployed:
+            started.append(Deployed([*steady, *overrides], tmp_path / "run", temporary))
+            return started[-1]
+
+        yield go
+        for deployed in started:
+            deployed.process.kill()
+            deployed.process.wait()
+            deployed.output.close()
 
 
 @pytest.fixture

@@ -1,39 +1,26 @@
 """Flower's deployment engine: settings, and real processes on this machine."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from deployed import WITHIN_S, Deployed, linux
 from omegaconf import OmegaConf
 
 from fednano import tensors
 from fednano.cli import compose_config
-from fednano.clock import pause, wall
 from fednano.coordination.memory import MemoryBoard
 from fednano.data.progress import Silent
-from fednano.events import ChaosEnacted, ClientDown, Event, LeaseReleased, RoundMerged, WorkDispatched, read_tape
+from fednano.events import ChaosEnacted, ClientDown, LeaseReleased, RoundMerged, WorkDispatched
 from fednano.experiment import Experiment
 from fednano.report.sinks import Local
 from fednano.runtime.deployment import Deployment
 from fednano.runtime.folder import run_in_folder
 from fednano.runtime.provision import Command, Subprocess
 from fednano.runtime.superlink import app_folder, free_port
-
-WITHIN_S, CLEAR_S = 500.0, 30.0
-
-
-@pytest.fixture
-def steady(tiny: list[str]) -> list[str]:
-    """Overrides of a tiny run of two clients that never leave."""
-    words = [word for word in tiny if not word.startswith("volatility.")]
-    return [*words, "volatility=none", "clients=2", "rounds=2"]
 
 
 @pytest.mark.parametrize(
@@ -106,86 +93,6 @@ def test_a_free_port_can_be_listened_on() -> None:
 
     with socket.create_server(("127.0.0.1", free_port())):
         pass
-
-
-class Deployed:
-    """`python -m fednano.run runtime=deployment …` in a process, whose temporary files lie in a folder of their own."""
-
-    def __init__(self, overrides: list[str], folder: Path, temporary: str) -> None:
-        self.folder = folder
-        self.temporary = temporary
-        words = [*overrides, "runtime=deployment", "runtime.transfer_s=60"]
-        self.output = folder.with_name("output").open("w+")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "fednano.run", *words, f"hydra.run.dir={folder}"],
-            env={**os.environ, "TMPDIR": temporary, "OMP_NUM_THREADS": "1"},
-            cwd=folder.parent,
-            stdout=self.output,
-            stderr=subprocess.STDOUT,
-        )
-
-    def events(self) -> list[Event]:
-        """What is on the tape by now."""
-        tape = self.folder / "events.jsonl"
-        return list(read_tape(tape)) if tape.exists() else []
-
-    def until(self, there: Callable[[], bool]) -> None:
-        """Wait for something while the run goes on."""
-        begun = wall()
-        while not there():
-            assert self.process.poll() is None and wall() - begun < WITHIN_S, self.said()
-            pause(0.1)
-
-    def server(self) -> int:
-        """The ServerApp's process."""
-        (lock,) = Path(self.temporary).glob("fednano_*/server.lock")
-        return int(lock.read_text())
-
-    def said(self) -> str:
-        self.output.seek(0)
-        return self.output.read()
-
-    def summary(self) -> dict[str, Any]:
-        summary: dict[str, Any] = json.loads((self.folder / "summary.json").read_text())
-        return summary
-
-    def clear(self) -> None:
-        """Wait until no process of the run is left: Flower's own notice that their parents have ended."""
-        begun = wall()
-        while left := self.left():
-            assert wall() - begun < CLEAR_S, left
-            pause(0.1)
-
-    def left(self) -> list[str]:
-        """The command lines of processes that this run has started and that are still there."""
-        found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                if self.temporary.encode() in (process / "environ").read_bytes():
-                    found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-            except OSError:
-                continue  # it has just ended, or is another user's
-        return found
-
-
-@pytest.fixture
-def deploy(steady: list[str], tmp_path: Path) -> Iterator[Callable[..., Deployed]]:
-    """Start a tiny deployment; it is over when the test is."""
-    started: list[Deployed] = []
-    with tempfile.TemporaryDirectory(prefix="fn_") as temporary:
-
-        def go(*overrides: str) -> Deployed:
-            started.append(Deployed([*steady, *overrides], tmp_path / "run", temporary))
-            return started[-1]
-
-        yield go
-        for deployed in started:
-            deployed.process.kill()
-            deployed.process.wait()
-            deployed.output.close()
-
-
-linux = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are listed in /proc")
 
 
 @linux
