@@ -10,10 +10,11 @@ from flwr.serverapp import Grid
 from flwr.superlink.grid.inmemory_grid import InMemoryGrid
 
 from fednano.runtime.parts import Outcome, Parts, Session
-from fednano.runtime.ray_grid import StepsHeard, WrappedGrid
+from fednano.runtime.ray_grid import StepsHeard
 from fednano.runtime.security import private_folder
 from fednano.runtime.simulation import Serve, Simulation
 from fednano.runtime.stage import Stage
+from fednano.runtime.wrapped_grid import WrappedGrid
 
 
 def is_simulated(grid: Grid) -> bool:

@@ -18,7 +18,7 @@ from rich.console import Console as RichConsole
 from fednano.clock import Clock, RealClock
 from fednano.coordination.board import LiveBoard
 from fednano.coordination.redis_board import RedisBoard
-from fednano.events import Event, RunEnded, UpdateFolded
+from fednano.events import Event, UpdateFolded
 from fednano.flower.virtual_grid import identity_kept
 from fednano.report.sinks import Fanout
 from fednano.runtime.folder import Logger, run_in_folder
@@ -27,7 +27,7 @@ from fednano.runtime.live_grid import Invitation, LiveGrid
 from fednano.runtime.members import LiveMembership
 from fednano.runtime.parts import Outcome, Parts, Session
 from fednano.runtime.serving import ACTIONS, STEPS, StopSignal, serving
-from fednano.runtime.virtual import federate, planned_tokens, played, run_started
+from fednano.runtime.virtual import concluded, federate, planned_tokens, run_started
 from fednano.tensors import State
 from fednano.training.checkpoint import Checkpoints
 from fednano.training.replicas import Replicas
@@ -161,26 +161,10 @@ class LiveServer:
                 clock.wait(clock.now() + POLL_S)
             federation.run(self._grid)
 
-        status, error = played(run)
-        if status != "completed":
-            federation.abandon()
-            recorder.checkpoint()
-        progress = recorder.progress
-        session.emit(RunEnded(t=clock.now(), status=status, rounds=progress.rounds, tokens_total=progress.tokens))
+        outcome = concluded(run, parts, session, federation, recorder, told)
         possible = members.possible_steps() * parts.tokens_per_step
-        return Outcome(
-            status=status,
-            strategy=parts.strategy.name,
-            state=federation.state,
-            progress=progress,
-            clients=settings.clients,
-            rows=federation.ledger.counts(),
-            train_s=told.train_s,
-            data_s=told.data_s,
-            virtual_s=None,
-            goodput=progress.tokens / possible if possible and not resume else None,
-            error=error,
-        )
+        goodput = outcome.progress.tokens / possible if possible and not resume else None
+        return replace(outcome, goodput=goodput)
 
     def _besides(self, now: float) -> None:
         """Tell nodes elsewhere what is run, and the tape what was done to nodes."""

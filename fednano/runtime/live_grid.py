@@ -8,13 +8,13 @@ from typing import Any
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
 from fednano.clock import Clock
 from fednano.coordination.board import LiveBoard
 from fednano.flower import records
 from fednano.flower.relay import RUN
 from fednano.flower.wire import NODE
+from fednano.runtime.wrapped_grid import WrappedGrid
 
 ASK_S = 0.5  # between two questions for the reply to a message
 LOOK_S = 3.0  # between two questions who is connected
@@ -22,7 +22,7 @@ FRESH_S = 20.0  # a node counts as connected for 60 s from each heartbeat, which
 AGAIN_S = 120.0  # a trainer that was told what is run beats within seconds, once its data is there
 
 
-class LiveGrid(Grid):
+class LiveGrid(WrappedGrid):
     """Flower's grid, whose replies tell times on the run's clock.
 
     A node counts them from when it took up the task, since neither side knows the other's clock: its work ended when
@@ -38,28 +38,13 @@ class LiveGrid(Grid):
     """
 
     def __init__(self, grid: Grid, clock: Clock, board: LiveBoard) -> None:
-        self._grid = grid
+        super().__init__(grid)
         self._clock = clock
         self._board = board
         self._unanswered: dict[str, tuple[str, int]] = {}  # message → client, lease
         self._asked = -ASK_S
         self._introductions: dict[str, int] = {}  # message → node
         self._names: dict[int, str] = {}  # in the order in which they were told
-
-    def set_run(self, run: Run) -> None:
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Run:
-        return self._grid.run
-
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
-
-    def get_node_ids(self) -> Iterable[int]:
-        return self._grid.get_node_ids()
 
     def get_nodes(self) -> Iterable[NodeInfo]:
         return self._grid.get_nodes()

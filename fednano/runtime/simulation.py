@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import ClassVar
@@ -21,14 +22,13 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
 from fednano.clock import RealClock, pause, wall
-from fednano.events import RunEnded
 from fednano.flower.plan import Site
 from fednano.flower.virtual_grid import identity_kept
 from fednano.ranks import world
 from fednano.runtime.parts import Outcome, Parts, Session
 from fednano.runtime.ray_grid import Kept, RayGrid, StepsHeard
 from fednano.runtime.stage import Stage, make_actor_app
-from fednano.runtime.virtual import federate, planned_tokens, played, run_started
+from fednano.runtime.virtual import concluded, federate, planned_tokens, run_started
 from fednano.training.replicas import Replicas
 from fednano.volatility.membership import Membership
 from fednano.volatility.profiles import AlwaysOn
@@ -129,25 +129,8 @@ class Simulation:
             sites.update(_sites(parts, grid))
             federation.run(RayGrid(grid, board, lost, kept, heard, session.sink.step))
 
-        status, error = played(lambda: simulate(parts, session.folder, clock.since, serve))
-        if status != "completed":
-            federation.abandon()
-            recorder.checkpoint()
-        progress = recorder.progress
-        session.emit(RunEnded(t=clock.now(), status=status, rounds=progress.rounds, tokens_total=progress.tokens))
-        return Outcome(
-            status=status,
-            strategy=parts.strategy.name,
-            state=federation.state,
-            progress=progress,
-            clients=settings.clients,
-            rows=federation.ledger.counts(),
-            train_s=kept.train_s,
-            data_s=kept.data_s,
-            virtual_s=None,
-            goodput=None,
-            error=error,
-        )
+        run = partial(simulate, parts, session.folder, clock.since, serve)
+        return concluded(run, parts, session, federation, recorder, kept)
 
     def _simulate(self, parts: Parts, folder: Path, since: float, serve: Serve) -> None:
         """Let `serve` talk to the clients until it returns; raises what it raises, or what became of Ray."""

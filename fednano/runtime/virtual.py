@@ -19,7 +19,7 @@ from fednano.flower.client import make_client_app
 from fednano.flower.plan import Plan, Site
 from fednano.flower.server import Federation, make_server_app
 from fednano.flower.virtual_grid import RUN_ID, SERVER_NODE_ID, VirtualGrid, VirtualNode
-from fednano.runtime.parts import Outcome, Parts, Session, Status
+from fednano.runtime.parts import Outcome, Parts, Resumable, Session, Status
 from fednano.runtime.pool import OnStep, PooledClient, WorkerPool, opened
 from fednano.strategy.base import ServerState
 from fednano.training.analytic import AnalyticTrainer
@@ -98,25 +98,40 @@ class Virtual:
         else:
             grid = _grid(parts, trainer, membership, clock, parts.board, size, on_step)
         app = make_server_app(lambda context: federation)
-        status, error = played(lambda: app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {})))
-        if status != "completed":
-            federation.abandon()
-            recorder.checkpoint()
-        progress = recorder.progress
-        session.emit(RunEnded(t=clock.now(), status=status, rounds=progress.rounds, tokens_total=progress.tokens))
-        return Outcome(
-            status=status,
-            strategy=parts.strategy.name,
-            state=federation.state,
-            progress=progress,
-            clients=settings.clients,
-            rows=federation.ledger.counts(),
-            train_s=trainer.train_s,
-            data_s=trainer.data_s,
-            virtual_s=clock.now(),
-            goodput=_goodput(parts, membership, clock.now(), progress.tokens),
-            error=error,
-        )
+        run = partial(app, grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
+        outcome = concluded(run, parts, session, federation, recorder, trainer)
+        goodput = _goodput(parts, membership, clock.now(), outcome.progress.tokens)
+        return replace(outcome, virtual_s=clock.now(), goodput=goodput)
+
+
+def concluded(
+    run: Callable[[], None],
+    parts: Parts,
+    session: Session,
+    federation: Federation,
+    recorder: Recorder,
+    trainer: Resumable,
+) -> Outcome:
+    """Let `run` play the federation to its end, or to where it is stopped or fails, and say how that was."""
+    status, error = played(run)
+    if status != "completed":
+        federation.abandon()
+        recorder.checkpoint()
+    progress, t = recorder.progress, recorder.clock.now()
+    session.emit(RunEnded(t=t, status=status, rounds=progress.rounds, tokens_total=progress.tokens))
+    return Outcome(
+        status=status,
+        strategy=parts.strategy.name,
+        state=federation.state,
+        progress=progress,
+        clients=parts.settings.clients,
+        rows=federation.ledger.counts(),
+        train_s=trainer.train_s,
+        data_s=trainer.data_s,
+        virtual_s=None,
+        goodput=None,
+        error=error,
+    )
 
 
 def played(run: Callable[[], None]) -> tuple[Status, Exception | None]:
