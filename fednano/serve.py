@@ -5,7 +5,6 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-from flwr.serverapp import Grid
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console as RichConsole
 
@@ -18,7 +17,7 @@ from fednano.flower_keys import hydra_overrides
 from fednano.runtime import live
 from fednano.runtime.deployment import Deployment
 from fednano.runtime.folder import run_in_folder
-from fednano.runtime.hosted import HostedSimulation, is_simulated
+from fednano.runtime.hosted import Grid, HostedSimulation, is_simulated
 from fednano.runtime.live import Launch, RunConfig
 from fednano.runtime.security import private_folder
 from fednano.runtime.simulation import Simulation

@@ -28,7 +28,7 @@ NEIGHBOURS = {
 }
 CONFINED = {
     "hydra": {"run", "experiment", "cli", "prepare", "sample"},
-    "flwr": {"flower", "runtime", "serve"},
+    "flwr": {"flower", "runtime"},
     "ray": {"runtime"},
     "wandb": {"report"},
     "redis": {"coordination"},

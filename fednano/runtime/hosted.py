@@ -16,6 +16,9 @@ from fednano.runtime.simulation import Serve, Simulation
 from fednano.runtime.stage import Stage
 from fednano.runtime.wrapped_grid import WrappedGrid
 
+# Flower's class for who joins a run with its server: no other room imports flwr.
+__all__ = ["Grid", "HostedSimulation", "StagedGrid", "is_simulated"]
+
 
 def is_simulated(grid: Grid) -> bool:
     """Whether a ServerApp's grid leads to Flower's simulation, and not to SuperNodes."""
