@@ -6,10 +6,8 @@ Everything that bad input can break is tried before a run folder exists.
 """
 
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +19,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from fednano.cli import INTERRUPTED, QUIET, compose_config, conf_dir, guarded, refuse
+from fednano.interrupts import asked_to_end
 from fednano.ranks import rank, world
 
 if TYPE_CHECKING:
-    from fednano.coordination.board import Board
     from fednano.data.progress import Progress
     from fednano.runtime.parts import Outcome
     from fednano.training.checkpoint import Snapshot
@@ -137,7 +135,8 @@ def _run(cfg: DictConfig, folder: Path, resume: "Snapshot | None" = None) -> "Ou
     from fednano.coordination.memory import MemoryBoard
 
     board = MemoryBoard()
-    with _stopping(board):
+    # Under torchrun the second signal is torchrun's own, sent on; it ends what has not stopped after half a minute.
+    with asked_to_end(board.request_stop, again=world() > 1):
         from fednano.experiment import Experiment
         from fednano.runtime.folder import run_in_folder
 
@@ -146,28 +145,6 @@ def _run(cfg: DictConfig, folder: Path, resume: "Snapshot | None" = None) -> "Ou
         return run_in_folder(
             folder, cfg.name, experiment.runtime, parts, experiment.groups["logger"], experiment.resolved(cfg), resume
         )
-
-
-@contextmanager
-def _stopping(board: "Board") -> Iterator[None]:
-    """The first SIGINT or SIGTERM asks the run to stop, a second one ends it at once.
-
-    Under torchrun the second is torchrun's own, sent on; it ends what has not stopped after half a minute.
-    """
-
-    def handle(number: int, frame: object) -> None:
-        board.request_stop()
-        if world() > 1:
-            return
-        for signum, previous in before.items():
-            signal.signal(signum, previous)
-
-    before = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for signum, previous in before.items():
-            signal.signal(signum, previous)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ PACKAGE = Path(__file__).parent.parent / "fednano"
 
 # From the ground up. A module may import its own room and those below its floor, and the neighbours that are named.
 FLOORS = [
-    {"clock", "events", "tensors", "randomness", "ranks", "checks"},
+    {"clock", "events", "tensors", "randomness", "ranks", "checks", "interrupts"},
     {"model", "optim", "tokenizer", "codec"},
     {"training", "strategy", "data", "volatility", "coordination", "tasks"},
     {"flower", "report"},

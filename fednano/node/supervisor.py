@@ -3,8 +3,8 @@
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -12,6 +12,7 @@ from threading import Thread
 
 from fednano.checks import BAD_INPUT, REFUSAL
 from fednano.clock import wall
+from fednano.interrupts import asked_to_end
 from fednano.report import units
 from fednano.runtime.lifeline import Lifeline
 
@@ -68,7 +69,7 @@ class Supervisor:
     def run(self) -> int:
         """Until a signal comes, or a program refuses its input; the exit code."""
         code = 0
-        with self._signals():
+        with asked_to_end(lambda: self._news.put(None)):
             try:
                 while (code := self._turn()) == 0:
                     pass
@@ -141,20 +142,6 @@ class Supervisor:
                 process.wait()
                 self._say(f"{child.program.name} did not end within {units.duration(child.program.leave_s)}; killed")
             _end_group(process)
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        def handle(number: int, frame: object) -> None:
-            self._news.put(None)
-            for signum, previous in before.items():
-                signal.signal(signum, previous)
-
-        before = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for signum, previous in before.items():
-                signal.signal(signum, previous)
 
 
 class _AskedError(Exception):
