@@ -24,7 +24,7 @@ from fednano.flower.records import RESULT, TASK
 from fednano.flower.relay import RUN
 from fednano.flower.virtual_grid import adopt_identity, identity_kept
 from fednano.flower.wire import NODE
-from fednano.runtime.conductor import Lines
+from fednano.runtime.following import Lines
 from fednano.runtime.live import LiveClock
 from fednano.runtime.live_grid import AGAIN_S, ASK_S, Invitation, LiveGrid
 from fednano.runtime.members import HAND_IN_S, LiveMembership

@@ -9,7 +9,7 @@ import secrets
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -24,15 +24,14 @@ from fednano.report import units
 from fednano.report.console import Console
 from fednano.runtime.attendance import Attendance, Reach, board_value
 from fednano.runtime.child import Child
+from fednano.runtime.following import Lines, outcome_of
 from fednano.runtime.inbox import Inbox
 from fednano.runtime.nodes import LocalNodes, redis_server, rerouted
-from fednano.runtime.parts import Outcome, Status
+from fednano.runtime.parts import Outcome
 from fednano.runtime.proxy import Proxy
 from fednano.runtime.security import make_certificates
 from fednano.runtime.serving import ACTIONS, LOCK, STEPS, read_steps, server_pid
 from fednano.runtime.superlink import RunStatus, SuperLink, UnreachableError, environment
-from fednano.strategy.base import ServerState
-from fednano.training.recorder import Progress
 
 POLL_S = 0.2
 ASK_S = 1.0  # between two questions to the SuperLink
@@ -134,7 +133,7 @@ class Conductor:
             error = raised
         finally:
             self._console.close(summary)
-        return _outcome(strategy, summary, len(self._clients), error)
+        return outcome_of(strategy, summary, len(self._clients), error)
 
     def end(self) -> None:
         """End every process that is left; several at the same time."""
@@ -304,60 +303,3 @@ class Conductor:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGUSR1)
             self._told_to_stop = True
-
-
-class Lines:
-    """The whole lines of a file that another process appends to, as they come."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._read = 0  # bytes, up to the end of a line
-        self._last = b""
-
-    def new(self) -> list[str] | None:
-        """Those since the last call; none while there is no file.
-
-        None where the line that was read last has gone: it was cut off, and other lines may have followed since.
-        """
-        if not self._path.exists():
-            return []
-        with self._path.open("rb") as file:
-            file.seek(self._read - len(self._last))
-            data = file.read()
-        if not data.startswith(self._last):
-            return None
-        lines = data[len(self._last) :].splitlines(keepends=True)
-        if lines and not lines[-1].endswith(b"\n"):
-            del lines[-1]
-        if lines:
-            self._read, self._last = self._read + sum(map(len, lines)), lines[-1]
-        return [line.decode("utf-8") for line in lines]
-
-
-def _outcome(strategy: str, summary: Mapping[str, Any], clients: int, error: Exception | None) -> Outcome:
-    """What the ServerApp's summary says; the weights are in the run folder."""
-    moved = summary.get("bytes", {})
-    progress = Progress(
-        rounds=summary.get("rounds", 0),
-        tokens=summary.get("tokens", 0),
-        steps=summary.get("inner_steps", 0),
-        bytes_up=moved.get("up", 0),
-        bytes_down=moved.get("down", 0),
-        train_loss=summary.get("train_loss"),
-        val_bpb_initial=summary.get("val_bpb_initial"),
-        val_bpb=summary.get("val_bpb"),
-    )
-    status: Status = "failed" if error else summary["status"]
-    return Outcome(
-        status=status,
-        strategy=strategy,
-        state=ServerState({}, {}),
-        progress=progress,
-        clients=clients,
-        rows=summary.get("rows", {}),
-        train_s=summary.get("train_s", 0.0),
-        data_s=summary.get("data_s", 0.0),
-        virtual_s=None,
-        goodput=summary.get("goodput"),
-        error=error,
-    )

@@ -1,0 +1,66 @@
+"""A run that another process writes, as whoever follows it reads it: lines as they come, and what its summary says."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fednano.runtime.parts import Outcome, Status
+from fednano.strategy.base import ServerState
+from fednano.training.recorder import Progress
+
+
+class Lines:
+    """The whole lines of a file that another process appends to, as they come."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = 0  # bytes, up to the end of a line
+        self._last = b""
+
+    def new(self) -> list[str] | None:
+        """Those since the last call; none while there is no file.
+
+        None where the line that was read last has gone: it was cut off, and other lines may have followed since.
+        """
+        if not self._path.exists():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._read - len(self._last))
+            data = file.read()
+        if not data.startswith(self._last):
+            return None
+        lines = data[len(self._last) :].splitlines(keepends=True)
+        if lines and not lines[-1].endswith(b"\n"):
+            del lines[-1]
+        if lines:
+            self._read, self._last = self._read + sum(map(len, lines)), lines[-1]
+        return [line.decode("utf-8") for line in lines]
+
+
+def outcome_of(strategy: str, summary: Mapping[str, Any], clients: int, error: Exception | None) -> Outcome:
+    """What the ServerApp's summary says; the weights are in the run folder."""
+    moved = summary.get("bytes", {})
+    progress = Progress(
+        rounds=summary.get("rounds", 0),
+        tokens=summary.get("tokens", 0),
+        steps=summary.get("inner_steps", 0),
+        bytes_up=moved.get("up", 0),
+        bytes_down=moved.get("down", 0),
+        train_loss=summary.get("train_loss"),
+        val_bpb_initial=summary.get("val_bpb_initial"),
+        val_bpb=summary.get("val_bpb"),
+    )
+    status: Status = "failed" if error else summary["status"]
+    return Outcome(
+        status=status,
+        strategy=strategy,
+        state=ServerState({}, {}),
+        progress=progress,
+        clients=clients,
+        rows=summary.get("rows", {}),
+        train_s=summary.get("train_s", 0.0),
+        data_s=summary.get("data_s", 0.0),
+        virtual_s=None,
+        goodput=summary.get("goodput"),
+        error=error,
+    )
