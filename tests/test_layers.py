@@ -1,6 +1,7 @@
 """The house: imports point downwards, and frameworks stay in their rooms. Read off the syntax trees."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,3 +108,17 @@ def test_only_the_clock_waits_and_stamps() -> None:
         if name.split(".")[0] in ("time", "sched") and room != "clock"
     ]
     assert wrong == []
+
+
+def test_the_readme_has_a_line_for_every_file() -> None:
+    """By its path, or beside another of its folder; `node/` and `bench/` have one line each."""
+    table = (PACKAGE.parent / "README.md").read_text(encoding="utf-8").partition("## Every file")[2]
+    told: set[str] = set()
+    for line in table.splitlines():
+        folder = ""
+        for name in re.findall(r"`([\w/.]+)`", line.split(" | ")[0]):
+            folder = f"{name.rpartition('/')[0]}/" if "/" in name else folder
+            told.add(name if "/" in name else folder + name)
+    paths = {str(path.relative_to(PACKAGE)) for _, path, _ in modules()}
+    named = {path for path in paths if not path.startswith(("node/", "bench/"))}
+    assert {path for path in named if not path.endswith(("__init__.py", "__main__.py"))} <= told
