@@ -21,8 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from fednano.cli import compose_config, guarded
-from fednano.events import Event, Tape, read_tape
+from fednano.events import Event
 from fednano.report.measured import Measured, measure
+from fednano.tape import Tape, read_tape
 from fednano.volatility.availability import Availability, Window
 from fednano.volatility.profiles import Profile
 

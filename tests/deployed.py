@@ -17,9 +17,10 @@ from redis.exceptions import RedisError
 from fednano.clock import pause, wall
 from fednano.coordination.board import Beat
 from fednano.coordination.redis_link import URL_VARIABLE
-from fednano.events import Event, read_tape
+from fednano.events import Event
 from fednano.runtime import tree
 from fednano.runtime.serving import LOCK
+from fednano.tape import read_tape
 
 WITHIN_S, CLEAR_S = 500.0, 30.0
 

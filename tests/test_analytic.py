@@ -16,10 +16,10 @@ from fednano.coordination.memory import MemoryBoard
 from fednano.data.ledger import Grant, Span
 from fednano.data.loader import LeaseLoader
 from fednano.data.progress import Silent
-from fednano.events import read_tape
 from fednano.experiment import Experiment
 from fednano.report.audit import audit
 from fednano.runtime.folder import run_in_folder
+from fednano.tape import read_tape
 from fednano.training.analytic import AnalyticTrainer, position
 from fednano.training.local import StepPlan
 from fednano.volatility.availability import Availability, Window

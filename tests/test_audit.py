@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from tapes import centralized_run, volatile_run
 
-from fednano.events import Event, LeaseGranted, LeaseReleased, RoundMerged, RunEnded, Tape, UpdateFolded
+from fednano.events import Event, LeaseGranted, LeaseReleased, RoundMerged, RunEnded, UpdateFolded
 from fednano.report.__main__ import main
 from fednano.report.audit import audit, audit_tape
+from fednano.tape import Tape
 
 
 def granted(lease: int, *spans: tuple[int, int, int]) -> LeaseGranted:

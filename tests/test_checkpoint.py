@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from fednano.data.ledger import Ledger
-from fednano.events import TapeMark
 from fednano.strategy.base import ServerState
+from fednano.tape import TapeMark
 from fednano.tensors import digest
 from fednano.training.checkpoint import Checkpoints, Snapshot
 from fednano.training.recorder import Progress

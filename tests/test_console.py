@@ -7,15 +7,7 @@ import pytest
 from rich.console import Console as RichConsole
 from tapes import CLIENTS, centralized_run, steps_of, summary_of, volatile_run
 
-from fednano.events import (
-    ClientDown,
-    Evaluated,
-    Event,
-    RoundMerged,
-    RoundSkipped,
-    UpdateFolded,
-    WorkDispatched,
-)
+from fednano.events import ClientDown, Evaluated, Event, RoundMerged, RoundSkipped, UpdateFolded, WorkDispatched
 from fednano.report import console as console_module
 from fednano.report import display
 from fednano.report.console import Console, RichProgress

@@ -23,10 +23,10 @@ from fednano.events import (
     UpdateFolded,
     UpdateRefused,
     WorkDispatched,
-    read_tape,
 )
 from fednano.experiment import Experiment
 from fednano.runtime.folder import run_in_folder
+from fednano.tape import read_tape
 from fednano.volatility.availability import Availability, Window
 from fednano.volatility.baselines import Site, always_on, oracle, pausing
 from fednano.volatility.energy import (

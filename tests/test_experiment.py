@@ -15,18 +15,10 @@ from safetensors.torch import load_file
 from fednano import tensors
 from fednano.coordination.memory import MemoryBoard
 from fednano.data.ledger import Ledger
-from fednano.events import (
-    ClientDown,
-    ClientUp,
-    RoundMerged,
-    RunEnded,
-    UpdateFolded,
-    UpdateRefused,
-    WorkDispatched,
-    read_tape,
-)
+from fednano.events import ClientDown, ClientUp, RoundMerged, RunEnded, UpdateFolded, UpdateRefused, WorkDispatched
 from fednano.report.audit import audit
 from fednano.report.history import read_history
+from fednano.tape import read_tape
 from fednano.training.checkpoint import Checkpoints, load_model
 
 Run = Callable[..., dict[str, Any]]

@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 
 from fednano import fidelity
 from fednano.cli import compose_config
-from fednano.events import read_tape
 from fednano.fidelity import compare, main
 from fednano.report.measured import Measured, measure
+from fednano.tape import read_tape
 
 Run = Callable[..., dict[str, Any]]
 VOLATILE = ("volatility.exit=drain", "rounds=8", "runtime.compute=analytic", "network=dsl")

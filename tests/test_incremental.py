@@ -14,12 +14,13 @@ from tapes import volatile_run
 
 from fednano.clock import VirtualClock
 from fednano.data.ledger import Position, Span, _Pool, join_spans
-from fednano.events import EVENTS, WALL_PREFIX, Event, Tape, TapeMark, finite, read_tape
+from fednano.events import EVENTS, WALL_PREFIX, Event, finite
 from fednano.model.arch import SEED
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.model.scaling import Depth
 from fednano.model.shapes import blueprint
 from fednano.report.history import MAX_LANES, History
+from fednano.tape import Tape, TapeMark, read_tape
 from fednano.volatility.availability import Availability, Window
 from fednano.volatility.membership import Membership
 

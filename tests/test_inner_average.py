@@ -9,7 +9,7 @@ from test_experiment import StopsAfter
 from test_resume import assert_same
 
 from fednano.cli import compose_config
-from fednano.events import UpdateFolded, WorkDispatched, read_tape
+from fednano.events import UpdateFolded, WorkDispatched
 from fednano.experiment import build_groups
 from fednano.model.arch import NANOCHAT
 from fednano.model.gpt import GPT, GPTConfig
@@ -17,6 +17,7 @@ from fednano.model.scaling import Depth
 from fednano.optim.inner import blank_state, is_count
 from fednano.report.audit import audit
 from fednano.strategy.merge import Accumulator
+from fednano.tape import read_tape
 from fednano.tensors import State, digest
 
 Run = Callable[..., dict[str, Any]]

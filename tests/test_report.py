@@ -22,7 +22,6 @@ from fednano.events import (
     RoundSkipped,
     RunEnded,
     RunStarted,
-    Tape,
     UpdateFolded,
     UpdateRefused,
 )
@@ -32,6 +31,7 @@ from fednano.report.history import History, Lane, Span
 from fednano.report.html import LiveReport, write_report
 from fednano.report.sinks import Fanout, Local, MetricsFile
 from fednano.report.timeline import timeline
+from fednano.tape import Tape
 
 VOID = {"meta", "input", "link", "br"}
 

@@ -17,9 +17,10 @@ from test_experiment import StopsAfter
 
 from fednano.clock import VirtualClock
 from fednano.data.ledger import Ledger
-from fednano.events import CheckpointSaved, Event, RoundMerged, RoundSkipped, RunStarted, Tape, TapeMark, read_tape
+from fednano.events import CheckpointSaved, Event, RoundMerged, RoundSkipped, RunStarted
 from fednano.report.audit import audit
 from fednano.strategy.base import ServerState
+from fednano.tape import Tape, TapeMark, read_tape
 from fednano.training.checkpoint import Checkpoints, write_folder
 from fednano.training.recorder import Progress, Recorder, Write
 

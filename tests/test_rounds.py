@@ -20,17 +20,16 @@ from fednano.events import (
     RoundMerged,
     RoundSkipped,
     RoundStarted,
-    Tape,
     UpdateFolded,
     UpdateRefused,
     WorkDispatched,
-    read_tape,
 )
 from fednano.experiment import Experiment
 from fednano.flower.plan import Site
 from fednano.flower.planner import Aware, Blind, Oracle
 from fednano.flower.rounds import Rounds
 from fednano.report.audit import audit
+from fednano.tape import Tape, read_tape
 from fednano.volatility.availability import Availability, Window
 from fednano.volatility.compose import Compose
 from fednano.volatility.membership import Membership

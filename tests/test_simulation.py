@@ -19,7 +19,7 @@ from fednano.coordination.board import Lease, StepTold, StopRequestedError
 from fednano.coordination.memory import MemoryBoard
 from fednano.data.ledger import Grant
 from fednano.data.progress import Silent
-from fednano.events import UpdateFolded, read_tape
+from fednano.events import UpdateFolded
 from fednano.experiment import Experiment
 from fednano.flower import records
 from fednano.flower.virtual_grid import adopt_identity
@@ -27,6 +27,7 @@ from fednano.runtime.actor import attach_kept, take_kept, tell_step
 from fednano.runtime.ray_grid import ClientFailedError, Kept, RayGrid, StepsHeard
 from fednano.runtime.simulation import Simulation, available_cores
 from fednano.runtime.stage import Recipe
+from fednano.tape import read_tape
 from fednano.training.local import StepsDone
 from fednano.training.worker import Result, Task
 

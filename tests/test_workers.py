@@ -23,11 +23,12 @@ from test_resume import assert_same, kill_at, summary_of
 from fednano.cli import compose_config, conf_dir
 from fednano.coordination.memory import MemoryBoard
 from fednano.data.progress import Silent
-from fednano.events import ClientDown, RoundMerged, RoundSkipped, UpdateFolded, read_tape
+from fednano.events import ClientDown, RoundMerged, RoundSkipped, UpdateFolded
 from fednano.experiment import Experiment
 from fednano.report.console import Console
 from fednano.runtime.folder import run_in_folder
 from fednano.runtime.parts import Outcome
+from fednano.tape import read_tape
 from fednano.training.checkpoint import Checkpoints
 from fednano.training.shared import SharedState
 

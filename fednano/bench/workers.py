@@ -12,7 +12,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fednano.events import RoundMerged, read_tape
+from fednano.events import RoundMerged
+from fednano.tape import read_tape
 
 COMMON = ("volatility=none", "eval_every=1000", "eval_tokens=2048", "checkpoint_every=1000")
 

@@ -11,15 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fednano.events import (
-    Event,
-    LeaseGranted,
-    LeaseReleased,
-    RoundMerged,
-    RunEnded,
-    UpdateFolded,
-    from_record,
-)
+from fednano.events import Event, LeaseGranted, LeaseReleased, RoundMerged, RunEnded, UpdateFolded
+from fednano.tape import from_record
 
 Position = tuple[int, int]
 Piece = tuple[Position, Position]

@@ -12,13 +12,12 @@ from fednano.events import (
     RoundMerged,
     RoundSkipped,
     RunStarted,
-    Tape,
     UpdateFolded,
     UpdateRefused,
     WorkDispatched,
-    from_record,
 )
 from fednano.report.figures import Figures
+from fednano.tape import Tape, from_record
 
 MAX_LANES = 64
 # What `History.draw` takes note of.

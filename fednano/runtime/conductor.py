@@ -19,7 +19,7 @@ from fednano.clock import pause, wall
 from fednano.coordination.board import Board, StopRequestedError
 from fednano.coordination.redis_link import URL_VARIABLE
 from fednano.coordination.settings import Serving
-from fednano.events import Event, ProvisionFailed, RoundStarted, SignalLost, from_record
+from fednano.events import Event, ProvisionFailed, RoundStarted, SignalLost
 from fednano.report import units
 from fednano.report.console import Console
 from fednano.runtime.attendance import Attendance, Reach, board_value
@@ -32,6 +32,7 @@ from fednano.runtime.proxy import Proxy
 from fednano.runtime.security import make_certificates
 from fednano.runtime.serving import ACTIONS, LOCK, STEPS, read_steps, server_pid
 from fednano.runtime.superlink import RunStatus, SuperLink, UnreachableError, environment
+from fednano.tape import from_record
 
 POLL_S = 0.2
 ASK_S = 1.0  # between two questions to the SuperLink

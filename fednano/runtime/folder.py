@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from rich.console import Console as RichConsole
 
 from fednano import tensors
-from fednano.events import Tape, finite, read_tape
+from fednano.events import finite
 from fednano.ranks import rank
 from fednano.report.audit import Auditor
 from fednano.report.console import Console
@@ -18,6 +18,7 @@ from fednano.report.html import LiveReport
 from fednano.report.sinks import Fanout, MetricsFile, Sink
 from fednano.runtime.meter import Meter
 from fednano.runtime.parts import Conducted, Outcome, Parts, Runtime, Session, versions
+from fednano.tape import Tape, read_tape
 from fednano.training.checkpoint import Snapshot, save_model, write_json
 
 DISTRIBUTIONS = ("fednano", "torch", "flwr", "numpy", "pyarrow")

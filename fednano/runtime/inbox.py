@@ -4,7 +4,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from fednano.events import Event, from_record
+from fednano.events import Event
+from fednano.tape import from_record
 
 
 class Inbox:

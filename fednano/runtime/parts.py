@@ -15,7 +15,7 @@ from fednano.coordination.settings import Coordination
 from fednano.data.ledger import Ledger
 from fednano.data.loader import Packing, TextSource
 from fednano.data.partition import Pools
-from fednano.events import Event, RunStarted, Tape
+from fednano.events import Event, RunStarted
 from fednano.flower.plan import Site
 from fednano.flower.planner import Planner
 from fednano.flower.records import LOSSLESS, Codec
@@ -28,6 +28,7 @@ from fednano.randomness import named_seed
 from fednano.report.sinks import Sink
 from fednano.runtime.stage import Recipe
 from fednano.strategy.base import ServerState, Strategy
+from fednano.tape import Tape
 from fednano.tensors import State
 from fednano.training.checkpoint import Checkpoints, Snapshot
 from fednano.training.evaluate import Evaluator, Validation
