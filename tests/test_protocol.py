@@ -292,6 +292,7 @@ def test_nobody_ever_is_an_error() -> None:
         (lambda task, result, delta: (Result(**{**vars(result), "lease": 0}), delta), "stale"),
         (lambda task, result, delta: (replace(result, token="0"), delta), "forged"),
         (lambda task, result, delta: (replace(result, token=""), delta), "forged"),
+        (lambda task, result, delta: (replace(result, task_client="c0"), delta), "stale"),
         (lambda task, result, delta: (result, {"v": delta["w"]}), "malformed"),
         (lambda task, result, delta: (result, {"w": torch.zeros(2)}), "malformed"),
         (lambda task, result, delta: (changed(result, cursor=(10**6, 0)), delta), "malformed"),

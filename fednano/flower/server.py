@@ -5,7 +5,6 @@ and when the round closes; it folds updates as they come, gives late joiners wha
 the rows of whoever is lost.
 """
 
-import hmac
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from flwr.serverapp import Grid, ServerApp
 from fednano import tensors
 from fednano.clock import Clock, wall
 from fednano.coordination.board import Board, Lease
-from fednano.data.ledger import Ledger, Span, records_of
+from fednano.data.ledger import Ledger, Span
 from fednano.events import (
     ClientDown,
     ClientUp,
@@ -26,18 +25,18 @@ from fednano.events import (
     RoundMerged,
     RoundSkipped,
     RoundStarted,
-    UpdateFolded,
     UpdateRefused,
     WorkDispatched,
 )
 from fednano.flower import records
 from fednano.flower.plan import Plan, Round, Site
+from fednano.flower.reception import Reception
 from fednano.flower.records import Codec
 from fednano.optim.inner import is_count
 from fednano.strategy.base import ServerState, Strategy
 from fednano.strategy.merge import Accumulator
 from fednano.training.recorder import Recorder
-from fednano.training.worker import Result, Task
+from fednano.training.worker import Task
 from fednano.volatility.membership import Members
 
 
@@ -89,6 +88,7 @@ class Federation:
         self._recorder = recorder
         self._pack = pack
         self._size = size
+        self._reception = Reception(strategy, plan, ledger, clock, codec)
         self._live = live
         self._emit = recorder.emit
         self._progress = recorder.progress
@@ -257,6 +257,15 @@ class Federation:
                 if reason:
                     self._refuse(lease, reason, size)
 
+    def _receive(self, reply: Message, lease: Lease, size: int, round_: Round) -> str | None:
+        """Fold a reply into the round; returns why not, if not."""
+        received = self._reception.receive(reply, lease, size, round_, self.state)
+        if received.drained:
+            self._leaving.add(lease.client)
+        if received.folded:
+            self._emit(received.folded)
+        return received.refused
+
     def _answered(self) -> list[str]:
         """The messages whose replies may have arrived: those of this round as they were sent, then the late ones."""
         if not self._notified:
@@ -264,81 +273,6 @@ class Federation:
         arrived = list(self._notified.arrived())
         on_time = sorted((i for i in arrived if i in self._outstanding), key=lambda i: self._outstanding[i].id)
         return [*on_time, *sorted((i for i in arrived if i in self._late), key=lambda i: self._late[i].id)]
-
-    def _receive(self, reply: Message, lease: Lease, size: int, round_: Round) -> str | None:
-        """Fold a reply into the round; returns why not, if not."""
-        if reply.has_error():
-            return "error"
-        try:
-            result = records.unpack_result(reply.content)
-            reason = self._unfit(result, lease, round_)
-            if result.done.drained and reason != "forged":
-                self._leaving.add(lease.client)
-            if reason:
-                return reason
-            self._check(result, round_.planned[lease.id])
-            delta, inner = records.unpack_update(reply.content, self._codec)
-            if round_.adopts:
-                round_.accumulator.check(delta)
-                round_.adopted, delta = delta, tensors.subtract(self.state.weights, delta)
-            round_.inner.check(inner)
-            length = tensors.norm(delta) if delta else math.nan
-            if delta and not all(map(math.isfinite, (length, result.done.loss, tensors.norm(inner)))):
-                return "non_finite"
-            self._fold(result, delta, inner, length, size, round_)
-        except (KeyError, ValueError):
-            # What a client sends is not to be trusted; nothing has changed before the fold.
-            return "malformed"
-        return None
-
-    def _unfit(self, result: Result, lease: Lease, round_: Round) -> str | None:
-        """Why a result cannot be an answer to what was asked for under `lease`, if it cannot."""
-        if not hmac.compare_digest(result.token.encode(), lease.token.encode()):
-            return "forged"
-        if (result.round, result.version, result.lease) != (round_.index, self.state.version, lease.id):
-            return "stale"
-        return "empty" if result.done.cursor is None else None
-
-    def _check(self, result: Result, planned: int) -> None:
-        """Raise ValueError unless the figures of a result fit together and lie inside its lease of `planned` steps."""
-        done = result.done
-        assert done.cursor is not None
-        if not 0 < done.steps <= planned or done.tokens != done.steps * self._plan.tokens_per_step:
-            raise ValueError(f"{done.steps} steps and {done.tokens} tokens do not go together")
-        self.ledger.check_cursor(result.lease, *done.cursor, done.left)
-
-    def _fold(
-        self, result: Result, delta: tensors.State, inner: tensors.State, length: float, size: int, round_: Round
-    ) -> None:
-        done = result.done
-        assert done.cursor is not None
-        weight = self._strategy.weight(done.tokens, done.steps)
-        round_.planned[result.lease] = done.steps
-        round_.accumulator.fold(delta, weight)
-        round_.inner.fold(inner, weight)
-        event = UpdateFolded(
-            t=self._clock.now(),
-            round=round_.index,
-            client=result.task_client,
-            lease=result.lease,
-            version=result.version,
-            steps=done.steps,
-            tokens=done.tokens,
-            row=done.cursor[0],
-            token=done.cursor[1],
-            left=records_of(done.left),
-            weight=weight,
-            norm=length,
-            train_loss=done.loss,
-            drained=done.drained,
-            bytes=size,
-            busy_from=result.busy_from,
-            busy_until=result.busy_until,
-            wall_train_s=done.train_s,
-            wall_data_s=done.data_s,
-        )
-        round_.folded.append(event)
-        self._emit(event)
 
     def _close(self, round_: Round) -> None:
         """Merge what was folded and settle its rows, or skip the round and free them."""
