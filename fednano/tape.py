@@ -12,12 +12,13 @@ from dataclasses import dataclass, fields
 from functools import cache
 from math import isfinite, nan
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from fednano.clock import wall
 from fednano.events import EVENTS, WALL_PREFIX, Event, finite
 
 FLUSH_S = 0.2
+T = TypeVar("T")
 
 
 def _lines(event: Event) -> tuple[str, str]:
@@ -91,6 +92,23 @@ def read_tape(path: Path) -> Iterator[Event]:
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             yield from_record(json.loads(line))
+
+
+def read_whole(path: Path, parse: Callable[[dict[str, Any]], T]) -> Iterator[T | None]:
+    """What `parse` makes of each line's record, in order; None for a last line without its end.
+
+    Raises ValueError naming the line of which it can make nothing.
+    """
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.endswith("\n"):
+                yield None
+                return
+            try:
+                item = parse(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ValueError(f"{path}, line {number} is no event of this version ({error!r})") from error
+            yield item
 
 
 @dataclass(frozen=True)

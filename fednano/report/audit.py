@@ -4,7 +4,6 @@ Nothing of the program's own book-keeping is used. Positions are (row, token) pa
 `token` tokens of `row` lie behind them.
 """
 
-import json
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fednano.events import Event, LeaseGranted, LeaseReleased, RoundMerged, RunEnded, UpdateFolded
-from fednano.tape import from_record
+from fednano.tape import from_record, read_whole
 
 Position = tuple[int, int]
 Piece = tuple[Position, Position]
@@ -222,21 +221,20 @@ def audit_tape(path: Path) -> Auditor:
     Raises ValueError naming the line that is no event.
     """
     auditor = Auditor()
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.endswith("\n"):
+    for event in read_whole(path, _audited):
+        match event:
+            case None:
                 auditor.torn = True
-                break
-            try:
-                record = json.loads(line)
-                event = from_record(record) if record["event"] in AUDITED else None
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{path}, line {number} is no event of this version ({error!r})") from error
-            if event is None:
-                auditor.events += 1
-            else:
+            case Event():
                 auditor.event(event)
+            case _:
+                auditor.events += 1
     return auditor
+
+
+def _audited(record: dict[str, Any]) -> Event | str:
+    """The event of a line, or the name of one that has nothing to do with rows: most of a tape."""
+    return from_record(record) if record["event"] in AUDITED else str(record["event"])
 
 
 def _pieces(spans: Iterable[tuple[int, int, int]]) -> list[Piece]:

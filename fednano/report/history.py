@@ -1,6 +1,5 @@
 """A tape unrolled for drawing: curves, rounds, and what each client did when."""
 
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from fednano.events import (
     WorkDispatched,
 )
 from fednano.report.figures import Figures
-from fednano.tape import Tape, from_record
+from fednano.tape import Tape, from_record, read_whole
 
 MAX_LANES = 64
 # What `History.draw` takes note of.
@@ -183,15 +182,10 @@ def read_history(path: Path) -> History:
     """
     history = History()
     tape = Tape(None)
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.endswith("\n"):
-                history.torn = True
-                break
-            try:
-                event = from_record(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ValueError(f"{path}, line {number} is no event of this version ({error!r})") from error
+    for event in read_whole(path, from_record):
+        if event is None:
+            history.torn = True
+        else:
             history.add(event)
             tape.append(event)
     history.finish()
