@@ -66,7 +66,7 @@ def replay(folder: Path, measured: Measured) -> Measured:
     from fednano.data.progress import Silent
     from fednano.experiment import Experiment
     from fednano.resume import recorded_config
-    from fednano.runtime.parts import Session
+    from fednano.runtime.session import Session
     from fednano.runtime.virtual import Virtual
     from fednano.volatility.network import Network
 

@@ -24,7 +24,7 @@ from fednano.ranks import rank, world
 
 if TYPE_CHECKING:
     from fednano.data.progress import Progress
-    from fednano.runtime.parts import Outcome
+    from fednano.runtime.session import Outcome
     from fednano.training.checkpoint import Snapshot
 
 

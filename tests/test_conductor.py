@@ -16,8 +16,8 @@ from fednano.report.console import Console
 from fednano.runtime import conductor
 from fednano.runtime.attendance import Steady
 from fednano.runtime.conductor import Conductor
-from fednano.runtime.parts import Outcome
 from fednano.runtime.serving import LOCK
+from fednano.runtime.session import Outcome
 from fednano.runtime.superlink import RAISED, RunStatus
 
 RUNS, COMPLETED = RunStatus(False, True, ""), RunStatus(True, False, "")

@@ -27,7 +27,7 @@ from fednano.events import ClientDown, RoundMerged, RoundSkipped, UpdateFolded
 from fednano.experiment import Experiment
 from fednano.report.console import Console
 from fednano.runtime.folder import run_in_folder
-from fednano.runtime.parts import Outcome
+from fednano.runtime.session import Outcome
 from fednano.tape import read_tape
 from fednano.training.checkpoint import Checkpoints
 from fednano.training.shared import SharedState

@@ -6,7 +6,8 @@ from typing import ClassVar
 from fednano.clock import VirtualClock
 from fednano.coordination.board import StopRequestedError
 from fednano.events import RunEnded, RunStarted
-from fednano.runtime.parts import Outcome, Parts, Session, Status
+from fednano.runtime.parts import Parts
+from fednano.runtime.session import Outcome, Session, Status
 from fednano.runtime.virtual import planned_tokens
 from fednano.tensors import count
 from fednano.training.central import NAME, Central

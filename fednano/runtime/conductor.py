@@ -27,10 +27,10 @@ from fednano.runtime.child import Child
 from fednano.runtime.following import Lines, outcome_of
 from fednano.runtime.inbox import Inbox
 from fednano.runtime.nodes import LocalNodes, redis_server, rerouted
-from fednano.runtime.parts import Outcome
 from fednano.runtime.proxy import Proxy
 from fednano.runtime.security import make_certificates
 from fednano.runtime.serving import ACTIONS, LOCK, STEPS, read_steps, server_pid
+from fednano.runtime.session import Outcome
 from fednano.runtime.superlink import RunStatus, SuperLink, UnreachableError, environment
 from fednano.tape import from_record
 

@@ -16,10 +16,11 @@ from fednano.report.console import Console
 from fednano.runtime.attendance import Attendance, Chaotic, Provisioned, Reach, Steady
 from fednano.runtime.chaos import Chaos, check_crashes
 from fednano.runtime.conductor import Conductor
-from fednano.runtime.parts import Outcome, Parts
+from fednano.runtime.parts import Parts
 from fednano.runtime.provision import Command, Provisioner, Provisioning, Unprovisioned
 from fednano.runtime.proxy import Proxy
 from fednano.runtime.security import private_folder
+from fednano.runtime.session import Outcome
 from fednano.training.checkpoint import Snapshot
 from fednano.volatility.membership import Membership
 from fednano.volatility.network import Network

@@ -17,7 +17,8 @@ from fednano.report.console import Console
 from fednano.report.html import LiveReport
 from fednano.report.sinks import Fanout, MetricsFile, Sink
 from fednano.runtime.meter import Meter
-from fednano.runtime.parts import Conducted, Outcome, Parts, Runtime, Session, versions
+from fednano.runtime.parts import Conducted, Parts, Runtime, versions
+from fednano.runtime.session import Outcome, Session
 from fednano.tape import Tape, read_tape
 from fednano.training.checkpoint import Snapshot, save_model, write_json
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fednano.runtime.parts import Outcome, Status
+from fednano.runtime.session import Outcome, Status
 from fednano.strategy.base import ServerState
 from fednano.training.recorder import Progress
 

@@ -9,9 +9,10 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 from flwr.superlink.grid.inmemory_grid import InMemoryGrid
 
-from fednano.runtime.parts import Outcome, Parts, Session
+from fednano.runtime.parts import Parts
 from fednano.runtime.ray_grid import StepsHeard
 from fednano.runtime.security import private_folder
+from fednano.runtime.session import Outcome, Session
 from fednano.runtime.simulation import Serve, Simulation
 from fednano.runtime.stage import Stage
 from fednano.runtime.wrapped_grid import WrappedGrid

@@ -25,8 +25,9 @@ from fednano.runtime.folder import Logger, run_in_folder
 from fednano.runtime.inbox import Inbox
 from fednano.runtime.live_grid import Invitation, LiveGrid
 from fednano.runtime.members import LiveMembership
-from fednano.runtime.parts import Outcome, Parts, Session
+from fednano.runtime.parts import Parts
 from fednano.runtime.serving import ACTIONS, STEPS, StopSignal, serving
+from fednano.runtime.session import Outcome, Session
 from fednano.runtime.virtual import concluded, federate, planned_tokens, run_started
 from fednano.tensors import State
 from fednano.training.checkpoint import Checkpoints

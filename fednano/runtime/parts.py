@@ -1,21 +1,20 @@
 """What every runtime is given, and what it gives back."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
 from fednano import tensors
-from fednano.clock import Clock, wall
+from fednano.clock import Clock
 from fednano.coordination.board import Board
 from fednano.coordination.settings import Coordination
 from fednano.data.ledger import Ledger
 from fednano.data.loader import Packing, TextSource
 from fednano.data.partition import Pools
-from fednano.events import Event, RunStarted
 from fednano.flower.plan import Site
 from fednano.flower.planner import Planner
 from fednano.flower.records import LOSSLESS, Codec
@@ -25,10 +24,9 @@ from fednano.model.gpt import GPT, GPTConfig
 from fednano.model.shapes import blueprint
 from fednano.optim.inner import Optim, blank_state
 from fednano.randomness import named_seed
-from fednano.report.sinks import Sink
+from fednano.runtime.session import Outcome, Session
 from fednano.runtime.stage import Recipe
 from fednano.strategy.base import ServerState, Strategy
-from fednano.tape import Tape
 from fednano.tensors import State
 from fednano.training.checkpoint import Checkpoints, Snapshot
 from fednano.training.evaluate import Evaluator, Validation
@@ -101,36 +99,6 @@ class Resumable(Protocol):
     def data_s(self) -> float: ...
 
     def states(self) -> Mapping[str, State]: ...
-
-
-@dataclass(frozen=True)
-class Session:
-    """Where a run's events go: on the tape, and to everyone who shows them.
-
-    `resume` is what it goes on from, if not from its beginning; `begun` is when this process took it up, by `wall()`.
-    """
-
-    folder: Path
-    tape: Tape
-    sink: Sink
-    resume: Snapshot | None = None
-    begun: float = field(default_factory=wall)
-
-    @property
-    def wall_s(self) -> float:
-        """Wall-clock seconds of the run, those before it was resumed included."""
-        return wall() - self.begun + (self.resume.wall_s if self.resume else 0.0)
-
-    def start(self, started: RunStarted) -> None:
-        """Begin the tape, or go on with it behind the checkpoint."""
-        if not self.resume:
-            self.emit(started)
-        elif self.resume.due:
-            self.emit(self.resume.saved)
-
-    def emit(self, event: Event) -> None:
-        self.tape.append(event)
-        self.sink.event(event)
 
 
 @dataclass(frozen=True)
@@ -290,26 +258,6 @@ class Parts:
 
 def _go_on() -> None:
     pass
-
-
-Status = Literal["completed", "interrupted", "failed"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a runtime measured. None where it cannot."""
-
-    status: Status
-    strategy: str | None
-    state: ServerState
-    progress: Progress
-    clients: int
-    rows: dict[str, int]
-    train_s: float
-    data_s: float
-    virtual_s: float | None
-    goodput: float | None
-    error: Exception | None = None
 
 
 @runtime_checkable

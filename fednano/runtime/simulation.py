@@ -25,8 +25,9 @@ from fednano.clock import RealClock, pause, wall
 from fednano.flower.plan import Site
 from fednano.flower.virtual_grid import identity_kept
 from fednano.ranks import world
-from fednano.runtime.parts import Outcome, Parts, Session
+from fednano.runtime.parts import Parts
 from fednano.runtime.ray_grid import Kept, RayGrid, StepsHeard
+from fednano.runtime.session import Outcome, Session
 from fednano.runtime.stage import Stage, make_actor_app
 from fednano.runtime.virtual import concluded, federate, planned_tokens, run_started
 from fednano.training.replicas import Replicas

@@ -19,8 +19,9 @@ from fednano.flower.client import make_client_app
 from fednano.flower.plan import Plan, Site
 from fednano.flower.server import Federation, make_server_app
 from fednano.flower.virtual_grid import RUN_ID, SERVER_NODE_ID, VirtualGrid, VirtualNode
-from fednano.runtime.parts import Outcome, Parts, Resumable, Session, Status
+from fednano.runtime.parts import Parts, Resumable
 from fednano.runtime.pool import OnStep, PooledClient, WorkerPool, opened
+from fednano.runtime.session import Outcome, Session, Status
 from fednano.strategy.base import ServerState
 from fednano.training.analytic import AnalyticTrainer
 from fednano.training.local import LocalTrainer, Trainer

@@ -1,0 +1,62 @@
+"""A run under way as a runtime sees it, and what the runtime makes of it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from fednano.clock import wall
+from fednano.events import Event, RunStarted
+from fednano.report.sinks import Sink
+from fednano.strategy.base import ServerState
+from fednano.tape import Tape
+from fednano.training.checkpoint import Snapshot
+from fednano.training.recorder import Progress
+
+Status = Literal["completed", "interrupted", "failed"]
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where a run's events go: on the tape, and to everyone who shows them.
+
+    `resume` is what it goes on from, if not from its beginning; `begun` is when this process took it up, by `wall()`.
+    """
+
+    folder: Path
+    tape: Tape
+    sink: Sink
+    resume: Snapshot | None = None
+    begun: float = field(default_factory=wall)
+
+    @property
+    def wall_s(self) -> float:
+        """Wall-clock seconds of the run, those before it was resumed included."""
+        return wall() - self.begun + (self.resume.wall_s if self.resume else 0.0)
+
+    def start(self, started: RunStarted) -> None:
+        """Begin the tape, or go on with it behind the checkpoint."""
+        if not self.resume:
+            self.emit(started)
+        elif self.resume.due:
+            self.emit(self.resume.saved)
+
+    def emit(self, event: Event) -> None:
+        self.tape.append(event)
+        self.sink.event(event)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a runtime measured. None where it cannot."""
+
+    status: Status
+    strategy: str | None
+    state: ServerState
+    progress: Progress
+    clients: int
+    rows: dict[str, int]
+    train_s: float
+    data_s: float
+    virtual_s: float | None
+    goodput: float | None
+    error: Exception | None = None
