@@ -2,12 +2,12 @@
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from awaiting import until
 
-from fednano.clock import pause, wall
 from fednano.coordination.embedded import EmbeddedRedis
 from fednano.coordination.redis_link import Link
 from fednano.events import ChaosEnacted, Event, Provisioned, SignalLost
@@ -41,14 +41,6 @@ NODE = (
     "while True:\n"
     "    signal.pause()\n"
 )
-
-
-def until(what: Callable[[], bool]) -> None:
-    """Wait for what another process does, of which nobody is told."""
-    begun = wall()
-    while not what():
-        assert wall() - begun < SOON_S
-        pause(0.005)
 
 
 class House:

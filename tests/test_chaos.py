@@ -3,14 +3,14 @@
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from math import inf
 from pathlib import Path
 
 import pytest
+from awaiting import until
 
-from fednano.clock import pause, wall
 from fednano.events import ChaosEnacted
 from fednano.runtime import tree
 from fednano.runtime.chaos import Chaos, check_crashes, drawn, schedule
@@ -249,14 +249,6 @@ def family() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
     process.wait()
     process.stdout.close()
-
-
-def until(what: Callable[[], bool]) -> None:
-    """Wait for what the system does to another process, of which nobody is told."""
-    begun = wall()
-    while not what():
-        assert wall() - begun < SOON_S
-        pause(0.001)
 
 
 def states(pids: list[int]) -> set[str]:

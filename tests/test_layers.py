@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "fednano"
 
 # From the ground up. A module may import its own room and those below its floor, and the neighbours that are named.
 FLOORS = [
-    {"clock", "events", "tape", "tensors", "randomness", "ranks", "checks", "interrupts"},
+    {"clock", "events", "tape", "marks", "tensors", "randomness", "ranks", "checks", "interrupts"},
     {"model", "optim", "tokenizer", "codec"},
     {"training", "strategy", "data", "volatility", "coordination", "tasks"},
     {"flower", "report"},
@@ -26,6 +26,7 @@ NEIGHBOURS = {
     ("resume", "cli"),
     ("tape", "events"),
     ("tape", "clock"),
+    ("marks", "clock"),
 }
 CONFINED = {
     "hydra": {"run", "experiment", "cli", "prepare", "sample"},
@@ -34,7 +35,7 @@ CONFINED = {
     "wandb": {"report"},
     "redis": {"coordination"},
 }
-NO_TORCH = {"clock", "events", "tape", "volatility", "coordination", "data", "tokenizer", "report"}
+NO_TORCH = {"clock", "events", "tape", "marks", "volatility", "coordination", "data", "tokenizer", "report"}
 
 
 def modules() -> Iterator[tuple[str, Path, list[str]]]:

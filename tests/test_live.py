@@ -9,8 +9,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
+from awaiting import WITHIN_S, until
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
@@ -265,6 +267,20 @@ class FakeGrid(Grid):
         return []
 
 
+class LateGrid(FakeGrid):
+    """Has its reply once a test puts it there, and tells who asked for it."""
+
+    def __init__(self, content: RecordDict) -> None:
+        super().__init__(content)
+        self.here = False
+        self.asked: SimpleQueue[str] = SimpleQueue()
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        for message_id in message_ids:
+            self.asked.put(message_id)
+        return super().pull_messages(message_ids) if self.here else []
+
+
 class NamelessGrid(FakeGrid):
     """Knows nodes without keys, which tell their names once they are asked; the first answer got lost."""
 
@@ -317,7 +333,11 @@ def test_replies_tell_times_on_the_runs_clock(begun: object, ended: float, told:
         adopt_identity()
         record = ConfigRecord({"busy_from": begun, "busy_until": ended})  # type: ignore[dict-item]
         grid = LiveGrid(FakeGrid(RecordDict({RESULT: record})), VirtualClock(20.0), HandBoard())
-        (reply,) = grid.pull_messages(["0"])
+        task = RecordDict({TASK: ConfigRecord({"client": "client_0", "lease": 7, "round": 0})})
+        (message,) = grid.push_messages([grid.create_message(task, "train", 70, "0")])
+        until(lambda: grid.arrived() == [message])
+        (reply,) = grid.pull_messages([message])
+        assert not list(grid.pull_messages([message]))
     result = reply.content.config_records[RESULT]
     assert (result["busy_from"], result["busy_until"]) == told
     assert grid.node_ids() == {"client_0": 70}
@@ -327,17 +347,24 @@ def test_a_reply_is_asked_for_now_and_then_and_not_while_its_task_is_worked_on()
     board, clock = HandBoard(), VirtualClock()
     with identity_kept():
         adopt_identity()
-        grid = LiveGrid(FakeGrid(RecordDict()), clock, board)
-        task = RecordDict({TASK: ConfigRecord({"client": "client_0", "lease": 7})})
+        fake = LateGrid(RecordDict())
+        grid = LiveGrid(fake, clock, board)
+        task = RecordDict({TASK: ConfigRecord({"client": "client_0", "lease": 7, "round": 0})})
         (message,) = grid.push_messages([grid.create_message(task, "train", 70, "0")])
-    assert grid.arrived() == [message]
-    assert grid.arrived() == []
-    clock.wait(ASK_S)
-    board.beat(replace(BEAT, lease=7))
-    assert grid.arrived() == []
-    clock.wait(2 * ASK_S)
-    board.beat(replace(BEAT, lease=8))
-    assert grid.arrived() == [message]
+        board.beat(replace(BEAT, lease=7))
+        assert not grid.arrived()
+        board.beat(replace(BEAT, lease=8))
+        clock.wait(ASK_S / 2)
+        assert not grid.arrived()
+        clock.wait(ASK_S)
+        assert not grid.arrived()
+        assert fake.asked.get(timeout=WITHIN_S) == message
+        until(lambda: not grid.arrived() and not grid.pulling)  # it was not there
+        assert fake.asked.empty()
+        fake.here = True
+        clock.wait(2 * ASK_S)
+        until(lambda: grid.arrived() == [message])
+        assert fake.asked.get(timeout=WITHIN_S) == message and fake.asked.empty()
 
 
 def test_nodes_elsewhere_are_told_what_is_run_until_they_beat() -> None:

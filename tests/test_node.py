@@ -115,7 +115,7 @@ def test_what_the_server_tells_is_taken_unless_it_names_other_code(tmp_path: Pat
 def test_programs_hold_no_secret(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEDNANO_REDIS_URL", "redis://:hunter2@localhost")
     settings, data = checked(compose_config(given, "node"))
-    for program in (node.trainer(settings, data), node.supernode(settings, 1234)):
+    for program in (node.trainer(settings, data), node.supernode(settings)):
         assert "hunter2" not in repr(program)
 
 
@@ -123,13 +123,13 @@ def test_a_supernode_is_told_who_it_is(given: list[str], tmp_path: Path) -> None
     key = tmp_path / "key"
     key.touch()
     settings, _ = checked(compose_config([*given, f"private_key={key}", f"root_certificates={key}"], "node"))
-    command = node.supernode(settings, 1234).command
-    assert command[3:7] == ["--superlink", "localhost:9092", "--port", "1234"]
+    command = node.supernode(settings).command
+    assert command[3:8] == ["site_a", "--superlink", "localhost:9092", "--isolation", "process"]
     assert f'name="site_a" socket="{settings.socket}"' in command
     assert command[-4:] == ["--root-certificates", str(key), "--auth-supernode-private-key", str(key)]
     assert "--insecure" not in command
     settings, _ = checked(compose_config([*given, "insecure=true"], "node"))
-    assert node.supernode(settings, 1234).command[-1] == "--insecure"
+    assert node.supernode(settings).command[-1] == "--insecure"
 
 
 def test_a_unit_of_systemd(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -263,6 +263,8 @@ def test_flowers_refusals_are_told_apart(
         raise SystemExit(1)
 
     monkeypatch.setattr(supernode, "flower_supernode", refused)
+    monkeypatch.setattr(supernode, "in_one_process", lambda: None)
+    monkeypatch.setattr("sys.argv", ["supernode", "site_a"])
     assert supernode.main() == code
     error = capsys.readouterr().err
     assert [line for line in error.splitlines() if line.startswith("fednano: ") and says in line] or not says

@@ -5,6 +5,7 @@ import sys
 
 # Imported when named: torch would add to the memory that the tokenizer's bench sees.
 BENCHES = {
+    "boundary": "fednano.bench.boundary",
     "loader": "fednano.bench.loader",
     "planners": "fednano.bench.planners",
     "protocol": "fednano.bench.protocol",

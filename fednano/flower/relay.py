@@ -14,6 +14,7 @@ from flwr.clientapp import ClientApp
 
 from fednano.flower import wire
 from fednano.flower.wire import Parcel
+from fednano.marks import mark
 
 FAILED = 2  # Flower's own code of a ClientApp that raised, which this stands for
 
@@ -26,11 +27,13 @@ app = ClientApp()
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """The trainer's answer to a task; an error reply, where there is no trainer or it dies over it."""
-    path = Path(str(context.node_config["socket"]))
+    name, path = str(context.node_config["name"]), Path(str(context.node_config["socket"]))
+    mark("relayed", name)
     try:
         answer = _ask(path, Parcel(wire.TRAIN, message.content))
     except (OSError, ValueError) as error:
-        return Message(Error(FAILED, f"the trainer of {context.node_config['name']} failed: {error}"), reply_to=message)
+        return Message(Error(FAILED, f"the trainer of {name} failed: {error}"), reply_to=message)
+    mark("answered", name)
     if answer.kind != wire.RESULT:
         return Message(Error(FAILED, wire.reason_of(answer.content)), reply_to=message)
     return Message(answer.content, reply_to=message)

@@ -5,7 +5,6 @@ python -m fednano.node name=client_0 … --print systemd
 """
 
 import os
-import socket
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -35,7 +34,7 @@ def main(overrides: Sequence[str], form: str | None = None) -> int:
         print(f"fednano node {settings.name}: {line}", flush=True)
 
     say(f"superlink {settings.superlink}, run {settings.run or 'as the server tells'}, folder {settings.home}")
-    return Supervisor([trainer(settings, data), supernode(settings, free_port())], say).run()
+    return Supervisor([trainer(settings, data), supernode(settings)], say).run()
 
 
 def trainer(settings: Settings, data: dict[str, Any] | None) -> Program:
@@ -43,9 +42,9 @@ def trainer(settings: Settings, data: dict[str, Any] | None) -> Program:
     return Program("trainer", [sys.executable, "-m", TRAINER, encode(settings, data)], leave_s=settings.drain_s)
 
 
-def supernode(settings: Settings, port: int) -> Program:
-    """The SuperNode, which serves the ClientApps that it starts at `port`."""
-    arguments = ["--superlink", settings.superlink, "--port", str(port)]
+def supernode(settings: Settings) -> Program:
+    """The SuperNode, which answers its messages itself."""
+    arguments = ["--superlink", settings.superlink, "--isolation", "process"]
     arguments += ["--node-config", f'name="{settings.name}" socket="{settings.socket}"']
     if settings.insecure:
         arguments.append("--insecure")
@@ -53,22 +52,10 @@ def supernode(settings: Settings, port: int) -> Program:
         arguments += ["--root-certificates", str(Path(settings.root_certificates).expanduser())]
     if settings.private_key:
         arguments += ["--auth-supernode-private-key", str(Path(settings.private_key).expanduser())]
-    # Apps are unpacked there; nodes of one machine would unpack over each other.
-    environment = {"FLWR_HOME": str(settings.home / "flwr"), "PATH": _path()}
-    command = [sys.executable, "-m", SUPERNODE, *arguments]
+    # Flower's own files go there.
+    environment = {"FLWR_HOME": str(settings.home / "flwr")}
+    command = [sys.executable, "-m", SUPERNODE, settings.name, *arguments]
     return Program("supernode", command, environment, settings.home / "supernode.log")
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens at now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _path() -> str:
-    """Where the SuperNode finds the commands that came with this interpreter."""
-    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
 def _command() -> int:

@@ -23,7 +23,7 @@ from fednano.flower.virtual_grid import identity_kept
 from fednano.report.sinks import Fanout
 from fednano.runtime.folder import Logger, run_in_folder
 from fednano.runtime.inbox import Inbox
-from fednano.runtime.live_grid import Invitation, LiveGrid
+from fednano.runtime.live_grid import Invitation, LiveGrid, wait_briefly
 from fednano.runtime.members import LiveMembership
 from fednano.runtime.parts import Parts
 from fednano.runtime.serving import ACTIONS, STEPS, StopSignal, serving
@@ -121,6 +121,7 @@ class LiveServer:
     def __init__(self, launch: Launch, grid: Grid, clock: Clock, control: Path) -> None:
         self.name = launch.runtime
         self._launch = launch
+        wait_briefly()
         self._grid = LiveGrid(grid, clock, launch.board)
         self._invitation = Invitation(self._grid, launch.board, launch.elsewhere, launch.run, launch.config)
         self._actions = Inbox(control / ACTIONS)
@@ -162,7 +163,8 @@ class LiveServer:
                 clock.wait(clock.now() + POLL_S)
             federation.run(self._grid)
 
-        outcome = concluded(run, parts, session, federation, recorder, told)
+        with closing(self._grid):
+            outcome = concluded(run, parts, session, federation, recorder, told)
         possible = members.possible_steps() * parts.tokens_per_step
         goodput = outcome.progress.tokens / possible if possible and not resume else None
         return replace(outcome, goodput=goodput)

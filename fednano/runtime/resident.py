@@ -16,6 +16,7 @@ from fednano.coordination.board import Beat, Post, StopRequestedError
 from fednano.flower import records, wire
 from fednano.flower.client import answer
 from fednano.flower.wire import Parcel
+from fednano.marks import mark
 from fednano.report import units
 from fednano.runtime.parts import Parts
 from fednano.runtime.warmup import warm_up
@@ -132,6 +133,7 @@ class Resident:
         def on_step(client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
             nonlocal stepped
             stepped = True
+            mark("step", client, round=round, step=step)
             self._post.tell_step(client, round, step, steps, loss, tokens)
             self._post.check_stop()
             if _gone(job.connection):
@@ -163,6 +165,7 @@ class Resident:
 
     def _do(self, job: Job) -> None:
         """Answer a job; what is wrong with this process is told to the relay before it is raised."""
+        mark("came", self._name)
         try:
             try:
                 content = answer(job.content, lambda task, weights: self.work(task, weights, job), self._parts.codec)

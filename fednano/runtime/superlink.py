@@ -17,6 +17,7 @@ import httpx
 from flwr.cli.build import build_fab_from_disk
 from flwr.common.serde import fab_to_proto, user_config_to_proto
 from flwr.proto.control_pb2 import ListRunsRequest, RegisterNodeRequest, StartRunRequest, StopRunRequest
+from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME as IN_MEMORY
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
@@ -87,12 +88,15 @@ def environment(home: Path, secrets: Mapping[str, str] | None = None) -> dict[st
 
 
 class SuperLink:
-    """The process, and its Control API under TLS. Its database outlives it: nodes stay registered, runs do not go on.
+    """The process, and its Control API under TLS.
+
+    It keeps all in memory: every tensor passes through it twice, and a database takes longer than the network. Started
+    again, it is told the nodes anew; what it knew of runs is lost, which did not go on anyway.
 
     Killed, it takes the ServerApp with it, since Flower's processes end with their parents.
 
     Args:
-        folder: private; database, keys and Flower's own files go there.
+        folder: private; keys and Flower's own files go there.
         log: of the process.
         certificates: of the server.
         secrets: environment variables that the ServerApp is to see.
@@ -117,7 +121,7 @@ class SuperLink:
             "--ssl-certfile": certificates.certificate,
             "--ssl-keyfile": certificates.key,
             "--ssl-ca-certfile": certificates.authority,
-            "--database": folder / "superlink.db",
+            "--database": IN_MEMORY,
             "--host": host,
             "--port": str(self.port),
             "--isolation": "subprocess",
@@ -143,27 +147,33 @@ class SuperLink:
             interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
         )
         self._bundle: Fab | None = None
+        self._nodes: dict[str, bytes] = {}  # public keys by name
 
     def start(self) -> None:
-        """Start it and wait until it answers. Raises RuntimeError, which says why, where it does not."""
+        """Start it, wait until it answers, and tell it the nodes that it knew before.
+
+        Raises RuntimeError, which says why, where it does not answer.
+        """
         self.child.start()
         begun = wall()
         while True:
             try:
                 self._ask(lambda: self._control.ListRuns(ListRunsRequest()))
-                return
+                break
             except UnreachableError as error:
                 if self.child.ended is not None:
                     raise RuntimeError(f"{self.child.cause()}\n{self.child.tail()}") from error
                 if wall() - begun > START_S:
                     raise RuntimeError(f"SuperLink did not answer for {START_S:g} s\n{self.child.tail()}") from error
             pause(POLL_S)
+        for name, public in self._nodes.items():
+            self._let_in(name, public)
 
     def register(self, name: str) -> Path:
         """Let a node of this name in; the file of the private key that it shows."""
         key = self._folder / f"{name}.key"
-        public = make_node_key(key)
-        self._ask(lambda: self._control.RegisterNode(RegisterNodeRequest(public_key=public, name=name)))
+        self._nodes[name] = make_node_key(key)
+        self._let_in(name, self._nodes[name])
         return key
 
     def submit(self, config: Mapping[str, str | bool | int | float]) -> int:
@@ -187,6 +197,9 @@ class SuperLink:
         # One that is over already cannot be stopped.
         with suppress(httpx.HTTPStatusError):
             self._ask(lambda: self._control.StopRun(StopRunRequest(run_id=run)))
+
+    def _let_in(self, name: str, public: bytes) -> None:
+        self._ask(lambda: self._control.RegisterNode(RegisterNodeRequest(public_key=public, name=name)))
 
     def stop(self) -> None:
         # It waits for open connections before it ends.

@@ -1,4 +1,4 @@
-"""Flower's SuperNode in a process that ends with its supervisor: python -m fednano.runtime.supernode ARGUMENTS.
+"""Flower's SuperNode in a process that ends with its supervisor: python -m fednano.runtime.supernode NAME ARGUMENTS.
 
 What is known here of Flower's errors was found with flwr 1.41.0: look here when raising it.
 """
@@ -12,7 +12,9 @@ from flwr.supercore.exit import ExitCode
 from flwr.supernode.cli.flower_supernode import flower_supernode
 
 from fednano.checks import BAD_INPUT, REFUSAL
+from fednano.marks import mark
 from fednano.runtime import lifeline
+from fednano.runtime.one_process import in_one_process
 
 KEYLESS = f"[code: {int(ApiErrorCode.FLEET_SUPERNODE_REGISTRATION_DISABLED)}]"
 INACTIVE = f"[code: {int(ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED)}]"
@@ -38,10 +40,25 @@ class Heard(logging.Handler):
             self.mark = next((mark for mark in CAUSES if mark in said), None)
 
 
+class Marking(logging.Handler):
+    """Marks where a message is, which Flower's log tells."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(logging.INFO)
+        self._name = name
+
+    def emit(self, record: logging.LogRecord) -> None:
+        word = record.getMessage().partition(" ")[0].rstrip(":")
+        if word in ("Receiving", "Received", "Sending", "Sent"):
+            mark(word.lower(), self._name)
+
+
 def main() -> int:
     """Run until a signal comes; the exit code. Says in one line why the SuperLink is refused, or refuses."""
     heard = Heard()
     logging.getLogger("flwr").addHandler(heard)
+    logging.getLogger("flwr").addHandler(Marking(sys.argv.pop(1)))
+    in_one_process()
     try:
         flower_supernode()
     except SystemExit as ended:
