@@ -209,9 +209,9 @@ def _logits(subject: Subject, tokens: Any, *, first: int) -> Any:
 
 
 def _show(record: dict[str, Any], target: Path) -> None:
-    from rich.console import Console
+    from fednano.report.printer import printer
 
-    console = Console()
+    console = printer()
     console.print(_text_table(record["validation"]))
     if record["tasks"]:
         console.print(_task_table(record))

@@ -13,10 +13,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from fednano.marks import VARIABLE, read_marks
+from fednano.report.printer import printer
 
 # 12 million parameters whose steps are short, so that little else than the boundaries takes time.
 RUN = (
@@ -123,4 +123,4 @@ def main(arguments: list[str]) -> None:
     for name in (*PARTS, "whole"):
         seconds = [boundary[name] for boundary in found]
         table.add_row(name, *(f"{of(seconds):.2f}" for of in (median, min, max)))
-    Console().print(table)
+    printer().print(table)

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from itertools import cycle, islice
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from fednano.cli import compose_config
@@ -18,6 +17,7 @@ from fednano.data.loader import Batch, LeaseLoader
 from fednano.data.progress import Progress, Silent
 from fednano.experiment import Experiment
 from fednano.report.console import RichProgress
+from fednano.report.printer import printer
 from fednano.runtime.parts import Parts
 from fednano.tensors import State
 from fednano.training.local import LocalTrainer, StepPlan
@@ -101,4 +101,4 @@ def main(arguments: list[str]) -> None:
         made = figures.get("loaded_tokens_per_s")
         speed = (f"{made:,.0f}", f"{made / figures['tokens_per_s']:,.0f}") if made else ("–", "–")
         table.add_row(name, *speed, f"{figures['tokens_per_s']:,.0f}", f"{100 * figures['waiting']:.2f} %")
-    Console().print(table)
+    printer().print(table)

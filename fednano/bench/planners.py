@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from fednano.clock import VirtualClock
@@ -22,6 +21,7 @@ from fednano.flower.planner import Aware, Blind, Oracle, Planner
 from fednano.flower.rounds import Rounds
 from fednano.flower.server import Federation
 from fednano.flower.virtual_grid import SERVER_NODE_ID, VirtualGrid, VirtualNode
+from fednano.report.printer import printer
 from fednano.strategy.base import ServerState
 from fednano.strategy.diloco import DiLoCo
 from fednano.strategy.outer import SGD
@@ -200,7 +200,7 @@ def main(arguments: list[str]) -> None:
         table.add_column(name, justify="left" if name in ("exit", "planner") else "right")
     for row in rows:
         table.add_row(*(_shown(name, value) for name, value in row.items()))
-    Console().print(table)
+    printer().print(table)
 
 
 def _shown(name: str, value: object) -> str:

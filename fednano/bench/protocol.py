@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from fednano.clock import Stopwatch
+from fednano.report.printer import printer
 
 ANALYTIC = ("runtime.compute=analytic", "eval_tokens=512")
 # Three sites for 15 hours, each up while the carbon intensity of its own grid is low.
@@ -124,4 +124,4 @@ def main(arguments: list[str]) -> None:
         share = f"{100 * r.overhead:.1f} %" if r.overhead is not None else "–"
         cells = (f"{r.events:,}", f"{r.virtual_s / 3600:,.1f}", f"{r.process_s:.1f}", f"{r.wall_s:.1f}")
         table.add_row(r.name, *cells, f"{r.us_per_event:.1f}", f"{r.peak_mb:,.0f}", share)
-    Console().print(table)
+    printer().print(table)

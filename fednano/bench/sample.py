@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Sequence
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from fednano.clock import Stopwatch
@@ -14,6 +13,7 @@ from fednano.model.arch import SEED
 from fednano.model.generate import Sampling, context_start, generate
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.model.scaling import Depth
+from fednano.report.printer import printer
 
 GREEDY = Sampling(temperature=0)
 NEVER = -1  # no id ends the text
@@ -100,4 +100,4 @@ def main(arguments: list[str]) -> None:
     table.add_column("value", justify="right")
     for name, value in figures.items():
         table.add_row(name, f"{value:,.1f}")
-    Console().print(table)
+    printer().print(table)

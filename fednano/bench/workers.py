@@ -9,10 +9,10 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from fednano.events import RoundMerged
+from fednano.report.printer import printer
 from fednano.tape import read_tape
 
 COMMON = ("volatility=none", "eval_every=1000", "eval_tokens=2048", "checkpoint_every=1000")
@@ -64,4 +64,4 @@ def main(arguments: list[str]) -> None:
     for at, r in enumerate(runs):
         ratio = f"{r.tokens_per_s / runs[at - 1].tokens_per_s:.2f}×" if at % 2 else ""
         table.add_row(f"{r.workers}", f"{r.tokens:,}", f"{r.wall_s:.1f}", f"{r.tokens_per_s:,.0f}", ratio)
-    Console().print(table)
+    printer().print(table)

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fednano.bench.tokenizer import corpus, table, works
 from fednano.bench.tokenizer.contenders import CONTENDERS, PEERS
 from fednano.bench.tokenizer.results import Row, results
+from fednano.report.printer import printer
 
 # 256 bytes and the special tokens of fednano, of which peers know nothing.
 NO_MERGES = 261
@@ -46,7 +47,7 @@ def main(argv: list[str]) -> None:
                 progress=progress,
             )
             found = results(run(bench, options.work))
-    table.show(found, titles(bench), missing, Console())
+    table.show(found, titles(bench), missing, printer())
     if options.json:
         contents = {
             "options": {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()},

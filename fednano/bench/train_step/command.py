@@ -8,11 +8,11 @@ import tempfile
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from fednano.bench.train_step import works
 from fednano.bench.train_step.contenders import checked_checkout
 from fednano.bench.train_step.table import show
+from fednano.report.printer import printer
 
 LEAST = {"depth": 1, "batch_size": 1, "sequence_len": 2, "vocab_size": 2, "repeats": 1, "threads": 1, "clients": 0}
 
@@ -25,7 +25,7 @@ def main(argv: list[str]) -> None:
         found = works.step(setting, options)
         if options.clients:
             found["clients"] = works.clients(setting, options)
-    show(found, options, Console())
+    show(found, options, printer())
     if options.json:
         contents = {
             "options": {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()},
