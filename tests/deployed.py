@@ -17,9 +17,10 @@ from redis.exceptions import RedisError
 from fednano.clock import pause, wall
 from fednano.coordination.board import Beat
 from fednano.coordination.redis_link import URL_VARIABLE
-from fednano.events import Event
+from fednano.events import ChaosEnacted, Event
 from fednano.runtime import tree
-from fednano.runtime.serving import LOCK
+from fednano.runtime.inbox import Inbox
+from fednano.runtime.serving import ACTIONS, LOCK
 from fednano.tape import read_tape
 
 WITHIN_S, CLEAR_S = 500.0, 30.0
@@ -35,7 +36,7 @@ class Deployed:
     def __init__(self, overrides: list[str], folder: Path, temporary: str) -> None:
         self.folder = folder
         self.temporary = temporary
-        words = [*overrides, "runtime=deployment", "runtime.transfer_s=60"]
+        words = ["runtime=deployment", "runtime.transfer_s=60", *overrides]
         self.output = folder.with_name("output").open("w+")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "fednano.run", *words, f"hydra.run.dir={folder}"],
@@ -89,6 +90,11 @@ class Deployed:
         started = tree.descendants(self.process.pid)
         (pid,) = [pid for pid in started if Path(f"/proc/{pid}/exe").readlink().name == "valkey-server"]
         return pid
+
+    def note(self, client: str, action: str) -> None:
+        """Have the server put onto the tape, at its time, what was just done to a client's node."""
+        (lock,) = self._control(LOCK)
+        Inbox(lock.with_name(ACTIONS)).put(ChaosEnacted(t=0.0, client=client, action=action, value=1.0))
 
     def log(self, name: str) -> str:
         return (self.folder / "logs" / f"{name}.log").read_text()

@@ -123,7 +123,7 @@ class Recorder:
     def terminate(self, client: str) -> None:
         self.calls.append(f"terminate {client}")
         if self.leaves_in_time:
-            self._alive.discard(client)
+            self.end(client)
 
     def kill(self, client: str) -> None:
         self.calls.append(f"kill {client}")
@@ -146,6 +146,10 @@ class Recorder:
 
     def alive(self, client: str) -> bool:
         return client in self._alive
+
+    def end(self, client: str) -> None:
+        """The node ends by itself."""
+        self._alive.discard(client)
 
 
 def chaos(
@@ -197,7 +201,7 @@ def test_who_has_left_in_time_is_not_killed() -> None:
     assert [e.action for e in told] == ["start", "drain"]
 
 
-def test_who_is_stopped_or_cut_off_is_still_expected() -> None:
+def test_who_is_stopped_is_still_expected() -> None:
     made, control, _ = chaos(
         members(a=[Window(0.0, 10.0, "crash"), Window(20.0, inf, "drain")]), crashes={"pause": 1.0}
     )
@@ -205,6 +209,17 @@ def test_who_is_stopped_or_cut_off_is_still_expected() -> None:
     assert control.calls == ["start a", "pause a"] and made.expects("a")
     made.enact(2.0)
     assert control.calls[2:] == ["resume a"]
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_who_is_cut_off_may_end_and_is_there_again_with_its_link(ends: bool) -> None:
+    made, control, _ = chaos(members(a=[Window(0.0, 10.0, "crash"), Window(20.0, inf, "drain")]), crashes={"cut": 1.0})
+    made.enact(1.5)
+    assert control.calls == ["start a", "cut a"] and not made.expects("a")
+    if ends:
+        control.end("a")
+    made.enact(2.0)
+    assert control.calls[2:] == (["mend a", "start a"] if ends else ["mend a"]) and made.expects("a")
 
 
 def test_the_profile_goes_on_however_long_the_run_takes() -> None:
@@ -227,7 +242,7 @@ def test_a_run_that_is_resumed_begins_with_who_is_up_then() -> None:
     made.skip(30.0)
     assert control.calls == ["start a"] and told[0].t == 30.0
     made.enact(40.0)
-    assert control.calls == ["start a", "resume b"]
+    assert control.calls == ["start a", "resume b", "start b"]
 
 
 @pytest.fixture

@@ -171,7 +171,7 @@ class Chaos:
         self._expected: set[str] = set()
 
     def expects(self, client: str) -> bool:
-        """Whether the client's node is to run, be it stopped or cut off: then its death was none of ours."""
+        """Whether the client's node is to run, be it stopped: then its death was none of ours."""
         return client in self._expected
 
     def enact(self, t: float) -> None:
@@ -220,6 +220,15 @@ class Chaos:
                 control.kill(client)
             case "slow":
                 control.slow(client, action.value)
-            case "pause" | "resume" | "cut" | "mend":
+            case "pause":
+                control.pause(client)
+            case "cut":
+                self._expected.discard(client)  # one that is still starting ends where it finds no server
+                control.cut(client)
+            case "resume" | "mend":
                 getattr(control, action.kind)(client)
+                self._expected.add(client)
+                # It ended while it was cut off, or with the runner of a run that is resumed.
+                if not control.alive(client):
+                    control.start(client)
         self._tell(ChaosEnacted(t=t, client=client, action=action.kind, value=action.value))

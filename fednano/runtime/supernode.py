@@ -21,7 +21,7 @@ INACTIVE = f"[code: {int(ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED)}]"
 CAUSES = {
     KEYLESS: "the SuperLink takes registered nodes only; set private_key= to the key that the run made for this one",
     INACTIVE: "the SuperLink does not take private_key=: it does not know the key, or another node uses it, or did so "
-    "within the last minute; give the key that the run made for this one",
+    "within the last minute; give the key that the run made for this one, or stop the other node",
     "CERTIFICATE_VERIFY_FAILED": "the SuperLink's certificate is not signed by root_certificates=; give the file of "
     "the authority that the run has printed",
 }
