@@ -6,8 +6,9 @@ Everything that bad input can break is tried before a run folder exists.
 """
 
 import os
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from fednano.cli import INTERRUPTED, QUIET, compose_config, conf_dir, guarded, refuse
 from fednano.interrupts import asked_to_end
 from fednano.ranks import rank, world
+from fednano.tape import InUseError
 
 if TYPE_CHECKING:
     from fednano.data.progress import Progress
@@ -78,11 +80,33 @@ def _progress() -> "Progress":
 
 def _jobs(overrides: Sequence[str], multirun: bool) -> list[list[str]]:
     """The override lists of all jobs. Sweepers other than Hydra's own choose later and are checked as they start."""
-    if not multirun or any(override.startswith("hydra/sweeper") for override in overrides):
+    if not multirun or _chosen_late(overrides):
         return [list(overrides)]
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     batches: Any = BasicSweeper.split_arguments(parsed, max_batch_size=None)
     return [list(job) for batch in batches for job in batch]
+
+
+def _chosen_late(overrides: Sequence[str]) -> bool:
+    """Whether another sweeper than Hydra's own chooses the values of the jobs."""
+    return any(override.startswith("hydra/sweeper") for override in overrides)
+
+
+def _withdraw(folder: Path, held: Collection[Path], hydras: str | None) -> None:
+    """Remove what a job wrote that was refused before its first event, and its folder if that was made for it.
+
+    `held` is what was there before, `hydras` where Hydra keeps its own files.
+    """
+    tape = folder / "events.jsonl"
+    if tape.exists() and tape.stat().st_size:
+        return
+    for path in set(folder.iterdir()) - set(held):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    if {path.name for path in held} <= {hydras}:
+        shutil.rmtree(folder)
 
 
 def _refuse_used_folder(folder: Path) -> None:
@@ -98,9 +122,15 @@ def _without_hydra(cfg: DictConfig) -> DictConfig:
 
 def launch(cfg: DictConfig) -> float | None:
     """One job inside its run folder; returns the validation bpb, for sweepers."""
+    job = HydraConfig.get()
+    folder = Path(job.runtime.output_dir)
+    held = frozenset(folder.iterdir())
     try:
-        outcome = _run(cfg, Path(HydraConfig.get().runtime.output_dir))
+        outcome = _run(cfg, folder, unforeseen=_chosen_late(job.overrides.hydra))
+    except InUseError as error:
+        sys.exit(refuse(error))
     except ValueError as error:
+        _withdraw(folder, held, job.output_subdir)
         sys.exit(refuse(error))
     if outcome.error:
         raise outcome.error
@@ -130,8 +160,11 @@ def _ended(outcome: "Outcome") -> int:
     return INTERRUPTED if outcome.status == "interrupted" else 0
 
 
-def _run(cfg: DictConfig, folder: Path, resume: "Snapshot | None" = None) -> "Outcome":
-    """Raises ValueError for bad input only; what fails while training is in the outcome."""
+def _run(cfg: DictConfig, folder: Path, resume: "Snapshot | None" = None, unforeseen: bool = False) -> "Outcome":
+    """Raises ValueError for bad input only; what fails while training is in the outcome.
+
+    Of a job that nobody has foreseen, traces that end before it does are refused here.
+    """
     from fednano.coordination.memory import MemoryBoard
 
     board = MemoryBoard()
@@ -139,9 +172,12 @@ def _run(cfg: DictConfig, folder: Path, resume: "Snapshot | None" = None) -> "Ou
     with asked_to_end(board.request_stop, again=world() > 1):
         from fednano.experiment import Experiment
         from fednano.runtime.folder import run_in_folder
+        from fednano.runtime.virtual import check_traces
 
         experiment = Experiment(cfg)
         parts = experiment.parts(experiment.prepare(_progress()), board)
+        if unforeseen:
+            check_traces(parts)
         return run_in_folder(
             folder, cfg.name, experiment.runtime, parts, experiment.groups["logger"], experiment.resolved(cfg), resume
         )

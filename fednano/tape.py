@@ -21,6 +21,10 @@ FLUSH_S = 0.2
 T = TypeVar("T")
 
 
+class InUseError(ValueError):
+    """Another process writes the tape; the text says what to do."""
+
+
 def _lines(event: Event) -> tuple[str, str]:
     """The event's line on a tape, and the one that goes into the digest: sorted, without wall-clock fields.
 
@@ -131,7 +135,8 @@ class Tape:
         keep: where a tape that is there goes on; what lies behind is cut off. None begins a new one.
 
     Raises:
-        ValueError: another process writes the tape, or it does not hold what `keep` says; the file is as it was.
+        InUseError: another process writes the tape; the file is as it was.
+        ValueError: it does not hold what `keep` says; likewise.
     """
 
     def __init__(self, path: Path | None, keep: TapeMark | None = None) -> None:
@@ -194,4 +199,4 @@ def _lock(file: IO[str], path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
-        raise ValueError(f"{path} is written by another process; wait for it or end it") from None
+        raise InUseError(f"{path} is written by another process; wait for it or end it") from None

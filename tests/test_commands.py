@@ -17,7 +17,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 from fednano.cli import ConfigError, build_groups, compose_config, conf_dir
 from fednano.data.progress import Silent
 from fednano.experiment import Experiment
-from fednano.run import main
+from fednano.run import _withdraw, main
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 REPOSITORY = Path(__file__).parent.parent
@@ -207,6 +207,38 @@ def test_help_names_groups_and_keys(command: Command, tmp_path: Path) -> None:
         word in ended.stdout
         for word in ("volatility: bernoulli, compose", "straggler, trace", "clients: 4", "python -m fednano.run")
     )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["-m", "hydra/sweeper=basic", "hydra.sweep.dir=made", "runtime.compute=analytic"], ["hydra.run.dir=made/0"]],
+)
+def test_what_is_refused_once_its_folder_is_made_leaves_none(tiny: list[str], tmp_path: Path, words: list[str]) -> None:
+    # As where a sweeper has chosen after everything was tried.
+    untried = "import sys; from fednano import run; run._preflight = lambda _: 0; sys.exit(run.main())"
+    (tmp_path / "short.csv").write_text("t,x\n0,100\n1,100\n2,100\n")
+    late = ["energy=trace", "energy.price=null", f"energy.carbon.file={tmp_path / 'short.csv'}"]
+    (tmp_path / "made").mkdir()
+    ended = subprocess.run(
+        [sys.executable, "-c", untried, *words, *tiny, *late], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2, ended.stderr
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("fednano: energy.carbon.file=")
+    assert "ends 3 s into the run" in line
+    assert not (tmp_path / "made" / "0").exists()
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_only_what_a_refused_job_wrote_itself_is_removed(tmp_path: Path, begun: bool) -> None:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / "notes.txt").touch()
+    held = frozenset(tmp_path.iterdir())
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "events.jsonl").write_text("{}\n" if begun else "")
+    _withdraw(tmp_path, held, ".hydra")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {".hydra", "notes.txt"} | ({"logs", "events.jsonl"} if begun else set())
 
 
 def test_multirun_sample_and_report(command: Command, tiny: list[str], tmp_path: Path) -> None:

@@ -19,19 +19,26 @@ from fednano.events import (
     ClientUp,
     Event,
     LeaseReleased,
+    RoundMerged,
+    RunEnded,
     RunStarted,
     UpdateFolded,
     UpdateRefused,
     WorkDispatched,
 )
 from fednano.experiment import Experiment
+from fednano.runtime import meter as metering
 from fednano.runtime.folder import run_in_folder
+from fednano.runtime.meter import Meter
+from fednano.runtime.parts import Parts
 from fednano.tape import read_tape
 from fednano.volatility.availability import Availability, Window
 from fednano.volatility.baselines import Site, always_on, oracle, pausing
 from fednano.volatility.energy import (
+    Consumption,
     Power,
     Signals,
+    Spans,
     Usage,
     consumption,
     integral,
@@ -157,6 +164,14 @@ def test_work_counts_whatever_becomes_of_it() -> None:
     assert usage.windows("b").tolist() == []
     assert usage.busy("b").tolist() == []
     assert usage.tokens == {"a": 180}
+
+
+def test_what_is_under_way_or_may_be_coming_up_is_not_settled() -> None:
+    up, work, down = ClientUp(t=0, client="a"), dispatched(10, "a", 1), ClientDown(t=30, client="a", exit="drain")
+    assert used(up, work, ClientUp(t=20, client="b")).settled("a", 5.0) == 10
+    assert used(up, work, folded(25, "a", 1, (12, 20))).settled("a", 5.0) == 25
+    assert used(up, work, folded(25, "a", 1, (12, 20)), down).settled("a", 5.0) == 25  # on its way since, if it is back
+    assert used(up, ClientDown(t=3, client="a", exit="drain")).settled("a", 5.0) == 0
 
 
 def test_a_run_without_windows_is_on_throughout() -> None:
@@ -337,6 +352,81 @@ def test_the_summary_is_what_the_tape_and_the_watts_say(run: Run) -> None:
     assert len(json.loads((summary["folder"] / "energy.json").read_text())["carbon_g_kwh"]["client_0"]) > 2
 
 
+ANALYTIC = ("runtime.compute=analytic", "rounds=12", "network=flaky", "strategy.slack=1.2")
+Played = Callable[..., tuple[Parts, list[Event]]]
+
+
+@pytest.fixture
+def played(tiny: list[str], tmp_path: Path) -> Played:
+    """The parts of a run with some overrides, and its tape."""
+
+    def go(*overrides: str) -> tuple[Parts, list[Event]]:
+        markov = not any(word.startswith("volatility=") for word in overrides)
+        words = [word for word in tiny if markov or not word.startswith("volatility.")]
+        experiment = Experiment(compose_config([*words, *overrides]))
+        parts = experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+        run_in_folder(tmp_path, "test", experiment.runtime, parts, experiment.groups["logger"], {"name": "test"})
+        return parts, list(read_tape(tmp_path / "events.jsonl"))
+
+    return go
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (*ANALYTIC, "energy.carbon=[100,500]", "energy.price=0.25"),
+        (*ANALYTIC, "energy.integration=grid", "energy.grid_s=2", "volatility.mean_down_s=30"),
+        (
+            *(*ANALYTIC, "volatility=trace", "volatility.file=SIGNAL", "volatility.threshold=50"),
+            *("volatility.speedup=1", "volatility.offset_s=0", "volatility.exit=mixed", "volatility.on_end=repeat"),
+            *("volatility.provisioning_s=3", "volatility.hysteresis_s=2"),
+            *("energy=trace", "energy.price=null", "energy.carbon.file=SIGNAL", "energy.carbon.on_end=repeat"),
+        ),
+        ("runtime=centralized",),
+    ],
+)
+def test_what_is_counted_as_a_run_goes_is_the_account_of_it_so_far(
+    played: Played, tmp_path: Path, overrides: tuple[str, ...]
+) -> None:
+    # Sites of which one is being provisioned while the other is at work.
+    waves = [f"{t},{10 if t // 11 % 2 else 90},{10 if (t + 4) // 11 % 2 else 90}" for t in range(88)]
+    (tmp_path / "signal.csv").write_text("\n".join(["t,x,y", *waves]) + "\n")
+    parts, events = played(*[word.replace("SIGNAL", str(tmp_path / "signal.csv")) for word in overrides])
+    meter, whole = Meter(parts), Meter(parts)
+    told = 0
+    for event in events:
+        meter.event(event)
+        whole.event(event)
+        if isinstance(event, RoundMerged):
+            so_far, account = meter.so_far(), whole.account(0)
+            told += 1
+            assert so_far["clients"].keys() == account["clients"].keys()
+            for name, found in (("total", so_far["total"]), *so_far["clients"].items()):
+                expected = account["total"] if name == "total" else account["clients"][name]
+                assert {k: v for k, v in found.items() if v is not None} == pytest.approx(
+                    {k: v for k, v in expected.items() if v is not None}, rel=1e-9, abs=1e-12
+                )
+    assert told >= 2
+
+
+def test_no_hour_is_looked_at_again(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts, events = played(*ANALYTIC, "rounds=20", "network=dsl")
+    looked_at = []
+
+    def watched(on: Spans, busy: Spans, **more: Any) -> Consumption:
+        looked_at.append(length(on))
+        return consumption(on, busy, **more)
+
+    monkeypatch.setattr(metering, "consumption", watched)
+    meter = Meter(parts)
+    for event in events:
+        meter.event(event)
+        if isinstance(event, RoundMerged):
+            so_far = meter.so_far()
+    # Every second that a machine was on counts twice: for itself, and as inside windows; that of work under way again.
+    assert sum(looked_at) < 3 * 3600 * so_far["total"]["on_h"]
+
+
 def test_a_centralized_run_is_counted_too(run: Run) -> None:
     summary = run("runtime=centralized", "energy=none", "hardware.train_watts=3600", "hardware.idle_watts=0")
     assert summary["energy_kwh"] == pytest.approx(summary["virtual_s"] / 1000)
@@ -349,6 +439,19 @@ def test_a_trace_shorter_than_the_run_is_refused_before_training(run: Run, tmp_p
     with pytest.raises(ValueError, match=r"energy.carbon.file=.* ends 3 s into the run"):
         run("energy=trace", "energy.price=null", f"energy.carbon.file={tmp_path / 'short.csv'}")
     assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_trace_that_a_centralized_run_alone_outlasts_is_refused_before_anything_is_written(
+    played: Played, tmp_path: Path
+) -> None:
+    # Four clients' batches on one machine: 48 s, where the clients together need a third of that.
+    short = tmp_path / "short.csv"
+    short.write_text("t,x\n0,100\n15,100\n30,100\n")
+    overrides = ("volatility=none", "energy=trace", "energy.price=null", f"energy.carbon.file={short}")
+    with pytest.raises(ValueError, match=r"energy.carbon.file=.* ends 45 s into the run"):
+        played(*overrides, "runtime=centralized")
+    assert list(tmp_path.iterdir()) == [short]
+    assert isinstance(played(*overrides)[1][-1], RunEnded)
 
 
 def test_the_curtailment_experiments_share_one_trace() -> None:

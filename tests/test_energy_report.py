@@ -32,6 +32,8 @@ def account(carbon: bool = True) -> dict[str, Any]:
         "hours": 3.0,
         "total": figures(4.0, g),
         "clients": {CLIENTS[0]: figures(4.0, g, cost=-1.25), CLIENTS[1]: idle},
+        "sites": 2,
+        "sites_compared": 2,
         "baselines": {
             "always_on": {CLIENTS[0]: baseline(g and 8 * g, share), CLIENTS[1]: baseline(g and 2 * g, share and 0.5)},
             "pausing": {CLIENTS[0]: None},
@@ -65,6 +67,16 @@ def test_the_report_names_what_each_ratio_is_relative_to(tmp_path: Path) -> None
     paths = [attrs["d"] for tag, attrs, _ in page.elements if tag == "path" and attrs.get("class") == "intensity"]
     # One step, from 100 to 300, at a sixth of the width; what stays the same is left out.
     assert [path.count("V") for path in paths if path] == [1]
+
+
+def test_the_report_says_where_it_does_not_compare_all_sites(tmp_path: Path) -> None:
+    hints = write(tmp_path / "two").texts("p", class_="hint")
+    assert not any("are compared" in text for text in hints)
+    energy = {**account(), "sites": 1000, "sites_compared": 32}
+    page = page_of(write_run(tmp_path / "many", volatile_run(6), energy=energy, energy_kwh=4.0, co2_g=400.0))
+    assert any("Only the first 32 of 1,000 sites are compared." in text for text in page.texts("p", class_="hint"))
+    lines = dict(summary_lines({"energy_kwh": 4.0, "co2_g": 400.0, "energy": energy}))
+    assert lines["always on"] == f"12.5 % of {CLIENTS[0]} (first 32 of 1,000 sites)"
 
 
 def test_energy_alone_is_compared_by_energy(tmp_path: Path) -> None:

@@ -343,6 +343,25 @@ def test_replies_tell_times_on_the_runs_clock(begun: object, ended: float, told:
     assert grid.node_ids() == {"client_0": 70}
 
 
+def test_work_ended_when_its_client_last_said_that_it_works_on_it() -> None:
+    board, clock = HandBoard(), VirtualClock()
+    task = RecordDict({TASK: ConfigRecord({"client": "client_0", "lease": 7, "round": 0})})
+    result = ConfigRecord({"busy_from": 0.5, "busy_until": 3.0})
+    with identity_kept():
+        adopt_identity()
+        grid = LiveGrid(FakeGrid(RecordDict({RESULT: result})), clock, board)
+        (message,) = grid.push_messages([grid.create_message(task, "train", 70, "0")])
+        board.beat(replace(BEAT, lease=7))
+        for _ in range(16):
+            clock.charge(ASK_S)
+            assert grid.arrived() == []
+        board.beat(BEAT)
+        clock.charge(6.0)
+        until(lambda: grid.arrived() == [message])
+        list(grid.pull_messages([message]))
+    assert (result["busy_from"], result["busy_until"]) == (1.5, 4.0)
+
+
 def test_a_reply_is_asked_for_now_and_then_and_not_while_its_task_is_worked_on() -> None:
     board, clock = HandBoard(), VirtualClock()
     with identity_kept():

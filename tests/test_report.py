@@ -445,7 +445,7 @@ def test_a_report_hears_all_that_it_draws() -> None:
 
 
 def test_the_local_logger_adds_nothing(tmp_path: Path) -> None:
-    assert Local().open(tmp_path, {}) == []
+    assert Local().open(tmp_path, {}, dict) == []
 
 
 def test_the_tape_of_the_tests_is_deterministic() -> None:

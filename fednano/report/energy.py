@@ -36,6 +36,7 @@ class Section:
     rows: tuple[tuple[str, tuple[str, ...]], ...]
     total: tuple[str, tuple[str, ...]]
     oracle: str
+    compared: str
     frame: Frame
     x_ticks: tuple[Tick, ...]
     strips: tuple[Strip, ...]
@@ -54,23 +55,31 @@ def section(history: History, summary: Mapping[str, Any], curves: Mapping[str, C
     )
     total = ("run", (*_cells(energy["total"], energy["currency"]), "", ""))
     strips, frame, x_ticks = _strips(history, curves)
-    return Section(rows, total, _oracle(alone.get("oracle")), frame, x_ticks, strips)
+    return Section(rows, total, _oracle(alone.get("oracle")), sites_compared(energy), frame, x_ticks, strips)
+
+
+def sites_compared(energy: Mapping[str, Any]) -> str:
+    """The sites that have baselines of their own, where others have none: "first 32 of 1,000 sites"."""
+    compared, sites = energy.get("sites_compared", 0), energy.get("sites", 0)  # not known of older runs
+    return f"first {compared:,} of {sites:,} sites" if compared < sites else ""
 
 
 def share_of_always_on(summary: Mapping[str, Any]) -> str:
     """The run's carbon as a share of what one site, always on and alone, would have emitted: "9.5 % of client_1".
 
-    After a few sites the rest are counted; the summary has them all.
+    After a few sites the rest are counted; the summary has them all, as far as they are compared.
     """
-    found = ((summary.get("energy") or {}).get("baselines") or {}).get("always_on") or {}
-    took_part = [client for client, row in summary["energy"]["clients"].items() if row["train_h"]] if found else []
+    energy = summary.get("energy") or {}
+    found = energy.get("baselines", {}).get("always_on") or {}
+    took_part = [client for client, row in energy["clients"].items() if row["train_h"]] if found else []
     shares = [
         f"{units.percent(found[client]['run_to_it']['co2_g'])} of {client}"
         for client in took_part
         if found.get(client) and found[client]["run_to_it"]["co2_g"] is not None
     ]
     rest = [f"{len(shares) - NAMED} more"] if len(shares) > NAMED else []
-    return ", ".join(shares[:NAMED] + rest)
+    some = sites_compared(energy) if shares else ""
+    return ", ".join(shares[:NAMED] + rest) + (f" ({some})" if some else "")
 
 
 def _cells(found: Mapping[str, Any], currency: str) -> tuple[str, ...]:

@@ -13,6 +13,9 @@ from typing import Any, Protocol
 
 from fednano.events import Evaluated, Event, RoundMerged, finite
 
+Energy = Callable[[], dict[str, Any]]
+"""What a run has consumed up to the last event: `total` and `clients` as under `energy` in `summary.json`."""
+
 
 class Sink(Protocol):
     """Something that is told what a run does."""
@@ -111,5 +114,5 @@ class MetricsFile:
 class Local:
     """`logger=local`: nothing beside the console, the metrics file and the report, which every run has."""
 
-    def open(self, folder: Path, config: dict[str, Any]) -> list[Sink]:
+    def open(self, folder: Path, config: dict[str, Any], energy: Energy) -> list[Sink]:
         return []

@@ -1,19 +1,25 @@
 """Weights & Biases. The only module that imports wandb, and only when a run asks for it."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from fednano.events import Event
-from fednano.report.sinks import Sink, metrics
+from fednano.events import Event, RoundMerged, RunStarted
+from fednano.report.sinks import Energy, Sink, metrics
 
 MODES = ("auto", "offline", "online")
+MAX_ACCOUNTS = 10_000  # of one client after one round, in a run; rounds are passed over where there would be more
+CHARTED = ("kwh", "co2_g", "share_in_windows")
 
 
 class WandbSink:
     """Logs every merged round and every evaluation, charted against tokens; at the close, the summary.
+
+    Energy and carbon so far, in all and by client, stand beside the rounds under their names in the summary, whose
+    figures are the last ones. Where clients and rounds are many, they stand beside some of the rounds.
 
     Under `wandb agent` the environment decides the run id, the sweep and the project.
 
@@ -29,8 +35,12 @@ class WandbSink:
         tags: Sequence[str],
         config: dict[str, Any],
         folder: Path,
+        energy: Energy,
     ) -> None:
         import wandb
+
+        self._energy = energy
+        self._every, self._merged = 1, 0
 
         try:
             self._run = wandb.init(
@@ -53,17 +63,40 @@ class WandbSink:
         self._run.define_metric("*", step_metric="tokens")
 
     def event(self, event: Event) -> None:
+        if isinstance(event, RunStarted):
+            self._every = max(1, math.ceil(event.rounds * len(event.clients) / MAX_ACCOUNTS))
         row = metrics(event)
-        if row is not None:
-            row["virtual_s"] = row.pop("t")
-            self._run.log({key: value for key, value in row.items() if value is not None})
+        if row is None:
+            return
+        row["virtual_s"] = row.pop("t")
+        if isinstance(event, RoundMerged):
+            self._merged += 1
+            if self._merged % self._every == 0:
+                row |= _charted(self._energy())
+        self._log(row)
 
     def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
         pass
 
     def close(self, summary: dict[str, Any]) -> None:
+        if energy := summary.get("energy"):
+            axes = {"tokens": summary["tokens"], "round": summary["rounds"], "virtual_s": 3600 * energy["hours"]}
+            self._log(axes | _charted(energy))
         self._run.summary.update({key: value for key, value in _flat(summary).items() if value is not None})
         self._run.finish(exit_code=1 if summary.get("status") == "failed" else 0)
+
+    def _log(self, row: dict[str, Any]) -> None:
+        self._run.log({key: value for key, value in row.items() if value is not None})
+
+
+def _charted(energy: dict[str, Any]) -> dict[str, float | None]:
+    """The figures of an account that are drawn over the run."""
+
+    def kept(figures: dict[str, Any]) -> dict[str, Any]:
+        return {name: figures[name] for name in CHARTED}
+
+    clients = {client: kept(figures) for client, figures in energy["clients"].items()}
+    return _flat({"total": kept(energy["total"]), "clients": clients}, "energy/")
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -98,8 +131,8 @@ class Wandb:
         if isinstance(self.tags, str):
             raise ValueError(f"logger.tags={self.tags} is one string; write a list: logger.tags=[{self.tags}]")
 
-    def open(self, folder: Path, config: dict[str, Any]) -> list[Sink]:
-        return [WandbSink(self.project, self._mode(), self.name, self.group, self.tags, config, folder)]
+    def open(self, folder: Path, config: dict[str, Any], energy: Energy) -> list[Sink]:
+        return [WandbSink(self.project, self._mode(), self.name, self.group, self.tags, config, folder, energy)]
 
     def _mode(self) -> str:
         if self.mode != "auto":

@@ -1,5 +1,6 @@
 """The baseline: the same model, data and number of tokens in one place."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,7 +28,11 @@ class Centralized:
     name: str = "centralized"
 
     def check(self, parts: Parts) -> None:
-        """Takes any parts."""
+        """Raise ValueError where carbon or price end before the run does, which only playing the protocol shows."""
+        if parts.energy.ends(parts.volatility) < math.inf:
+            tokens = planned_tokens(parts, parts.message_bytes())
+            per_step = parts.settings.clients * parts.tokens_per_step
+            parts.energy.require(-(-tokens // per_step) * per_step / parts.hardware.speed(0), parts.volatility)
 
     def run(self, parts: Parts, session: Session) -> Outcome:
         with joined(parts.hardware.device) as replicas:
@@ -40,7 +45,6 @@ class Centralized:
         tokens = planned_tokens(parts, parts.message_bytes())
         per_step = settings.clients * parts.tokens_per_step
         step_s = per_step / parts.hardware.speed(0)
-        parts.energy.require(-(-tokens // per_step) * step_s, parts.volatility)
         per_round = parts.round.central_steps(parts.strategy.local_steps, -(-tokens // per_step), settings.rounds)
         trainer = parts.trainer(per_step, resume, replicas, split_rows=False)
         recorder = parts.recorder(session, clock, trainer, replicas)

@@ -15,7 +15,7 @@ from fednano.ranks import rank
 from fednano.report.audit import Auditor
 from fednano.report.console import Console
 from fednano.report.html import LiveReport
-from fednano.report.sinks import Fanout, MetricsFile, Sink
+from fednano.report.sinks import Energy, Fanout, MetricsFile, Sink
 from fednano.runtime.meter import Meter
 from fednano.runtime.parts import Conducted, Parts, Runtime, versions
 from fednano.runtime.session import Outcome, Session
@@ -28,8 +28,8 @@ DISTRIBUTIONS = ("fednano", "torch", "flwr", "numpy", "pyarrow")
 class Logger(Protocol):
     """A `logger` choice."""
 
-    def open(self, folder: Path, config: dict[str, Any]) -> list[Sink]:
-        """Sinks beside the console and the metrics file."""
+    def open(self, folder: Path, config: dict[str, Any], energy: Energy) -> list[Sink]:
+        """Sinks beside the console and the metrics file; what `energy` tells they ask for where they want it."""
 
 
 def run_in_folder(
@@ -49,7 +49,7 @@ def run_in_folder(
     the terminal unless given.
 
     Raises ValueError where the logger cannot be opened, or where the checkpoint does not fit; nothing but the logger's
-    own files is written then.
+    own files is written then. What a runtime refuses before the first event leaves an empty tape.
     """
     events = folder / "events.jsonl"
     if resume:
@@ -58,12 +58,13 @@ def run_in_folder(
         return runtime.conduct(folder, name, parts, config, resume)
     if rank():
         return runtime.run(parts, Session(folder, Tape(None), Fanout(()), resume))
-    loggers = logger.open(folder, config)
+    meter = Meter(parts)
+    loggers = logger.open(folder, config, meter.so_far)
     tape = Tape(events, resume.tape if resume else None)
     if not resume:
         OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
     console = Console(name, folder, out)
-    auditor, report, meter = Auditor(), LiveReport(console.figures), Meter(parts)
+    auditor, report = Auditor(), LiveReport(console.figures)
     sink = Fanout([meter, console, MetricsFile(folder / "metrics.jsonl"), auditor, report, *loggers])
     summary: dict[str, Any] = {"status": "failed"}
     try:

@@ -40,8 +40,8 @@ def wait_briefly() -> None:
 class LiveGrid(WrappedGrid):
     """Flower's grid, whose replies tell times on the run's clock.
 
-    A node counts them from when it took up the task, since neither side knows the other's clock: its work ended when
-    its reply came, less what the reply took.
+    A node counts them from when it took up the task, since neither side knows the other's clock: its work ended when it
+    last said that it works on it, or, if nobody heard that, when its reply came.
 
     A reply costs Flower a question each time that somebody looks for it. None is asked while the client's trainer says
     that it works on the task. Replies are pulled in threads of their own: Flower's grid waits for a reply that is still
@@ -58,6 +58,7 @@ class LiveGrid(WrappedGrid):
         self._clock = clock
         self._board = board
         self._unanswered: dict[str, tuple[str, int]] = {}  # message → client, lease
+        self._worked: dict[str, float] = {}  # message → when its client was last heard to work on it
         self._asked = -ASK_S
         self._pulls: dict[str, Future[list[Message]]] = {}
         self._puller = ThreadPoolExecutor(PULLS, thread_name_prefix="fednano-pull")
@@ -113,7 +114,9 @@ class LiveGrid(WrappedGrid):
             self._asked = now
             working = {(name, beat.lease) for name, beat in self._board.present().items()}
             for message_id, work in self._unanswered.items():
-                if work not in working and message_id not in self._pulls:
+                if work in working:
+                    self._worked[message_id] = now
+                elif message_id not in self._pulls:
                     self._pulls[message_id] = self._puller.submit(self._pull, message_id, work[0])
         found = [message_id for message_id, pull in self._pulls.items() if pull.done()]
         in_vain = [message_id for message_id in found if not self._pulls[message_id].result()]
@@ -131,6 +134,7 @@ class LiveGrid(WrappedGrid):
         here = [message_id for message_id in message_ids if message_id in self._pulls]
         for message_id in here:
             del self._unanswered[message_id]
+            self._worked.pop(message_id, None)
             yield from self._pulls.pop(message_id).result()
 
     def close(self) -> None:
@@ -143,19 +147,20 @@ class LiveGrid(WrappedGrid):
         for reply in replies:
             mark("pulled", client)
             if not reply.has_error():
-                _shift_busy(reply.content, self._clock.now())
+                _shift_busy(reply.content, self._worked.get(message_id, self._clock.now()))
         return replies
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         return self._grid.send_and_receive(messages, timeout=timeout)
 
 
-def _shift_busy(content: RecordDict, now: float) -> None:
+def _shift_busy(content: RecordDict, at: float) -> None:
+    """Let the work whose busy times are there have ended at `at`."""
     if (result := content.config_records.get(records.RESULT)) is None:
         return
     begun, ended = result.get("busy_from"), result.get("busy_until")
     if isinstance(begun, float) and isinstance(ended, float):
-        result["busy_from"], result["busy_until"] = now - max(0.0, ended - begun), now
+        result["busy_from"], result["busy_until"] = at - max(0.0, ended - begun), at
 
 
 class Invitation:

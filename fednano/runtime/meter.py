@@ -1,5 +1,6 @@
-"""What a run consumed, and what its baselines would have: listens to the events, accounts at the end."""
+"""What a run consumed, and what its baselines would have: listens to the events, accounts as it goes and at the end."""
 
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -8,12 +9,31 @@ import numpy as np
 from fednano.events import Event
 from fednano.runtime.parts import Parts
 from fednano.volatility.baselines import Baseline, Site, always_on, oracle, pausing
-from fednano.volatility.energy import Consumption, Power, Spans, Usage, consumption, intersection, switched_on, union
+from fednano.volatility.energy import (
+    Consumption,
+    Power,
+    Spans,
+    Usage,
+    clipped,
+    consumption,
+    intersection,
+    switched_on,
+    union,
+)
 from fednano.volatility.trace import Trace
 from fednano.volatility.traced import Traced
 
 MAX_SITES = 32  # whose baselines alone are worked out: a thousand clients' tokens would take one of them years
 MAX_CURVES, CURVE_POINTS = 12, 600
+
+
+@dataclass
+class Counted:
+    """What a client consumed before `until`, and in its windows: nothing that is yet to come changes that."""
+
+    until: float = 0.0
+    used: Consumption = field(default_factory=Consumption)
+    inside: Consumption = field(default_factory=Consumption)
 
 
 class Meter:
@@ -30,6 +50,7 @@ class Meter:
         self._seed = parts.settings.seed
         self._ends = self._supply.ends(self._profile)
         self._usage = Usage()
+        self._counted: dict[str, Counted] = {}
 
     def event(self, event: Event) -> None:
         if event.t > self._ends:
@@ -44,21 +65,41 @@ class Meter:
 
     def account(self, tokens: int) -> dict[str, Any]:
         """Consumption of the run by client and in all, and of its baselines for the same `tokens`."""
-        clients, total, inside_kwh = {}, Consumption(), 0.0
-        for k, client in enumerate(self._usage.clients):
-            used, inside = self._used(client, k)
-            clients[client] = {**_figures(used), "share_in_windows": _ratio(inside.kwh, used.kwh)}
-            total += used
-            inside_kwh += inside.kwh
+        found = {c: self._consumed(k, *self._machine(c, k)) for k, c in enumerate(self._usage.clients)}
+        total = sum((used for used, _ in found.values()), Consumption())
         return {
             "integration": self._supply.integration,
             "currency": self._supply.currency,
             "hours": self._usage.t / 3600,
-            "total": {**_figures(total), "share_in_windows": _ratio(inside_kwh, total.kwh)},
-            "clients": clients,
+            **_described(found),
+            "sites": len(self._names),
             "sites_compared": min(len(self._names), MAX_SITES),
             "baselines": self._baselines(tokens, total) if tokens else {},
         }
+
+    def so_far(self) -> dict[str, Any]:
+        """Consumption by client and in all up to the last event, named as in `account`.
+
+        What was counted before is not looked at again, so that asking often costs no more than what is new.
+        """
+        return _described({client: self._count(client, k) for k, client in enumerate(self._usage.clients)})
+
+    def _count(self, client: str, index: int) -> tuple[Consumption, Consumption]:
+        """What a client consumed, and the part of it in its windows; keeps what will not change."""
+        counted = self._counted.setdefault(client, Counted())
+        settled, now = self._usage.settled(client, self._ready_s), self._usage.t
+        spans = self._machine(client, index, counted.until)
+
+        def to(stop: float) -> Counted:
+            on, busy, open_ = (clipped(of, counted.until, stop) for of in spans)
+            used, inside = self._consumed(index, on, busy, open_)
+            return Counted(stop, counted.used + used, counted.inside + inside)
+
+        if settled > counted.until:
+            counted = self._counted[client] = to(settled)
+        if now > counted.until:
+            counted = to(now)
+        return counted.used, counted.inside
 
     def curves(self) -> dict[str, Any]:
         """Carbon intensity over the run for the first clients, as (t, g/kWh) pairs to draw."""
@@ -79,18 +120,25 @@ class Meter:
             self._ends,
         )
 
-    def _used(self, client: str, index: int) -> tuple[Consumption, Consumption]:
-        """What a client consumed, and the part of it while its windows were open.
+    @property
+    def _ready_s(self) -> float:
+        """Seconds for which a machine idles, being provisioned, before each of its windows."""
+        return self._profile.provisioning_s / self._profile.speedup if isinstance(self._profile, Traced) else 0.0
 
-        A machine idles while it is provisioned. Open is a traced window while the signal is on the right side of the
-        threshold, so that provisioning lies inside and leaving late outside; any other while the client is up.
+    def _machine(self, client: str, index: int, since: float = 0.0) -> tuple[Spans, Spans, Spans]:
+        """When a client's machine was on, when it computed, and its windows, in spans that end behind `since`.
+
+        Open is a traced window while the signal is on the right side of the threshold, so that provisioning lies inside
+        and leaving late outside; any other while the client is up.
         """
-        up, busy = self._usage.windows(client), self._usage.busy(client)
-        ready_s, open_ = 0.0, up
+        up, busy = self._usage.windows(client, since), self._usage.busy(client, since)
+        open_ = up
         if isinstance(self._profile, Traced):
-            ready_s = self._profile.provisioning_s / self._profile.speedup
-            open_ = union(self._profile.open_spans(self._names[index], index, self._usage.t))
-        on = union(np.concatenate((switched_on(up, ready_s), busy)))
+            open_ = union(self._profile.open_spans(self._names[index], index, self._usage.t, since))
+        return union(np.concatenate((switched_on(up, self._ready_s), busy))), busy, open_
+
+    def _consumed(self, index: int, on: Spans, busy: Spans, open_: Spans) -> tuple[Consumption, Consumption]:
+        """What a machine consumed that was on and computed then, and the part of it while its windows were open."""
         site = self._site(index)
         take = partial(consumption, power=site.power, signals=site.signals, grid_s=self._supply.step)
         return take(on, busy), take(intersection(on, open_), intersection(busy, open_))
@@ -132,6 +180,19 @@ class Meter:
                 "cost": _ratio(total.cost, used.cost),
             },
         }
+
+
+def _described(found: dict[str, tuple[Consumption, Consumption]]) -> dict[str, Any]:
+    """By client and in all, of what was consumed and the part of it in windows."""
+    total = sum((used for used, _ in found.values()), Consumption())
+    inside_kwh = sum(inside.kwh for _, inside in found.values())
+    return {
+        "total": {**_figures(total), "share_in_windows": _ratio(inside_kwh, total.kwh)},
+        "clients": {
+            client: {**_figures(used), "share_in_windows": _ratio(inside.kwh, used.kwh)}
+            for client, (used, inside) in found.items()
+        },
+    }
 
 
 def _figures(used: Consumption) -> dict[str, float | None]:

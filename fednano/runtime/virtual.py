@@ -152,23 +152,36 @@ def planned_tokens(parts: Parts, size: int) -> int:
     Learning-rate schedules end there, and the centralized baseline trains as many. Raises ValueError where a trace ends
     before that.
     """
-    settings = parts.settings
-    clock = VirtualClock()
-    membership = Membership.draw(parts.volatility, settings.names, settings.seed)
-
     ends = parts.energy.ends(parts.volatility)
 
     def foresee(event: Event) -> None:
         if event.t > ends:
             parts.energy.require(event.t, parts.volatility)
 
-    recorder = Recorder(settings.rounds, settings.rounds, lambda _: (0.0, 0.0), unsaved, foresee, clock, Progress())
+    return max(parts.tokens_per_step, play(parts, size, VirtualClock(), foresee))
+
+
+def play(
+    parts: Parts,
+    size: int,
+    clock: VirtualClock,
+    told: Callable[[Event], None],
+    sites: dict[str, Site] | None = None,
+) -> int:
+    """Play the protocol through on `clock` without tensors; the tokens that were merged.
+
+    `told` hears every event, and may let time pass at it. `sites` are the clients as the server sees them, unless it is
+    right about hardware and network.
+    """
+    settings = parts.settings
+    membership = Membership.draw(parts.volatility, settings.names, settings.seed)
+    recorder = Recorder(settings.rounds, settings.rounds, lambda _: (0.0, 0.0), unsaved, told, clock, Progress())
     trainer = _analytic(parts, membership, size)
     state, ledger = ServerState({}, {}), parts.ledger()
     board = MemoryBoard()
-    federation = federate(parts, state, ledger, recorder, membership, clock, board, 1, size)
+    federation = federate(parts, state, ledger, recorder, membership, clock, board, 1, size, sites)
     federation.run(_grid(parts, trainer, membership, clock, board, size, _unseen))
-    return max(parts.tokens_per_step, recorder.progress.tokens)
+    return recorder.progress.tokens
 
 
 def check_traces(parts: Parts) -> None:

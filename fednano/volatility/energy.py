@@ -5,6 +5,7 @@ it is off. E = ∫P dt, gCO₂ = ∫P·intensity dt / 3.6e6 (W, s, g/kWh), cost 
 """
 
 from array import array
+from bisect import bisect_right
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -121,6 +122,12 @@ def intersection(a: Spans, b: Spans) -> Spans:
     return union(cut[_within(b, cut.mean(axis=1))])
 
 
+def clipped(spans: Spans, start: float, stop: float) -> Spans:
+    """What of the spans lies within [start, stop)."""
+    cut = np.minimum(np.maximum(spans, start), stop)
+    return cut[cut[:, 1] > cut[:, 0]]
+
+
 def _within(spans: Spans, t: NDArray[np.float64]) -> NDArray[np.bool_]:
     if not len(spans):
         return np.zeros(len(t), dtype=bool)
@@ -175,22 +182,36 @@ class Usage:
     def clients(self) -> list[str]:
         return list(self._busy)
 
-    def windows(self, client: str) -> Spans:
-        """When the client was up; throughout, in a run without windows."""
+    def windows(self, client: str, since: float = 0.0) -> Spans:
+        """When the client was up, in windows that end behind `since`; throughout, in a run without windows."""
         if not self._seen_up:
             return union([0.0, self.t])
         open_ = [self._up[client], self.t] if client in self._up else []
-        return union([*self._windows[client], *open_])
+        return union([*_behind(self._windows[client], since), *open_])
 
-    def busy(self, client: str) -> Spans:
-        """When the client computed."""
+    def busy(self, client: str, since: float = 0.0) -> Spans:
+        """When the client computed, in spans that end behind `since`."""
         open_ = [(begun, self.t) for begun in self._work[client].values()]
-        return union(np.concatenate((np.array(self._busy[client]).reshape(-1, 2), np.array(open_).reshape(-1, 2))))
+        done = np.array(_behind(self._busy[client], since)).reshape(-1, 2)
+        return union(np.concatenate((done, np.array(open_).reshape(-1, 2))))
+
+    def settled(self, client: str, provisioning_s: float) -> float:
+        """Seconds before which nothing that is yet to come changes when the client was on or computed.
+
+        Work under way may turn out shorter; a machine that is off may be on its way for `provisioning_s` already.
+        """
+        coming = self._seen_up and client not in self._up
+        return max(0.0, min(self.t - provisioning_s * coming, *self._work[client].values(), self.t))
 
     def _end(self, client: str, lease: int, t: float) -> None:
         begun = self._work[client].pop(lease, None)
         if begun is not None:
             self._busy[client].extend((begun, t))
+
+
+def _behind(spans: "array[float]", since: float) -> "array[float]":
+    """Of starts and stops in turn, in order, those of the spans that end behind `since`."""
+    return spans[2 * bisect_right(range(len(spans) // 2), since, key=lambda k: spans[2 * k + 1]) :]
 
 
 def switched_on(windows: Spans, provisioning_s: float) -> Spans:

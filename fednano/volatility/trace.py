@@ -111,7 +111,8 @@ class Trace:
         return periods, np.clip(t - periods * period, self.start, self.end)
 
     def _segment(self, t: Array) -> NDArray[np.intp]:
-        return np.clip(np.searchsorted(self._edges, t, side="right") - 1, 0, len(self.values) - 1)
+        # What np.clip does, which takes several times as long on few values.
+        return np.minimum(np.maximum(np.searchsorted(self._edges, t, side="right") - 1, 0), len(self.values) - 1)
 
     def _inside(self, t: Array) -> Array:
         if self.interpolation == "linear":

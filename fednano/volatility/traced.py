@@ -125,17 +125,17 @@ class Traced(Leaving):
         """The signal of a client on the clock of the run."""
         return self.signals[self.column(client, index)].trace.on_run_clock(self.offset_s, self.speedup)
 
-    def open_spans(self, client: str, index: int, until: float) -> list[Span]:
-        """Where the condition itself holds within [0, until), seconds of the run: no hysteresis, no provisioning."""
+    def open_spans(self, client: str, index: int, until: float, since: float = 0.0) -> list[Span]:
+        """Where the condition itself holds within [since, until), run seconds: no hysteresis, no provisioning."""
         signal = self.signals[self.column(client, index)]
         end, met = signal.trace.end, list(signal.met)
         if self.ending == "hold" and met and met[-1][1] == end:
             met[-1] = (met[-1][0], math.inf)
-        last = self.offset_s + until * self.speedup
-        periods = range(math.floor(self.offset_s / end), math.ceil(last / end)) if self.ending == "repeat" else range(1)
-        spans = [(a + k * end, b + k * end) for k in periods for a, b in met if b + k * end > self.offset_s]
+        first, last = (self.offset_s + t * self.speedup for t in (since, until))
+        periods = range(math.floor(first / end), math.ceil(last / end)) if self.ending == "repeat" else range(1)
+        spans = [(a + k * end, b + k * end) for k in periods for a, b in met if b + k * end > first]
         return [
-            ((max(a, self.offset_s) - self.offset_s) / self.speedup, (min(b, last) - self.offset_s) / self.speedup)
+            ((max(a, first) - self.offset_s) / self.speedup, (min(b, last) - self.offset_s) / self.speedup)
             for a, b in spans
             if a < last
         ]
