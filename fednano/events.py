@@ -57,7 +57,8 @@ class RoundStarted(Event):
 class LeaseGranted(Event):
     """Rows of `pool`, in order, as spans (row, token, stop).
 
-    A span is the stream rows [row, stop); the first `token` tokens of its first row are already trained.
+    A span is the stream rows [row, stop); the first `token` tokens of its first row are already trained. `ahead` holds
+    how many steps may be taken before the round's task comes, where any may.
     """
 
     round: int
@@ -66,11 +67,15 @@ class LeaseGranted(Event):
     pool: int
     spans: tuple[tuple[int, int, int], ...]
     expires: float
+    ahead: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseReleased(Event):
-    """All rows of the lease are free again. `reason`: crash, expired, refused, skipped, end."""
+    """All rows of the lease are free again.
+
+    `reason`: crash, expired, refused, skipped, end; unused (granted ahead, and its work was never asked for).
+    """
 
     round: int
     client: str
@@ -92,7 +97,8 @@ class WorkDispatched(Event):
 class UpdateFolded(Event):
     """An update went into the round's accumulator: rows before (`row`, `token`) of its lease are trained by it.
 
-    But for the spans in `left`, (row, token, stop) as in a grant.
+    But for the spans in `left`, (row, token, stop) as in a grant. `ahead` is from when until when the client took steps
+    before its task came, where it took any; the others from `busy_from` until `busy_until`.
     """
 
     round: int
@@ -111,8 +117,20 @@ class UpdateFolded(Event):
     busy_from: float
     busy_until: float
     left: tuple[tuple[int, int, int], ...] = ()
+    ahead: tuple[float, ...] = ()
     wall_train_s: float = field(default=0.0)
     wall_data_s: float = field(default=0.0)
+
+    @property
+    def trained(self) -> tuple[tuple[float, float], ...]:
+        """When the client computed, as (from, until)."""
+        work = ((self.busy_from, self.busy_until),)
+        return ((self.ahead[0], self.ahead[1]), *work) if self.ahead else work
+
+    @property
+    def trained_s(self) -> float:
+        """Seconds of that."""
+        return sum(until - from_ for from_, until in self.trained)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -173,6 +173,7 @@ class Experiment:
                 f"round.alone_merge=adopt hands in weights, of which codec={codec.name} drops a part; use "
                 "round.alone_merge=outer or codec=fp32"
             )
+        self._check_overlap()
         # Draws the first windows: a client without a column, or parts that are never up together, show here.
         if Membership.draw(self.groups["volatility"], self.settings.names, self.settings.seed).never_up():
             raise ValueError(f"volatility={self.groups['volatility'].name}: none of the clients is ever up; change it")
@@ -183,6 +184,30 @@ class Experiment:
             raise ValueError(
                 f"{shared}={value} cannot be shared out among {world()} ranks; use a multiple, or another "
                 "torchrun --nproc_per_node"
+            )
+
+    def _check_overlap(self) -> None:
+        overlap, strategy, optim = self.groups["round"].overlap, self.groups["strategy"], self.groups["optim"]
+        if not overlap:
+            return
+        if overlap > strategy.local_steps:
+            raise ValueError(
+                f"round.overlap={overlap} is more than the strategy.local_steps={strategy.local_steps} of the round it "
+                "goes into; use that many at most"
+            )
+        if not strategy.overlaps:
+            raise ValueError(
+                f"round.overlap={overlap} is nothing that strategy={strategy.name} allows; use 0 or another strategy"
+            )
+        if optim.state != "keep":
+            raise ValueError(
+                f"round.overlap={overlap} goes on with an optimizer state that optim.state={optim.state} replaces; use "
+                "optim.state=keep or round.overlap=0"
+            )
+        if self.settings.checkpoint_every == 1:
+            raise ValueError(
+                f"checkpoint_every=1 ends every round before a step of round.overlap={overlap}; use 2 or more, or "
+                "round.overlap=0"
             )
 
 

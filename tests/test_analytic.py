@@ -51,8 +51,10 @@ def without(record: dict[str, Any], names: set[str]) -> dict[str, Any]:
         ["rounds=6", "clients=5", "network=flaky", "strategy.slack=1.0", "hardware.tokens_per_s=[32,20,50]"],
         ["rounds=6", "clients=4", "volatility=spot", "volatility.notice_s=2"],
         ["clients=3", "strategy.quorum=3", "partition=source", "optim.state=average"],
+        ["rounds=8", "clients=4", "round.overlap=3", "network.latency_s=1.25", "volatility.crash_share=0.5"],
+        ["rounds=8", "round.overlap=4", "network=flaky", "volatility=spot", "volatility.notice_s=2", "planner=aware"],
     ],
-    ids=["markov", "late", "notices", "averaged"],
+    ids=["markov", "late", "notices", "averaged", "overlapped", "overlapped and late"],
 )
 def test_the_tape_is_that_of_the_torch_run(run: Run, overrides: list[str]) -> None:
     torch = run(*overrides, folder="torch")

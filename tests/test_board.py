@@ -136,6 +136,17 @@ def test_leases_are_numbered_held_and_given_up_once(any_board: Board) -> None:
     assert any_board.grant("site_a", 4, 60.0).id == 7
 
 
+def test_a_lease_ahead_is_taken_up_once_its_work_is_asked_for(any_board: Board) -> None:
+    ahead = any_board.grant("site_a", 1, math.inf, ahead=True)
+    assert ahead.ahead
+    taken = any_board.take_up(ahead.id, 70.0)
+    assert taken == replace(ahead, expires=70.0, ahead=False)
+    assert any_board.held() == (taken,)
+    any_board.give_up(ahead.id)
+    with pytest.raises(KeyError):
+        any_board.take_up(ahead.id, 80.0)
+
+
 def test_the_earliest_request_to_hand_in_counts(any_board: Board) -> None:
     lease = any_board.grant("site_a", 0, 50.0).id
     assert not any_board.drain_requested(lease, math.inf)
@@ -168,10 +179,22 @@ def test_a_node_holds_what_it_was_granted_and_no_more(board: RedisBoard, post: R
     assert not post.holds(mine.id, other.token)
     assert not post.holds(mine.id, "")
     assert not post.holds(other.id, mine.token)
+    assert post.may_hold(mine.id, mine.token)
     board.give_up(mine.id)
     assert board.sync()
+    assert eventually(lambda: not post.may_hold(mine.id, mine.token))
     assert not post.holds(mine.id, mine.token)
     assert post.holds(other.id, other.token)
+
+
+def test_a_lease_ahead_expires_with_the_round_that_takes_it_up(board: RedisBoard, post: RedisPost, link: Link) -> None:
+    ahead = board.grant("site_a", 1, math.inf, ahead=True)
+    assert board.sync()
+    assert post.holds(ahead.id, ahead.token)
+    board.take_up(ahead.id, board._clock.now() + 50.0)
+    assert board.sync()
+    assert 0 < link.transact([("PTTL", link.key("lease", ahead.id))])[0] <= 50_000
+    assert post.holds(ahead.id, ahead.token)
 
 
 def test_a_lease_that_redis_has_not_been_told_of_is_left_to_the_server(board: RedisBoard, post: RedisPost) -> None:
@@ -393,7 +416,13 @@ def test_a_server_that_hangs_holds_up_no_step(server: EmbeddedRedis, board: Redi
     assert post.holds(lease.id, lease.token)
     os.kill(server.pid, signal.SIGSTOP)
     try:
-        for call in (post.check_stop, lambda: post.asked(lease.id, math.inf), lambda: post.beat(BEAT), board.present):
+        for call in (
+            post.check_stop,
+            lambda: post.asked(lease.id, math.inf),
+            lambda: post.may_hold(lease.id, lease.token),
+            lambda: post.beat(BEAT),
+            board.present,
+        ):
             call()
         board.request_drain(lease.id, 0.0)
         assert not board.sync()

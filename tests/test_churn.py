@@ -6,6 +6,7 @@ end of downloads, steps and uploads. Replies come late and twice, leases expire,
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from flwr.app import Message
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fednano.bench.planners import Play
+from fednano.bench.planners import TOKENS, Play
 from fednano.events import LeaseReleased, UpdateRefused
 from fednano.flower.planner import Aware, Blind, Oracle
 from fednano.flower.rounds import Rounds
@@ -73,13 +74,16 @@ LENGTHS = [
 @st.composite
 def plays(draw: st.DrawFn) -> Play:
     clients = draw(st.lists(windows(), min_size=1, max_size=4))
+    local_steps, length = draw(st.integers(1, 5)), draw(st.sampled_from(LENGTHS))
+    if length.until == "steps":
+        length = replace(length, overlap=draw(st.integers(0, local_steps)))
     return Play(
         Membership({f"c{i}": Availability(iter(w)) for i, w in enumerate(clients)}),
         rounds=draw(st.integers(1, 6)),
-        local_steps=draw(st.integers(1, 5)),
+        local_steps=local_steps,
         step_s=draw(st.sampled_from([(1.0,), (0.5, 1.0), (0.25, 1.5)])),
         transfer_s=draw(st.sampled_from([0.25, 1.0])),
-        length=draw(st.sampled_from(LENGTHS)),
+        length=length,
         planner=draw(st.sampled_from([Blind(), Aware(), Oracle()])),
         quorum=draw(st.integers(1, len(clients))),
         slack=draw(st.sampled_from([1.0, 1.5])),
@@ -94,7 +98,7 @@ def check(play: Play) -> None:
     assert checked.violations == []
     counts = federation.ledger.counts()
     assert (counts["lost"], counts["doubled"], counts["leased"]) == (0, 0, 0)
-    assert counts["done"] == checked.rows_done
+    assert counts["done"] == checked.rows_done == play.events[-1].tokens_total // TOKENS
 
 
 def churn(schedules: int) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ from fednano import tensors
 from fednano.cli import compose_config
 from fednano.coordination.memory import MemoryBoard
 from fednano.data.progress import Silent
-from fednano.events import ChaosEnacted, ClientDown, LeaseReleased, RoundMerged, WorkDispatched
+from fednano.events import ChaosEnacted, ClientDown, LeaseReleased, RoundMerged, UpdateFolded, WorkDispatched
 from fednano.experiment import Experiment
 from fednano.report.sinks import Local
 from fednano.runtime.deployment import Deployment
@@ -123,6 +123,28 @@ def test_a_deployment_trains_what_the_virtual_clock_trains(
 
 @linux
 @pytest.mark.slow
+def test_nodes_go_on_while_their_updates_travel(
+    deploy: Callable[..., Deployed], steady: list[str], tmp_path: Path
+) -> None:
+    """Flower takes seconds for a message, and two steps milliseconds, so that all of them are taken."""
+    overlapped = ["round.overlap=2", "rounds=3", "network.latency_s=5"]
+    deployed = deploy(*overlapped)
+    assert deployed.process.wait(WITHIN_S) == 0, deployed.said()
+    summary, updates = deployed.summary(), deployed.of(UpdateFolded)
+    assert summary["audit"]["violations"] == summary["rows"]["lost"] == summary["rows"]["doubled"] == 0
+    assert {update.round for update in updates if update.ahead} == {1, 2}
+    assert all(update.ahead[1] <= update.busy_from for update in updates if update.ahead)
+    assert deployed.of(LeaseReleased) == []
+    experiment = Experiment(compose_config([*steady, *overlapped]))
+    parts = experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+    (tmp_path / "virtual").mkdir()
+    virtual = run_in_folder(tmp_path / "virtual", "test", experiment.runtime, parts, Local(), {"name": "test"})
+    assert summary["weights_sha256"] == tensors.digest(virtual.state.weights)
+    deployed.clear()
+
+
+@linux
+@pytest.mark.slow
 def test_a_server_that_is_killed_goes_on_from_its_checkpoint(deploy: Callable[..., Deployed]) -> None:
     deployed = deploy("checkpoint_every=1")
     deployed.until((deployed.folder / "checkpoints" / "round_000001").exists)
@@ -153,7 +175,7 @@ def test_ctrl_c_ends_the_run_and_all_of_its_processes(deploy: Callable[..., Depl
 @pytest.mark.slow
 def test_chaos_kills_a_node_and_starts_it_again(deploy: Callable[..., Deployed], tmp_path: Path) -> None:
     windows = tmp_path / "windows.csv"
-    windows.write_text("client,start,stop,exit\nclient_0,0,1e6,drain\nclient_1,0,8,crash\nclient_1,10,1e6,drain\n")
+    windows.write_text("client,start,stop,exit\nclient_0,0,1e6,drain\nclient_1,0,3,crash\nclient_1,5,1e6,drain\n")
     chaos = ["runtime.chaos=true", "runtime.links=true", "runtime.min_clients=2"]
     recorded = [
         "volatility=intervals",

@@ -1,7 +1,9 @@
 """Energy, carbon, cost and their baselines, against sums worked out on paper."""
 
 import json
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from fednano.events import (
     ClientDown,
     ClientUp,
     Event,
+    LeaseGranted,
     LeaseReleased,
     RoundMerged,
     RunEnded,
@@ -172,6 +175,11 @@ def test_what_is_under_way_or_may_be_coming_up_is_not_settled() -> None:
     assert used(up, work, folded(25, "a", 1, (12, 20))).settled("a", 5.0) == 25
     assert used(up, work, folded(25, "a", 1, (12, 20)), down).settled("a", 5.0) == 25  # on its way since, if it is back
     assert used(up, ClientDown(t=3, client="a", exit="drain")).settled("a", 5.0) == 0
+    grant = LeaseGranted(t=10, round=1, client="a", lease=2, pool=0, spans=((0, 0, 9),), expires=math.inf, ahead=(4,))
+    ahead = [up, work, grant, folded(25, "a", 1, (12, 20))]
+    assert used(*ahead, ClientUp(t=60, client="b")).settled("a", 5.0) == 20  # steps ahead may turn out to be none
+    merged = replace(folded(60, "a", 2, (32, 40)), round=1)
+    assert used(*ahead, dispatched(30, "a", 2), merged).settled("a", 5.0) == 60
 
 
 def test_a_run_without_windows_is_on_throughout() -> None:

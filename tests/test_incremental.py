@@ -91,6 +91,7 @@ VALUES = {
     "float": st.one_of(st.floats(), st.integers(), st.just(-0.0)),
     "bool": st.booleans(),
     "tuple[str, ...]": st.lists(st.text(), max_size=3).map(tuple),
+    "tuple[float, ...]": st.lists(st.floats(allow_nan=False), max_size=3).map(tuple),
     "tuple[int, ...]": st.lists(st.integers(), max_size=3).map(tuple),
     "tuple[tuple[int, int, int], ...]": st.lists(st.tuples(*[st.integers()] * 3), max_size=3).map(tuple),
 }
@@ -115,7 +116,7 @@ def test_the_lines_of_a_tape_are_jsons(events: list[Event]) -> None:
         lines = (Path(folder) / "events.jsonl").read_text(encoding="utf-8").splitlines()
     digest = hashlib.sha256()
     for event, line in zip(events, lines, strict=True):
-        left_out = {"left"} if not getattr(event, "left", True) else set()
+        left_out = {name for name in ("left", "ahead") if not getattr(event, name, True)}
         record = {"event": type(event).__name__, **{k: v for k, v in vars(event).items() if k not in left_out}}
         assert line == json.dumps(finite(record))
         timeless = {k: v for k, v in record.items() if not k.startswith(WALL_PREFIX)}

@@ -172,6 +172,7 @@ def test_who_leaves_without_a_lease_is_gone_and_one_that_crashes_too(scene: Scen
     scene.board.beat(replace(BEAT, name="client_1"))
     assert scene.members.up(0.0) == ("client_0", "client_1")
     scene.board.grant("client_1", 0, 100.0)
+    scene.board.grant("client_0", 1, 100.0, ahead=True)  # for work that nobody has asked for
     scene.board.beat(replace(BEAT, ready=False, leaving=True))
     del scene.board.beats["client_1"]
     assert scene.members.up(1.0) == ()
@@ -331,7 +332,7 @@ def test_nodes_without_keys_tell_their_names() -> None:
 def test_replies_tell_times_on_the_runs_clock(begun: object, ended: float, told: tuple[object, float]) -> None:
     with identity_kept():
         adopt_identity()
-        record = ConfigRecord({"busy_from": begun, "busy_until": ended})  # type: ignore[dict-item]
+        record = ConfigRecord({"busy_from": begun, "busy_until": ended, "ahead": [-1.0, 0.5]})  # type: ignore[dict-item]
         grid = LiveGrid(FakeGrid(RecordDict({RESULT: record})), VirtualClock(20.0), HandBoard())
         task = RecordDict({TASK: ConfigRecord({"client": "client_0", "lease": 7, "round": 0})})
         (message,) = grid.push_messages([grid.create_message(task, "train", 70, "0")])
@@ -340,6 +341,7 @@ def test_replies_tell_times_on_the_runs_clock(begun: object, ended: float, told:
         assert not list(grid.pull_messages([message]))
     result = reply.content.config_records[RESULT]
     assert (result["busy_from"], result["busy_until"]) == told
+    assert result["ahead"] == ([-1.0, 0.5] if begun == "x" else [20.0 - ended - 1.0, 20.0 - ended + 0.5])
     assert grid.node_ids() == {"client_0": 70}
 
 

@@ -302,6 +302,9 @@ def test_nobody_ever_is_an_error() -> None:
             "malformed",
         ),
         (lambda task, result, delta: (changed(result, tokens=7), delta), "malformed"),
+        (lambda task, result, delta: (replace(result, ahead=(0.0,)), delta), "malformed"),
+        (lambda task, result, delta: (replace(result, ahead=(0.0, math.nan)), delta), "malformed"),
+        (lambda task, result, delta: (replace(result, ahead=(0.0, result.busy_until)), delta), "malformed"),
         (lambda task, result, delta: (changed(result, steps=H + 1, tokens=(H + 1) * TOKENS), delta), "malformed"),
     ],
 )

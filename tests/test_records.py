@@ -7,7 +7,11 @@ import torch
 from flwr.app import Array, ArrayRecord, RecordDict
 
 from fednano.codec.fp32 import Fp32
+from fednano.data.ledger import Grant, Span
 from fednano.flower import records
+from fednano.training.local import StepsDone
+from fednano.training.overlap import Advance
+from fednano.training.worker import Result, Task
 
 STATE = {"b": torch.tensor([[1.5, -2.0]]), "a": torch.tensor(3.0), "none": torch.zeros(0, 4)}
 
@@ -19,6 +23,27 @@ def test_tensors_come_back_as_they_were() -> None:
     assert all(torch.equal(again[name], STATE[name]) for name in STATE)
     assert len(record) == 2
     assert records.payload_bytes(RecordDict({"x": record, "y": ArrayRecord()})) == 12
+
+
+def test_tasks_and_results_come_back_as_they_were() -> None:
+    grant = Grant(3, (Span(1, 2, 9), Span(12, 0, 14)))
+    for ahead in (None, Advance(8, "secret", Grant(3, (Span(14, 0, 30),)), 5)):
+        task = Task("a", 1, 2, 7, grant, 4, 100, 3, 9000, {}, 60.5, "token", True, ahead)
+        content = records.pack_task(task, records.pack_tensors(STATE, Fp32()))
+        assert records.unpack_task(content, Fp32())[0] == task
+    done = StepsDone(4, 128, 1.5, (12, 1), False, 2.5, 0.5, (Span(3, 0, 4),))
+    for took in ((), (-4.5, -1.0)):
+        result = Result("a", 1, 2, 7, done, 0.0, 3.0, "token", took)
+        assert records.unpack_result(records.pack_result(result, ArrayRecord())) == result
+
+
+@pytest.mark.parametrize("field", ["lease", "token", "pool", "spans", "steps"])
+def test_a_lease_ahead_without_a_field_is_refused(field: str) -> None:
+    task = Task("a", 1, 2, 7, Grant(0, ()), 4, 100, 3, 9000, ahead=Advance(8, "secret", Grant(0, ()), 5))
+    content = records.pack_task(task, ArrayRecord())
+    del content.config_records[records.AHEAD][field]
+    with pytest.raises(KeyError):
+        records.unpack_task(content, Fp32())
 
 
 def test_no_tensors_are_no_arrays() -> None:

@@ -25,6 +25,8 @@ from fednano.flower.virtual_grid import adopt_identity
 from fednano.flower.wire import Parcel
 from fednano.node.settings import Settings, encode
 from fednano.runtime.parts import Parts
+from fednano.training.local import LocalTrainer
+from fednano.training.overlap import Advance
 from fednano.training.replicas import Replicas
 from fednano.training.worker import ClientWorker, Task
 
@@ -42,10 +44,11 @@ folder = Path(sys.argv[2])
 class Post:
     def beat(self, beat): tell("beat", **asdict(beat))
     def holds(self, lease, token): return not (folder / "lost").exists() and token == "right"
+    def may_hold(self, lease, token): return self.holds(lease, token)
     def asked(self, lease, now): return (folder / "asked").exists()
     def check_stop(self):
         if (folder / "stop").exists(): raise StopRequestedError
-    def tell_step(self, client, round, step, steps, loss, tokens): tell("step", step=step, client=client)
+    def tell_step(self, client, round, step, *rest): tell("step", step=step, client=client, round=round)
     def close(self): tell("closed")
 
 def tell(what, **fields):
@@ -75,6 +78,11 @@ class Trainer:
             if told.get("what") == what and all(told[key] == value for key, value in fields.items()):
                 return dict(told)
         raise AssertionError(f"{what} {fields} was not told: {''.join(self.lines)}")
+
+    def says(self, words: str) -> None:
+        """Read what it tells until it says these."""
+        assert self.process.stdout
+        assert any(words in line for line in self.process.stdout), words
 
     def ask(self, content: RecordDict) -> "Asked":
         """Hand it a task as the relay does, in a thread."""
@@ -156,17 +164,26 @@ def untold(parts: Parts, tmp_path: Path) -> Iterator[Trainer]:
     yield from started(None, tmp_path)
 
 
-def task_of(parts: Parts, steps: int = 4, token: str = "right", lease: int = 0) -> RecordDict:
+def task_of(
+    parts: Parts, steps: int = 4, token: str = "right", lease: int = 0, ahead: Advance | None = None
+) -> RecordDict:
     grant = parts.ledger().lease(lease, 0, parts.rows_for(0, steps * parts.tokens_per_step))
-    task = Task("client_0", 0, 0, lease, grant, steps, 0, 1, 1000, token=token)
+    task = Task("client_0", lease, 0, lease, grant, steps, 0, 1, 1000, token=token, ahead=ahead)
     return records.pack_task(task, records.pack_tensors(parts.first_state(None).weights, parts.codec))
 
 
-def in_process(parts: Parts, contents: list[RecordDict]) -> list[RecordDict]:
-    """What a ClientWorker of this process answers."""
+def steps_ahead(parts: Parts, steps: int, lease: int = 1) -> Advance:
+    """On the rows that `task_of` makes of a lease."""
+    return Advance(
+        lease, "right", parts.ledger().lease(lease, 0, parts.rows_for(0, max(4, steps) * parts.tokens_per_step)), steps
+    )
+
+
+def a_worker(parts: Parts) -> tuple[ClientWorker, LocalTrainer]:
+    trainer = parts.trainer(parts.tokens_per_step, None, Replicas(), split_rows=True)
     worker = ClientWorker(
         "client_0",
-        parts.trainer(parts.tokens_per_step, None, Replicas(), split_rows=True),
+        trainer,
         parts.source,
         parts.pools.rows,
         parts.shape,
@@ -176,12 +193,18 @@ def in_process(parts: Parts, contents: list[RecordDict]) -> list[RecordDict]:
         lambda step_s: True,
         lambda *step: None,
     )
+    return worker, trainer
+
+
+def in_process(parts: Parts, contents: list[RecordDict]) -> list[RecordDict]:
+    """What a ClientWorker of this process answers."""
+    worker, _ = a_worker(parts)
     return [answer(content, worker.work, parts.codec) for content in contents]
 
 
 def settled(content: RecordDict) -> dict[str, Any]:
     """A result but for its times."""
-    times = ("train_s", "data_s", "busy_from", "busy_until")
+    times = ("train_s", "data_s", "busy_from", "busy_until", "ahead")
     return {k: v for k, v in content.config_records[records.RESULT].items() if k not in times}
 
 
@@ -252,6 +275,78 @@ def test_work_for_nobody_is_dropped_and_forgotten(parts: Parts, resident: Traine
     # The next task begins as a first one does.
     (expected,) = in_process(parts, [task_of(parts)])
     assert resident.ask(task_of(parts)).reply().content.array_records == expected.array_records
+
+
+def test_steps_ahead_are_taken_between_two_tasks(parts: Parts, resident: Trainer) -> None:
+    """As many as it may, and the next task does the rest: the same bytes as in process."""
+    first, second = task_of(parts, ahead=steps_ahead(parts, 3)), task_of(parts, lease=1)
+    forget(parts, resident)
+    assert not resident.ask(first).reply().has_error()
+    resident.until("step", round=1, step=3)
+    reply = resident.ask(second).reply()
+    result = records.unpack_result(reply.content)
+    assert result.done.steps == 4
+    begun, ended = result.ahead
+    assert begun < ended <= 0 <= result.busy_from <= result.busy_until
+    resident.until("step", round=1, step=4)
+
+    worker, trainer = a_worker(parts)
+    answer(first, worker.work, parts.codec)
+    assert worker.onward
+    worker.onward.go(trainer, RealClock(), lambda step_s: True, lambda step, loss: None)
+    expected = answer(second, worker.work, parts.codec)
+    assert reply.content.array_records == expected.array_records
+    assert settled(reply.content) == settled(expected)
+
+
+def test_steps_ahead_end_as_the_next_task_comes(parts: Parts, resident: Trainer) -> None:
+    forget(parts, resident)
+    resident.ask(task_of(parts, ahead=steps_ahead(parts, 5000))).reply()
+    resident.until("step", round=1, step=2)
+    (resident.folder / "asked").touch()  # so that the task takes one step
+    done = records.unpack_result(resident.ask(task_of(parts, lease=1, steps=5000)).reply().content).done
+    (resident.folder / "asked").unlink()
+    assert 2 < done.steps < 5000
+
+
+def test_steps_ahead_end_with_their_lease_and_are_forgotten(parts: Parts, resident: Trainer) -> None:
+    forget(parts, resident)
+    resident.ask(task_of(parts, ahead=steps_ahead(parts, 5000))).reply()
+    resident.until("step", round=1, step=2)
+    (resident.folder / "lost").touch()
+    resident.says("steps ahead")
+    (resident.folder / "lost").unlink()
+    (expected,) = in_process(parts, [task_of(parts, lease=2)])
+    assert resident.ask(task_of(parts, lease=2)).reply().content.array_records == expected.array_records
+
+
+def test_a_stop_ends_steps_ahead_too(parts: Parts, resident: Trainer) -> None:
+    forget(parts, resident)
+    resident.ask(task_of(parts, ahead=steps_ahead(parts, 5000))).reply()
+    resident.until("step", round=1, step=2)
+    (resident.folder / "stop").touch()
+    refused = resident.ask(task_of(parts, lease=1)).reply()
+    (resident.folder / "stop").unlink()
+    assert "asked to stop" in refused.error.reason
+    (expected,) = in_process(parts, [task_of(parts, lease=1)])
+    assert resident.ask(task_of(parts, lease=1)).reply().content.array_records == expected.array_records
+
+
+def test_who_leaves_ends_its_steps_ahead(parts: Parts, mortal: Trainer) -> None:
+    mortal.until("beat", ready=True)
+    mortal.ask(task_of(parts, ahead=steps_ahead(parts, 5000))).reply()
+    mortal.until("step", round=1, step=2)
+    (mortal.folder / "lost").touch()  # so that it does not linger
+    mortal.process.send_signal(signal.SIGTERM)
+    mortal.until("closed")
+    assert mortal.process.wait() == 0
+
+
+def forget(parts: Parts, trainer: Trainer) -> None:
+    """Have a trainer forget its optimizer, as it does over work for nobody."""
+    with closing(wire.connect(trainer.settings.socket)) as connection:
+        wire.send(connection, Parcel(wire.TRAIN, task_of(parts, steps=5000, lease=9)))
+        trainer.until("step", round=9, step=1)
 
 
 def test_refused_tasks_leave_the_trainer_at_work(parts: Parts, resident: Trainer) -> None:

@@ -53,10 +53,10 @@ class StopsInRound(MemoryBoard):
         super().__init__()
         self._index = index
 
-    def grant(self, client: str, round: int, expires: float) -> Lease:
+    def grant(self, client: str, round: int, expires: float, ahead: bool = False) -> Lease:
         if round == self._index:
             self.request_stop()
-        return super().grant(client, round, expires)
+        return super().grant(client, round, expires, ahead)
 
 
 @pytest.fixture

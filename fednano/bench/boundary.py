@@ -88,7 +88,8 @@ def _parts_down(down: Mapping[str, float], step_s: float, begins: float) -> dict
     parts["transport"] = down["pushing"] - begins  # the tasks of others are sent before
     at = down["pushing"]
     for what, part in DOWN:
-        until = down[what] - step_s if what == "step" else down[what]
+        # A message may be taken before all of it has been sent.
+        until = max(at, down[what] - step_s if what == "step" else down[what])
         parts[part] += until - at
         at = until
     return parts

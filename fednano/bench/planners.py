@@ -122,6 +122,7 @@ class Play:
                 lambda *_: None,
                 partial(self.membership.speed, name),
                 board.drain_requested,
+                presence.might_step,
             )
             nodes.append(VirtualNode(name, own, presence, workers[name].crashed))
         app = make_client_app(lambda context: workers[str(context.node_config["name"])], Fp32())
@@ -143,8 +144,9 @@ def goodput(play: Play) -> dict[str, float]:
     merged = {lease for e in play.events if isinstance(e, RoundMerged) for lease in e.leases}
     folded = [e for e in play.events if isinstance(e, UpdateFolded)]
     sent = {e.lease: e.t for e in play.events if isinstance(e, WorkDispatched)}
-    lost = sum(e.t - sent[e.lease] for e in play.events if isinstance(e, LeaseReleased) and e.reason != "end")
-    work = sum(e.busy_until - e.busy_from for e in folded if e.lease in merged)
+    given_up = [e for e in play.events if isinstance(e, LeaseReleased) and e.reason not in ("end", "unused")]
+    lost = sum(e.t - sent[e.lease] for e in given_up)
+    work = sum(e.trained_s for e in folded if e.lease in merged)
     transfers = 2 * play.transfer_s * len(merged)
     waiting = up - work - lost - transfers
     figures = {"goodput": work, "lost": lost, "transfers": transfers, "waiting": waiting}

@@ -12,7 +12,8 @@ class StopRequestedError(Exception):
 class Lease:
     """A client's right to train some rows until `expires`, in seconds on the run's clock.
 
-    Who hands in shows the fencing `token`, which nobody can guess where others could try.
+    Who hands in shows the fencing `token`, which nobody can guess where others could try. A lease that is granted
+    `ahead` is for work that is not asked for yet.
     """
 
     id: int
@@ -20,6 +21,7 @@ class Lease:
     round: int
     expires: float
     token: str = ""
+    ahead: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,11 @@ class NameTakenError(ValueError):
 class Board(Protocol):
     """Coordination between the server and its clients."""
 
-    def grant(self, client: str, round: int, expires: float) -> Lease:
+    def grant(self, client: str, round: int, expires: float, ahead: bool = False) -> Lease:
         """A new lease with the next id."""
+
+    def take_up(self, lease: int, expires: float) -> Lease:
+        """A lease that was granted ahead, now that its work is asked for. Raises KeyError if it is not in force."""
 
     def holds(self, lease: int) -> bool:
         """Whether the lease is in force: neither given up nor expired."""
@@ -117,6 +122,9 @@ class Post(Protocol):
 
     def holds(self, lease: int, token: str) -> bool:
         """Whether the lease is in force and this is its token; by its expiry alone while the board cannot be asked."""
+
+    def may_hold(self, lease: int, token: str) -> bool:
+        """`holds` as far as it is known: False once the lease is known to be out of force."""
 
     def asked(self, lease: int, now: float) -> bool:
         """Whether the server wants the lease back by `now`, in seconds on this node's clock."""

@@ -1,6 +1,7 @@
 """The board of a run that lives in one process."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from fednano.coordination.board import Lease, StopRequestedError
 
@@ -19,11 +20,15 @@ class MemoryBoard:
         self._next = 0
         self._stop = False
 
-    def grant(self, client: str, round: int, expires: float) -> Lease:
-        lease = Lease(self._next, client, round, expires, self._make_token())
+    def grant(self, client: str, round: int, expires: float, ahead: bool = False) -> Lease:
+        lease = Lease(self._next, client, round, expires, self._make_token(), ahead)
         self._leases[lease.id] = lease
         self._next += 1
         return lease
+
+    def take_up(self, lease: int, expires: float) -> Lease:
+        self._leases[lease] = replace(self._leases[lease], expires=expires, ahead=False)
+        return self._leases[lease]
 
     def holds(self, lease: int) -> bool:
         return lease in self._leases

@@ -52,10 +52,15 @@ class RedisBoard(MemoryBoard):
 
     # What the server calls
 
-    def grant(self, client: str, round: int, expires: float) -> Lease:
-        lease = super().grant(client, round, expires)
+    def grant(self, client: str, round: int, expires: float, ahead: bool = False) -> Lease:
+        lease = super().grant(client, round, expires, ahead)
         self._tell(lease.id)
         return lease
+
+    def take_up(self, lease: int, expires: float) -> Lease:
+        taken = super().take_up(lease, expires)
+        self._tell(lease)
+        return taken
 
     def give_up(self, lease: int) -> Lease:
         given_up = super().give_up(lease)

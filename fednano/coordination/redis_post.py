@@ -107,7 +107,11 @@ class RedisPost:
         self._follow(lease)
         if self._courier.connected:
             self._courier.visited(TIMEOUT_S)
+        return self.may_hold(lease, token)
+
+    def may_hold(self, lease: int, token: str) -> bool:
         self._courier.check()
+        self._follow(lease)
         seen = self._seen
         if seen is None or seen.lease != lease:
             return True  # Redis has not been told yet, or is lost: the server has the last word

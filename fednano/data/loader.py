@@ -131,6 +131,8 @@ class LeaseLoader:
         packing: how rows make batches.
     """
 
+    behind = 0  # batches that were trained before the next one that it makes
+
     def __init__(
         self,
         source: TextSource,
@@ -159,3 +161,36 @@ class LeaseLoader:
                     token = span.token if row == span.row else 0
                     if token < len(document):
                         yield Piece(row, token, document[token:])
+
+
+class PartedLoader(LeaseLoader):
+    """A grant's batches once, in as many parts as it is iterated: each goes on behind what is said to be trained.
+
+    What was made and not trained comes again, since a packing cannot be begun in the middle.
+    """
+
+    def __init__(
+        self,
+        source: TextSource,
+        rows: RowNumbers,
+        grant: Grant,
+        batch_size: int,
+        sequence_len: int,
+        packing: Packing = STREAM,
+    ) -> None:
+        super().__init__(source, rows, grant, batch_size, sequence_len, packing)
+        self._rest = super().__iter__()
+        self._made: deque[Batch] = deque()  # not said to be trained
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield from list(self._made)
+        for batch in self._rest:
+            self._made.append(batch)
+            yield batch
+
+    def trained(self, batches: int) -> None:
+        """The first `batches` of the grant are trained."""
+        # Who trains without reading has had none of them made.
+        for _ in range(min(batches - self.behind, len(self._made))):
+            self._made.popleft()
+        self.behind = batches

@@ -101,3 +101,4 @@ class Round:
     alone: bool = False  # one client trains on until another comes
     adopts: bool = False  # what one client alone hands in becomes the global model
     adopted: State | None = None
+    overlaps: bool = False  # whoever has handed in goes on with rows of the next round

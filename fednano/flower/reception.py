@@ -73,6 +73,8 @@ class Reception:
         assert done.cursor is not None
         if not 0 < done.steps <= planned or done.tokens != done.steps * self.plan.tokens_per_step:
             raise ValueError(f"{done.steps} steps and {done.tokens} tokens do not go together")
+        if result.ahead and not (len(result.ahead) == 2 and result.ahead[0] <= result.ahead[1] <= result.busy_from):
+            raise ValueError(f"steps ahead at {result.ahead} do not lie before {result.busy_from}")
         self.ledger.check_cursor(result.lease, *done.cursor, done.left)
 
     def _event(self, result: Result, weight: float, length: float, size: int) -> UpdateFolded:
@@ -89,6 +91,7 @@ class Reception:
             row=done.cursor[0],
             token=done.cursor[1],
             left=records_of(done.left),
+            ahead=result.ahead,
             weight=weight,
             norm=length,
             train_loss=done.loss,

@@ -11,10 +11,12 @@ from fednano.codec.fp32 import Fp32
 from fednano.data.ledger import Grant, Span
 from fednano.tensors import State
 from fednano.training.local import StepsDone
+from fednano.training.overlap import Advance
 from fednano.training.worker import Result, Task
 
 LAYOUT, DATA, LAYOUT_STYPE = "layout", "data", "fednano.layout"
 TASK, RESULT, TENSORS, INNER = "fednano.task", "fednano.result", "fednano.tensors", "fednano.inner"
+AHEAD = "fednano.ahead"
 LOSSLESS = Fp32()  # optimizer states are no updates: what a codec drops of them is not made up for
 
 
@@ -134,7 +136,7 @@ def pack_task(task: Task, weights: ArrayRecord) -> RecordDict:
             "whole": task.whole,
         }
     )
-    return RecordDict({TASK: config, TENSORS: weights, **_pack_inner(task.inner)})
+    return RecordDict({TASK: config, TENSORS: weights, **_pack_inner(task.inner), **_pack_ahead(task.ahead)})
 
 
 def hold_task(task: Task, weights: ArrayRecord) -> RecordDict:
@@ -160,6 +162,7 @@ def unpack_task(content: RecordDict, codec: Codec) -> tuple[Task, State]:
         _float(c, "seconds"),
         str(c["token"]),
         bool(c["whole"]),
+        _unpack_ahead(content),
     )
     return task, unpack_tensors(content.array_records[TENSORS], codec)
 
@@ -183,6 +186,7 @@ def pack_result(result: Result, delta: ArrayRecord) -> RecordDict:
             "busy_from": result.busy_from,
             "busy_until": result.busy_until,
             "token": result.token,
+            "ahead": list(result.ahead),
         }
     )
     return RecordDict({RESULT: config, TENSORS: delta, **(_pack_inner(done.inner) if done.steps else {})})
@@ -213,6 +217,7 @@ def unpack_result(content: RecordDict) -> Result:
         _float(c, "busy_from"),
         _float(c, "busy_until"),
         str(c["token"]),
+        _floats(c, "ahead"),
     )
 
 
@@ -232,6 +237,29 @@ def _pack_inner(inner: State) -> dict[str, ArrayRecord]:
     return {INNER: pack_tensors(inner, LOSSLESS)} if inner else {}
 
 
+def _pack_ahead(ahead: Advance | None) -> dict[str, ConfigRecord]:
+    if ahead is None:
+        return {}
+    grant = ahead.grant
+    config = ConfigRecord(
+        {
+            "lease": ahead.lease,
+            "token": ahead.token,
+            "pool": grant.pool,
+            "spans": _flat(grant.spans),
+            "steps": ahead.steps,
+        }
+    )
+    return {AHEAD: config}
+
+
+def _unpack_ahead(content: RecordDict) -> Advance | None:
+    if AHEAD not in content.config_records:
+        return None
+    c = content.config_records[AHEAD]
+    return Advance(_int(c, "lease"), str(c["token"]), Grant(_int(c, "pool"), _spans(c, "spans")), _int(c, "steps"))
+
+
 def _int(record: ConfigRecord, key: str) -> int:
     value = record[key]
     if not isinstance(value, int):
@@ -244,6 +272,13 @@ def _float(record: ConfigRecord, key: str) -> float:
     if not isinstance(value, float):
         raise ValueError(f"field {key} of a message is {value!r}, not a number")
     return value
+
+
+def _floats(record: ConfigRecord, key: str) -> tuple[float, ...]:
+    value = record[key]
+    if not isinstance(value, list) or not all(isinstance(item, float) for item in value):
+        raise ValueError(f"field {key} of a message is {value!r}, not a list of numbers")
+    return tuple(float(item) for item in value)
 
 
 def _ints(record: ConfigRecord, key: str) -> list[int]:

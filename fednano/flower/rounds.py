@@ -31,6 +31,8 @@ class Rounds:
         alone: how many rounds' steps it takes at most before it hands in; a crash loses no more.
         alone_merge: what becomes of that. outer: an outer step, as for any update; adopt: its weights are the global
             ones, and the outer optimizer's state stays, so that to train alone is to train without rounds.
+        overlap: inner steps that a client takes at most while its update travels and the next weights do, on rows of
+            the next round; where until is steps.
     """
 
     until: Literal["steps", "seconds", "tokens"] = "steps"
@@ -39,6 +41,7 @@ class Rounds:
     elastic: bool = False
     alone: int = 10
     alone_merge: Literal["outer", "adopt"] = "outer"
+    overlap: int = 0
 
     def __post_init__(self) -> None:
         if self.until not in ("steps", "seconds", "tokens"):
@@ -53,6 +56,21 @@ class Rounds:
             raise ValueError(f"round.alone={self.alone} trains nothing; use 1 or more, or round.elastic=false")
         if self.alone_merge not in ("outer", "adopt"):
             raise ValueError(f"round.alone_merge={self.alone_merge} is unknown; use outer or adopt")
+        self._check_overlap()
+
+    def _check_overlap(self) -> None:
+        if self.overlap < 0:
+            raise ValueError(f"round.overlap={self.overlap} is no number of steps; use 0 or more")
+        if self.overlap and self.until != "steps":
+            raise ValueError(
+                f"round.overlap={self.overlap} needs rounds of steps, not round.until={self.until}; use 0 or "
+                "round.until=steps"
+            )
+        if self.overlap and self.elastic and self.alone_merge == "adopt":
+            raise ValueError(
+                f"round.overlap={self.overlap} goes on from weights that round.alone_merge=adopt replaces under "
+                "round.elastic=true; use round.alone_merge=outer or round.overlap=0"
+            )
 
     def check(self, paces: Sequence[Pace], tokens_per_step: int) -> None:
         """Raise ValueError if a round is too short for a step."""

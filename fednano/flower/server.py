@@ -16,12 +16,10 @@ from flwr.serverapp import Grid, ServerApp
 from fednano import tensors
 from fednano.clock import Clock, wall
 from fednano.coordination.board import Board, Lease
-from fednano.data.ledger import Ledger, Span
+from fednano.data.ledger import Ledger
 from fednano.events import (
     ClientDown,
     ClientUp,
-    LeaseGranted,
-    LeaseReleased,
     RoundMerged,
     RoundSkipped,
     RoundStarted,
@@ -29,6 +27,7 @@ from fednano.events import (
     WorkDispatched,
 )
 from fednano.flower import records
+from fednano.flower.leases import Granted, Leases
 from fednano.flower.plan import Plan, Round, Site
 from fednano.flower.reception import Reception
 from fednano.flower.records import Codec
@@ -91,6 +90,7 @@ class Federation:
         self._reception = Reception(strategy, plan, ledger, clock, codec)
         self._live = live
         self._emit = recorder.emit
+        self._leases = Leases(board, ledger, plan, sites, clock, recorder.emit)
         self._progress = recorder.progress
         self._outstanding: dict[str, Lease] = {}  # message id → lease
         self._late: dict[str, Lease] = {}  # messages whose lease has expired
@@ -124,13 +124,12 @@ class Federation:
                 last=index + 1 == self._plan.rounds,
                 up=self._everyone(),
                 leaving=sorted(self._leaving),
-                quiet=self._live or not self._late,
+                quiet=self._live or not (self._late or self._leases.any_ahead),
             )
 
     def abandon(self) -> None:
         """Free the rows of all work under way; used when the run stops in the middle of a round."""
-        for lease in self._board.held():
-            self._release(lease.id, "end")
+        self._leases.release_all()
         self._outstanding.clear()
 
     # One round
@@ -154,10 +153,14 @@ class Federation:
             Accumulator(self.state.inner, is_count),
             alone=alone,
             adopts=alone and self._plan.length.alone_merge == "adopt",
+            overlaps=not alone and self._overlaps(index),
         )
         self._emit(RoundStarted(t=now, round=index, version=self.state.version, clients=self._everyone()))
         weights = records.pack_tensors(self.state.weights, self._codec)
+        if alone:
+            self._leases.drop_for(index)  # it takes more rows than those of a round
         self._dispatch(grid, round_, weights, now)
+        self._leases.drop_for(index)
         while self._outstanding:
             self._clock.wait(min(self._membership.next_change(self._clock.now()), round_.closes))
             self._collect(grid, round_)
@@ -166,6 +169,11 @@ class Federation:
                 self._expire()
             self._dispatch(grid, round_, weights, self._clock.now())
         self._close(round_)
+
+    def _overlaps(self, index: int) -> bool:
+        """Whether clients go on with the next round while updates of this one travel; not over a checkpoint."""
+        next_ = index + 1
+        return self._plan.length.overlap > 0 and next_ < self._plan.rounds and not self._recorder.due(next_)
 
     def _dispatch(self, grid: Grid, round_: Round, weights: ArrayRecord, now: float) -> None:
         """Give work to every client that is up, idle and has time for at least one step before the round ends."""
@@ -182,7 +190,9 @@ class Federation:
                     self._free.add(client)
                 continue
             round_.served.add(client)
-            content, lease = self._task(client, round_, steps, seconds, peers, weights)
+            granted, steps = self._granted(client, round_, steps)
+            content = self._pack(self._task(granted, round_, steps, seconds, peers), weights)
+            lease = granted.lease
             round_.planned[lease.id] = steps
             if round_.alone:
                 # On a virtual clock, where all of it is done at once, who comes is known before.
@@ -209,30 +219,21 @@ class Federation:
         """Seconds that a client that is given work now can train and still hand in, as far as the planner knows."""
         return self._sites[client].window_s(self._plan.planner.known_end(self._membership, client, now) - now)
 
-    def _task(
-        self, client: str, round_: Round, steps: int, seconds: float, peers: int, weights: ArrayRecord
-    ) -> tuple[RecordDict, Lease]:
-        pool = self._sites[client].pool
-        lease = self._board.grant(client, round_.index, round_.closes)
-        grant = self.ledger.lease(lease.id, pool, self._plan.rows_for(pool, steps * self._plan.tokens_per_step))
-        self._emit(
-            LeaseGranted(
-                t=self._clock.now(),
-                round=round_.index,
-                client=client,
-                lease=lease.id,
-                pool=pool,
-                spans=grant.as_records(),
-                expires=lease.expires,
-            )
-        )
+    def _granted(self, client: str, round_: Round, steps: int) -> tuple[Granted, int]:
+        """The rows for a task of so many steps, and its steps: with a lease ahead some are done, and need no time."""
+        if granted := self._leases.take_up(client, round_.index, round_.closes):
+            return granted, min(self._strategy.local_steps, steps + self._plan.length.overlap)
+        return self._leases.grant(client, round_.index, steps, round_.closes), steps
+
+    def _task(self, granted: Granted, round_: Round, steps: int, seconds: float, peers: int) -> Task:
+        lease, next_ = granted.lease, round_.index + 1
+        ahead = self._leases.grant_ahead(lease.client, next_, self._strategy.local_steps) if round_.overlaps else None
         version, total = self.state.version, self._progress.tokens
         horizon, inner = self._plan.horizon, self.state.inner
-        task = Task(
-            client, round_.index, version, lease.id, grant, steps, total, peers, horizon, inner, seconds, lease.token,
-            round_.adopts,
+        return Task(
+            lease.client, lease.round, version, lease.id, granted.rows, steps, total, peers, horizon, inner, seconds,
+            lease.token, round_.adopts, ahead,
         )  # fmt: skip
-        return self._pack(task, weights), lease
 
     def _collect(self, grid: Grid, round_: Round | None) -> None:
         """Fold or refuse every reply that has arrived, one at a time; between rounds there are only late ones."""
@@ -262,6 +263,7 @@ class Federation:
         received = self._reception.receive(reply, lease, size, round_, self.state)
         if received.drained:
             self._leaving.add(lease.client)
+            self._leases.drop(lease.client)
         if received.folded:
             self._emit(received.folded)
         return received.refused
@@ -279,7 +281,7 @@ class Federation:
         folded = round_.folded
         if len(folded) < self._strategy.quorum:
             for update in folded:
-                self._release(update.lease, "skipped")
+                self._leases.release(update.lease, "skipped")
             reason = f"{len(folded)} updates are below the quorum of {self._strategy.quorum}"
             self._emit(RoundSkipped(t=self._clock.now(), round=round_.index, updates=len(folded), reason=reason))
             return
@@ -291,8 +293,7 @@ class Federation:
             merged = replace(self.state, weights=round_.adopted, version=self.state.version + 1)
         self.state = replace(merged, inner=round_.inner.mean())
         for update in folded:
-            self.ledger.settle(update.lease, update.row, update.token, tuple(Span(*span) for span in update.left))
-            self._board.give_up(update.lease)
+            self._leases.settle(update)
         self._emit(self._merged(round_, length))
 
     def _merged(self, round_: Round, length: float) -> RoundMerged:
@@ -371,11 +372,12 @@ class Federation:
             lost = message if message in self._outstanding else None
             self._emit(ClientDown(t=now, client=client, exit="drain" if lost is None else "crash"))
             self._leaving.discard(client)
+            self._leases.drop(client)
             if round_:
                 round_.served.discard(client)
             if lost is not None:
                 lease = self._outstanding.pop(lost)
-                self._release(lease.id, "crash")
+                self._leases.release(lease.id, "crash")
                 if round_:
                     round_.planned.pop(lease.id)
                 if self._live:
@@ -397,7 +399,8 @@ class Federation:
     def _expire(self) -> None:
         """The round is closed: whoever has not answered is late, and its rows are free."""
         for message_id, lease in self._outstanding.items():
-            self._release(lease.id, "expired")
+            self._leases.release(lease.id, "expired")
+            self._leases.drop(lease.client)
             self._late[message_id] = lease
         self._outstanding.clear()
 
@@ -408,14 +411,8 @@ class Federation:
             )
         )
         if reason != "duplicate" and self._board.holds(lease.id):
-            self._release(lease.id, "refused")
-
-    def _release(self, lease_id: int, reason: str) -> None:
-        lease = self._board.give_up(lease_id)
-        self.ledger.release(lease_id)
-        self._emit(
-            LeaseReleased(t=self._clock.now(), round=lease.round, client=lease.client, lease=lease.id, reason=reason)
-        )
+            self._leases.release(lease.id, "refused")
+            self._leases.drop(lease.client)
 
 
 def make_server_app(build: Callable[[Context], Federation]) -> ServerApp:

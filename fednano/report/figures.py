@@ -155,7 +155,7 @@ class Figures:
         client.working = False
         client.loss = event.train_loss
         client.bytes_up += event.bytes
-        client.busy_s += event.busy_until - event.busy_from
+        client.busy_s += event.trained_s
         rows = rows_before(self._spans.pop(event.lease, ()), event.row) - rows_before(event.left, event.row)
         self._folded.setdefault(event.round, []).append((event, rows))
 

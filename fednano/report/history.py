@@ -71,14 +71,17 @@ class Round:
 
 @dataclass
 class Lane:
-    """What one client did: windows when it was up, work by (round, lease), crashes."""
+    """What one client did: windows when it was up, work by (round, lease), crashes.
+
+    Steps ahead of a task have the key (round, lease, 0).
+    """
 
     client: str
     windows: list[tuple[float, float]] = field(default_factory=list)
-    work: dict[tuple[int, int], Span] = field(default_factory=dict)
+    work: dict[tuple[int, ...], Span] = field(default_factory=dict)
     crashes: list[float] = field(default_factory=list)
     up_since: float | None = None
-    open: set[tuple[int, int]] = field(default_factory=set)  # keys of `work` whose outcome is not known yet
+    open: set[tuple[int, ...]] = field(default_factory=set)  # keys of `work` whose outcome is not known yet
 
 
 @dataclass
@@ -150,7 +153,10 @@ def _draw(lane: Lane, event: ClientUp | ClientDown | WorkDispatched | UpdateFold
         case UpdateFolded():
             kind = "drained" if event.drained else "full"
             key = (event.round, event.lease)
-            lane.work[key] = Span(event.busy_from, event.busy_until, kind, event.round, event.steps)
+            *ahead, (start, stop) = event.trained
+            lane.work[key] = Span(start, stop, kind, event.round, event.steps)
+            for start, stop in ahead:
+                lane.work[(*key, 0)] = Span(start, stop, kind, event.round, event.steps, "ahead of the task")
             lane.open.discard(key)
         case UpdateRefused():
             _refuse(lane, event)

@@ -133,7 +133,7 @@ class _Reading:
         self.idle[client] = event.t
         if event.drained:
             # It would have been there for any part of another step.
-            self.drained[client] = event.t + (event.busy_until - event.busy_from) / event.steps / 2
+            self.drained[client] = event.t + event.trained_s / event.steps / 2
 
     def _end(self, round_: int, t: float) -> None:
         self.rounds.append(t - self.began[round_])
@@ -146,7 +146,7 @@ class _Reading:
         open_ = {client: [(t, self.drained.get(client, math.inf), "drain")] for client, t in self.came.items()}
         busy, done, steps = (defaultdict[str, float](float), defaultdict[str, int](int), defaultdict[str, int](int))
         for update in self.folded.values():
-            busy[update.client] += update.busy_until - update.busy_from
+            busy[update.client] += update.trained_s
             done[update.client] += update.steps
         for update in self.merged:
             steps[update.client] += update.steps

@@ -28,7 +28,14 @@ class Centralized:
     name: str = "centralized"
 
     def check(self, parts: Parts) -> None:
-        """Raise ValueError where carbon or price end before the run does, which only playing the protocol shows."""
+        """Raise ValueError for rounds that overlap, and where carbon or price end before the run does.
+
+        Only playing the protocol shows that.
+        """
+        if parts.round.overlap:
+            raise ValueError(
+                f"round.overlap={parts.round.overlap} hides transfers, of which runtime={self.name} has none; use 0"
+            )
         if parts.energy.ends(parts.volatility) < math.inf:
             tokens = planned_tokens(parts, parts.message_bytes())
             per_step = parts.settings.clients * parts.tokens_per_step

@@ -161,6 +161,8 @@ def _shift_busy(content: RecordDict, at: float) -> None:
     begun, ended = result.get("busy_from"), result.get("busy_until")
     if isinstance(begun, float) and isinstance(ended, float):
         result["busy_from"], result["busy_until"] = at - max(0.0, ended - begun), at
+        if isinstance(ahead := result.get("ahead"), list):
+            result["ahead"] = [at - (ended - t) for t in ahead if isinstance(t, float)]
 
 
 class Invitation:

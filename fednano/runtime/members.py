@@ -24,8 +24,8 @@ class LiveMembership:
     """Implements `Members` on beats.
 
     A client is up while its trainer beats and is warm, and Flower knows its node. One that is leaving is up as long as
-    it holds a lease: what it drained is on its way, even behind its last beat. A trainer that was restarted between two
-    looks was down in between.
+    it holds a lease of work that was asked for: what it drained is on its way, even behind its last beat. A trainer
+    that was restarted between two looks was down in between.
 
     Args:
         clients: their names; nodes under other names are not asked for anything.
@@ -92,7 +92,7 @@ class LiveMembership:
     def _look(self, t: float) -> None:
         beats = {name: beat for name, beat in self._board.present().items() if name in self._rank}
         self._learn(beats, t)
-        held = {lease.client for lease in self._board.held()}
+        held = {lease.client for lease in self._board.held() if not lease.ahead}
         since = 0.0 if self._at is None else max(0.0, t - self._at)
         self._possible_steps += sum(since / self._sites[client].step_s for client in self._up)
         up = {client for client in self._rank if self._is_there(client, beats.get(client), client in held, t)}

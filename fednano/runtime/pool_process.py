@@ -172,6 +172,7 @@ class PoolProcess:
             self._stepped,
             partial(membership.speed, client),
             self._asked,
+            presence.might_step,
         )
         return clock, presence, worker
 
@@ -181,7 +182,7 @@ class PoolProcess:
             case Job():
                 self._pipe.send(Ended(self._work(order)))
             case Forget(client):
-                self._trainer.forget(client)
+                self._clients[client][2].crashed()
                 self._changed.add(client)
             case Mark():
                 self._pipe.send(Marked({client: self._copy(client) for client in sorted(self._changed)}))

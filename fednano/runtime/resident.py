@@ -21,6 +21,7 @@ from fednano.report import units
 from fednano.runtime.parts import Parts
 from fednano.runtime.warmup import warm_up
 from fednano.tensors import State
+from fednano.training.overlap import Onward
 from fednano.training.replicas import Replicas
 from fednano.training.worker import ClientWorker, Result, Task
 
@@ -51,7 +52,7 @@ class Resident:
     A task whose lease is not held any more is refused before its first step. Afterwards it is not asked again: the
     server alone decides about an update, and refuses one of a lost lease with an event on the tape. A trainer that
     leaves hands in after the step under way. One whose relay has died stops after that step, since nobody is there
-    to take the result.
+    to take the result. Steps ahead, where a task has granted any, are taken until the next task comes.
 
     Args:
         name: the node's name, as the server knows it.
@@ -87,6 +88,7 @@ class Resident:
         self._ready = False
         self._step_s = 0.0
         self._handed_in: tuple[float, Task] | None = None  # the last one, and when
+        self._onward: Onward | None = None  # what it may go on with since then
         self._error: BaseException | None = None  # of the thread that listens
 
     @property
@@ -111,6 +113,7 @@ class Resident:
             while not self._leaving and (job := self._jobs.get()):
                 with job.connection:
                     self._do(job)
+                self._go_on()
             if self._error:
                 raise RuntimeError("the node's socket failed") from self._error
             self._beat()
@@ -152,16 +155,42 @@ class Resident:
             on_step,
             # On a real clock time has passed before the first step, without which the transfer was for nothing.
             asked=lambda lease, now: stepped and self._post.asked(lease, now),
+            onward=self._onward,
         )
         try:
             result, delta = worker.work(task, weights)
         except (AbandonedError, StopRequestedError):
             worker.crashed()  # steps that nobody will ever merge must not live on in the optimizer
             raise
+        finally:
+            self._onward = worker.onward
         self._handed_in = self._clock.now(), task
         if result.done.steps:
             self._step_s = result.done.train_s / result.done.steps
-        return replace(result, busy_from=result.busy_from - came, busy_until=result.busy_until - came), delta
+        begun, ended, ahead = result.busy_from - came, result.busy_until - came, tuple(t - came for t in result.ahead)
+        return replace(result, busy_from=begun, busy_until=ended, ahead=ahead), delta
+
+    def _go_on(self) -> None:
+        """Take steps ahead of the next task until it comes, if it can still be the one for them."""
+        onward = self._onward
+        if onward is None or onward.head:
+            return
+        ahead = onward.advance
+
+        def may_step(step_s: float) -> bool:
+            return not self._leaving and self._jobs.empty() and self._post.may_hold(ahead.lease, ahead.token)
+
+        def on_step(step: int, loss: float) -> None:
+            self._post.tell_step(self._name, onward.round, step, ahead.steps, loss, self._parts.tokens_per_step)
+            self._post.check_stop()
+
+        try:
+            head = onward.go(self._trainer, self._clock, may_step, on_step)
+        except StopRequestedError:
+            self._onward = None
+            self._trainer.forget(self._name)
+        else:
+            self._say(f"round {onward.round}: {units.plural(head.done.steps, 'step')} ahead")
 
     def _do(self, job: Job) -> None:
         """Answer a job; what is wrong with this process is told to the relay before it is raised."""
@@ -187,6 +216,7 @@ class Resident:
         try:
             wire.send(job.connection, parcel)
         except OSError as error:
+            self._onward = None  # nobody will ask for it
             self._say(f"the task's relay is gone ({error}); its answer is dropped")
         else:
             self._say(_described(parcel))

@@ -82,6 +82,11 @@ class Simulation:
                 f"round.until={parts.round.until} goes by times that clients which take turns under "
                 f"runtime={self.name} do not have; use round=steps or runtime=virtual"
             )
+        if parts.round.overlap:
+            raise ValueError(
+                f"round.overlap={parts.round.overlap} has clients train between messages, where runtime={self.name} "
+                "keeps none; use 0 or runtime=virtual"
+            )
         if world() > 1:
             raise ValueError(f"runtime={self.name} starts its own processes; start it without torchrun")
         self._check_devices(parts.hardware.device)

@@ -175,7 +175,8 @@ def play(
     """
     settings = parts.settings
     membership = Membership.draw(parts.volatility, settings.names, settings.seed)
-    recorder = Recorder(settings.rounds, settings.rounds, lambda _: (0.0, 0.0), unsaved, told, clock, Progress())
+    every = settings.rounds, settings.checkpoint_every  # nobody goes ahead over a checkpoint
+    recorder = Recorder(*every, lambda _: (0.0, 0.0), unsaved, told, clock, Progress())
     trainer = _analytic(parts, membership, size)
     state, ledger = ServerState({}, {}), parts.ledger()
     board = MemoryBoard()
@@ -291,6 +292,7 @@ def _grid(
             on_step,
             partial(membership.speed, client),
             board.drain_requested,
+            presence.might_step,
         )
         workers[client] = worker
         nodes.append(VirtualNode(client, own, presence, worker.crashed))

@@ -1,7 +1,7 @@
 """What a strategy is: pure functions from a server state and a mean pseudo-gradient to the next state."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from fednano.tensors import State
 
@@ -27,9 +27,11 @@ class Strategy(Protocol):
     """A `strategy` choice. New ones need one file and one YAML: nothing lists them.
 
     `name` is what summaries call it, `local_steps` is H, `quorum` the least number of updates that a merge needs and
-    `slack` the factor on a round's planned duration after which it is closed.
+    `slack` the factor on a round's planned duration after which it is closed. `overlaps` says whether clients may go on
+    from their local weights while an update travels (`round.overlap`).
     """
 
+    overlaps: ClassVar[bool]
     name: str
     local_steps: int
     quorum: int

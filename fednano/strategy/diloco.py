@@ -1,7 +1,7 @@
 """Synchronous rounds of H local steps and one outer step: DiLoCo, and FedAvg as its plainest case."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from fednano.strategy.base import ServerState
 from fednano.strategy.outer import Outer
@@ -23,6 +23,7 @@ class DiLoCo:
         slack: factor on a round's planned duration after which it is closed and what is missing is given up.
     """
 
+    overlaps: ClassVar[bool] = True
     name: str
     outer: Outer
     local_steps: int = 25

@@ -47,6 +47,7 @@ class AnalyticTrainer:
     ) -> tuple[StepsDone, State]:
         """As `Trainer.run`; `on_step` is told of the last step alone."""
         assert isinstance(batches, LeaseLoader)
+        behind = batches.behind
         steps = self._unquestioned(client, plan, clock)
         drained = False
         while steps < plan.steps:
@@ -59,7 +60,8 @@ class AnalyticTrainer:
         tokens = steps * self._tokens_per_step
         if steps:
             on_step(steps, math.nan)
-        cursor = position(batches.grant.spans, tokens, self._row_tokens) if steps else None
+        until = (behind + steps) * self._tokens_per_step
+        cursor = position(batches.grant.spans, until, self._row_tokens) if steps else None
         return StepsDone(steps, tokens, math.nan, cursor, drained, 0.0), weights
 
     def _unquestioned(self, client: str, plan: StepPlan, clock: Clock) -> int:

@@ -89,19 +89,23 @@ class Recorder:
     ) -> None:
         """What is due after a round; the last one is always measured and saved.
 
-        While a reply is still on its way (not `quiet`), the run does not stand anywhere it could go on from, and a
-        checkpoint that is due waits for the next round.
+        While a reply is still on its way, or work ahead of the next round under way (not `quiet`), the run does not
+        stand anywhere it could go on from, and a checkpoint that is due waits for the next round.
         """
         done = self.progress.rounds
         if last or done % self.eval_every == 0:
             self._measure(state)
-        self._owed = self._owed or last or done % self.checkpoint_every == 0
+        self._owed = last or self.due(done)
         if not (quiet or last):
             return
         self._unwritten = self.mark(state, ledger, self.progress, up, leaving, self._owed)
         if self._owed:
             self.checkpoint()
             self._owed = False
+
+    def due(self, rounds: int) -> bool:
+        """Whether a checkpoint is to be written once so many rounds are done."""
+        return self._owed or rounds % self.checkpoint_every == 0
 
     def checkpoint(self) -> None:
         """Save the last place that the run could go on from, unless it is saved."""

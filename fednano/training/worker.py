@@ -5,16 +5,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from fednano import tensors
-from fednano.clock import Clock
+from fednano.clock import Clock, VirtualClock
 from fednano.data.ledger import Grant
-from fednano.data.loader import LeaseLoader, Packing, RowNumbers, TextSource
+from fednano.data.loader import Packing, PartedLoader, RowNumbers, TextSource
 from fednano.tensors import State
 from fednano.training.local import MayStep, Speed, StepPlan, StepsDone, Trainer, full_speed
+from fednano.training.overlap import Advance, HeadStart, Onward
 
 ROUNDING_S = 1e-6  # of sums of step times
 
 Asked = Callable[[int, float], bool]
 """Given a lease and the time on the client's clock: does the server want it back by now?"""
+
+MightStep = Callable[[float, float], bool]
+"""Given a time that may have passed and the seconds a step takes: might it have begun then?"""
 
 
 def never(lease: int, now: float) -> bool:
@@ -29,7 +33,8 @@ class Task:
     `peers` clients are assumed to train beside this one, for the schedule by global tokens; `horizon` is the number
     of tokens at which the schedule ends. `inner` is the clients' mean optimizer state, where they average theirs.
     Whatever `steps` says, the work is over after `seconds` on the client's clock. `token` is the lease's.
-    The answer is the pseudo-gradient or, where `whole`, the weights themselves, which no difference rounds.
+    The answer is the pseudo-gradient or, where `whole`, the weights themselves, which no difference rounds. Once it is
+    handed in, the client may go on with what it is granted `ahead`; a later task says whether that is merged.
     """
 
     client: str
@@ -45,13 +50,15 @@ class Task:
     seconds: float = math.inf
     token: str = ""
     whole: bool = False
+    ahead: Advance | None = None
 
 
 @dataclass(frozen=True)
 class Result:
     """What the client answers, beside the pseudo-gradient or its weights.
 
-    `busy_from` and `busy_until` are seconds on its clock. `token` shows that it was given the lease.
+    `busy_from` and `busy_until` are seconds on its clock, and so are those of `ahead`: from when until when it took
+    steps before the task came, if it took any. `token` shows that it was given the lease.
     """
 
     task_client: str
@@ -62,6 +69,7 @@ class Result:
     busy_from: float
     busy_until: float
     token: str = ""
+    ahead: tuple[float, ...] = ()
 
 
 class ClientWorker:
@@ -80,6 +88,9 @@ class ClientWorker:
         on_step: told (client, round, steps done, steps planned, loss, tokens) after each step.
         speed: the share of `tokens_per_s` that it has at a time of its clock.
         asked: given a lease and the time, whether the server wants it back by now.
+        might_step: `may_step` of a time that has passed, on a clock on which steps ahead are computed once it is known
+            how many they were; None: somebody takes them as time goes by.
+        onward: what it may go on with since it handed in last.
     """
 
     def __init__(
@@ -96,6 +107,8 @@ class ClientWorker:
         on_step: Callable[[str, int, int, int, float, int], None],
         speed: Speed = full_speed,
         asked: Asked = never,
+        might_step: MightStep | None = None,
+        onward: Onward | None = None,
     ) -> None:
         self.client = client
         self._trainer = trainer
@@ -109,46 +122,98 @@ class ClientWorker:
         self._on_step = on_step
         self._speed = speed
         self._asked = asked
+        self._might_step = might_step
+        self.onward = onward
 
     def work(self, task: Task, weights: State) -> tuple[Result, State]:
         """Train the task's lease from `weights`, for at most `task.steps` steps and `task.seconds`."""
         B, T = self._shape
-        loader = LeaseLoader(self._source, self._pools[task.grant.pool], task.grant, B, T, self._packing)
-        step_s, peers_tokens = B * T / self._tokens_per_s, B * T * task.peers
-        begun = self._clock.now()
+        came = self._clock.now()
+        head = self._head_start(task)
+        ahead, begun, over_at = head.done.steps, self._clock.now(), came + task.seconds
         # A request to hand in may be known before its time.
-        quiet_until = begun if self._asked(task.lease, math.inf) else begun + task.seconds
-        plan = StepPlan(
-            task.steps,
-            step_s,
-            task.tokens_total,
-            peers_tokens,
-            task.horizon,
-            task.inner,
-            self._speed,
-            quiet_until,
-        )
+        quiet_until = came if self._asked(task.lease, math.inf) else over_at
+        plan = self._plan(task, max(0, task.steps - ahead), ahead)
 
         def on_step(steps: int, loss: float) -> None:
-            self._on_step(task.client, task.round, steps, task.steps, loss, B * T)
+            head.loader.trained(ahead + steps)
+            self._on_step(task.client, task.round, ahead + steps, task.steps, loss, B * T)
 
         called = False
 
         def may_step(step_s: float) -> bool:
             nonlocal called
             now = self._clock.now()
-            over = now + step_s > begun + task.seconds + ROUNDING_S
+            over = now + step_s > over_at + ROUNDING_S
             # Not before its first step, or the transfer would have been for nothing.
             called = over or (now > begun and self._asked(task.lease, now))
             return not called and self._may_step(step_s)
 
-        done, local = self._trainer.run(task.client, weights, loader, plan, self._clock, may_step, on_step)
+        done, local = self._trainer.run(
+            task.client,
+            head.onto(weights),
+            head.loader,
+            replace(plan, inner=task.inner, quiet_until=quiet_until),
+            self._clock,
+            may_step,
+            on_step,
+        )
         # Who was called in stays; who drained by its own judgement leaves.
         if called:
             done = replace(done, drained=False)
-        result = Result(task.client, task.round, task.version, task.lease, done, begun, self._clock.now(), task.token)
+        done, ended = head.joined(done), self._clock.now()
+        result = Result(
+            task.client, task.round, task.version, task.lease, done, begun, ended, task.token, head.took
+        )  # fmt: skip
+        if task.ahead and done.steps and not done.drained:
+            self.onward = self._onward(task, task.ahead, local)
         return result, local if task.whole else tensors.subtract(weights, local)
 
     def crashed(self) -> None:
         """The machine died: what it remembered is gone."""
+        self.onward = None
         self._trainer.forget(self.client)
+
+    def _loader(self, grant: Grant) -> PartedLoader:
+        return PartedLoader(self._source, self._pools[grant.pool], grant, *self._shape, self._packing)
+
+    def _plan(self, task: Task, steps: int, behind: int) -> StepPlan:
+        """So many steps, when each of the peers has taken `behind` since the task's count of tokens."""
+        step_tokens = self._shape[0] * self._shape[1]
+        peers_tokens = step_tokens * task.peers
+        step_s, before = step_tokens / self._tokens_per_s, task.tokens_total + behind * peers_tokens
+        return StepPlan(steps, step_s, before, peers_tokens, task.horizon, speed=self._speed)
+
+    def _onward(self, task: Task, ahead: Advance, local: State) -> Onward:
+        """What may follow a task: its steps are merged by then, as far as anyone knows."""
+        plan, loader = self._plan(task, ahead.steps, task.steps), self._loader(ahead.grant)
+        return Onward(task.client, task.round + 1, ahead, tensors.clone(local), loader, plan, self._clock.now())
+
+    def _head_start(self, task: Task) -> HeadStart:
+        """What is done of a task's lease by now. Steps ahead on another lease are in vain, and forgotten."""
+        onward, self.onward = self.onward, None
+        if onward and onward.is_for(task.lease, task.token):
+            return onward.head or self._catch_up(onward, task)
+        if onward and (onward.head.done.steps if onward.head else self._lags(onward)):
+            self._trainer.forget(self.client)
+        return HeadStart(self._loader(task.grant))
+
+    def _lags(self, onward: Onward) -> bool:
+        """Whether there are steps ahead that the client has taken by its clock and that are still to be computed."""
+        return self._might_step is not None and onward.begins < self._clock.now()
+
+    def _catch_up(self, onward: Onward, task: Task) -> HeadStart:
+        """Take the steps that began before now; one under way is finished first."""
+        came, clock, might_step = self._clock.now(), VirtualClock(onward.begins), self._might_step
+        if might_step is None or not self._lags(onward):
+            return HeadStart(onward.loader)
+
+        def may_step(step_s: float) -> bool:
+            return clock.now() < came and might_step(clock.now(), step_s)
+
+        def on_step(steps: int, loss: float) -> None:
+            self._on_step(task.client, task.round, steps, task.steps, loss, self._shape[0] * self._shape[1])
+
+        head = onward.go(self._trainer, clock, may_step, on_step, came)
+        self._clock.wait(clock.now())
+        return head

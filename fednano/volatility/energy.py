@@ -7,6 +7,7 @@ it is off. E = ∫P dt, gCO₂ = ∫P·intensity dt / 3.6e6 (W, s, g/kWh), cost 
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass, fields
+from itertools import chain
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +16,7 @@ from fednano.events import (
     ClientDown,
     ClientUp,
     Event,
+    LeaseGranted,
     LeaseReleased,
     RunStarted,
     UpdateFolded,
@@ -135,12 +137,21 @@ def _within(spans: Spans, t: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray((k >= 0) & (t < spans[k, 1]))
 
 
+@dataclass(frozen=True)
+class _Ahead:
+    """Steps that may be taken ahead on a lease, from when until when at most."""
+
+    lease: int
+    begun: float
+    ends: float
+
+
 class Usage:
     """When each client was up and when it computed, from events in tape order.
 
     Work that was merged or folded is as long as the client says. Work that was lost, refused or came too late counts
     as computing from its dispatch until its reply came, its machine went, or it was given up; but nothing was computed
-    where no step fitted.
+    where no step fitted. Lost steps ahead count as long as they would take at the speed of those handed in before.
     """
 
     def __init__(self) -> None:
@@ -151,6 +162,8 @@ class Usage:
         self._windows: dict[str, array[float]] = {}
         self._busy: dict[str, array[float]] = {}
         self._work: dict[str, dict[int, float]] = {}  # client → lease → dispatched
+        self._ahead: dict[str, _Ahead] = {}  # by client
+        self._granted: dict[str, LeaseGranted] = {}  # client → its last grant ahead
 
     def add(self, event: Event) -> None:
         self.t = max(self.t, event.t)
@@ -165,15 +178,20 @@ class Usage:
                 self._windows[event.client].extend((self._up.pop(event.client, event.t), event.t))
                 for lease in list(self._work[event.client]):
                     self._end(event.client, lease, event.t)
+            case LeaseGranted() if event.ahead:
+                self._granted[event.client] = event
             case WorkDispatched():
                 self._work[event.client][event.lease] = event.t
             case UpdateFolded():
                 self._work[event.client].pop(event.lease, None)
-                self._busy[event.client].extend((event.busy_from, event.busy_until))
+                self._pop_ahead(event.client, event.lease)
+                self._busy[event.client].extend(chain.from_iterable(event.trained))
+                self._foresee(event)
                 self.tokens[event.client] = self.tokens.get(event.client, 0) + event.tokens
             case UpdateRefused():
                 if event.reason == "empty":
                     self._work[event.client].pop(event.lease, None)
+                    self._pop_ahead(event.client, event.lease)
                 self._end(event.client, event.lease, event.t)
             case LeaseReleased() if event.reason != "expired":  # what has expired is worked on until its reply comes
                 self._end(event.client, event.lease, event.t)
@@ -198,12 +216,27 @@ class Usage:
     def settled(self, client: str, provisioning_s: float) -> float:
         """Seconds before which nothing that is yet to come changes when the client was on or computed.
 
-        Work under way may turn out shorter; a machine that is off may be on its way for `provisioning_s` already.
+        Work under way may turn out shorter, and steps ahead to be none; a machine that is off may be on its way for
+        `provisioning_s` already.
         """
         coming = self._seen_up and client not in self._up
-        return max(0.0, min(self.t - provisioning_s * coming, *self._work[client].values(), self.t))
+        ahead = [self._ahead[client].begun] if client in self._ahead else []
+        return max(0.0, min(self.t - provisioning_s * coming, *self._work[client].values(), *ahead, self.t))
+
+    def _foresee(self, event: UpdateFolded) -> None:
+        """Note until when a client that has handed in may take steps ahead."""
+        granted = self._granted.get(event.client)
+        if granted and granted.round == event.round + 1 and not event.drained:
+            ends = event.busy_until + granted.ahead[0] * event.trained_s / event.steps
+            self._ahead[event.client] = _Ahead(granted.lease, event.busy_until, ends)
+
+    def _pop_ahead(self, client: str, lease: int) -> "_Ahead | None":
+        ahead = self._ahead.get(client)
+        return self._ahead.pop(client) if ahead and ahead.lease == lease else None
 
     def _end(self, client: str, lease: int, t: float) -> None:
+        if ahead := self._pop_ahead(client, lease):
+            self._busy[client].extend((ahead.begun, min(ahead.ends, t)))
         begun = self._work[client].pop(lease, None)
         if begun is not None:
             self._busy[client].extend((begun, t))

@@ -34,9 +34,13 @@ class Presence:
 
     def may_step(self, step_s: float) -> bool:
         """Whether a step may begin; False: hand in now. Raises ClientCrashedError if the machine dies during it."""
+        return self.might_step(self._clock.now(), step_s)
+
+    def might_step(self, at: float, step_s: float) -> bool:
+        """`may_step` at a time of the window in which work began, which may have passed."""
         assert self._window is not None, "work began without arrive()"
-        ends = self._clock.now() + step_s
-        foreseen = self._window.exit == "drain" and self._clock.now() >= self._window.stop - self._window.notice_s
+        ends = at + step_s
+        foreseen = self._window.exit == "drain" and at >= self._window.stop - self._window.notice_s
         if not foreseen:
             if ends > self._window.stop:
                 raise ClientCrashedError(self._client)
