@@ -1,6 +1,6 @@
-"""The ClientApp that SuperNodes start for every message: it hands the message to the node's resident trainer.
+"""The ClientApp of SuperNodes: it hands each message to the node's resident trainer.
 
-Imports no torch, which would take longer than most rounds. The node's configuration names the node and the trainer's
+Imports no torch: a SuperNode needs none, and one that is not fednano's starts a process for every message. The node's configuration names the node and the trainer's
 socket: `name="site_a" socket="/run/…/trainer.sock"`.
 """
 
