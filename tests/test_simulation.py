@@ -12,6 +12,7 @@ import torch
 from flwr.app import Error, Message
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run as FlowerRun
+from ray._private import ray_constants
 
 from fednano.cli import compose_config
 from fednano.clock import RealClock
@@ -225,6 +226,10 @@ def test_steps_are_shown_as_they_are_told(heard: StepsHeard, tmp_path: Path) -> 
         tell_step(teller, tmp_path / "nobody", StepTold("client_0", 0, 2, 4, 2.5, 32))
     grid.pull_messages(["1"])
     assert shown == [("client_0", 0, 1, 4, 2.5, 32)]
+
+
+def test_ray_installs_nothing_anew_below_uv_run() -> None:
+    assert not ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV, "workers would wait for a copy of the working directory"
 
 
 def test_clocks_of_one_machine_agree() -> None:

@@ -1,7 +1,7 @@
 """The ClientApp of SuperNodes: it hands each message to the node's resident trainer.
 
-Imports no torch: a SuperNode needs none, and one that is not fednano's starts a process for every message. The node's configuration names the node and the trainer's
-socket: `name="site_a" socket="/run/…/trainer.sock"`.
+Imports no torch: a SuperNode needs none, and one that is not fednano's starts a process for every message. The node's
+configuration names the node and the trainer's socket: `name="site_a" socket="/run/…/trainer.sock"`.
 """
 
 import json

@@ -184,7 +184,8 @@ class Simulation:
         """
         wanted = math.ceil(parts.settings.clients * self.client_cpus)
         # The names of Ray's sockets, which may not be long, begin with it.
-        with tempfile.TemporaryDirectory(prefix="fednano-", ignore_cleanup_errors=True) as place:
+        temporary = tempfile.TemporaryDirectory(prefix="fednano-", ignore_cleanup_errors=True)
+        with temporary as place, _flower_at_home_in(Path(place) / "flwr"):
             on_term = signal.getsignal(signal.SIGTERM)
             try:
                 ray.init(
@@ -221,6 +222,19 @@ def _sites(parts: Parts, grid: Grid) -> dict[str, Site]:
         pause(POLL_S)
     pools = parts.pools.of_client
     return {c: Site(nodes[i], pools[i], step_s=math.inf, down_s=0.0, up_s=0.0) for i, c in enumerate(names)}
+
+
+@contextmanager
+def _flower_at_home_in(folder: Path) -> Iterator[None]:
+    """Flower keeps its own files there: it notes who uses it even where it may not tell anybody."""
+    before = os.environ.get("FLWR_HOME")
+    os.environ["FLWR_HOME"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["FLWR_HOME"]
+        if before is not None:
+            os.environ["FLWR_HOME"] = before
 
 
 @contextmanager
