@@ -173,7 +173,7 @@ def test_random_kills_lose_no_row_and_fill_no_memory(
 def test_a_second_node_of_one_name_is_refused_and_the_run_goes_on(
     deploy: Callable[..., Deployed], tmp_path: Path
 ) -> None:
-    rounds = 4
+    rounds = 12  # the second node has to be there before they are over
     deployed = deploy(STEPS, f"rounds={rounds}")
     in_training(deployed, "client_0")
     first = deployed.process_of("-m fednano.node ", "name='client_0'")
