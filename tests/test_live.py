@@ -29,7 +29,7 @@ from fednano.flower.wire import NODE
 from fednano.runtime.following import Lines
 from fednano.runtime.live import LiveClock
 from fednano.runtime.live_grid import AGAIN_S, ASK_S, Invitation, LiveGrid
-from fednano.runtime.members import HAND_IN_S, LiveMembership
+from fednano.runtime.members import DOUBT_S, HAND_IN_S, LiveMembership
 from fednano.runtime.serving import LOCK, StopSignal, read_steps, server_pid
 
 BEAT = Beat("client_0", "first", ready=True, leaving=False, step_s=0.5, lease=-1)
@@ -68,7 +68,8 @@ class Scene:
         self.nodes = {"client_0": 70, "client_1": 71, "stranger": 72}
         self.asked = 0
         self.sites = {f"client_{i}": Site(-1, i, 9.0, 5.0, 5.0) for i in range(2)}
-        self.members = LiveMembership(["client_0", "client_1"], self.board, self._node_ids, self.sites)
+        self.failed: dict[str, float] = {}
+        self.members = LiveMembership(["client_0", "client_1"], self.board, self._node_ids, self.sites, self.failed)
 
     def _node_ids(self) -> dict[str, int]:
         self.asked += 1
@@ -122,6 +123,14 @@ def test_a_node_that_flower_has_lost_is_down_though_its_trainer_beats(scene: Sce
     assert scene.members.up(1.0) == ("client_0",)
     assert scene.asked == 1
     assert scene.members.up(6.0) == ()
+
+
+def test_who_failed_is_down_until_the_last_beats_of_a_dead_trainer_are_over(scene: Scene) -> None:
+    scene.board.beat(BEAT)
+    assert scene.members.up(0.0) == ("client_0",)
+    scene.failed["client_0"] = 10.0
+    assert scene.members.up(10.1) == scene.members.up(10.0 + DOUBT_S - 0.1) == ()
+    assert scene.members.up(10.0 + DOUBT_S) == ("client_0",)
 
 
 def test_nodes_under_other_names_are_nobody(scene: Scene) -> None:
@@ -386,6 +395,26 @@ def test_a_reply_is_asked_for_now_and_then_and_not_while_its_task_is_worked_on()
         clock.wait(2 * ASK_S)
         until(lambda: grid.arrived() == [message])
         assert fake.asked.get(timeout=WITHIN_S) == message and fake.asked.empty()
+
+
+class FailingGrid(FakeGrid):
+    """Every task comes back as an error."""
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return [Message(Error(2, "no trainer"), reply_to=Message(RecordDict(), 1, "train"))]
+
+
+def test_a_client_has_failed_if_its_newest_task_came_back_as_an_error() -> None:
+    task = RecordDict({TASK: ConfigRecord({"client": "client_0", "lease": 7, "round": 0})})
+    with identity_kept():
+        adopt_identity()
+        grid = LiveGrid(FailingGrid(RecordDict()), VirtualClock(20.0), HandBoard())
+        older, newer = (*grid.push_messages([grid.create_message(task, "train", 70, "0") for _ in range(2)]),)
+        until(lambda: len(grid.arrived()) == 2)
+        assert [reply.has_error() for reply in grid.pull_messages([older])] == [True]
+        assert not grid.failed
+        list(grid.pull_messages([newer]))
+    assert grid.failed == {"client_0": 20.0}
 
 
 def test_nodes_elsewhere_are_told_what_is_run_until_they_beat() -> None:

@@ -149,7 +149,7 @@ class LiveServer:
             name: replace(parts.site(i, size), down_s=transfer_s, up_s=transfer_s, late_s=0.0)
             for i, name in enumerate(settings.names)
         }
-        members = LiveMembership(settings.names, board, self._grid.node_ids, sites)
+        members = LiveMembership(settings.names, board, self._grid.node_ids, sites, self._grid.failed)
         federation = federate(
             parts, state, parts.ledger(resume), recorder, members, clock, board, horizon, size, sites, live=True
         )

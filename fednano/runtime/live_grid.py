@@ -58,6 +58,8 @@ class LiveGrid(WrappedGrid):
         self._clock = clock
         self._board = board
         self._unanswered: dict[str, tuple[str, int]] = {}  # message → client, lease
+        self.failed: dict[str, float] = {}  # client → when it last answered its newest task with an error
+        self._newest: dict[str, str] = {}  # client → the message with that task
         self._worked: dict[str, float] = {}  # message → when its client was last heard to work on it
         self._asked = -ASK_S
         self._pulls: dict[str, Future[list[Message]]] = {}
@@ -104,6 +106,7 @@ class LiveGrid(WrappedGrid):
             if task:
                 client = str(task["client"])
                 self._unanswered[message_id] = client, int(str(task["lease"]))
+                self._newest[client] = message_id
                 mark("pushed", client)
         return ids
 
@@ -133,9 +136,12 @@ class LiveGrid(WrappedGrid):
         """The replies to those of `message_ids` that have arrived."""
         here = [message_id for message_id in message_ids if message_id in self._pulls]
         for message_id in here:
-            del self._unanswered[message_id]
+            client, _ = self._unanswered.pop(message_id)
             self._worked.pop(message_id, None)
-            yield from self._pulls.pop(message_id).result()
+            replies = self._pulls.pop(message_id).result()
+            if replies[0].has_error() and self._newest[client] == message_id:
+                self.failed[client] = self._clock.now()
+            yield from replies
 
     def close(self) -> None:
         """Pull nothing any more."""

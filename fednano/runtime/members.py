@@ -11,6 +11,9 @@ from fednano.volatility.availability import Window
 HAND_IN_S = 20.0  # from a drained trainer's end until Flower has brought its answer, at most
 LOOK_S = 1.0
 ASK_S = 5.0  # between two questions to Flower who is connected
+DOUBT_S = (
+    4.0  # for so long nothing proves that a node that failed lives: a dead trainer's last beat is heard until then
+)
 ALWAYS = Window(0.0, math.inf, "drain", 0.0)
 
 
@@ -23,7 +26,7 @@ class _Seen:
 class LiveMembership:
     """Implements `Members` on beats.
 
-    A client is up while its trainer beats and is warm, and Flower knows its node. One that is leaving is up as long as
+    A client is up while its trainer beats and is warm, and Flower knows its node, but not just after it failed. One that is leaving is up as long as
     it holds a lease of work that was asked for: what it drained is on its way, even behind its last beat. A trainer
     that was restarted between two looks was down in between.
 
@@ -33,6 +36,7 @@ class LiveMembership:
         node_ids: Flower's node ids of those that are connected; asked for when somebody comes whose id is not known,
             and now and then, since a trainer beats on where its SuperNode is gone.
         sites: what the server knows of each client; its node id and its seconds per step are kept up to date here.
+        failed: when each client last failed at what it was asked for last; kept up to date by others.
     """
 
     def __init__(
@@ -41,7 +45,9 @@ class LiveMembership:
         board: LiveBoard,
         node_ids: Callable[[], Mapping[str, int]],
         sites: dict[str, Site],
+        failed: Mapping[str, float],
     ) -> None:
+        self._failed = failed
         self._rank = {client: rank for rank, client in enumerate(clients)}
         self._board = board
         self._node_ids = node_ids
@@ -104,6 +110,8 @@ class LiveMembership:
         self._up, self._at = up, t
 
     def _is_there(self, client: str, beat: Beat | None, holds: bool, t: float) -> bool:
+        if t < self._failed.get(client, -math.inf) + DOUBT_S:
+            return False
         seen = self._seen.get(client)
         if beat is None:
             # A crash says nothing beforehand.
