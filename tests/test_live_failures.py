@@ -101,7 +101,7 @@ def completed(deployed: Deployed, rounds: int) -> None:
 
 
 def test_nodes_that_are_killed_lose_their_work_and_no_row(deploy: Callable[..., Deployed]) -> None:
-    rounds = 3
+    rounds = 8  # nodes have to be back before they are over
     deployed = deploy(STEPS, *THIN, "clients=3", f"rounds={rounds}")
     (downloading, *_) = deployed.until(lambda: deployed.of(WorkDispatched, client="client_0"))
     deployed.kill_node("client_0")

@@ -26,9 +26,9 @@ class _Seen:
 class LiveMembership:
     """Implements `Members` on beats.
 
-    A client is up while its trainer beats and is warm, and Flower knows its node, but not just after it failed. One that is leaving is up as long as
-    it holds a lease of work that was asked for: what it drained is on its way, even behind its last beat. A trainer
-    that was restarted between two looks was down in between.
+    A client is up while its trainer beats and is warm, and Flower knows its node, but not just after it failed. One
+    that is leaving is up as long as it holds a lease of work that was asked for: what it drained is on its way, even
+    behind its last beat. A trainer that was restarted between two looks was down in between.
 
     Args:
         clients: their names; nodes under other names are not asked for anything.
