@@ -127,7 +127,7 @@ class Tape:
     """Appends events to a JSONL file and digests them on the way.
 
     Lines are written whole, so that a killed run leaves a readable tape: at every `mark`, which a round ends with, at
-    the next event once FLUSH_S have passed, and on `close`. The file is locked while it is open: a run folder has one
+    the next event once FLUSH_S have passed, on `flush` and on `close`. The file is locked while it is open: a run folder has one
     writer.
 
     Args:
@@ -164,13 +164,14 @@ class Tape:
         if self._file:
             self._lines.append(line)
             if wall() - self._flushed >= FLUSH_S:
-                self._flush()
+                self.flush()
 
     def _count(self, timeless: str) -> None:
         self._digest.update(timeless.encode())
         self._events += 1
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write every line, for who follows the tape while nothing happens."""
         if self._file and self._lines:
             self._file.write("".join(self._lines))
             self._file.flush()
@@ -179,7 +180,7 @@ class Tape:
 
     def mark(self) -> TapeMark:
         """The place behind everything appended so far, which is on disk then."""
-        self._flush()
+        self.flush()
         return TapeMark(self._events, self.sha256())
 
     def sha256(self) -> str:
@@ -188,7 +189,7 @@ class Tape:
 
     def close(self) -> None:
         if self._file:
-            self._flush()
+            self.flush()
             self._file.close()
             self._file = None
 

@@ -124,6 +124,17 @@ def test_the_lines_of_a_tape_are_jsons(events: list[Event]) -> None:
     assert tape.sha256() == digest.hexdigest()
 
 
+def test_what_was_flushed_is_on_disk(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    first, second, *_ = volatile_run(2)
+    tape = Tape(path)
+    tape.append(first)
+    tape.append(second)  # too soon to be written by itself
+    tape.flush()
+    assert list(read_tape(path)) == [first, second]
+    tape.close()
+
+
 def test_what_was_marked_is_on_disk(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     events: list[Event] = list(volatile_run(2))

@@ -46,7 +46,7 @@ GROWTH_MB = 24.0  # beyond that; one update kept for each round would be 95 in 5
 def in_training(deployed: Deployed, client: str, after: int = -1) -> int:
     """Wait until a client's trainer says that it works on a lease behind `after`; which one.
 
-    The tape is no help: its lines are written with the next event, which may be the end of the steps.
+    The tape is no help: it tells when work is given out, not when it begins.
     """
 
     def working() -> bool:

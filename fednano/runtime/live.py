@@ -170,11 +170,12 @@ class LiveServer:
         return replace(outcome, goodput=goodput)
 
     def _besides(self, now: float) -> None:
-        """Tell nodes elsewhere what is run, and the tape what was done to nodes."""
+        """Tell nodes elsewhere what is run, the tape what was done to nodes, and who follows the tape what is new."""
         self._invitation.send(now)
         if self._session:
             for event in self._actions.take():
                 self._session.emit(replace(event, t=now))
+            self._session.tape.flush()
 
 
 class LiveClock:
