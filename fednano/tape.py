@@ -127,8 +127,8 @@ class Tape:
     """Appends events to a JSONL file and digests them on the way.
 
     Lines are written whole, so that a killed run leaves a readable tape: at every `mark`, which a round ends with, at
-    the next event once FLUSH_S have passed, on `flush` and on `close`. The file is locked while it is open: a run folder has one
-    writer.
+    the next event once FLUSH_S have passed, on `flush` and on `close`. The file is locked while it is open: a run
+    folder has one writer.
 
     Args:
         path: the file; None to digest alone.
