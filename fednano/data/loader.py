@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, ClassVar, Protocol
 
@@ -169,18 +170,14 @@ class PartedLoader(LeaseLoader):
     What was made and not trained comes again, since a packing cannot be begun in the middle.
     """
 
-    def __init__(
-        self,
-        source: TextSource,
-        rows: RowNumbers,
-        grant: Grant,
-        batch_size: int,
-        sequence_len: int,
-        packing: Packing = STREAM,
-    ) -> None:
-        super().__init__(source, rows, grant, batch_size, sequence_len, packing)
-        self._rest = super().__iter__()
-        self._made: deque[Batch] = deque()  # not said to be trained
+    @cached_property
+    def _rest(self) -> Iterator[Batch]:
+        return super().__iter__()
+
+    @cached_property
+    def _made(self) -> deque[Batch]:
+        """Batches that are not said to be trained."""
+        return deque()
 
     def __iter__(self) -> Iterator[Batch]:
         yield from list(self._made)
