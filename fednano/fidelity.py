@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
-from rich.console import Console
 from rich.table import Table
 
 from fednano.cli import compose_config, guarded
 from fednano.clock import VirtualClock
 from fednano.events import Evaluated, Event, RoundMerged, RoundSkipped
 from fednano.report.measured import Measured, measure
+from fednano.report.printer import printer
 from fednano.tape import read_tape
 from fednano.volatility.availability import Availability, Window
 from fednano.volatility.profiles import Profile
@@ -133,7 +133,7 @@ def main(arguments: list[str]) -> int:
             table.add_column(column, justify="left" if column == "figure" else "right")
         for name, row in found.items():
             table.add_row(name, f"{row['measured']:,.4g}", f"{row['predicted']:,.4g}", f"{100 * row['off']:+.1f} %")
-        Console().print(table)
+        printer().print(table)
     return int(any(abs(row["off"]) > chosen.within for row in found.values()))
 
 
