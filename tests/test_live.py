@@ -1,5 +1,6 @@
 """A live run's server side on a board and a clock that a test moves by hand."""
 
+import inspect
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
+from flwr.superlink.grid import http_grid
 
 from fednano.clock import VirtualClock
 from fednano.coordination.board import Beat, StepTold, StopRequestedError
@@ -28,7 +30,7 @@ from fednano.flower.virtual_grid import adopt_identity, identity_kept
 from fednano.flower.wire import NODE
 from fednano.runtime.following import Lines
 from fednano.runtime.live import LiveClock
-from fednano.runtime.live_grid import AGAIN_S, ASK_S, Invitation, LiveGrid
+from fednano.runtime.live_grid import AGAIN_S, ASK_S, Invitation, LiveGrid, wait_briefly
 from fednano.runtime.members import DOUBT_S, HAND_IN_S, LiveMembership
 from fednano.runtime.serving import LOCK, StopSignal, read_steps, server_pid
 
@@ -415,6 +417,14 @@ def test_a_client_has_failed_if_its_newest_task_came_back_as_an_error() -> None:
         assert not grid.failed
         list(grid.pull_messages([newer]))
     assert grid.failed == {"client_0": 20.0}
+
+
+def test_what_waits_for_whole_replies_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    flowers = http_grid.pull_objects
+    monkeypatch.setattr(http_grid, "pull_objects", flowers)  # to be restored
+    wait_briefly()
+    inspect.signature(flowers).bind([], lambda _: b"", **http_grid.pull_objects.keywords)
+    assert "pull_objects(\n" in inspect.getsource(http_grid.HttpGrid.pull_messages)
 
 
 def test_nodes_elsewhere_are_told_what_is_run_until_they_beat() -> None:
