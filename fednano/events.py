@@ -4,22 +4,21 @@ Reports, audits and tests read these records, never log text. Every record has `
 whose names begin with `wall_` hold wall-clock measurements, which a replay does not repeat.
 """
 
-from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
+
+from msgspec import Struct
 
 WALL_PREFIX = "wall_"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True, tag_field="event", tag=True, omit_defaults=True, gc=False):
     """Base of all events; `t` in seconds on the run's clock."""
 
     t: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunStarted(Event):
+class RunStarted(Event, frozen=True, kw_only=True):
     runtime: str
     strategy: str
     volatility: str
@@ -33,28 +32,24 @@ class RunStarted(Event):
     train_rows: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClientUp(Event):
+class ClientUp(Event, frozen=True, kw_only=True):
     client: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClientDown(Event):
+class ClientDown(Event, frozen=True, kw_only=True):
     """`exit`: "drain" (it handed in what it did) or "crash" (what it did since its last hand-in is lost)."""
 
     client: str
     exit: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class RoundStarted(Event):
+class RoundStarted(Event, frozen=True, kw_only=True):
     round: int
     version: int
     clients: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class LeaseGranted(Event):
+class LeaseGranted(Event, frozen=True, kw_only=True):
     """Rows of `pool`, in order, as spans (row, token, stop).
 
     A span is the stream rows [row, stop); the first `token` tokens of its first row are already trained. `ahead` holds
@@ -70,8 +65,7 @@ class LeaseGranted(Event):
     ahead: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class LeaseReleased(Event):
+class LeaseReleased(Event, frozen=True, kw_only=True):
     """All rows of the lease are free again.
 
     `reason`: crash, expired, refused, skipped, end; unused (granted ahead, and its work was never asked for).
@@ -83,8 +77,7 @@ class LeaseReleased(Event):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkDispatched(Event):
+class WorkDispatched(Event, frozen=True, kw_only=True):
     round: int
     client: str
     lease: int
@@ -93,8 +86,7 @@ class WorkDispatched(Event):
     bytes: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class UpdateFolded(Event):
+class UpdateFolded(Event, frozen=True, kw_only=True):
     """An update went into the round's accumulator: rows before (`row`, `token`) of its lease are trained by it.
 
     But for the spans in `left`, (row, token, stop) as in a grant. `ahead` is from when until when the client took steps
@@ -118,8 +110,8 @@ class UpdateFolded(Event):
     busy_until: float
     left: tuple[tuple[int, int, int], ...] = ()
     ahead: tuple[float, ...] = ()
-    wall_train_s: float = field(default=0.0)
-    wall_data_s: float = field(default=0.0)
+    wall_train_s: float = 0.0
+    wall_data_s: float = 0.0
 
     @property
     def trained(self) -> tuple[tuple[float, float], ...]:
@@ -133,8 +125,7 @@ class UpdateFolded(Event):
         return sum(until - from_ for from_, until in self.trained)
 
 
-@dataclass(frozen=True, kw_only=True)
-class UpdateRefused(Event):
+class UpdateRefused(Event, frozen=True, kw_only=True):
     """`reason`: stale, expired, duplicate, non_finite, malformed, error (the client failed), empty (no step fitted),
     forged (without the lease's token)."""
 
@@ -145,8 +136,7 @@ class UpdateRefused(Event):
     bytes: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class RoundMerged(Event):
+class RoundMerged(Event, frozen=True, kw_only=True):
     """The outer step was taken; the leases in `leases` are done up to their cursors."""
 
     round: int
@@ -158,13 +148,12 @@ class RoundMerged(Event):
     norm: float
     train_loss: float
     lr_scale: float
-    wall_s: float = field(default=0.0)
-    wall_train_s: float = field(default=0.0)
-    wall_data_s: float = field(default=0.0)
+    wall_s: float = 0.0
+    wall_train_s: float = 0.0
+    wall_data_s: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class RoundSkipped(Event):
+class RoundSkipped(Event, frozen=True, kw_only=True):
     """Below quorum: the global model is unchanged and the round's rows are free again."""
 
     round: int
@@ -172,8 +161,7 @@ class RoundSkipped(Event):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evaluated(Event):
+class Evaluated(Event, frozen=True, kw_only=True):
     """Validation loss in nats per token and bits per byte on the held-out shard."""
 
     round: int
@@ -181,55 +169,49 @@ class Evaluated(Event):
     tokens_total: int
     val_loss: float
     val_bpb: float
-    wall_s: float = field(default=0.0)
+    wall_s: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class CheckpointSaved(Event):
+class CheckpointSaved(Event, frozen=True, kw_only=True):
     round: int
     version: int
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProvisionRequested(Event):
+class ProvisionRequested(Event, frozen=True, kw_only=True):
     """A client is to be had or let go. `action`: start, stop."""
 
     client: str
     action: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Provisioned(Event):
+class Provisioned(Event, frozen=True, kw_only=True):
     """It was had or let go, at the `attempts`-th attempt."""
 
     client: str
     action: str
     attempts: int
-    wall_s: float = field(default=0.0)
+    wall_s: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProvisionFailed(Event):
+class ProvisionFailed(Event, frozen=True, kw_only=True):
     """All attempts failed; `cause` is that of the last one: the command, how it ended, its last line."""
 
     client: str
     action: str
     attempts: int
     cause: str
-    wall_s: float = field(default=0.0)
+    wall_s: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class SignalLost(Event):
+class SignalLost(Event, frozen=True, kw_only=True):
     """What says whether clients are to be up has not answered for too long: they count as down."""
 
     clients: tuple[str, ...]
     cause: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class ChaosEnacted(Event):
+class ChaosEnacted(Event, frozen=True, kw_only=True):
     """What was done to a live node. `action`: start, drain, reclaim, kill, pause, resume, cut, mend, slow.
 
     `value` is the share of its speed that a node is slowed to, 1 for everything else.
@@ -240,8 +222,7 @@ class ChaosEnacted(Event):
     value: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunEnded(Event):
+class RunEnded(Event, frozen=True, kw_only=True):
     """`status`: completed, interrupted, failed."""
 
     status: str

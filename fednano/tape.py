@@ -5,17 +5,16 @@ Its digest leaves out fields whose names begin with `wall_`, so that the same ex
 
 import fcntl
 import hashlib
-import json
-from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
-from functools import cache
-from math import isfinite, nan
+from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+import msgspec
+
 from fednano.clock import wall
-from fednano.events import EVENTS, WALL_PREFIX, Event, finite
+from fednano.events import EVENTS, WALL_PREFIX, Event
 
 FLUSH_S = 0.2
 T = TypeVar("T")
@@ -25,56 +24,27 @@ class InUseError(ValueError):
     """Another process writes the tape; the text says what to do."""
 
 
-def _lines(event: Event) -> tuple[str, str]:
-    """The event's line on a tape, and the one that goes into the digest: sorted, without wall-clock fields.
+_encode = msgspec.json.Encoder(enc_hook=lambda number: number.item()).encode  # of NumPy's types
+_WALL = f',"{WALL_PREFIX}'.encode()  # begins no part of a text, whose quotes are escaped
 
-    A line is one JSON object: the event's type under `event`, then its fields; null is a figure that diverged or that
-    nobody measured. A list that may be left out is, where it is empty.
+
+def to_line(event: Event) -> bytes:
+    """The event as a line of a tape, without its end: one JSON object, whose first field is its type under `event`.
+
+    null is a figure that diverged or that nobody measured. What may be left out is, where it is the default.
     """
-    kind: Any = type(event)  # a class, which mypy does not take for hashable
-    values = vars(event)
-    texts = {name: _JSON[type(value)](value) for name, value in values.items()}
-    spared = _spared(kind)
-    line, timeless = _templates(kind, tuple([name for name in spared if not values[name]]) if spared else ())
-    return line % texts, timeless % texts
+    return _encode(event)
 
 
-@cache
-def _spared(kind: type[Event]) -> tuple[str, ...]:
-    """The lists that may be left out."""
-    return tuple(f.name for f in fields(kind) if f.default == ())
+def _timeless(line: bytes) -> bytes:
+    """A line as it goes into the digest: without the wall-clock fields, which come last."""
+    at = line.find(_WALL)
+    return line if at < 0 else line[:at] + b"}"
 
 
-@cache
-def _templates(kind: type[Event], left_out: tuple[str, ...]) -> tuple[str, str]:
-    """`_lines` of a type without the fields in `left_out`, for their values to be filled in by name."""
-    items = {f.name: f'"{f.name}": %({f.name})s' for f in fields(kind) if f.name not in left_out}
-    items = {"event": f'"event": "{kind.__name__}"', **items}
-    timeless = [item for name, item in sorted(items.items()) if not name.startswith(WALL_PREFIX)]
-    return f"{{{', '.join(items.values())}}}\n", f"{{{', '.join(timeless)}}}\n"
-
-
-def _json(value: Any) -> str:
-    return json.dumps(finite(value), sort_keys=True, allow_nan=False)
-
-
-# The types that fields have; whatever else comes is json's.
-_JSON: dict[type, Callable[[Any], str]] = defaultdict(
-    lambda: _json,
-    {
-        str: json.encoder.encode_basestring_ascii,
-        int: repr,
-        float: lambda value: repr(value) if isfinite(value) else "null",
-        bool: lambda value: "true" if value else "false",
-        tuple: lambda value: f"[{', '.join([_JSON[type(item)](item) for item in value])}]",
-    },
-)
-
-
-def _timeless(record: dict[str, Any]) -> str:
-    """A line of a tape as it goes into the digest."""
-    kept = {name: value for name, value in record.items() if not name.startswith(WALL_PREFIX)}
-    return json.dumps(kept, sort_keys=True, allow_nan=False) + "\n"
+def from_line(line: bytes | str) -> Event:
+    """The event of a line, but for infinities. Raises ValueError, KeyError or TypeError where it is none."""
+    return from_record(msgspec.json.decode(line))
 
 
 def from_record(record: dict[str, Any]) -> Event:
@@ -93,9 +63,8 @@ def _frozen(value: Any) -> Any:
 
 def read_tape(path: Path) -> Iterator[Event]:
     """The events of an `events.jsonl`, in order."""
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            yield from_record(json.loads(line))
+    with path.open("rb") as lines:
+        yield from map(from_line, lines)
 
 
 def read_whole(path: Path, parse: Callable[[dict[str, Any]], T]) -> Iterator[T | None]:
@@ -103,13 +72,13 @@ def read_whole(path: Path, parse: Callable[[dict[str, Any]], T]) -> Iterator[T |
 
     Raises ValueError naming the line of which it can make nothing.
     """
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 yield None
                 return
             try:
-                item = parse(json.loads(line))
+                item = parse(msgspec.json.decode(line))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"{path}, line {number} is no event of this version ({error!r})") from error
             yield item
@@ -140,40 +109,40 @@ class Tape:
     """
 
     def __init__(self, path: Path | None, keep: TapeMark | None = None) -> None:
-        self._file: IO[str] | None = None
+        self._file: IO[bytes] | None = None
         self._digest = hashlib.sha256()
         self._events = 0
-        self._lines: list[str] = []  # not yet written
+        self._lines: list[bytes] = []  # not yet written
         self._flushed = wall()
         if path:
-            self._file = path.open("r+" if keep else "a", encoding="utf-8")
+            self._file = path.open("r+b" if keep else "ab")
             _lock(self._file, path)
             if keep:
                 self._read(self._file, keep, path)
             self._file.truncate(self._file.seek(self._file.tell() if keep else 0))
 
-    def _read(self, file: IO[str], keep: TapeMark, path: Path) -> None:
-        while self._events < keep.events and (line := file.readline()).endswith("}\n"):
-            self._count(_timeless(json.loads(line)))
+    def _read(self, file: IO[bytes], keep: TapeMark, path: Path) -> None:
+        while self._events < keep.events and (line := file.readline()).endswith(b"}\n"):
+            self._count(line[:-1])
         if self.mark() != keep:
             raise ValueError(f"{path} does not begin with the {keep.events} events before the checkpoint; restore it")
 
     def append(self, event: Event) -> None:
-        line, timeless = _lines(event)
-        self._count(timeless)
+        line = to_line(event)
+        self._count(line)
         if self._file:
             self._lines.append(line)
             if wall() - self._flushed >= FLUSH_S:
                 self.flush()
 
-    def _count(self, timeless: str) -> None:
-        self._digest.update(timeless.encode())
+    def _count(self, line: bytes) -> None:
+        self._digest.update(_timeless(line) + b"\n")
         self._events += 1
 
     def flush(self) -> None:
         """Write every line, for who follows the tape while nothing happens."""
         if self._file and self._lines:
-            self._file.write("".join(self._lines))
+            self._file.write(b"\n".join((*self._lines, b"")))
             self._file.flush()
             self._lines.clear()
         self._flushed = wall()
@@ -194,7 +163,7 @@ class Tape:
             self._file = None
 
 
-def _lock(file: IO[str], path: Path) -> None:
+def _lock(file: IO[bytes], path: Path) -> None:
     """Hold `file` among processes until it is closed, also by the death of its process."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -3,7 +3,9 @@
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from fednano.events import (
     CheckpointSaved,

@@ -3,10 +3,10 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from tapes import centralized_run, volatile_run
 
 from fednano.events import Event, LeaseGranted, LeaseReleased, RoundMerged, RunEnded, UpdateFolded

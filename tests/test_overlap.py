@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from tapes import volatile_run
 from test_churn import hostile
 from test_experiment import StopsAfter
@@ -220,7 +221,7 @@ def used(play: Play, until: int | None = None) -> list[list[float]]:
     """When c0 computed, as energy is accounted for, after so many events."""
     usage = Usage()
     first = next(e for e in volatile_run(1) if isinstance(e, RunStarted))
-    for event in [replace(first, clients=play.membership.clients), *play.events][:until]:
+    for event in [structs.replace(first, clients=play.membership.clients), *play.events][:until]:
         usage.add(event)
     return usage.busy("c0").tolist()
 

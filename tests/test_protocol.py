@@ -12,6 +12,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import asdict
 
 from fednano.clock import VirtualClock
 from fednano.codec.fp32 import Fp32
@@ -389,5 +390,5 @@ def test_a_grid_that_does_not_tell_what_arrived_is_asked_for_each() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fednano.flower.server.Notifying", int)  # which no grid is
         found = federate(windows, rounds=3).events
-    timeless = lambda events: [{k: v for k, v in vars(e).items() if not k.startswith("wall_")} for e in events]  # noqa: E731
+    timeless = lambda events: [{k: v for k, v in asdict(e).items() if not k.startswith("wall_")} for e in events]  # noqa: E731
     assert timeless(found) == timeless(expected)

@@ -5,12 +5,12 @@ import math
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tapes import CLIENTS, ROW_TOKENS, centralized_run, summary_of, volatile_run
 
 from fednano.events import (

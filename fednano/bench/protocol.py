@@ -12,7 +12,9 @@ from pathlib import Path
 from rich.table import Table
 
 from fednano.clock import Stopwatch
+from fednano.events import Evaluated
 from fednano.report.printer import printer
+from fednano.tape import read_tape
 
 ANALYTIC = ("runtime.compute=analytic", "eval_tokens=512")
 # Three sites for 15 hours, each up while the carbon intensity of its own grid is low.
@@ -61,11 +63,10 @@ def run(name: str, overrides: Sequence[str]) -> Run:
             raise ValueError(f"{name}: {ran.stderr.strip() or ran.stdout.strip()}")
         summary = json.loads((Path(folder) / "summary.json").read_text(encoding="utf-8"))
         events, eval_s = 0, 0.0
-        with (Path(folder) / "events.jsonl").open(encoding="utf-8") as lines:
-            for line in lines:
-                events += 1
-                if line.startswith('{"event": "Evaluated"'):
-                    eval_s += json.loads(line)["wall_s"]
+        for event in read_tape(Path(folder) / "events.jsonl"):
+            events += 1
+            if isinstance(event, Evaluated):
+                eval_s += event.wall_s
     return Run(
         name,
         events,

@@ -32,7 +32,7 @@ from fednano.runtime.security import make_certificates
 from fednano.runtime.serving import ACTIONS, LOCK, STEPS, read_steps, server_pid
 from fednano.runtime.session import Outcome
 from fednano.runtime.superlink import RunStatus, SuperLink, UnreachableError, environment
-from fednano.tape import from_record
+from fednano.tape import from_line
 
 POLL_S = 0.2
 ASK_S = 1.0  # between two questions to the SuperLink
@@ -230,7 +230,7 @@ class Conductor:
             self._console.stop()
             self._console, self._tape = self._make_console(), Lines(self._folder / "events.jsonl")
         for line in lines or ():
-            event = from_record(json.loads(line))
+            event = from_line(line)
             if self._begun is None and isinstance(event, RoundStarted):
                 self._begun = wall()
             self._console.event(event)

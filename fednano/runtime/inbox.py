@@ -1,11 +1,9 @@
 """Events that one process has to tell and another one writes onto the tape, which has a single writer."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 from fednano.events import Event
-from fednano.tape import from_record
+from fednano.tape import from_line, to_line
 
 
 class Inbox:
@@ -21,8 +19,8 @@ class Inbox:
 
     def put(self, event: Event) -> None:
         """Tell an event."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"event": type(event).__name__, **asdict(event)}) + "\n")
+        with self._path.open("ab") as file:
+            file.write(to_line(event) + b"\n")
 
     def take(self) -> list[Event]:
         """The events that nobody has taken yet; none while there is no file."""
@@ -35,4 +33,4 @@ class Inbox:
         if not whole:
             return []
         self._mark.write_text(str(taken + len(whole) + 1), encoding="ascii")
-        return [from_record(json.loads(line)) for line in whole.splitlines()]
+        return [from_line(line) for line in whole.splitlines()]

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
+from msgspec import structs
 from rich.console import Console as RichConsole
 
 from fednano.clock import Clock, RealClock
@@ -174,7 +175,7 @@ class LiveServer:
         self._invitation.send(now)
         if self._session:
             for event in self._actions.take():
-                self._session.emit(replace(event, t=now))
+                self._session.emit(structs.replace(event, t=now))
             self._session.tape.flush()
 
 

@@ -1,7 +1,9 @@
 """How far a run is, and the two things done with that now and then: measuring the global model and saving it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec import structs
 
 from fednano.clock import Clock, wall
 from fednano.data.ledger import Ledger
@@ -110,7 +112,7 @@ class Recorder:
     def checkpoint(self) -> None:
         """Save the last place that the run could go on from, unless it is saved."""
         if self._unwritten:
-            self.emit(replace(self._unwritten(), t=self.clock.now()))
+            self.emit(structs.replace(self._unwritten(), t=self.clock.now()))
             self._unwritten = None
 
     def _measure(self, state: ServerState) -> None:
