@@ -116,13 +116,14 @@ class UpdateFolded(Event, frozen=True, kw_only=True):
     @property
     def trained(self) -> tuple[tuple[float, float], ...]:
         """When the client computed, as (from, until)."""
-        work = ((self.busy_from, self.busy_until),)
-        return ((self.ahead[0], self.ahead[1]), *work) if self.ahead else work
+        work = (self.busy_from, self.busy_until)
+        return ((self.ahead[0], self.ahead[1]), work) if self.ahead else (work,)
 
     @property
     def trained_s(self) -> float:
         """Seconds of that."""
-        return sum(until - from_ for from_, until in self.trained)
+        work = self.busy_until - self.busy_from
+        return (self.ahead[1] - self.ahead[0]) + work if self.ahead else work
 
 
 class UpdateRefused(Event, frozen=True, kw_only=True):

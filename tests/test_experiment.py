@@ -62,12 +62,8 @@ def test_the_summary_agrees_with_the_tape(run: Run) -> None:
     assert summary["bytes"]["up"] == sum(e.bytes for e in merged + refused)
     assert summary["bytes"]["down"] == sum(e.bytes for e in events if isinstance(e, WorkDispatched))
     assert events[-1].t == summary["virtual_s"]
-    lines = [json.loads(line) for line in (summary["folder"] / "events.jsonl").read_text().splitlines()]
-    sha = hashlib.sha256()
-    for line in lines:
-        timeless = {k: v for k, v in line.items() if not k.startswith("wall_")}
-        sha.update(json.dumps(timeless, sort_keys=True).encode() + b"\n")
-    assert sha.hexdigest() == summary["tape_sha256"]
+    timeless = re.sub(rb',"wall_[a-z_]+":[^,}]+', b"", (summary["folder"] / "events.jsonl").read_bytes())
+    assert hashlib.sha256(timeless).hexdigest() == summary["tape_sha256"]
 
 
 def test_same_config_and_seed_give_the_same_weights_and_tape(run: Run) -> None:

@@ -3,11 +3,14 @@
 Steps take 1 s and transfers 0.25 s unless a test says otherwise; H is 10 and a step has 4 tokens.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from msgspec import structs
 from test_protocol import federate
 
 from fednano.bench.planners import Play, goodput
@@ -23,13 +26,14 @@ from fednano.events import (
     UpdateFolded,
     UpdateRefused,
     WorkDispatched,
+    finite,
 )
 from fednano.experiment import Experiment
 from fednano.flower.plan import Site
 from fednano.flower.planner import Aware, Blind, Oracle
 from fednano.flower.rounds import Rounds
 from fednano.report.audit import audit
-from fednano.tape import Tape, read_tape
+from fednano.tape import read_tape
 from fednano.volatility.availability import Availability, Window
 from fednano.volatility.compose import Compose
 from fednano.volatility.membership import Membership
@@ -125,16 +129,19 @@ def test_planners_that_foresee_plan_when_machines_leave() -> None:
 
 
 def test_blind_rounds_of_steps_leave_the_tapes_of_old() -> None:
-    """The digest is that of the round loop before there were planners."""
+    """The digest, of sorted JSON, is that of the round loop before there were planners."""
 
     def windows(i: int) -> list[Window]:
         profile = Markov(exit="mixed", crash_share=0.5, mean_up_s=25.0, mean_down_s=6.0)
         return [*profile.availability(f"c{i}", i, 3).until(200.0), Window(230.0 + i, math.inf, "drain")]
 
-    tape = Tape(None)
+    digest = hashlib.sha256()
     for event in federate([windows(i) for i in range(4)], rounds=16, slack=1.1, rows=57).events:
-        tape.append(event)
-    assert tape.sha256() == "add3eb6d020a6c8730b186fbbd5a77b7f5d4e707ab427c98a7d6ccb416a4d9b5"
+        record = {"event": type(event).__name__, **structs.asdict(event)}
+        left_out = {name for name in record if name.startswith("wall_") or record[name] == ()}
+        told = finite({name: value for name, value in record.items() if name not in left_out})
+        digest.update(json.dumps(told, sort_keys=True).encode() + b"\n")
+    assert digest.hexdigest() == "add3eb6d020a6c8730b186fbbd5a77b7f5d4e707ab427c98a7d6ccb416a4d9b5"
 
 
 # How rounds end

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 Position = tuple[int, int]
-END: Position = (2**62, 0)  # behind all others
 
 
 class Span(NamedTuple):
@@ -80,7 +79,9 @@ class _Pool:
         if start == stop:
             return
         # The pieces that overlap it or touch it; they lie apart.
-        first, last = bisect_left(self.done, (start,)), bisect_left(self.done, (stop, END))
+        first = last = bisect_left(self.done, (start,))
+        while last < len(self.done) and self.done[last][0] <= stop:  # mostly the next one at most
+            last += 1
         first -= first > 0 and self.done[first - 1][1] >= start
         touched = self.done[first:last]
         for begin, end in touched:
@@ -106,8 +107,11 @@ def _rows_touched(start: Position, stop: Position) -> int:
 
 def join_spans(spans: Iterable[Span]) -> list[Span]:
     """The same rows in ascending order and as few spans."""
+    spans = sorted(spans)
+    if len(spans) == 1:
+        return spans
     joined: list[Span] = []
-    for span in sorted(spans):
+    for span in spans:
         if joined and joined[-1].stop == span.row and span.token == 0:
             joined[-1] = Span(joined[-1].row, joined[-1].token, span.stop)
         else:
@@ -232,6 +236,10 @@ def _divided(
     """A grant as (start, stop) of what is trained, and the spans that are not. ValueError as from `settle`."""
     spans = join_spans(grant.spans)  # what was passed over may reach across a seam
     holder = _holder(spans, cursor)
+    if len(spans) == 1 and not left:  # as mostly
+        span = spans[0]
+        rest = [Span(*cursor, span.stop)] if cursor[0] < span.stop else []
+        return [((span.row, span.token), cursor)], rest
     trained: list[tuple[Position, Position]] = []
     free: list[Span] = []
     passed = deque(left)

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from typing import Any, ClassVar, Protocol
 
@@ -170,16 +169,12 @@ class PartedLoader(LeaseLoader):
     What was made and not trained comes again, since a packing cannot be begun in the middle.
     """
 
-    @cached_property
-    def _rest(self) -> Iterator[Batch]:
-        return super().__iter__()
-
-    @cached_property
-    def _made(self) -> deque[Batch]:
-        """Batches that are not said to be trained."""
-        return deque()
+    _rest: Iterator[Batch] | None = None  # once it was iterated
+    _made: deque[Batch]  # batches that are not said to be trained
 
     def __iter__(self) -> Iterator[Batch]:
+        if self._rest is None:
+            self._rest, self._made = super().__iter__(), deque()
         yield from list(self._made)
         for batch in self._rest:
             self._made.append(batch)
@@ -187,7 +182,7 @@ class PartedLoader(LeaseLoader):
 
     def trained(self, batches: int) -> None:
         """The first `batches` of the grant are trained."""
-        # Who trains without reading has had none of them made.
-        for _ in range(min(batches - self.behind, len(self._made))):
-            self._made.popleft()
+        if self._rest is not None:
+            for _ in range(min(batches - self.behind, len(self._made))):
+                self._made.popleft()
         self.behind = batches

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from operator import itemgetter
 
 from flwr.app import Context, Message, Metadata, RecordDict
 from flwr.clientapp import ClientApp
@@ -136,7 +137,8 @@ class VirtualGrid(Grid):
         """The replies to `message_ids` that have arrived by now, in the order of their arrival."""
         self._land()
         wanted = [entry for i in dict.fromkeys(message_ids) for entry in self._arrived.pop(i, [])]
-        return [message for _, _, message in sorted(wanted, key=lambda entry: entry[:2])]
+        wanted.sort(key=itemgetter(0, 1))
+        return [message for _, _, message in wanted]
 
     def arrived(self) -> Iterable[str]:
         """The ids whose replies have arrived by now and were not pulled."""

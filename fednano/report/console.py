@@ -18,6 +18,7 @@ from fednano.report.figures import Figures
 REFRESH_S = 0.4  # a drawing takes some 7 ms of one core
 PLAIN_PROGRESS_S = 10.0
 _SPARK_VALUES = 20
+_LINES = (RoundMerged, RoundSkipped, Evaluated)
 
 
 class Console:
@@ -44,16 +45,17 @@ class Console:
 
     def event(self, event: Event) -> None:
         self.figures.add(event)
-        if isinstance(event, RunStarted):
-            self._begin()
-        if isinstance(event, WorkDispatched):
-            before = self._work.get(event.client)
-            self._work[event.client] = Work(0, event.steps, before.loss if before else None)
-        if isinstance(event, Evaluated):
-            self._bpbs = [*self._bpbs[1 - _SPARK_VALUES :], event.val_bpb]
-        if self._out.is_interactive:
+        match event:
+            case WorkDispatched():
+                before = self._work.get(event.client)
+                self._work[event.client] = Work(0, event.steps, before.loss if before else None)
+            case RunStarted():
+                self._begin()
+            case Evaluated():
+                self._bpbs = [*self._bpbs[1 - _SPARK_VALUES :], event.val_bpb]
+        if self._live:
             self._draw()
-        else:
+        elif isinstance(event, _LINES):
             self._line(event)
 
     def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:

@@ -94,21 +94,21 @@ class Figures:
     def add(self, event: Event) -> None:
         self.t = max(self.t, event.t)
         match event:
-            case ClientUp():
-                self._up(event)
-            case ClientDown():
-                self._down(event)
-            case LeaseGranted():
+            case LeaseGranted():  # the three that are most of a tape come first
                 self._spans[event.lease] = event.spans
-            case LeaseReleased():
-                self._spans.pop(event.lease, None)
-                self.client(event.client).working = False
             case WorkDispatched():
                 client = self.client(event.client)
                 client.working = True
                 client.bytes_down += event.bytes
             case UpdateFolded():
                 self._fold(event)
+            case ClientUp():
+                self._up(event)
+            case ClientDown():
+                self._down(event)
+            case LeaseReleased():
+                self._spans.pop(event.lease, None)
+                self.client(event.client).working = False
             case UpdateRefused():
                 client = self.client(event.client)
                 client.refused += 1
@@ -156,7 +156,9 @@ class Figures:
         client.loss = event.train_loss
         client.bytes_up += event.bytes
         client.busy_s += event.trained_s
-        rows = rows_before(self._spans.pop(event.lease, ()), event.row) - rows_before(event.left, event.row)
+        rows = rows_before(self._spans.pop(event.lease, ()), event.row)
+        if event.left:
+            rows -= rows_before(event.left, event.row)
         self._folded.setdefault(event.round, []).append((event, rows))
 
     def _merge(self, event: RoundMerged) -> None:
@@ -177,7 +179,7 @@ class Figures:
 
 def rows_before(spans: Spans, row: int) -> int:
     """Rows of a lease that lie wholly before stream row `row`."""
-    return sum(max(0, min(stop, row) - first) for first, _, stop in spans)
+    return sum([max(0, min(stop, row) - first) for first, _, stop in spans])
 
 
 def fold(events: Iterable[Event]) -> Figures:

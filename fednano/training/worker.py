@@ -133,7 +133,7 @@ class ClientWorker:
         ahead, begun, over_at = head.done.steps, self._clock.now(), came + task.seconds
         # A request to hand in may be known before its time.
         quiet_until = came if self._asked(task.lease, math.inf) else over_at
-        plan = self._plan(task, max(0, task.steps - ahead), ahead)
+        plan = self._plan(task, max(0, task.steps - ahead), ahead, task.inner, quiet_until)
 
         def on_step(steps: int, loss: float) -> None:
             head.loader.trained(ahead + steps)
@@ -153,7 +153,7 @@ class ClientWorker:
             task.client,
             head.onto(weights),
             head.loader,
-            replace(plan, inner=task.inner, quiet_until=quiet_until),
+            plan,
             self._clock,
             may_step,
             on_step,
@@ -177,16 +177,16 @@ class ClientWorker:
     def _loader(self, grant: Grant) -> PartedLoader:
         return PartedLoader(self._source, self._pools[grant.pool], grant, *self._shape, self._packing)
 
-    def _plan(self, task: Task, steps: int, behind: int) -> StepPlan:
+    def _plan(self, task: Task, steps: int, behind: int, inner: State, quiet_until: float = math.inf) -> StepPlan:
         """So many steps, when each of the peers has taken `behind` since the task's count of tokens."""
         step_tokens = self._shape[0] * self._shape[1]
         peers_tokens = step_tokens * task.peers
         step_s, before = step_tokens / self._tokens_per_s, task.tokens_total + behind * peers_tokens
-        return StepPlan(steps, step_s, before, peers_tokens, task.horizon, speed=self._speed)
+        return StepPlan(steps, step_s, before, peers_tokens, task.horizon, inner, self._speed, quiet_until)
 
     def _onward(self, task: Task, ahead: Advance, local: State) -> Onward:
         """What may follow a task: its steps are merged by then, as far as anyone knows."""
-        plan, loader = self._plan(task, ahead.steps, task.steps), self._loader(ahead.grant)
+        plan, loader = self._plan(task, ahead.steps, task.steps, {}), self._loader(ahead.grant)
         return Onward(task.client, task.round + 1, ahead, tensors.clone(local), loader, plan, self._clock.now())
 
     def _head_start(self, task: Task) -> HeadStart:

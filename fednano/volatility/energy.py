@@ -7,7 +7,6 @@ it is off. E = ∫P dt, gCO₂ = ∫P·intensity dt / 3.6e6 (W, s, g/kWh), cost 
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass, fields
-from itertools import chain
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -168,6 +167,16 @@ class Usage:
     def add(self, event: Event) -> None:
         self.t = max(self.t, event.t)
         match event:
+            case WorkDispatched():  # the three that are most of a tape come first
+                self._work[event.client][event.lease] = event.t
+            case UpdateFolded():
+                self._work[event.client].pop(event.lease, None)
+                self._pop_ahead(event.client, event.lease)
+                self._foresee(event)
+                self._busy[event.client].extend((*event.ahead, event.busy_from, event.busy_until))
+                self.tokens[event.client] = self.tokens.get(event.client, 0) + event.tokens
+            case LeaseGranted() if event.ahead:
+                self._granted[event.client] = event
             case RunStarted():
                 for client in event.clients:
                     self._windows[client], self._busy[client], self._work[client] = array("d"), array("d"), {}
@@ -178,16 +187,6 @@ class Usage:
                 self._windows[event.client].extend((self._up.pop(event.client, event.t), event.t))
                 for lease in list(self._work[event.client]):
                     self._end(event.client, lease, event.t)
-            case LeaseGranted() if event.ahead:
-                self._granted[event.client] = event
-            case WorkDispatched():
-                self._work[event.client][event.lease] = event.t
-            case UpdateFolded():
-                self._work[event.client].pop(event.lease, None)
-                self._pop_ahead(event.client, event.lease)
-                self._busy[event.client].extend(chain.from_iterable(event.trained))
-                self._foresee(event)
-                self.tokens[event.client] = self.tokens.get(event.client, 0) + event.tokens
             case UpdateRefused():
                 if event.reason == "empty":
                     self._work[event.client].pop(event.lease, None)
