@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 from tapes import centralized_run, volatile_run
 
 from fednano.events import Event, LeaseGranted, LeaseReleased, RoundMerged, RunEnded, UpdateFolded
 from fednano.report.__main__ import main
-from fednano.report.audit import audit, audit_tape
+from fednano.report.audit import DONE, FREE, Piece, Position, _Pool, audit, audit_tape
 from fednano.tape import Tape
 
 
@@ -164,3 +166,32 @@ def test_no_tape_or_a_damaged_one_is_bad_input(tmp_path: Path, capsys) -> None:
     assert "line 1 is no event of this version" in capsys.readouterr().err
     with pytest.raises(ValueError, match="line 1"):
         audit_tape(tmp_path / "events.jsonl")
+
+
+POSITIONS = st.tuples(st.integers(0, 12), st.integers(0, 2))
+PIECES = st.tuples(POSITIONS, POSITIONS)
+
+
+@given(st.lists(st.tuples(PIECES, st.sampled_from([0, 1, DONE, FREE])), max_size=8), PIECES, POSITIONS)
+def test_a_lease_divided_at_once_is_as_one_taken_apart(
+    taken: list[tuple[Piece, int]], piece: Piece, cursor: Position
+) -> None:
+    at_once, apart = _Pool(), _Pool()
+    for pool in (at_once, apart):
+        for held, owner in [*taken, (piece, 7)]:
+            pool.take(held, owner)
+    begun, until = piece
+    divided = at_once.divide(piece, cursor, 7)
+    assert divided == (begun < cursor < until)
+    if divided:
+        apart.take((begun, cursor), DONE)
+        apart.take((cursor, until), FREE, only=7)
+    assert vars(at_once) == vars(apart)
+    assert at_once.free == at_once.owners.count(FREE)
+
+
+def test_nobody_divides_what_others_hold() -> None:
+    pool = _Pool()
+    pool.take(((0, 0), (9, 0)), 1)
+    assert not pool.divide(((0, 0), (9, 0)), (4, 0), 2)
+    assert not pool.divide(((0, 0), (8, 0)), (4, 0), 1)
