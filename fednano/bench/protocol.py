@@ -24,6 +24,8 @@ CURTAILMENT = (
     *("checkpoint_every=1200", "hardware.tokens_per_s=[5000.0]", "strategy.local_steps=100"),
 )
 OVERHEAD = ("model=d4", "clients=4", "strategy.local_steps=50", "volatility=none", "checkpoint_every=1000")
+# After an installation, Python compiles what it imports: once, and not by the step.
+WARM_UP = ("strategy.local_steps=1", "rounds=1", "eval_tokens=512")
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def growth(events: int) -> Iterator[Run]:
 
 
 def overhead(rounds: int) -> Iterator[Run]:
+    run("warm-up", (*OVERHEAD, *WARM_UP))
     yield run("d4, H = 50, 4 clients", (*OVERHEAD, f"rounds={rounds}", f"eval_every={rounds}"))
 
 
@@ -109,7 +112,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--case", action="append", choices=cases, help="one of them; may be given again; all if not")
     parser.add_argument("--rounds", type=int, default=640, help="of the scale case")
     parser.add_argument("--events", type=int, default=100_000, help="of each run of the growth case")
-    parser.add_argument("--train-rounds", type=int, default=1, help="of the overhead case")
+    parser.add_argument("--train-rounds", type=int, default=2, help="of the overhead case")
     parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
     chosen = parser.parse_args(arguments)
     runs = [ran for case in chosen.case or cases for ran in cases[case](chosen)]
