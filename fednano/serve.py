@@ -19,8 +19,8 @@ from fednano.runtime.deployment import Deployment
 from fednano.runtime.folder import run_in_folder
 from fednano.runtime.hosted import Grid, HostedSimulation, is_simulated
 from fednano.runtime.live import Launch, RunConfig
-from fednano.runtime.security import private_folder
 from fednano.runtime.simulation import Simulation
+from fednano.runtime.temporary import temporary_folder
 
 WIDTH = 120  # of lines in Flower's log
 
@@ -65,7 +65,7 @@ def begin(grid: Grid, run_config: RunConfig) -> None:
         return
     folder.mkdir(parents=True)
     OmegaConf.save(OmegaConf.create(experiment.resolved(cfg)), folder / "config.yaml")
-    with private_folder() as control:
+    with temporary_folder() as control:
         live.serve(grid, folder, control, secrets.token_hex(8), False, build, out)
 
 

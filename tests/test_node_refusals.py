@@ -20,8 +20,9 @@ from fednano.coordination.redis_link import URL_VARIABLE, Address
 from fednano.coordination.redis_post import RedisPost
 from fednano.data.progress import Silent
 from fednano.experiment import Experiment
-from fednano.runtime.security import make_certificates, make_node_key, private_folder
+from fednano.runtime.security import make_certificates, make_node_key
 from fednano.runtime.superlink import SuperLink
+from fednano.runtime.temporary import temporary_folder
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +47,7 @@ def servers(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterat
     OmegaConf.save(OmegaConf.create(experiment.resolved(cfg)), folder / "config.yaml")
     make_certificates(strange)
     make_node_key(strange / "node.key")
-    with EmbeddedRedis() as redis, private_folder() as private:
+    with EmbeddedRedis() as redis, temporary_folder() as private:
         superlink = SuperLink(private, folder / "superlink.log", make_certificates(private), redis.address.environment)
         try:
             superlink.start()

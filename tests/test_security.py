@@ -10,7 +10,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_public_key, load_ssh_private_key
 
-from fednano.runtime.security import Certificates, make_certificates, make_node_key, private_folder
+from fednano.runtime.security import Certificates, make_certificates, make_node_key
+from fednano.runtime.temporary import temporary_folder
 
 
 def _handshake(certificates: Certificates, trusted: Path, name: str) -> str | None:
@@ -74,7 +75,7 @@ def test_a_node_has_a_key_pair_of_its_own(tmp_path: Path) -> None:
 
 
 def test_secrets_are_readable_by_nobody_else_and_go_with_the_folder() -> None:
-    with private_folder() as folder:
+    with temporary_folder() as folder:
         make_certificates(folder)
         make_node_key(folder / "node.key")
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700

@@ -38,7 +38,7 @@ ALWAYS_UP = ("volatility=none", "clients=2", "rounds=2", "hardware.threads=1")
 
 
 def left_behind() -> set[str]:
-    return {path.name for path in Path(tempfile.gettempdir()).glob("fednano-*")}
+    return {path.name for path in Path(tempfile.gettempdir()).glob("fednano[-_]*")}
 
 
 @pytest.fixture(scope="session")

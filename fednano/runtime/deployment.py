@@ -19,8 +19,8 @@ from fednano.runtime.conductor import Conductor
 from fednano.runtime.parts import Parts
 from fednano.runtime.provision import Command, Provisioner, Provisioning, Unprovisioned
 from fednano.runtime.proxy import Proxy
-from fednano.runtime.security import private_folder
 from fednano.runtime.session import Outcome
+from fednano.runtime.temporary import temporary_folder
 from fednano.training.checkpoint import Snapshot
 from fednano.volatility.membership import Membership
 from fednano.volatility.network import Network
@@ -154,7 +154,7 @@ class Deployment:
             OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
         names = parts.settings.names
         with ExitStack() as stack:
-            private = stack.enter_context(private_folder())
+            private = stack.enter_context(temporary_folder())
             redis = stack.enter_context(parts.coordination.serving())
             conductor = Conductor(
                 folder=folder,

@@ -11,10 +11,10 @@ from flwr.superlink.grid.inmemory_grid import InMemoryGrid
 
 from fednano.runtime.parts import Parts
 from fednano.runtime.ray_grid import StepsHeard
-from fednano.runtime.security import private_folder
 from fednano.runtime.session import Outcome, Session
 from fednano.runtime.simulation import Serve, Simulation
 from fednano.runtime.stage import Stage
+from fednano.runtime.temporary import temporary_folder
 from fednano.runtime.wrapped_grid import WrappedGrid
 
 # Flower's class for who joins a run with its server: no other room imports flwr.
@@ -55,7 +55,7 @@ class HostedSimulation:
         return self._simulation.federate(parts, session, self._simulate)
 
     def _simulate(self, parts: Parts, folder: Path, since: float, serve: Serve) -> None:
-        with private_folder() as place:
+        with temporary_folder() as place:
             stage = self._simulation.stage(parts, since, place)
             with StepsHeard(stage.steps) as heard:
                 serve(StagedGrid(self._grid, stage), heard, Event())

@@ -1,9 +1,7 @@
 """Certificates of a SuperLink and keys of SuperNodes, made for one local run and gone with it."""
 
 import ipaddress
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,18 +24,6 @@ class Certificates:
     authority: Path
     certificate: Path
     key: Path
-
-
-@contextmanager
-def private_folder() -> Iterator[Path]:
-    """A temporary folder that only this user can read; removed at the end.
-
-    Its name is short: Unix sockets lie in it, whose paths end at some 100 characters.
-    """
-    with tempfile.TemporaryDirectory(prefix="fednano_") as name:
-        folder = Path(name)
-        folder.chmod(0o700)
-        yield folder
 
 
 def make_certificates(folder: Path, hosts: Sequence[str] = (), days: int = DAYS) -> Certificates:

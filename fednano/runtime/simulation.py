@@ -5,7 +5,6 @@ import math
 import os
 import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from fednano.runtime.parts import Parts
 from fednano.runtime.ray_grid import Kept, RayGrid, StepsHeard
 from fednano.runtime.session import Outcome, Session
 from fednano.runtime.stage import Stage, make_actor_app
+from fednano.runtime.temporary import temporary_folder
 from fednano.runtime.virtual import concluded, federate, planned_tokens, run_started
 from fednano.training.replicas import Replicas
 from fednano.volatility.membership import Membership
@@ -184,8 +184,7 @@ class Simulation:
         """
         wanted = math.ceil(parts.settings.clients * self.client_cpus)
         # The names of Ray's sockets, which may not be long, begin with it.
-        temporary = tempfile.TemporaryDirectory(prefix="fednano-", ignore_cleanup_errors=True)
-        with temporary as place, _flower_at_home_in(Path(place) / "flwr"):
+        with temporary_folder() as place, _flower_at_home_in(place / "flwr"):
             on_term = signal.getsignal(signal.SIGTERM)
             try:
                 ray.init(
@@ -195,13 +194,13 @@ class Simulation:
                     include_dashboard=False,
                     configure_logging=False,
                     log_to_driver=False,
-                    _temp_dir=place,
+                    _temp_dir=str(place),
                 )
                 signal.signal(signal.SIGTERM, on_term)  # Ray has put its own in the place
-                yield Path(place)
+                yield place
             finally:
                 ray.shutdown()
-                _keep_output(Path(place), folder / OUTPUT)
+                _keep_output(place, folder / OUTPUT)
 
 
 def available_cores() -> int:
