@@ -7,30 +7,28 @@ the rows of whoever is lost.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from fednano import tensors
 from fednano.clock import Clock, wall
 from fednano.coordination.board import Board, Lease
 from fednano.data.ledger import Ledger
 from fednano.events import (
     ClientDown,
     ClientUp,
-    RoundMerged,
-    RoundSkipped,
     RoundStarted,
     UpdateRefused,
     WorkDispatched,
 )
 from fednano.flower import records
 from fednano.flower.leases import Granted, Leases
+from fednano.flower.merging import Merging
 from fednano.flower.plan import Plan, Round, Site
 from fednano.flower.reception import Reception
 from fednano.flower.records import Codec
+from fednano.flower.roster import Roster
 from fednano.optim.inner import is_count
 from fednano.strategy.base import ServerState, Strategy
 from fednano.strategy.merge import Accumulator
@@ -92,27 +90,22 @@ class Federation:
         self._emit = recorder.emit
         self._leases = Leases(board, ledger, plan, sites, clock, recorder.emit)
         self._progress = recorder.progress
+        self._roster = Roster(membership)
+        self._merging = Merging(strategy, plan, self._leases, clock, recorder.progress, recorder.emit)
         self._outstanding: dict[str, Lease] = {}  # message id → lease
         self._late: dict[str, Lease] = {}  # messages whose lease has expired
-        self._busy: dict[str, str] = {}  # client → the message that it has not answered
-        self._leaving: set[str] = set()  # clients that drained and are still up
-        self._up: set[str] = set()
-        self._present: tuple[str, ...] | None = ()  # `_up` in order, once someone asks
-        self._free: set[str] = set()  # clients that may have become idle since work was last given out
         self._notified: Notifying | None = None
-        self._wall = wall()
 
     def resume(self, up: tuple[str, ...], leaving: tuple[str, ...]) -> None:
         """Go on where the clients in `up` were up, and those in `leaving` had drained."""
-        self._up, self._present = set(up), None
-        self._leaving = set(leaving)
+        self._roster.restore(up, leaving)
 
     def run(self, grid: Grid) -> None:
         """All rounds. Raises StopRequestedError where asked to stop; the state is that of the last merge then."""
         self._notified = grid if isinstance(grid, Notifying) else None
         self._note_changes()
-        self._recorder.begin(self.state, self.ledger, self._everyone())
-        self._wall = wall()
+        self._recorder.begin(self.state, self.ledger, self._roster.everyone)
+        self._merging.since = wall()
         for index in range(self._progress.rounds, self._plan.rounds):
             self._note_changes()  # clients come and go while a live server evaluates
             self._await_someone(grid)
@@ -122,8 +115,8 @@ class Federation:
                 self.state,
                 self.ledger,
                 last=index + 1 == self._plan.rounds,
-                up=self._everyone(),
-                leaving=sorted(self._leaving),
+                up=self._roster.everyone,
+                leaving=self._roster.leaving,
                 quiet=self._live or not (self._late or self._leases.any_ahead),
             )
 
@@ -136,8 +129,8 @@ class Federation:
 
     def _round(self, grid: Grid, index: int) -> None:
         now = self._clock.now()
-        idle = self._idle(self._everyone())
-        self._free = set(idle)
+        idle = self._roster.idle(self._roster.everyone)
+        self._roster.set_free(idle)
         able = self._able(idle)
         length = self._duration(able)
         # On a virtual clock a late reply would be somebody who comes without an arrival.
@@ -155,7 +148,7 @@ class Federation:
             adopts=alone and self._plan.length.alone_merge == "adopt",
             overlaps=not alone and self._overlaps(index),
         )
-        self._emit(RoundStarted(t=now, round=index, version=self.state.version, clients=self._everyone()))
+        self._emit(RoundStarted(t=now, round=index, version=self.state.version, clients=self._roster.everyone))
         weights = records.pack_tensors(self.state.weights, self._codec)
         if alone:
             self._leases.drop_for(index)  # it takes more rows than those of a round
@@ -168,7 +161,7 @@ class Federation:
             if self._clock.now() >= round_.closes:
                 self._expire()
             self._dispatch(grid, round_, weights, self._clock.now())
-        self._close(round_)
+        self.state = self._merging.close(round_, self.state)
 
     def _overlaps(self, index: int) -> bool:
         """Whether clients go on with the next round while updates of this one travel; not over a checkpoint."""
@@ -177,9 +170,7 @@ class Federation:
 
     def _dispatch(self, grid: Grid, round_: Round, weights: ArrayRecord, now: float) -> None:
         """Give work to every client that is up, idle and has time for at least one step before the round ends."""
-        peers = len(self._up)
-        free, self._free = sorted(self._free, key=self._membership.rank), set()
-        for client in self._idle(free):
+        for client in self._roster.take_free():
             if client in round_.served:
                 continue
             H, window_s = self._strategy.local_steps, self._window_s(client, now)
@@ -187,11 +178,11 @@ class Federation:
             if steps < 1:
                 # Who has no time left now has none later in the round, but tokens may come to be missing.
                 if self._plan.length.until == "tokens":
-                    self._free.add(client)
+                    self._roster.keep_free(client)
                 continue
             round_.served.add(client)
             granted, steps = self._granted(client, round_, steps)
-            content = self._pack(self._task(granted, round_, steps, seconds, peers), weights)
+            content = self._pack(self._task(granted, round_, steps, seconds), weights)
             lease = granted.lease
             round_.planned[lease.id] = steps
             if round_.alone:
@@ -213,7 +204,7 @@ class Federation:
             message = grid.create_message(content, "train", self._sites[client].node_id, str(round_.index))
             (message_id,) = grid.push_messages([message])
             self._outstanding[message_id] = lease
-            self._busy[client] = message_id
+            self._roster.asked(client, message_id)
 
     def _window_s(self, client: str, now: float) -> float:
         """Seconds that a client that is given work now can train and still hand in, as far as the planner knows."""
@@ -225,11 +216,11 @@ class Federation:
             return granted, min(self._strategy.local_steps, steps + self._plan.length.overlap)
         return self._leases.grant(client, round_.index, steps, round_.closes), steps
 
-    def _task(self, granted: Granted, round_: Round, steps: int, seconds: float, peers: int) -> Task:
+    def _task(self, granted: Granted, round_: Round, steps: int, seconds: float) -> Task:
         lease, next_ = granted.lease, round_.index + 1
         ahead = self._leases.grant_ahead(lease.client, next_, self._strategy.local_steps) if round_.overlaps else None
         version, total = self.state.version, self._progress.tokens
-        horizon, inner = self._plan.horizon, self.state.inner
+        horizon, inner, peers = self._plan.horizon, self.state.inner, self._roster.peers
         return Task(
             lease.client, lease.round, version, lease.id, granted.rows, steps, total, peers, horizon, inner, seconds,
             lease.token, round_.adopts, ahead,
@@ -243,9 +234,7 @@ class Federation:
                 continue
             late = self._late.pop(message_id, None)
             lease = late or self._outstanding.pop(message_id)
-            if self._busy.get(lease.client) == message_id:
-                del self._busy[lease.client]
-                self._free.add(lease.client)
+            self._roster.answered(lease.client, message_id)
             if late and replies[0].has_error():
                 continue  # its machine was dead, and all is said of it
             for copy, reply in enumerate(replies):
@@ -262,7 +251,7 @@ class Federation:
         """Fold a reply into the round; returns why not, if not."""
         received = self._reception.receive(reply, lease, size, round_, self.state)
         if received.drained:
-            self._leaving.add(lease.client)
+            self._roster.drained(lease.client)
             self._leases.drop(lease.client)
         if received.folded:
             self._emit(received.folded)
@@ -276,61 +265,7 @@ class Federation:
         on_time = sorted((i for i in arrived if i in self._outstanding), key=lambda i: self._outstanding[i].id)
         return [*on_time, *sorted((i for i in arrived if i in self._late), key=lambda i: self._late[i].id)]
 
-    def _close(self, round_: Round) -> None:
-        """Merge what was folded and settle its rows, or skip the round and free them."""
-        folded = round_.folded
-        if len(folded) < self._strategy.quorum:
-            for update in folded:
-                self._leases.release(update.lease, "skipped")
-            reason = f"{len(folded)} updates are below the quorum of {self._strategy.quorum}"
-            self._emit(RoundSkipped(t=self._clock.now(), round=round_.index, updates=len(folded), reason=reason))
-            return
-        mean = round_.accumulator.mean()
-        length = tensors.norm(mean) if mean else math.nan
-        if round_.adopted is None:
-            merged = self._strategy.merge(self.state, mean)
-        else:
-            merged = replace(self.state, weights=round_.adopted, version=self.state.version + 1)
-        self.state = replace(merged, inner=round_.inner.mean())
-        for update in folded:
-            self._leases.settle(update)
-        self._emit(self._merged(round_, length))
-
-    def _merged(self, round_: Round, length: float) -> RoundMerged:
-        folded, progress = round_.folded, self._progress
-        tokens = sum(update.tokens for update in folded)
-        scale = self._plan.lr_scale(progress.tokens, self._plan.horizon) if self.state.weights else math.nan
-        progress.tokens += tokens
-        progress.steps += sum(update.steps for update in folded)
-        progress.train_loss = sum(update.train_loss * update.tokens for update in folded) / tokens
-        since, self._wall = self._wall, wall()
-        return RoundMerged(
-            t=self._clock.now(),
-            round=round_.index,
-            version=self.state.version,
-            leases=tuple(update.lease for update in folded),
-            steps=sum(update.steps for update in folded),
-            tokens=tokens,
-            tokens_total=progress.tokens,
-            norm=length,
-            train_loss=progress.train_loss,
-            lr_scale=scale,
-            wall_s=self._wall - since,
-            wall_train_s=sum(update.wall_train_s for update in folded),
-            wall_data_s=sum(update.wall_data_s for update in folded),
-        )
-
     # Who is there
-
-    def _idle(self, clients: Iterable[str]) -> list[str]:
-        """Those that could begin work now: up, not about to leave, not busy with anything older."""
-        return [c for c in clients if c in self._up and c not in self._busy and c not in self._leaving]
-
-    def _everyone(self) -> tuple[str, ...]:
-        """The clients that are up, in order."""
-        if self._present is None:
-            self._present = tuple(sorted(self._up, key=self._membership.rank))
-        return self._present
 
     def _able(self, idle: Iterable[str]) -> list[str]:
         """Those of the idle that have time for a step and both transfers before the end that the planner knows."""
@@ -348,12 +283,12 @@ class Federation:
         for lease in self._outstanding.values():
             self._board.request_drain(lease.id, now)
         round_.ends = now
-        round_.closes = min(round_.closes, now + self._strategy.slack * self._duration(self._everyone()))
+        round_.closes = min(round_.closes, now + self._strategy.slack * self._duration(self._roster.everyone))
         round_.alone = False
 
     def _await_someone(self, grid: Grid) -> None:
         """Wait until a round can begin."""
-        while not self._able(self._idle(self._everyone())):
+        while not self._able(self._roster.idle(self._roster.everyone)):
             change = self._membership.next_change(self._clock.now())
             if change == math.inf and not self._late:
                 raise ValueError(f"no client is ever up after {self._clock.now():g} s; change volatility or clients")
@@ -364,14 +299,11 @@ class Federation:
     def _note_changes(self, round_: Round | None = None) -> None:
         """Record who came and went; what a client held that went without handing in is lost."""
         now = self._clock.now()
-        moved = self._membership.moved(now)
-        came = [c for c in moved if c not in self._up and self._membership.is_up(c, now)]
-        went = [c for c in moved if c in self._up and not self._membership.is_up(c, now)]
+        came, went = self._roster.changes(now)
         for client in went:
-            message = self._busy.pop(client, None)
+            message = self._roster.left(client)
             lost = message if message in self._outstanding else None
             self._emit(ClientDown(t=now, client=client, exit="drain" if lost is None else "crash"))
-            self._leaving.discard(client)
             self._leases.drop(client)
             if round_:
                 round_.served.discard(client)
@@ -386,11 +318,6 @@ class Federation:
                 del self._late[message]
         for client in came:
             self._emit(ClientUp(t=now, client=client))
-        if moved:
-            self._up.difference_update(went)
-            self._up.update(came)
-            self._present = None
-            self._free.update(came)
         if came and round_ and round_.alone:
             self._end_alone(round_)
 
