@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from statistics import median
 from urllib.parse import urlsplit
 
 import pytest
@@ -37,6 +38,7 @@ THIN = ["runtime.links=true", "network.up_mbit_s=4", "network.down_mbit_s=4"]  #
 
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "50"))
 SETTLED = 3  # rounds after which a server has what it needs
+SOME = 10  # rounds whose median is taken
 LOSS = 0.1  # of the packets, each way
 DOWN_WITHIN_S = 5.0
 FILES = ("root_certificates", "private_key")
@@ -149,9 +151,9 @@ def test_servers_that_are_killed_come_back_and_no_row_is_lost(deploy: Callable[.
 def test_random_kills_lose_no_row_and_fill_no_memory(
     deploy: Callable[..., Deployed], record_testsuite_property: Callable[[str, object], None]
 ) -> None:
-    comings = ["volatility=markov", "volatility.exit=crash", "volatility.mean_up_s=90", "volatility.mean_down_s=10"]
+    comings = ["volatility=markov", "volatility.exit=crash", "volatility.mean_up_s=40", "volatility.mean_down_s=10"]
     kinds = ["runtime.crashes.kill=2", "runtime.crashes.pause=1", "runtime.crashes.cut=1"]
-    words = ["runtime.transfer_s=20", "clients=3", "seed=4", f"rounds={ROUNDS}"]
+    words = [STEPS, "runtime.transfer_s=20", "clients=3", "seed=4", f"rounds={ROUNDS}"]
     deployed = deploy("runtime.chaos=true", *comings, *kinds, *words)
     resident: dict[int, tuple[float, float]] = {}  # MB of ServerApp and SuperLink by rounds that are over
     while deployed.process.poll() is None:
@@ -167,7 +169,8 @@ def test_random_kills_lose_no_row_and_fill_no_memory(
     completed(deployed, ROUNDS)
     assert actions["kill"] and deployed.of(LeaseReleased, reason="crash")
     settled = [server for rounds, (server, _) in resident.items() if rounds >= SETTLED]
-    assert max(settled) - settled[0] < GROWTH_MB, resident
+    # Medians, since it holds some updates and a checkpoint for a moment.
+    assert median(settled[-SOME:]) - median(settled[:SOME]) < GROWTH_MB, resident
 
 
 def test_a_second_node_of_one_name_is_refused_and_the_run_goes_on(
