@@ -42,7 +42,7 @@ SOME = 10  # rounds whose median is taken
 LOSS = 0.1  # of the packets, each way
 DOWN_WITHIN_S = 5.0
 FILES = ("root_certificates", "private_key")
-GROWTH_MB = 24.0  # beyond that; one update kept for each round would be 95 in 50 rounds
+GROWTH_MB = 48.0  # what fragments may take; one update kept for each round would be 95 in 50 rounds
 
 
 def in_training(deployed: Deployed, client: str, after: int = -1) -> int:
