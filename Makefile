@@ -28,10 +28,10 @@ chaos: ## live federations whose processes are killed, one after the other; CHAO
 	uv run pytest -n 0 -m slow tests/test_live_failures.py tests/test_node_refusals.py tests/test_node_whole.py
 
 LIVE := runtime=deployment clients=3 hardware.threads=1 batch_size=4 eval_tokens=2048 seed=199
-VOLATILE := runtime.chaos=true volatility=markov volatility.mean_up_s=150 volatility.mean_down_s=40
+VOLATILE := runtime.chaos=true volatility=markov volatility.mean_up_s=60 volatility.mean_down_s=20
 fidelity: ## live federations, one of them volatile, beside the replay of their tapes
 	folder=$$(mktemp -d) && \
-	uv run python -m fednano.run $(LIVE) $(VOLATILE) strategy.local_steps=120 rounds=9 hydra.run.dir=$$folder/volatile && \
+	uv run python -m fednano.run $(LIVE) $(VOLATILE) strategy.local_steps=120 rounds=15 hydra.run.dir=$$folder/volatile && \
 	uv run python -m fednano.run $(LIVE) volatility=none strategy.local_steps=60 rounds=5 hydra.run.dir=$$folder/steady && \
 	uv run python -m fednano.fidelity $$folder/volatile && uv run python -m fednano.fidelity $$folder/steady
 
