@@ -182,7 +182,7 @@ class PartedLoader(LeaseLoader):
 
     def trained(self, batches: int) -> None:
         """The first `batches` of the grant are trained."""
-        if self._rest is not None:
+        if self._rest is not None:  # who trains without reading has had none of them made
             for _ in range(min(batches - self.behind, len(self._made))):
                 self._made.popleft()
         self.behind = batches
