@@ -1,6 +1,8 @@
 """Precision by what the device multiplies fast, and the memory of a process."""
 
 import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -52,6 +54,37 @@ def test_an_unknown_precision_is_refused() -> None:
         hardware("int8")
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+
+
+@glibc
 def test_glibc_is_told_to_keep_memory() -> None:
     assert keep_freed_memory()
+
+
+THREADS = """
+import ctypes, threading
+from fednano.training.memory import share_heaps
+
+{told}
+met = threading.Barrier(5)
+
+def hold():
+    held = bytes(100_000)
+    met.wait()
+
+threads = [threading.Thread(target=hold) for _ in range(5)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+ctypes.CDLL(None).malloc_stats()
+"""
+
+
+@glibc
+@pytest.mark.parametrize(("told", "heaps"), [("", 6), ("assert share_heaps()", 1)])
+def test_threads_have_heaps_of_their_own_unless_glibc_is_told(told: str, heaps: int) -> None:
+    words = [sys.executable, "-c", THREADS.format(told=told)]
+    said = subprocess.run(words, stderr=subprocess.PIPE, text=True, check=True).stderr
+    assert said.count("Arena ") == heaps

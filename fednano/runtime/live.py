@@ -32,6 +32,7 @@ from fednano.runtime.session import Outcome, Session
 from fednano.runtime.virtual import concluded, federate, planned_tokens, run_started
 from fednano.tensors import State
 from fednano.training.checkpoint import Checkpoints
+from fednano.training.memory import share_heaps
 from fednano.training.replicas import Replicas
 
 POLL_S = 0.1
@@ -97,6 +98,7 @@ def serve(
 
     Raises ValueError for bad input, and what made the run fail.
     """
+    share_heaps()  # Flower's grid makes threads for every message
     # Whoever sees the lock may send the signal.
     with StopSignal() as stop, serving(control):
         snapshot = Checkpoints.newest(folder / "checkpoints") if resume else None

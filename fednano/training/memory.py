@@ -1,4 +1,4 @@
-"""Memory of a training process: what a step frees, the next one takes again."""
+"""Memory of a long-running process: what a step or a message frees, the next one takes again."""
 
 import ctypes
 import gc
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # Names and numbers of glibc's malloc.h.
-TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
+TRIM_THRESHOLD, TOP_PAD, MMAP_MAX, ARENA_MAX = -1, -2, -4, -8
 GROWTH = 1 << 26  # bytes by which the heap grows at least
 NEW_OBJECTS = 100_000  # between two collections; by default 700
 
@@ -17,10 +17,22 @@ def keep_freed_memory() -> bool:
     By default every large tensor is mapped anew and its pages are faulted in one by one, which on a virtual machine may
     take longer than the arithmetic on them. The process then holds its largest need until it ends.
     """
+    return _tell((TRIM_THRESHOLD, -1), (TOP_PAD, GROWTH), (MMAP_MAX, 0))
+
+
+def share_heaps() -> bool:
+    """Give threads that begin from now on no heap of their own; whether the allocator is glibc's, which can be told.
+
+    By default there are up to eight for each core, and what one of them has freed no other takes. Where threads come
+    and go with every message, each heap keeps room for the largest one: the process grows for as long as there are more
+    to come. It has to be told before nine of them are there.
+    """
+    return _tell((ARENA_MAX, 1))
+
+
+def _tell(*settings: tuple[int, int]) -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    return all(mallopt(key, value) for key, value in ((TRIM_THRESHOLD, -1), (TOP_PAD, GROWTH), (MMAP_MAX, 0)))
+    return mallopt is not None and all(mallopt(key, value) for key, value in settings)
 
 
 @contextmanager
