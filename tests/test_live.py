@@ -19,6 +19,7 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.superlink.grid import http_grid
+from hand_board import HandBoard
 
 from fednano.clock import VirtualClock
 from fednano.coordination.board import Beat, StepTold, StopRequestedError
@@ -35,31 +36,6 @@ from fednano.runtime.members import DOUBT_S, HAND_IN_S, LiveMembership
 from fednano.runtime.serving import LOCK, StopSignal, read_steps, server_pid
 
 BEAT = Beat("client_0", "first", ready=True, leaving=False, step_s=0.5, lease=-1)
-
-
-class HandBoard(MemoryBoard):
-    """A live board whose beats and steps a test puts there."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.beats: dict[str, Beat] = {}
-        self.told: list[StepTold] = []
-
-    def present(self) -> dict[str, Beat]:
-        return dict(self.beats)
-
-    def steps(self) -> list[StepTold]:
-        told, self.told = self.told, []
-        return told
-
-    def acknowledged(self, lease: int) -> bool:
-        return False
-
-    def stopping(self) -> frozenset[str]:
-        return frozenset()
-
-    def beat(self, beat: Beat) -> None:
-        self.beats[beat.name] = beat
 
 
 class Scene:
