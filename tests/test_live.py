@@ -22,7 +22,7 @@ from flwr.superlink.grid import http_grid
 from hand_board import HandBoard
 
 from fednano.clock import VirtualClock
-from fednano.coordination.board import Beat, StepTold, StopRequestedError
+from fednano.coordination.board import NO_LEASE, Beat, StepTold, StopRequestedError
 from fednano.coordination.memory import MemoryBoard
 from fednano.flower.plan import Site
 from fednano.flower.records import RESULT, TASK
@@ -35,7 +35,8 @@ from fednano.runtime.live_grid import AGAIN_S, ASK_S, Invitation, LiveGrid, wait
 from fednano.runtime.members import DOUBT_S, HAND_IN_S, LiveMembership
 from fednano.runtime.serving import LOCK, StopSignal, read_steps, server_pid
 
-BEAT = Beat("client_0", "first", ready=True, leaving=False, step_s=0.5, lease=-1)
+LOST_S = 60.0
+BEAT = Beat("client_0", "first", ready=True, leaving=False, step_s=0.5, lease=NO_LEASE)
 
 
 class Scene:
@@ -299,7 +300,7 @@ def test_nodes_without_keys_tell_their_names() -> None:
     fake = NamelessGrid({80: "client_1", 90: "client_0"})
     with identity_kept():
         adopt_identity()
-        grid = LiveGrid(fake, VirtualClock(), HandBoard())
+        grid = LiveGrid(fake, VirtualClock(), HandBoard(), LOST_S)
         assert grid.node_ids() == {"client_0": 70}
         assert [message.metadata.dst_node_id for message in fake.pushed] == [80, 90]
         assert grid.node_ids() == {"client_0": 70}  # asked again
@@ -320,7 +321,7 @@ def test_replies_tell_times_on_the_runs_clock(begun: object, ended: float, told:
     with identity_kept():
         adopt_identity()
         record = ConfigRecord({"busy_from": begun, "busy_until": ended, "ahead": [-1.0, 0.5]})  # type: ignore[dict-item]
-        grid = LiveGrid(FakeGrid(RecordDict({RESULT: record})), VirtualClock(20.0), HandBoard())
+        grid = LiveGrid(FakeGrid(RecordDict({RESULT: record})), VirtualClock(20.0), HandBoard(), LOST_S)
         task = RecordDict({TASK: ConfigRecord({"client": "client_0", "lease": 7, "round": 0})})
         (message,) = grid.push_messages([grid.create_message(task, "train", 70, "0")])
         until(lambda: grid.arrived() == [message])
@@ -338,7 +339,7 @@ def test_work_ended_when_its_client_last_said_that_it_works_on_it() -> None:
     result = ConfigRecord({"busy_from": 0.5, "busy_until": 3.0})
     with identity_kept():
         adopt_identity()
-        grid = LiveGrid(FakeGrid(RecordDict({RESULT: result})), clock, board)
+        grid = LiveGrid(FakeGrid(RecordDict({RESULT: result})), clock, board, LOST_S)
         (message,) = grid.push_messages([grid.create_message(task, "train", 70, "0")])
         board.beat(replace(BEAT, lease=7))
         for _ in range(16):
@@ -356,7 +357,7 @@ def test_a_reply_is_asked_for_now_and_then_and_not_while_its_task_is_worked_on()
     with identity_kept():
         adopt_identity()
         fake = LateGrid(RecordDict())
-        grid = LiveGrid(fake, clock, board)
+        grid = LiveGrid(fake, clock, board, LOST_S)
         task = RecordDict({TASK: ConfigRecord({"client": "client_0", "lease": 7, "round": 0})})
         (message,) = grid.push_messages([grid.create_message(task, "train", 70, "0")])
         board.beat(replace(BEAT, lease=7))
@@ -386,13 +387,49 @@ def test_a_client_has_failed_if_its_newest_task_came_back_as_an_error() -> None:
     task = RecordDict({TASK: ConfigRecord({"client": "client_0", "lease": 7, "round": 0})})
     with identity_kept():
         adopt_identity()
-        grid = LiveGrid(FailingGrid(RecordDict()), VirtualClock(20.0), HandBoard())
+        grid = LiveGrid(FailingGrid(RecordDict()), VirtualClock(20.0), HandBoard(), LOST_S)
         older, newer = (*grid.push_messages([grid.create_message(task, "train", 70, "0") for _ in range(2)]),)
         until(lambda: len(grid.arrived()) == 2)
         assert [reply.has_error() for reply in grid.pull_messages([older])] == [True]
         assert not grid.failed
         list(grid.pull_messages([newer]))
     assert grid.failed == {"client_0": 20.0}
+
+
+def test_a_task_of_which_an_idle_trainer_says_nothing_for_long_is_lost() -> None:
+    board, clock = HandBoard(), VirtualClock()
+    task = RecordDict({TASK: ConfigRecord({"client": "client_0", "lease": 7, "round": 0})})
+    with identity_kept():
+        adopt_identity()
+        fake = LateGrid(RecordDict())
+        grid = LiveGrid(fake, clock, board, LOST_S)
+        (message,) = grid.push_messages([grid.create_message(task, "train", 70, "0")])
+
+        def asked_after(seconds: float, beat: Beat | None) -> bool:
+            """Whether the task is lost by then."""
+            board.beats = {beat.name: beat} if beat else {}
+            clock.charge(seconds)
+            begun = grid.arrived()
+            if not begun:
+                until(lambda: grid.arrived() or not grid.pulling)
+            return bool(grid.arrived())
+
+        at_work, ahead = replace(BEAT, lease=7), replace(BEAT, lease=8)
+        for beat in (BEAT, at_work, BEAT, None, BEAT, ahead, BEAT):
+            assert not asked_after(LOST_S, beat)
+        assert not asked_after(LOST_S, BEAT)
+        assert asked_after(ASK_S, BEAT)
+        (reply,) = grid.pull_messages([message])
+        assert reply.has_error() and reply.metadata.reply_to_message_id == message
+        assert grid.failed == {"client_0": clock.now()}
+        assert not asked_after(ASK_S, BEAT)
+
+        (message,) = grid.push_messages([grid.create_message(task, "train", 70, "1")])
+        assert not asked_after(ASK_S, BEAT)
+        fake.here = True
+        assert asked_after(2 * LOST_S, BEAT)
+        (reply,) = grid.pull_messages([message])
+        assert not reply.has_error(), "it had come before it was taken for lost"
 
 
 def test_what_waits_for_whole_replies_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,7 +444,7 @@ def test_nodes_elsewhere_are_told_what_is_run_until_they_beat() -> None:
     board, fake = HandBoard(), FakeGrid(RecordDict())
     with identity_kept():
         adopt_identity()
-        grid = LiveGrid(fake, VirtualClock(), board)
+        grid = LiveGrid(fake, VirtualClock(), board, LOST_S)
         invitation = Invitation(grid, board, ["client_0", "client_1"], "run-name", {"seed": 1})
         invitation.send(0.0)
         (message,) = fake.pushed

@@ -21,6 +21,7 @@ from flwr.superlink.servicer.runtime import runtime_handlers
 from hand_board import HandBoard
 
 from fednano.clock import VirtualClock
+from fednano.coordination.board import NO_LEASE, Beat
 from fednano.flower.records import TASK
 from fednano.flower.virtual_grid import adopt_identity, identity_kept
 from fednano.runtime.live_grid import ASK_S, LiveGrid
@@ -54,24 +55,30 @@ def link() -> Iterator[SuperLink]:
         yield link
 
 
-def test_a_task_whose_node_died_before_it_took_it_is_not_kept(link: SuperLink) -> None:
-    clock = VirtualClock()
-    grid = LiveGrid(link.grid, clock, HandBoard())
+@pytest.mark.parametrize("died", [True, False])
+def test_a_task_that_its_node_has_not_taken_is_not_kept(link: SuperLink, died: bool) -> None:
+    clock, board = VirtualClock(), HandBoard()
+    grid = LiveGrid(link.grid, clock, board, 60.0)
     task = ConfigRecord({"client": "client_0", "lease": 7, "round": 0})
     content = RecordDict({TASK: task, "weights": ArrayRecord([np.zeros(1000)])})
     (message,) = grid.push_messages([grid.create_message(content, "train", link.node, "0")])
     assert sum(len(entry.content) for entry in link.store.store.values()) > 8000
 
-    link.state.deactivate_node(link.node)
-    clock.wait(ASK_S)
+    if died:
+        link.state.deactivate_node(link.node)
+    else:
+        board.beat(Beat("client_0", "first", ready=True, leaving=False, step_s=0.5, lease=NO_LEASE))
+        grid.arrived()
+        until(lambda: not grid.arrived() and not grid.pulling)
+        clock.wait(61.0)
+    clock.wait(clock.now() + ASK_S)
     until(lambda: grid.arrived() == [message])
     assert [reply.has_error() for reply in grid.pull_messages([message])] == [True]
     assert not link.store.store
-    assert not link.state.message_ins_store
 
 
 def test_what_was_told_to_a_node_is_not_kept(link: SuperLink) -> None:
-    grid = LiveGrid(link.grid, VirtualClock(), HandBoard())
+    grid = LiveGrid(link.grid, VirtualClock(), HandBoard(), 60.0)
     grid.tell(link.node, RecordDict({"first": ConfigRecord({"config": "{}"})}))
     kept = set(link.store.store)
     link.state.deactivate_node(link.node)

@@ -8,6 +8,9 @@ class StopRequestedError(Exception):
     """Someone asked the run to stop; raised at the next inner step and carried up to the runtime."""
 
 
+NO_LEASE = -1
+
+
 @dataclass(frozen=True)
 class Lease:
     """A client's right to train some rows until `expires`, in seconds on the run's clock.
@@ -34,7 +37,7 @@ class Beat:
         ready: it is warm and can train at once.
         leaving: it hands in what it has and takes no more work.
         step_s: measured seconds of one inner step, 0 while unknown.
-        lease: the lease that it works on, -1 for none.
+        lease: the lease that it works on, or `NO_LEASE`.
     """
 
     name: str

@@ -36,6 +36,7 @@ from fednano.training.memory import share_heaps
 from fednano.training.replicas import Replicas
 
 POLL_S = 0.1
+LOST_AFTER = 3  # times what a message takes each way: a task of which an idle trainer has not said a word
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class LiveServer:
         self.name = launch.runtime
         self._launch = launch
         wait_briefly()
-        self._grid = LiveGrid(grid, clock, launch.board)
+        self._grid = LiveGrid(grid, clock, launch.board, LOST_AFTER * launch.transfer_s)
         self._invitation = Invitation(self._grid, launch.board, launch.elsewhere, launch.run, launch.config)
         self._actions = Inbox(control / ACTIONS)
         self._session: Session | None = None  # once it has started

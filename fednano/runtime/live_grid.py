@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, Error, Message, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
@@ -15,7 +16,7 @@ from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.superlink.grid import http_grid
 
 from fednano.clock import Clock
-from fednano.coordination.board import LiveBoard
+from fednano.coordination.board import NO_LEASE, LiveBoard
 from fednano.flower import records
 from fednano.flower.relay import RUN
 from fednano.flower.wire import NODE
@@ -60,20 +61,26 @@ class LiveGrid(WrappedGrid):
     that it works on the task. Replies are pulled in threads of their own: Flower's grid waits for a reply that is still
     on its way to the SuperLink, even if its sender has died.
 
+    Flower's nodes drop a message, and say nothing, where a connection breaks in certain ways. Whose trainer beats and
+    has nothing to do for long, without a word of its task, is taken for such a one: the task comes back as an error.
+
     Args:
         grid: Flower's.
         clock: the run's.
         board: tells what the trainers work on.
+        lost_s: so long is long; more than a message takes each way.
     """
 
-    def __init__(self, grid: Grid, clock: Clock, board: LiveBoard) -> None:
+    def __init__(self, grid: Grid, clock: Clock, board: LiveBoard, lost_s: float) -> None:
         super().__init__(grid)
         self._clock = clock
         self._board = board
+        self._lost_s = lost_s
         self._unanswered: dict[str, tuple[str, int]] = {}  # message → client, lease
         self.failed: dict[str, float] = {}  # client → when it last answered its newest task with an error
         self._newest: dict[str, str] = {}  # client → the message with that task
         self._worked: dict[str, float] = {}  # message → when its client was last heard to work on it
+        self._idle: dict[str, float] = {}  # message → since when its client has been heard to work on nothing
         self._asked = -ASK_S
         self._pulls: dict[str, Future[list[Message]]] = {}
         self._puller = ThreadPoolExecutor(PULLS, thread_name_prefix="fednano-pull")
@@ -128,12 +135,17 @@ class LiveGrid(WrappedGrid):
         now = self._clock.now()
         if now >= self._asked + ASK_S:
             self._asked = now
-            working = {(name, beat.lease) for name, beat in self._board.present().items()}
-            for message_id, work in self._unanswered.items():
-                if work in working:
+            at_work = {name: beat.lease for name, beat in self._board.present().items()}
+            for message_id, (client, lease) in self._unanswered.items():
+                if at_work.get(client) == NO_LEASE:
+                    self._idle.setdefault(message_id, now)
+                else:
+                    self._idle.pop(message_id, None)
+                if at_work.get(client) == lease:
                     self._worked[message_id] = now
                 elif message_id not in self._pulls:
-                    self._pulls[message_id] = self._puller.submit(self._pull, message_id, work[0])
+                    lost = now - self._idle.get(message_id, now) > self._lost_s
+                    self._pulls[message_id] = self._puller.submit(self._pull, message_id, client, lost)
         found = [message_id for message_id, pull in self._pulls.items() if pull.done()]
         in_vain = [message_id for message_id in found if not self._pulls[message_id].result()]
         for message_id in in_vain:
@@ -151,6 +163,7 @@ class LiveGrid(WrappedGrid):
         for message_id in here:
             client, _ = self._unanswered.pop(message_id)
             self._worked.pop(message_id, None)
+            self._idle.pop(message_id, None)
             replies = self._pulls.pop(message_id).result()
             if replies[0].has_error() and self._newest[client] == message_id:
                 self.failed[client] = self._clock.now()
@@ -174,9 +187,15 @@ class LiveGrid(WrappedGrid):
                 forget(self._grid, reply.metadata.reply_to_message_id)
         return replies
 
-    def _pull(self, message_id: str, client: str) -> list[Message]:
+    def _pull(self, message_id: str, client: str, lost: bool) -> list[Message]:
+        """The reply, if it is there; where the task is `lost` otherwise, an error."""
         mark("asking", client)
         replies = self._replies([message_id])
+        if lost and not replies:
+            forget(self._grid, message_id)
+            task = self.create_message(RecordDict(), "train", 0, "")
+            task.metadata.__dict__["_message_id"] = message_id
+            return [Message(Error(ErrorCode.REPLY_MESSAGE_UNAVAILABLE, "the node has dropped it"), reply_to=task)]
         for reply in replies:
             mark("pulled", client)
             if not reply.has_error():

@@ -12,7 +12,7 @@ from threading import Thread
 from flwr.app import ConfigRecord, RecordDict
 
 from fednano.clock import Clock, pause
-from fednano.coordination.board import Beat, Post, StopRequestedError
+from fednano.coordination.board import NO_LEASE, Beat, Post, StopRequestedError
 from fednano.flower import records, wire
 from fednano.flower.client import answer
 from fednano.flower.wire import Parcel
@@ -228,7 +228,7 @@ class Resident:
             while self._clock.now() < at + LINGER_S and self._post.holds(task.lease, task.token):
                 pause(POLL_S)
 
-    def _beat(self, lease: int = -1) -> None:
+    def _beat(self, lease: int = NO_LEASE) -> None:
         ready = self._ready and not self._leaving
         self._post.beat(Beat(self._name, self.incarnation, ready, self._leaving, self._step_s, lease))
 

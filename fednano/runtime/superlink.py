@@ -31,6 +31,8 @@ START_S = 60.0
 POLL_S = 0.1
 # Seconds, 1 unless told otherwise; at 0.1 each SuperExec took an eighth of a busy core.
 TASK_POLL = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.5"}
+# Its threads come and go with the messages: with a heap each it grows to many times what passes through it.
+HEAPS = {"MALLOC_ARENA_MAX": "1"}
 NOISE = ("[uvicorn.access]", "ControlServicer.ListRuns")
 RAISED = "ServerApp failed with exception: "
 
@@ -137,7 +139,7 @@ class SuperLink:
                 *flat,
             ],
             log,
-            environment(folder / "flwr", secrets),
+            {**environment(folder / "flwr", secrets), **HEAPS},
             noise=NOISE,
         )
         self._control = ControlHttpClient.from_server_address(
