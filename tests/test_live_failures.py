@@ -36,6 +36,7 @@ pytestmark = [linux, pytest.mark.slow]
 STEPS = "strategy.local_steps=60"  # some seconds of training, for the kill to come in time
 THIN = ["runtime.links=true", "network.up_mbit_s=4", "network.down_mbit_s=4"]  # four seconds for each transfer
 
+SUPERLINK = "fednano.runtime.superlink_process"
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "50"))
 SETTLED = 3  # rounds after which a server has what it needs
 LOSS = 0.1  # of the packets, each way
@@ -136,7 +137,7 @@ def test_servers_that_are_killed_come_back_and_no_row_is_lost(deploy: Callable[.
 
     in_training(deployed, "client_0", after=lease)
     secrets += secrets_of(deployed)
-    deployed.kill("flower-superlink")
+    deployed.kill(SUPERLINK)
     deployed.until(lambda: "SuperLink was ended by SIGKILL" in deployed.said())
 
     completed(deployed, rounds)
@@ -159,7 +160,7 @@ def test_random_kills_lose_no_row_and_fill_no_memory(
         over = len(deployed.of(RoundMerged)) + len(deployed.of(RoundSkipped))
         if over not in resident and over > 0:
             with suppress(OSError, ValueError):  # the run ends
-                resident[over] = resident_mb(deployed.server()), resident_mb(deployed.process_of("flower-superlink"))
+                resident[over] = resident_mb(deployed.server()), resident_mb(deployed.process_of(SUPERLINK))
         pause(0.5)
     actions = Counter(event.action for event in deployed.of(ChaosEnacted))
     record_testsuite_property("random kills: MB by rounds", resident)

@@ -31,8 +31,6 @@ START_S = 60.0
 POLL_S = 0.1
 # Seconds, 1 unless told otherwise; at 0.1 each SuperExec took an eighth of a busy core.
 TASK_POLL = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.5"}
-# Its threads come and go with the messages: with a heap each it grows to many times what passes through it.
-HEAPS = {"MALLOC_ARENA_MAX": "1"}
 NOISE = ("[uvicorn.access]", "ControlServicer.ListRuns")
 RAISED = "ServerApp failed with exception: "
 
@@ -72,14 +70,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def command(name: str) -> Path:
-    """A program of Flower's, which pip puts beside the interpreter. Raises ValueError where it is not there."""
-    path = Path(sys.executable).parent / name
-    if not path.is_file():
-        raise ValueError(f"{path} is not there; install flwr into this environment")
-    return path
 
 
 def environment(home: Path, secrets: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -132,14 +122,14 @@ class SuperLink:
         self.child = Child(
             "SuperLink",
             [
-                command("flower-superlink"),
+                *(sys.executable, "-m", "fednano.runtime.superlink_process"),
                 "--enable-supernode-auth",
                 # It would install what the bundle names beside what is installed.
                 "--disable-runtime-dependency-installation",
                 *flat,
             ],
             log,
-            {**environment(folder / "flwr", secrets), **HEAPS},
+            environment(folder / "flwr", secrets),
             noise=NOISE,
         )
         self._control = ControlHttpClient.from_server_address(

@@ -15,6 +15,7 @@ from fednano.checks import BAD_INPUT, REFUSAL
 from fednano.marks import mark
 from fednano.runtime import lifeline
 from fednano.runtime.one_process import in_one_process
+from fednano.training.memory import keep_freed_memory
 
 KEYLESS = f"[code: {int(ApiErrorCode.FLEET_SUPERNODE_REGISTRATION_DISABLED)}]"
 INACTIVE = f"[code: {int(ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED)}]"
@@ -55,6 +56,7 @@ class Marking(logging.Handler):
 
 def main() -> int:
     """Run until a signal comes; the exit code. Says in one line why the SuperLink is refused, or refuses."""
+    keep_freed_memory()
     heard = Heard()
     logging.getLogger("flwr").addHandler(heard)
     logging.getLogger("flwr").addHandler(Marking(sys.argv.pop(1)))
