@@ -7,7 +7,6 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
-import uvicorn
 
 from fednano.runtime.superlink_process import Gathered, gather
 
@@ -57,11 +56,10 @@ def test_what_is_no_request_passes_as_it_comes() -> None:
 
 def test_the_superlink_serves_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[tuple[object, dict[str, object]]] = []
-    monkeypatch.setattr(uvicorn, "run", lambda app, **settings: served.append((app, settings)))
-    gather()
     command = importlib.import_module("flwr.superlink.cli.flower_superlink")
-    assert command.uvicorn is uvicorn
+    monkeypatch.setattr(command.uvicorn, "run", lambda app, **settings: served.append((app, settings)))
+    gather()
     assert "uvicorn.run(\n        app=" in inspect.getsource(command)
-    uvicorn.run(app=object(), port=1)  # type: ignore[arg-type]
+    command.uvicorn.run(app=object(), port=1)
     ((app, settings),) = served
     assert isinstance(app, Gathered) and settings == {"port": 1}

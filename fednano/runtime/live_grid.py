@@ -40,10 +40,9 @@ def wait_briefly() -> None:
 
 
 def forget(grid: Grid, message_id: str) -> None:
-    """Have the SuperLink drop a message whose node died before it had taken it: it would keep it until the run ends.
+    """Have the SuperLink drop a message that its node did not take, or it would keep it until the run ends.
 
-    That is the global model, once for every round of which it happens. Found with flwr 1.41.0: look here when raising
-    it.
+    That is the global model, once for every round in which one died. Found with flwr 1.41.0: look here when raising it.
     """
     if isinstance(grid, http_grid.HttpGrid):
         grid._runtime_client.ConfirmMessageReceived(

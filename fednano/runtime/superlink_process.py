@@ -4,11 +4,11 @@ All bytes of a run pass through the one thread of this process, between two roun
 web server was found with flwr 1.41.0 and uvicorn 0.49.0: look here when raising them.
 """
 
+import importlib
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-import uvicorn
 from flwr.superlink.cli.flower_superlink import flower_superlink
 
 from fednano.training.memory import keep_freed_memory, share_heaps
@@ -50,9 +50,10 @@ class Gathered:
 
 
 def gather() -> None:
-    """Have uvicorn serve applications of this process that way."""
-    run = uvicorn.run
-    vars(uvicorn)["run"] = lambda app, **settings: run(Gathered(app), **settings)
+    """Have the web server of Flower's command serve applications that way."""
+    server = importlib.import_module("flwr.superlink.cli.flower_superlink").uvicorn  # a function hides the module
+    run = server.run
+    server.run = lambda app, **settings: run(Gathered(app), **settings)
 
 
 if __name__ == "__main__":
