@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fednano.cli import build_groups, compose_config, guarded, with_hydra_flags
+from fednano.config.cli import build_groups, compose_config, guarded, with_hydra_flags
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from fednano.core.progress import Progress
     from fednano.data.loader import Tokens
-    from fednano.data.progress import Progress
     from fednano.data.shards import Corpus
     from fednano.model.gpt import GPT
     from fednano.tasks.items import Task
@@ -79,7 +79,7 @@ def main(overrides: Sequence[str]) -> int:
 def _check(cfg: Any) -> None:
     from omegaconf import OmegaConf
 
-    from fednano.checks import check_value
+    from fednano.config.checks import check_value
 
     if OmegaConf.is_missing(cfg, "model_dir"):
         raise ValueError("model_dir is not set; add model_dir=outputs/…/model")

@@ -17,12 +17,12 @@ from statistics import mean
 
 from rich.table import Table
 
-from fednano.cli import compose_config, guarded
-from fednano.clock import VirtualClock
-from fednano.events import Evaluated, Event, RoundMerged, RoundSkipped
+from fednano.config.cli import compose_config, guarded
+from fednano.core.clock import VirtualClock
+from fednano.core.event_log import read_tape
+from fednano.core.events import Evaluated, Event, RoundMerged, RoundSkipped
 from fednano.report.measured import Measured, measure
 from fednano.report.printer import printer
-from fednano.tape import read_tape
 from fednano.volatility.availability import Availability, Window
 from fednano.volatility.profiles import Profile
 
@@ -46,9 +46,9 @@ def replay(folder: Path, measured: Measured) -> Measured:
     Raises ValueError for a folder that holds no run.
     """
     from fednano.coordination.memory import MemoryBoard
-    from fednano.data.progress import Silent
-    from fednano.experiment import Experiment
-    from fednano.resume import recorded_config
+    from fednano.core.progress import Silent
+    from fednano.experiment.experiment import Experiment
+    from fednano.experiment.resume import recorded_config
     from fednano.runtime.virtual import play
     from fednano.volatility.network import Network
 

@@ -19,13 +19,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from fednano.cli import INTERRUPTED, QUIET, compose_config, conf_dir, guarded, refuse
-from fednano.interrupts import asked_to_end
-from fednano.ranks import rank, world
-from fednano.tape import InUseError
+from fednano.config.cli import INTERRUPTED, QUIET, compose_config, conf_dir, guarded, refuse
+from fednano.core.event_log import InUseError
+from fednano.core.interrupts import asked_to_end
+from fednano.core.ranks import rank, world
 
 if TYPE_CHECKING:
-    from fednano.data.progress import Progress
+    from fednano.core.progress import Progress
     from fednano.runtime.session import Outcome
     from fednano.training.checkpoint import Snapshot
 
@@ -57,7 +57,7 @@ def _preflight(arguments: Any) -> int:
     if arguments.cfg:
         return 0
     from fednano.coordination.memory import MemoryBoard
-    from fednano.experiment import Experiment
+    from fednano.experiment.experiment import Experiment
     from fednano.runtime.virtual import check_traces
 
     experiments = []
@@ -72,7 +72,7 @@ def _preflight(arguments: Any) -> int:
 
 def _progress() -> "Progress":
     """What shows the preparation: one rank is enough."""
-    from fednano.data.progress import Silent
+    from fednano.core.progress import Silent
     from fednano.report.console import RichProgress
 
     return Silent() if rank() else RichProgress()
@@ -141,7 +141,7 @@ def launch(cfg: DictConfig) -> float | None:
 
 def _resume(arguments: Any) -> int:
     """Go on with the run that `resume=FOLDER` names; its exit code."""
-    from fednano.resume import reopen
+    from fednano.experiment.resume import reopen
 
     if arguments.multirun:
         raise ValueError("resume takes one run; leave out -m")
@@ -170,8 +170,8 @@ def _run(cfg: DictConfig, folder: Path, resume: "Snapshot | None" = None, unfore
     board = MemoryBoard()
     # Under torchrun the second signal is torchrun's own, sent on; it ends what has not stopped after half a minute.
     with asked_to_end(board.request_stop, again=world() > 1):
-        from fednano.experiment import Experiment
-        from fednano.runtime.folder import run_in_folder
+        from fednano.experiment.experiment import Experiment
+        from fednano.runtime.run_folder import run_in_folder
         from fednano.runtime.virtual import check_traces
 
         experiment = Experiment(cfg)

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fednano.cli import ConfigError, build_groups, compose_config, guarded, with_hydra_flags
+from fednano.config.cli import ConfigError, build_groups, compose_config, guarded, with_hydra_flags
 
 if TYPE_CHECKING:
     from fednano.model.generate import Sampling
@@ -107,7 +107,7 @@ def _split(override: str) -> tuple[str, str]:
 
 def _checked_prompts(chosen: dict[str, Any]) -> list[str]:
     """The prompts of a configuration whose values are all checked, but those that `Sampling` checks."""
-    from fednano.checks import check_value
+    from fednano.config.checks import check_value
 
     if not chosen["model_dir"]:
         raise ConfigError("model_dir is not set; add model_dir=outputs/…/model")

@@ -18,9 +18,8 @@ import pytest
 from fednano.run import QUIET
 
 if TYPE_CHECKING:
-    from deployed import Deployed
+    from support.deployed import Deployed
 
-REPOSITORY = Path(__file__).parent.parent
 
 os.environ.update(QUIET)
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -69,11 +68,11 @@ def tiny(text_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[st
 @pytest.fixture
 def run(tiny: list[str], tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Run an experiment in a folder below tmp_path; returns its summary, with the folder under "folder"."""
-    from fednano.cli import compose_config
+    from fednano.config.cli import compose_config
     from fednano.coordination.memory import MemoryBoard
-    from fednano.data.progress import Silent
-    from fednano.experiment import Experiment
-    from fednano.runtime.folder import run_in_folder
+    from fednano.core.progress import Silent
+    from fednano.experiment.experiment import Experiment
+    from fednano.runtime.run_folder import run_in_folder
     from fednano.training.checkpoint import Checkpoints
 
     def go(
@@ -102,7 +101,7 @@ def steady(tiny: list[str]) -> list[str]:
 @pytest.fixture
 def deploy(steady: list[str], tmp_path: Path) -> Iterator[Callable[..., "Deployed"]]:
     """Start a tiny deployment; it is over when the test is."""
-    from deployed import Deployed
+    from support.deployed import Deployed
 
     started: list[Deployed] = []
     with tempfile.TemporaryDirectory(prefix="fn_") as temporary:

@@ -1,5 +1,5 @@
 """What a SuperLink runs."""
 
-from fednano import serve
+from fednano.flower_app import server_app as serve
 
 app = serve.app

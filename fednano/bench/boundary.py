@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.table import Table
 
-from fednano.marks import VARIABLE, read_marks
+from fednano.core.marks import VARIABLE, read_marks
 from fednano.report.printer import printer
 
 # 12 million parameters whose steps are short, so that little else than the boundaries takes time.

@@ -9,17 +9,17 @@ from typing import Any
 
 from rich.table import Table
 
-from fednano.cli import compose_config
-from fednano.clock import RealClock, Stopwatch
+from fednano.config.cli import compose_config
 from fednano.coordination.memory import MemoryBoard
+from fednano.core.clock import RealClock, Stopwatch
+from fednano.core.progress import Progress, Silent
+from fednano.core.tensors import State
 from fednano.data.ledger import Grant, Span
 from fednano.data.loader import Batch, LeaseLoader
-from fednano.data.progress import Progress, Silent
-from fednano.experiment import Experiment
+from fednano.experiment.experiment import Experiment
 from fednano.report.console import RichProgress
 from fednano.report.printer import printer
 from fednano.runtime.parts import Parts
-from fednano.tensors import State
 from fednano.training.local import LocalTrainer, StepPlan
 from fednano.training.replicas import Replicas
 

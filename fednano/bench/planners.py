@@ -9,17 +9,17 @@ from typing import Any
 
 from rich.table import Table
 
-from fednano.clock import VirtualClock
 from fednano.codec.fp32 import Fp32
 from fednano.coordination.memory import MemoryBoard
+from fednano.core.clock import VirtualClock
+from fednano.core.events import ClientDown, Event, LeaseReleased, RoundMerged, RunEnded, UpdateFolded, WorkDispatched
 from fednano.data.ledger import Ledger
 from fednano.data.loader import STREAM, TextSource
-from fednano.events import ClientDown, Event, LeaseReleased, RoundMerged, RunEnded, UpdateFolded, WorkDispatched
-from fednano.flower.client import make_client_app
-from fednano.flower.plan import Plan, Site
-from fednano.flower.planner import Aware, Blind, Oracle, Planner
-from fednano.flower.rounds import Rounds
-from fednano.flower.server import Federation
+from fednano.federation.loop import Federation
+from fednano.federation.plan import Plan, Site
+from fednano.federation.planner import Aware, Blind, Oracle, Planner
+from fednano.federation.round_length import Rounds
+from fednano.flower.client_app import make_client_app
 from fednano.flower.virtual_grid import SERVER_NODE_ID, VirtualGrid, VirtualNode
 from fednano.report.printer import printer
 from fednano.strategy.base import ServerState

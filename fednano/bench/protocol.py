@@ -11,10 +11,10 @@ from pathlib import Path
 
 from rich.table import Table
 
-from fednano.clock import Stopwatch
-from fednano.events import Evaluated
+from fednano.core.clock import Stopwatch
+from fednano.core.event_log import read_tape
+from fednano.core.events import Evaluated
 from fednano.report.printer import printer
-from fednano.tape import read_tape
 
 ANALYTIC = ("runtime.compute=analytic", "eval_tokens=512")
 # Three sites for 15 hours, each up while the carbon intensity of its own grid is low.

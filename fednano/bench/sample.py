@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from rich.table import Table
 
-from fednano.clock import Stopwatch
+from fednano.core.clock import Stopwatch
 from fednano.model.arch import SEED
 from fednano.model.generate import Sampling, context_start, generate
 from fednano.model.gpt import GPT, GPTConfig

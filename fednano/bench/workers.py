@@ -11,9 +11,9 @@ from pathlib import Path
 
 from rich.table import Table
 
-from fednano.events import RoundMerged
+from fednano.core.event_log import read_tape
+from fednano.core.events import RoundMerged
 from fednano.report.printer import printer
-from fednano.tape import read_tape
 
 COMMON = ("volatility=none", "eval_every=1000", "eval_tokens=2048", "checkpoint_every=1000")
 

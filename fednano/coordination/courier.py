@@ -4,9 +4,9 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 
-from fednano.clock import pause
 from fednano.coordination.redis_link import LostError
-from fednano.randomness import generator
+from fednano.core.clock import pause
+from fednano.core.randomness import generator
 
 FIRST_S, MOST_S = 0.1, 2.0  # of the pauses between two attempts to reach Redis
 

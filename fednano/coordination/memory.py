@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from fednano.coordination.board import Lease, StopRequestedError
+from fednano.coordination.store import Lease, StopRequestedError
 
 
 class MemoryBoard:

@@ -5,13 +5,13 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from fednano.clock import Clock
+from fednano.core.clock import Clock
 
 if TYPE_CHECKING:
     # Imported late: most runs need no Redis.
     from fednano.coordination.embedded import EmbeddedRedis
-    from fednano.coordination.redis_board import RedisBoard
     from fednano.coordination.redis_link import Address
+    from fednano.coordination.redis_store import RedisBoard
 
 Kind = Literal["auto", "memory", "embedded", "redis"]
 
@@ -69,7 +69,7 @@ class Coordination:
 
     def board(self, run: str, clock: Clock) -> "RedisBoard":
         """The server's side, in a process that was started with `Serving.environment`. Raises ValueError."""
-        from fednano.coordination.redis_board import RedisBoard
+        from fednano.coordination.redis_store import RedisBoard
 
         return RedisBoard(self._address(), run, clock)
 

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from fednano.data.files import require_writable
+from fednano.core.files import require_writable
+from fednano.core.progress import Progress
 from fednano.data.partition import Partition
-from fednano.data.progress import Progress
 from fednano.data.shards import Corpus
 
 

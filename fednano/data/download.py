@@ -10,8 +10,8 @@ from threading import Event
 
 import httpx
 
-from fednano.clock import pause
-from fednano.data.files import sha256_of, write_atomically
+from fednano.core.clock import pause
+from fednano.core.files import sha256_of, write_atomically
 
 LONGEST_WAIT_S = 60.0
 PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))

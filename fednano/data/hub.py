@@ -19,13 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fednano.clock import pause
+from fednano.core.clock import pause
+from fednano.core.files import locked, sha256_of, write_atomically
+from fednano.core.progress import Progress
 from fednano.data.dataset import require_text, require_text_column, require_whole, root_folder
 from fednano.data.download import DamagedError, Downloader
-from fednano.data.files import locked, sha256_of, write_atomically
 from fednano.data.manifest import MANIFEST, Manifest, ShardFile, SourceCount, Split
 from fednano.data.partition import Partition
-from fednano.data.progress import Progress
 from fednano.data.shards import Corpus
 
 PATTERN_REMEDY = "set one like shard_{:05d}.parquet"

@@ -12,6 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fednano.core.files import made_once
+from fednano.core.progress import Progress
 from fednano.data.dataset import (
     keyed,
     require_column,
@@ -21,10 +23,8 @@ from fednano.data.dataset import (
     require_whole,
     root_folder,
 )
-from fednano.data.files import made_once
 from fednano.data.manifest import MANIFEST
 from fednano.data.partition import Partition
-from fednano.data.progress import Progress
 from fednano.data.shards import Corpus
 from fednano.data.writer import Document, write_corpus
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fednano.data.files import write_atomically
+from fednano.core.files import write_atomically
 
 MANIFEST = "manifest.json"
 FORMAT = 1

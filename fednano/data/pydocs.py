@@ -12,6 +12,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from fednano.core.files import made_once
+from fednano.core.progress import Progress
 from fednano.data.dataset import (
     keyed,
     require_fraction,
@@ -21,10 +23,8 @@ from fednano.data.dataset import (
     root_folder,
 )
 from fednano.data.docstrings import Job, docstrings_of_file
-from fednano.data.files import made_once
 from fednano.data.manifest import MANIFEST
 from fednano.data.partition import Partition
-from fednano.data.progress import Progress
 from fednano.data.shards import Corpus
 from fednano.data.writer import Document, write_corpus
 

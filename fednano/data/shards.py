@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fednano.data.files import sha256_of
+from fednano.core.files import sha256_of
 from fednano.data.manifest import Manifest, ShardFile, Split
 
 V = TypeVar("V")

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fednano.data.files import sha256_of
+from fednano.core.files import sha256_of
 from fednano.data.manifest import Manifest, ShardFile, SourceCount, Split
 from fednano.data.shards import Corpus
 

@@ -1,1 +1,1 @@
-"""The ServerApp, the ClientApp and the virtual grid that joins them."""
+"""Flower's messages, apps and grids."""

@@ -8,14 +8,14 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, Metadata, Record
 from torch import Tensor
 
 from fednano.codec.fp32 import Fp32
+from fednano.core.tensors import State
 from fednano.data.ledger import Grant, Span
-from fednano.tensors import State
 from fednano.training.local import StepsDone
 from fednano.training.overlap import Advance
 from fednano.training.worker import Result, Task
 
 LAYOUT, DATA, LAYOUT_STYPE = "layout", "data", "fednano.layout"
-TASK, RESULT, TENSORS, INNER = "fednano.task", "fednano.result", "fednano.tensors", "fednano.inner"
+TASK, RESULT, TENSORS, INNER = "fednano.task", "fednano.result", "fednano.core.tensors", "fednano.inner"
 AHEAD = "fednano.ahead"
 LOSSLESS = Fp32()  # optimizer states are no updates: what a codec drops of them is not made up for
 

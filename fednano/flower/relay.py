@@ -12,9 +12,9 @@ from tempfile import NamedTemporaryFile
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from fednano.core.marks import mark
 from fednano.flower import wire
 from fednano.flower.wire import Parcel
-from fednano.marks import mark
 
 FAILED = 2  # Flower's own code of a ClientApp that raised, which this stands for
 

@@ -21,7 +21,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from fednano.clock import VirtualClock
+from fednano.core.clock import VirtualClock
 from fednano.flower.records import Local, Unpacked
 from fednano.volatility.network import Network
 from fednano.volatility.presence import ClientCrashedError, Presence

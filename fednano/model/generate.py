@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fednano.core.randomness import named_seed
 from fednano.model.gpt import GPT
-from fednano.randomness import named_seed
 
 
 @dataclass(frozen=True)

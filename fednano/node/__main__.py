@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fednano.cli import QUIET, compose_config, guarded, with_hydra_flags
+from fednano.config.cli import QUIET, compose_config, guarded, with_hydra_flags
 from fednano.coordination.redis_link import Address
 from fednano.node.settings import Settings, checked, encode
 from fednano.node.supervisor import Program, Supervisor
 from fednano.node.units import FORMS
 
-TRAINER, SUPERNODE = "fednano.node.trainer", "fednano.runtime.supernode"
+TRAINER, SUPERNODE = "fednano.node.trainer", "fednano.node.supernode"
 
 
 def main(overrides: Sequence[str], form: str | None = None) -> int:

@@ -10,8 +10,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from fednano.checks import MISSING, check_value
-from fednano.clock import pause
+from fednano.config.checks import MISSING, check_value
+from fednano.core.clock import pause
 
 POLL_S = 0.5
 

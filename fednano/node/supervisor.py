@@ -10,11 +10,11 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 
-from fednano.checks import BAD_INPUT, REFUSAL
-from fednano.clock import wall
-from fednano.interrupts import asked_to_end
+from fednano.config.checks import BAD_INPUT, REFUSAL
+from fednano.core.clock import wall
+from fednano.core.interrupts import asked_to_end
+from fednano.process.lifeline import Lifeline
 from fednano.report import units
-from fednano.runtime.lifeline import Lifeline
 
 FIRST_S, MOST_S = 1.0, 30.0  # before a restart; doubled while a program keeps dying
 LINE_BYTES = 4096  # that a line has at most

@@ -7,18 +7,18 @@ from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
-from fednano.cli import guarded
-from fednano.clock import Clock, RealClock
-from fednano.coordination.board import Post
+from fednano.config.cli import guarded
 from fednano.coordination.memory import MemoryBoard
 from fednano.coordination.redis_link import Address
-from fednano.coordination.redis_post import RedisPost
-from fednano.experiment import Experiment
+from fednano.coordination.redis_node import RedisPost
+from fednano.coordination.store import Post
+from fednano.core.clock import Clock, RealClock
+from fednano.experiment.experiment import Experiment
 from fednano.flower.relay import TOLD
+from fednano.node.resident import Resident
 from fednano.node.settings import decode, run_config, told_config
+from fednano.process import lifeline
 from fednano.report.console import RichProgress
-from fednano.runtime import lifeline
-from fednano.runtime.resident import Resident
 
 
 class Closable(Post, Protocol):

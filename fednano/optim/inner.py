@@ -7,11 +7,11 @@ from typing import Any, Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
+from fednano.core.tensors import State
 from fednano.model.gpt import GPT
 from fednano.model.scaling import REFERENCE_BATCH, batch_lr_scale, width_lr_scale
 from fednano.optim.muon import POLAR_EXPRESS, Muon
 from fednano.optim.schedule import Schedule, Trapezoid
-from fednano.tensors import State
 
 StatePolicy = Literal["keep", "reset", "average"]
 

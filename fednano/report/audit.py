@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fednano.events import Event, LeaseGranted, LeaseReleased, RoundMerged, RunEnded, UpdateFolded
-from fednano.tape import from_record, read_whole
+from fednano.core.event_log import from_record, read_whole
+from fednano.core.events import Event, LeaseGranted, LeaseReleased, RoundMerged, RunEnded, UpdateFolded
 
 Position = tuple[int, int]
 Piece = tuple[Position, Position]

@@ -9,8 +9,8 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from fednano.clock import wall
-from fednano.events import Evaluated, Event, RoundMerged, RoundSkipped, RunStarted, WorkDispatched
+from fednano.core.clock import wall
+from fednano.core.events import Evaluated, Event, RoundMerged, RoundSkipped, RunStarted, WorkDispatched
 from fednano.report import display, units
 from fednano.report.display import Pace, Work
 from fednano.report.figures import Figures

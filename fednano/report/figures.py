@@ -6,7 +6,7 @@ Memory grows with clients and with what is in flight, not with rounds.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from fednano.events import (
+from fednano.core.events import (
     ClientDown,
     ClientUp,
     Evaluated,

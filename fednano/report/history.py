@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fednano.events import (
+from fednano.core.event_log import Tape, from_record, read_whole
+from fednano.core.events import (
     ClientDown,
     ClientUp,
     Evaluated,
@@ -16,7 +17,6 @@ from fednano.events import (
     WorkDispatched,
 )
 from fednano.report.figures import Figures
-from fednano.tape import Tape, from_record, read_whole
 
 MAX_LANES = 64
 # What `History.draw` takes note of.

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from fednano.events import Event
+from fednano.core.events import Event
 from fednano.report import energy, page, units
 from fednano.report.figures import Figures
 from fednano.report.history import DRAWN, History, read_history

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import mean
 
-from fednano.events import (
+from fednano.core.events import (
     ChaosEnacted,
     ClientDown,
     ClientUp,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from fednano.events import Evaluated, Event, RoundMerged, finite
+from fednano.core.events import Evaluated, Event, RoundMerged, finite
 
 Energy = Callable[[], dict[str, Any]]
 """What a run has consumed up to the last event: `total` and `clients` as under `energy` in `summary.json`."""

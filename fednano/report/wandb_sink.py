@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from fednano.events import Event, RoundMerged, RunStarted
+from fednano.core.events import Event, RoundMerged, RunStarted
 from fednano.report.sinks import Energy, Sink, metrics
 
 MODES = ("auto", "offline", "online")

@@ -4,13 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fednano.clock import VirtualClock
-from fednano.coordination.board import StopRequestedError
-from fednano.events import RunEnded, RunStarted
+from fednano.coordination.store import StopRequestedError
+from fednano.core.clock import VirtualClock
+from fednano.core.events import RunEnded, RunStarted
+from fednano.core.tensors import count
 from fednano.runtime.parts import Parts
 from fednano.runtime.session import Outcome, Session, Status
 from fednano.runtime.virtual import planned_tokens
-from fednano.tensors import count
 from fednano.training.central import NAME, Central
 from fednano.training.replicas import Replicas, joined
 

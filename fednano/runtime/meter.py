@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fednano.events import Event
-from fednano.runtime.parts import Parts
-from fednano.volatility.baselines import Baseline, Site, always_on, oracle, pausing
-from fednano.volatility.energy import (
+from fednano.core.events import Event
+from fednano.energy.accounting import (
     Consumption,
     Power,
     Spans,
@@ -20,7 +18,9 @@ from fednano.volatility.energy import (
     switched_on,
     union,
 )
-from fednano.volatility.trace import Trace
+from fednano.energy.baselines import Baseline, Site, always_on, oracle, pausing
+from fednano.runtime.parts import Parts
+from fednano.traces.trace import Trace
 from fednano.volatility.traced import Traced
 
 MAX_SITES = 32  # whose baselines alone are worked out: a thousand clients' tokens would take one of them years

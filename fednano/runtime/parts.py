@@ -8,26 +8,27 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from fednano import tensors
-from fednano.clock import Clock
-from fednano.coordination.board import Board
 from fednano.coordination.settings import Coordination
+from fednano.coordination.store import Board
+from fednano.core import tensors
+from fednano.core.clock import Clock
+from fednano.core.randomness import named_seed
+from fednano.core.tensors import State
 from fednano.data.ledger import Ledger
 from fednano.data.loader import Packing, TextSource
 from fednano.data.partition import Pools
-from fednano.flower.plan import Site
-from fednano.flower.planner import Planner
+from fednano.energy.supply import Supply
+from fednano.federation.plan import Site
+from fednano.federation.planner import Planner
+from fednano.federation.round_length import Rounds
 from fednano.flower.records import LOSSLESS, Codec
-from fednano.flower.rounds import Rounds
 from fednano.flower.virtual_grid import SERVER_NODE_ID
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.model.shapes import blueprint
 from fednano.optim.inner import Optim, blank_state
-from fednano.randomness import named_seed
+from fednano.runtime.ray.stage import Recipe
 from fednano.runtime.session import Outcome, Session
-from fednano.runtime.stage import Recipe
 from fednano.strategy.base import ServerState, Strategy
-from fednano.tensors import State
 from fednano.training.checkpoint import Checkpoints, Snapshot
 from fednano.training.evaluate import Evaluator, Validation
 from fednano.training.hardware import Hardware
@@ -36,7 +37,6 @@ from fednano.training.recorder import Evaluate, Progress, Recorder, Write, unsav
 from fednano.training.replicas import Replicas
 from fednano.volatility.network import Network
 from fednano.volatility.profiles import Profile
-from fednano.volatility.supply import Supply
 
 LEASE_MARGIN = 1.2  # a lease is this much longer than it should need; what is left over is freed at hand-in
 SPARE_ROWS = 8

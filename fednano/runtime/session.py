@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from fednano.clock import wall
-from fednano.events import Event, RunStarted
+from fednano.core.clock import wall
+from fednano.core.event_log import Tape
+from fednano.core.events import Event, RunStarted
 from fednano.report.sinks import Sink
 from fednano.strategy.base import ServerState
-from fednano.tape import Tape
 from fednano.training.checkpoint import Snapshot
 from fednano.training.recorder import Progress
 

@@ -9,23 +9,23 @@ from typing import Any, ClassVar, Literal
 
 from flwr.app import Context, RecordDict
 
-from fednano.clock import Clock, VirtualClock
-from fednano.coordination.board import Board, StopRequestedError
 from fednano.coordination.memory import MemoryBoard
+from fednano.coordination.store import Board, StopRequestedError
+from fednano.core.clock import Clock, VirtualClock
+from fednano.core.events import Event, RunEnded, RunStarted
 from fednano.data.ledger import Ledger
-from fednano.events import Event, RunEnded, RunStarted
+from fednano.federation.loop import Federation, make_server_app
+from fednano.federation.plan import Plan, Site
 from fednano.flower import records
-from fednano.flower.client import make_client_app
-from fednano.flower.plan import Plan, Site
-from fednano.flower.server import Federation, make_server_app
+from fednano.flower.client_app import make_client_app
 from fednano.flower.virtual_grid import RUN_ID, SERVER_NODE_ID, VirtualGrid, VirtualNode
+from fednano.process.memory import collecting_rarely
 from fednano.runtime.parts import Parts, Resumable
-from fednano.runtime.pool import OnStep, PooledClient, WorkerPool, opened
 from fednano.runtime.session import Outcome, Session, Status
+from fednano.runtime.workers.pool import OnStep, PooledClient, WorkerPool, opened
 from fednano.strategy.base import ServerState
 from fednano.training.analytic import AnalyticTrainer
 from fednano.training.local import LocalTrainer, Trainer
-from fednano.training.memory import collecting_rarely
 from fednano.training.recorder import Progress, Recorder, unsaved
 from fednano.training.replicas import Replicas, joined
 from fednano.training.worker import ClientWorker

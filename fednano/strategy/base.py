@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
-from fednano.tensors import State
+from fednano.core.tensors import State
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from fednano.core.tensors import State
 from fednano.strategy.base import ServerState
 from fednano.strategy.outer import Outer
-from fednano.tensors import State
 
 
 @dataclass(frozen=True)

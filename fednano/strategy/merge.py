@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fednano.tensors import State
+from fednano.core.tensors import State
 
 BLOCK = 1 << 15  # entries summed at a time: what lies between stays in the cache, and torch calls no second thread
 

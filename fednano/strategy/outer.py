@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from fednano.tensors import State
+from fednano.core.tensors import State
 
 
 class Outer(Protocol):

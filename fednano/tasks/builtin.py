@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from fednano.randomness import generator
+from fednano.core.randomness import generator
 from fednano.tasks.items import Item, LanguageModelling, MultipleChoice, Task
 
 PARAGRAPH_WORDS = range(15, 120)

@@ -6,7 +6,7 @@ Source: Li et al. 2024 (DataComp-LM), section 3.5 and appendix G.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fednano.randomness import generator
+from fednano.core.randomness import generator
 
 JOIN = "\n\n"  # between examples
 

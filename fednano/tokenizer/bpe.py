@@ -17,6 +17,7 @@ import fednano_rustbpe
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fednano.core.files import write_whole
 from fednano.tokenizer import formats
 from fednano.tokenizer.files import Paths, file_texts
 from fednano.tokenizer.settings import (
@@ -311,7 +312,7 @@ class Tokenizer:
 
         regex = fednano_rustbpe.regex(self.pattern)
         content = formats.huggingface(self._tokens(), self.merges, self._special_ids, regex)
-        formats.write_whole(Path(path), json.dumps(content, ensure_ascii=False, indent=1).encode())
+        write_whole(Path(path), json.dumps(content, ensure_ascii=False, indent=1).encode())
 
     def _tokens(self) -> list[bytes]:
         """The bytes of each token but the specials."""

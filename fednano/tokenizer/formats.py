@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fednano.core.files import write_whole
 from fednano.tokenizer.settings import BYTES
 
 FORMAT, VERSION = "fednano-tokenizer", 2
@@ -62,25 +63,6 @@ def _opening(text: bytes) -> bytes:
     from hashlib import sha256
 
     return b'{"checksum":"%s",' % sha256(text).hexdigest().encode()
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes the file, whole or not at all, as readable as any other new file; its folder is made."""
-    import os
-    from threading import get_ident
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not mkstemp, whose files nobody else may read.
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.{get_ident()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def ranks_of(tokens: Sequence[bytes]) -> dict[bytes, int]:

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from fednano.clock import Clock
+from fednano.core.clock import Clock
+from fednano.core.tensors import State
 from fednano.data.ledger import Position, Span
 from fednano.data.loader import Batch, LeaseLoader
-from fednano.tensors import State
 from fednano.training.local import MayStep, OnStep, StepPlan, StepsDone
 
 

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from fednano import tensors
-from fednano.clock import VirtualClock, wall
-from fednano.coordination.board import Board
+from fednano.coordination.store import Board
+from fednano.core import tensors
+from fednano.core.clock import VirtualClock, wall
+from fednano.core.events import LeaseGranted, LeaseReleased, RoundMerged, UpdateFolded
 from fednano.data.ledger import Ledger, Position, Span, records_of
 from fednano.data.loader import Batch, LeaseLoader, Packing, RowNumbers, TextSource
-from fednano.events import LeaseGranted, LeaseReleased, RoundMerged, UpdateFolded
 from fednano.optim.schedule import Schedule
 from fednano.strategy.base import ServerState
 from fednano.training.local import LocalTrainer, StepPlan, StepsDone

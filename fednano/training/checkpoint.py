@@ -11,12 +11,12 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from fednano.data.files import write_atomically
-from fednano.events import CheckpointSaved, finite
+from fednano.core.event_log import TapeMark
+from fednano.core.events import CheckpointSaved, finite
+from fednano.core.files import write_atomically
+from fednano.core.tensors import State
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.strategy.base import ServerState
-from fednano.tape import TapeMark
-from fednano.tensors import State
 from fednano.tokenizer import Tokenizer
 from fednano.training.recorder import Progress
 

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fednano.core.tensors import State
 from fednano.data.loader import IGNORE, Tokens
 from fednano.model.gpt import GPT
-from fednano.tensors import State
 from fednano.training.hardware import Hardware
 
 Check = Callable[[], None]

@@ -7,8 +7,8 @@ from typing import Literal
 
 import torch
 
-from fednano.ranks import world
-from fednano.training.memory import keep_freed_memory
+from fednano.core.ranks import world
+from fednano.process.memory import keep_freed_memory
 
 DTYPES = ("auto", "float32", "bfloat16")
 

@@ -9,13 +9,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from fednano.clock import Clock, Stopwatch
-from fednano.data.ahead import Ahead
+from fednano.core.clock import Clock, Stopwatch
+from fednano.core.tensors import State
 from fednano.data.ledger import Position, Span
 from fednano.data.loader import IGNORE, Batch
+from fednano.data.prefetch import Ahead
 from fednano.model.gpt import GPT
 from fednano.optim.inner import InnerOptimizer, Optim
-from fednano.tensors import State
 from fednano.training.hardware import Hardware
 from fednano.training.replicas import Replicas
 

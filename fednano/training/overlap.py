@@ -7,11 +7,11 @@ With θ_h as it was handed in, θ_a after the steps ahead and θ as the next rou
 import math
 from dataclasses import dataclass, field, replace
 
-from fednano import tensors
-from fednano.clock import Clock
+from fednano.core import tensors
+from fednano.core.clock import Clock
+from fednano.core.tensors import State
 from fednano.data.ledger import Grant
 from fednano.data.loader import PartedLoader
-from fednano.tensors import State
 from fednano.training.local import MayStep, OnStep, StepPlan, StepsDone, Trainer
 
 NOTHING = StepsDone(0, 0, math.nan, None, False, 0.0)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from msgspec import structs
 
-from fednano.clock import Clock, wall
+from fednano.core.clock import Clock, wall
+from fednano.core.events import CheckpointSaved, Evaluated, Event
+from fednano.core.tensors import State
 from fednano.data.ledger import Ledger
-from fednano.events import CheckpointSaved, Evaluated, Event
 from fednano.strategy.base import ServerState
-from fednano.tensors import State
 
 Evaluate = Callable[[State], tuple[float, float]]
 """Measures weights: (nats per token, bits per byte)."""

@@ -14,8 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fednano.coordination.board import Board, StopRequestedError
-from fednano.ranks import local_rank, rank, world
+from fednano.coordination.store import Board, StopRequestedError
+from fednano.core.ranks import local_rank, rank, world
 
 TIMEOUT = timedelta(minutes=10)  # longer than the first rank evaluates or saves while the others wait for it
 

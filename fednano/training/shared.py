@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fednano.tensors import State
+from fednano.core.tensors import State
 
 ALIGNMENT = 64  # bytes, as torch's own allocations
 

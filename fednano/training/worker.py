@@ -4,11 +4,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from fednano import tensors
-from fednano.clock import Clock, VirtualClock
+from fednano.core import tensors
+from fednano.core.clock import Clock, VirtualClock
+from fednano.core.tensors import State
 from fednano.data.ledger import Grant
 from fednano.data.loader import Packing, PartedLoader, RowNumbers, TextSource
-from fednano.tensors import State
 from fednano.training.local import MayStep, Speed, StepPlan, StepsDone, Trainer, full_speed
 from fednano.training.overlap import Advance, HeadStart, Onward
 

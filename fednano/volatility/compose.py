@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from fednano.randomness import named_seed
+from fednano.core.randomness import named_seed
 from fednano.volatility.availability import Availability, Window
 from fednano.volatility.profiles import Profile
 from fednano.volatility.speed import Speed, product

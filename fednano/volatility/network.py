@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fednano.randomness import generator
+from fednano.core.randomness import generator
 
 
 @dataclass(frozen=True)

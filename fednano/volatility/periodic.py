@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from fednano.randomness import generator
+from fednano.core.randomness import generator
 from fednano.volatility.availability import Availability, Window
 from fednano.volatility.profiles import Leaving, Profile, check_durations, draws
 from fednano.volatility.speed import Speed

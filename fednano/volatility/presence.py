@@ -1,6 +1,6 @@
 """A client's own view of its availability: how long it may go on, and when its machine dies under it."""
 
-from fednano.clock import Clock
+from fednano.core.clock import Clock
 from fednano.volatility.availability import Window
 from fednano.volatility.membership import Membership
 

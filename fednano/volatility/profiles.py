@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from fednano.randomness import generator
+from fednano.core.randomness import generator
 from fednano.volatility.availability import Availability, Exit, Window
 from fednano.volatility.speed import Speed, steady
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fednano.traces.table import number, read_rows
 from fednano.volatility.availability import Availability, Exit, Window
 from fednano.volatility.periodic import check_speedup
 from fednano.volatility.profiles import Leaving
-from fednano.volatility.table import number, read_rows
 
 # (row, start, stop, exit); no exit where the file names none
 Interval = tuple[int, float, float, Exit | None]

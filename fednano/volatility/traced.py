@@ -10,11 +10,11 @@ from typing import Literal
 
 import numpy as np
 
+from fednano.traces.table import Table, fill, read_table
+from fednano.traces.trace import Trace
 from fednano.volatility.availability import Availability
 from fednano.volatility.periodic import check_speedup
 from fednano.volatility.profiles import Leaving
-from fednano.volatility.table import Table, fill, read_table
-from fednano.volatility.trace import Trace
 
 Span = tuple[float, float]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from fednano.bench.tokenizer import hostile
 from fednano.bench.tokenizer.contenders import CONTENDERS, Encoder, Training, prepare, read
-from fednano.clock import wall
+from fednano.core.clock import wall
 
 SHORT_TEXT = "The quick brown fox jumps over the lazy dog."
 

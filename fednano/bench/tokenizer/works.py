@@ -15,7 +15,7 @@ from fednano.bench.tokenizer.contenders import FEDNANO, PEERS, Contender
 from fednano.bench.tokenizer.corpus import Corpus
 from fednano.bench.tokenizer.process import ContenderError, Worker
 from fednano.bench.tokenizer.results import BASE_PATTERN, Row
-from fednano.clock import wall
+from fednano.core.clock import wall
 
 HOSTILE_BYTES = 1_000_000
 HOSTILE_PEERS = ("tiktoken", "gigatoken")

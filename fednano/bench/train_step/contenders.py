@@ -15,8 +15,8 @@ from fednano.model.arch import NANOCHAT
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.model.scaling import Depth
 from fednano.optim.inner import MuonAdamW
+from fednano.process.memory import keep_freed_memory
 from fednano.training.local import compile_model
-from fednano.training.memory import keep_freed_memory
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from fednano.bench.train_step.contenders import Contender
-from fednano.clock import wall
+from fednano.core.clock import wall
 
 PARTS = ("embedding", "attention", "mlp", "head and loss", "between", "optimizer")
 

@@ -10,7 +10,7 @@ import torch
 from fednano.bench.tokenizer.worker import peak_bytes
 from fednano.bench.train_step.contenders import CONTENDERS, Contender, Setting
 from fednano.bench.train_step.split import Split
-from fednano.clock import Stopwatch, wall
+from fednano.core.clock import Stopwatch, wall
 from fednano.model.loss import softcap_cross_entropy
 
 SQUARE = 1024  # side of the products that set the ceiling

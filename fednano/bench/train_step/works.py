@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 
 from fednano.bench.tokenizer.process import ContenderError, Worker
 from fednano.bench.train_step.contenders import Setting
-from fednano.cli import compose_config
-from fednano.clock import wall
+from fednano.config.cli import compose_config
+from fednano.core.clock import wall
 from fednano.model.arch import NANOCHAT
 from fednano.model.gpt import GPT
 from fednano.model.scaling import Depth, flops_per_token

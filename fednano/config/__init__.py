@@ -1,0 +1,1 @@
+"""Composing a configuration, checking it, and one-line errors about it."""

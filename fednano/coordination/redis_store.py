@@ -1,0 +1,216 @@
+"""The server's side of a board in Redis. Its memory is the truth; Redis tells the nodes of it."""
+
+import json
+import secrets
+from math import inf, isfinite
+from queue import Empty, SimpleQueue
+
+from fednano.coordination.courier import MOST_S, Courier
+from fednano.coordination.memory import MemoryBoard
+from fednano.coordination.redis_link import BEAT_S, BEATS, DAY_MS, Address, Command, Link
+from fednano.coordination.store import Beat, Lease, StepTold
+from fednano.core.clock import Clock
+
+ENDLESS_S = 3600.0  # a lease without an expiry, unless refreshed
+PAGE = 1000  # steps read at once
+FLUSH_S = 5.0
+
+
+class RedisBoard(MemoryBoard):
+    """Implements `LiveBoard`. No call but `sync` waits for the network: a thread tells Redis what has changed.
+
+    Leases are numbered on from what Redis remembers of this run. Of an earlier server's leases, and its requests to
+    stop or to drain, none stays in force. A Redis that comes back empty is told everything again.
+
+    Args:
+        address: where Redis is.
+        run: the run's id; all keys begin with it.
+        clock: the run's clock.
+        beat_s: seconds between two beats of a node.
+
+    Raises:
+        ValueError: Redis does not answer, or not to us.
+    """
+
+    def __init__(self, address: Address, run: str, clock: Clock, beat_s: float = BEAT_S) -> None:
+        super().__init__(make_token=lambda: secrets.token_hex(16))
+        self._clock = clock
+        self._grace_s = BEATS * beat_s + MOST_S
+        self._link = Link(address, run)
+        self._link.check()
+        self._changed: SimpleQueue[int] = SimpleQueue()
+        self._untold: set[int] = set()  # leases that Redis may know otherwise
+        self._beats: dict[str, Beat] = {}
+        self._kept_until = -inf  # until then, who does not beat may still be looking for Redis
+        self._refresh_at = clock.now()
+        self._told: SimpleQueue[StepTold] = SimpleQueue()
+        self._acknowledged: set[int] = set()
+        self._stopping: frozenset[str] = frozenset()
+        self._take_up()
+        self._courier = Courier(f"board-{run}", self._visit, beat_s / 2)
+        self._courier.start()
+
+    # What the server calls
+
+    def grant(self, client: str, round: int, expires: float, ahead: bool = False) -> Lease:
+        lease = super().grant(client, round, expires, ahead)
+        self._tell(lease.id)
+        return lease
+
+    def take_up(self, lease: int, expires: float) -> Lease:
+        taken = super().take_up(lease, expires)
+        self._tell(lease)
+        return taken
+
+    def give_up(self, lease: int) -> Lease:
+        given_up = super().give_up(lease)
+        self._acknowledged.discard(lease)
+        self._tell(lease)
+        return given_up
+
+    def skip(self, issued: int) -> None:
+        super().skip(max(issued, self.issued()))
+
+    def request_drain(self, lease: int, at: float) -> None:
+        super().request_drain(lease, at)
+        self._tell(lease)
+
+    def request_stop(self) -> None:
+        super().request_stop()
+        self._courier.wake()
+
+    def check_stop(self) -> None:
+        self._courier.check()
+        super().check_stop()
+
+    def present(self) -> dict[str, Beat]:
+        """Who beats, by name. Nobody goes while Redis is lost, nor before the nodes have had time to find it again."""
+        self._courier.check()
+        return dict(self._beats)
+
+    def steps(self) -> list[StepTold]:
+        """The inner steps told since the last call, as they came."""
+        self._courier.check()
+        told = []
+        while True:
+            try:
+                told.append(self._told.get_nowait())
+            except Empty:
+                return told
+
+    def acknowledged(self, lease: int) -> bool:
+        return lease in self._acknowledged
+
+    def stopping(self) -> frozenset[str]:
+        return self._stopping
+
+    def sync(self, timeout_s: float = FLUSH_S) -> bool:
+        """Wait until Redis knows all that was called before; False if it is lost."""
+        return self._courier.visited(timeout_s)
+
+    def refill(self) -> None:
+        """Tell Redis again all that is in force."""
+        # Listed at once: the thread that grants leases may not be the one that asks for this.
+        for lease in list(self._leases):
+            self._tell(lease)
+
+    def close(self) -> None:
+        """Tell Redis the last and end the thread. What is left there expires."""
+        self._courier.close()
+        self._link.close()
+
+    # What the thread does
+
+    def _tell(self, lease: int) -> None:
+        self._changed.put(lease)
+        self._courier.wake()
+
+    def _take_up(self) -> None:
+        """Number on from an earlier server of this run and end what it had asked for."""
+        issued, newest = self._link.transact(
+            [("GET", self._link.key("issued")), ("XREVRANGE", self._link.key("steps"), "+", "-", "COUNT", 1)]
+        )
+        super().skip(int(issued or 0))
+        self._read_to = newest[0][0] if newest else "0"
+        old = [k for kind in ("lease", "drain", "ack", "stopped") for k in self._link.keys(f"{kind}:*")]
+        self._link.transact([("UNLINK", self._link.key("stop"), *old), self._issued()])
+
+    def _visit(self) -> None:
+        link, now = self._link, self._clock.now()
+        self._note_changes(now)
+        drains = [lease for lease in list(self._drains) if lease not in self._acknowledged]
+        issued, names, pages, time, *acks = link.transact(
+            [
+                ("GET", link.key("issued")),
+                ("SMEMBERS", link.key("nodes")),
+                ("XREAD", "COUNT", PAGE, "STREAMS", link.key("steps"), self._read_to),
+                ("TIME",),
+                *(("EXISTS", link.key("ack", lease)) for lease in drains),
+            ]
+        )
+        self._acknowledged.update(lease for lease, known in zip(drains, acks, strict=True) if known)
+        self._read(pages)
+        if issued is None:
+            self.refill()
+            self._note_changes(now)
+            self._read_to = "0"
+        if issued is None or not self._courier.connected:
+            self._kept_until = now + self._grace_s
+        self._read_beats(sorted(names), now)
+        redis_now = int(time[0]) + int(time[1]) / 1e6
+        link.transact([c for lease in sorted(self._untold) for c in self._state_of(lease, redis_now)] + self._always())
+        self._untold.clear()
+
+    def _note_changes(self, now: float) -> None:
+        while True:
+            try:
+                self._untold.add(self._changed.get_nowait())
+            except Empty:
+                break
+        if now >= self._refresh_at:
+            self._untold.update(lease.id for lease in self.held() if not isfinite(lease.expires))
+            self._refresh_at = now + ENDLESS_S / 4
+
+    def _state_of(self, lease_id: int, redis_now: float) -> list[Command]:
+        """What makes Redis know of a lease what we know."""
+        link, now = self._link, self._clock.now()
+        lease, drain = self._leases.get(lease_id), self._drains.get(lease_id, inf)
+        keys = [link.key(kind, lease_id) for kind in ("lease", "drain", "ack")]
+        if lease is None:
+            return [("UNLINK", *keys)]
+        left_ms = _ms(min(lease.expires - now, ENDLESS_S) if isfinite(lease.expires) else ENDLESS_S)
+        told: list[Command] = [("SET", keys[0], lease.token, "PX", left_ms)]
+        if isfinite(drain):
+            # On Redis's own clock, which all nodes can read.
+            told.append(("SET", keys[1], repr(redis_now + drain - now), "PX", left_ms))
+        return told
+
+    def _always(self) -> list[Command]:
+        return [self._issued()] + ([("SET", self._link.key("stop"), 1, "PX", DAY_MS)] if self._stop else [])
+
+    def _issued(self) -> Command:
+        return ("SET", self._link.key("issued"), self.issued(), "PX", DAY_MS)
+
+    def _read(self, pages: list[tuple[str, list[tuple[str, dict[str, str]]]]] | None) -> None:
+        for _, entries in pages or ():
+            for at, step in entries:
+                self._read_to = at
+                self._told.put(StepTold(**json.loads(step["step"])))
+            if len(entries) == PAGE:
+                self._courier.wake()
+
+    def _read_beats(self, names: list[str], now: float) -> None:
+        if not names:
+            fresh: dict[str, Beat] = {}
+        else:
+            link = self._link
+            beats, stopped = link.transact(
+                [("MGET", *(link.key(kind, name) for name in names)) for kind in ("beat", "stopped")]
+            )
+            fresh = {name: Beat(**json.loads(beat)) for name, beat in zip(names, beats, strict=True) if beat}
+            self._stopping |= {name for name, known in zip(names, stopped, strict=True) if known}
+        self._beats = {**self._beats, **fresh} if now < self._kept_until else fresh
+
+
+def _ms(seconds: float) -> int:
+    return max(1, int(seconds * 1000))

@@ -1,0 +1,1 @@
+"""Clock, events and their log, tensors, randomness: what everything else stands on."""

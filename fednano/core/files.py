@@ -1,0 +1,89 @@
+"""Files that appear whole or not at all, made by one process at a time."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import get_ident
+
+from fednano.core.progress import Progress
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes the file, whole or not at all, as readable as any other new file; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not mkstemp, whose files nobody else may read.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{get_ident()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all; the folder is made."""
+    write_whole(path, text.encode())
+
+
+@contextmanager
+def locked(path: Path, progress: Progress) -> Iterator[None]:
+    """Hold `path` as a lock among processes; the system frees it when its holder dies. The file stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress.start(f"waiting for another process to make {path.stem}", None, "")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            finally:
+                progress.finish()
+        yield
+
+
+def made_once(folder: Path, ready: str, make: Callable[[Path], object], progress: Progress) -> None:
+    """Have `folder` made by `make(partial)`, unless its file `ready` is there already.
+
+    What a killed process left is cleared away; of two processes the second waits and finds the folder made. A
+    failure leaves nothing behind. ValueError where `folder` exists without `ready`: something else owns it.
+    """
+    if (folder / ready).exists():
+        return
+    with locked(folder.with_name(folder.name + ".lock"), progress):
+        if (folder / ready).exists():
+            return
+        if folder.exists():
+            raise ValueError(f"{folder} exists without a {ready}; move it away or set another data.root")
+        partial = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            make(partial)
+            partial.rename(folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def require_writable(key: str, root: Path) -> None:
+    """ValueError unless folders can be made in `root`, which need not exist yet. Writes nothing."""
+    present = root
+    while not present.exists() and present != present.parent:
+        present = present.parent
+    if not present.is_dir():
+        raise ValueError(f"{key}={root} lies under {present}, which is a file; name a folder")
+    if not os.access(present, os.W_OK | os.X_OK):
+        raise ValueError(f"{key}={root} cannot be written; set {key} or FEDNANO_DATA to a folder that can")

@@ -1,0 +1,1 @@
+"""What a run consumed: energy, carbon and cost, and the baselines beside them."""

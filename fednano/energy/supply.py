@@ -1,0 +1,163 @@
+"""What electricity is like where the clients are: carbon intensity and price over time (the `energy` group)."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fednano.energy.accounting import Signals
+from fednano.traces.table import fill, read_table
+from fednano.traces.trace import Trace
+from fednano.volatility.periodic import check_speedup
+from fednano.volatility.profiles import Profile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A signal from columns of a CSV file.
+
+    Args:
+        file: a CSV file with a header, a row for each stamp; `package:NAME` is one that fednano brings along.
+        time_column: of the stamps, ISO 8601 (UTC unless they name a zone) or seconds; null: the first column.
+        columns: dealt to the clients in turn, null: all beside the time's; or a column for each client by name.
+        interpolation: step, a value holds until the next stamp; or linear.
+        on_gap: hold the last value, or refuse the file.
+        on_end: after the last row: refuse to go on, repeat from the first one, or hold the last value.
+        scale: by which values are multiplied, such as 0.001 where prices are of a MWh.
+    """
+
+    file: str
+    time_column: str | None = None
+    columns: list[str] | dict[str, str] | None = None
+    interpolation: Literal["step", "linear"] = "step"
+    on_gap: Literal["hold", "error"] = "error"
+    on_end: Literal["error", "repeat", "hold"] = "error"
+    scale: float = 1.0
+
+    def read(self, where: str) -> dict[str, Trace]:
+        """The traces by column, in the unit wanted. Raises ValueError naming the settings `where`."""
+        if self.columns in ([], {}):
+            raise ValueError(f"{where}.columns={self.columns} names no columns; use [A, B], {{client_0: A}} or null")
+        if not math.isfinite(self.scale):
+            raise ValueError(f"{where}.scale={self.scale} is no factor; use a number such as 0.001")
+        names = list(dict.fromkeys(self.columns.values() if isinstance(self.columns, dict) else self.columns or []))
+        table = read_table(self.file, self.time_column, names or None, where)
+        traces = {}
+        for name in table.columns:
+            times, values, _ = fill(table, name, self.on_gap, where)
+            end = float(table.times[-1] + (table.times[-1] - table.times[0]) / (len(table.times) - 1))
+            traces[name] = Trace(times, self.scale * values, self.interpolation, end, self.on_end == "repeat")
+        return traces
+
+    def column(self, client: str, index: int, traces: dict[str, Trace], where: str) -> Trace:
+        """The trace of a client. Raises ValueError if it is given none."""
+        if not isinstance(self.columns, dict):
+            return list(traces.values())[index % len(traces)]
+        if client not in self.columns:
+            raise ValueError(f"{where}.columns names no column for {client}; add {where}.columns.{client}=COLUMN")
+        return traces[self.columns[client]]
+
+
+Source = float | list[float] | Column | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Supply:
+    """An `energy` choice.
+
+    Args:
+        name: what it is called.
+        carbon: intensity in g/kWh: a value for all times, several that are dealt to the clients in turn, columns of a
+            file, or null: carbon is not counted.
+        price: of a kWh, likewise; null: cost is not counted.
+        currency: of the price.
+        offset_s: where in the files the run begins, seconds after their first rows; null: as the volatility trace.
+        speedup: how many seconds of the files pass in one of the run; null: as the volatility trace.
+        integration: exact, over the steps or lines of the signals; or grid, sums over steps of `grid_s`.
+        grid_s: a step of the grid, seconds of the run.
+        paused_watts: what a site draws that pauses outside its windows, in the baseline that does so.
+    """
+
+    name: str
+    carbon: Source = None
+    price: Source = None
+    currency: str = "EUR"
+    offset_s: float | None = None
+    speedup: float | None = None
+    integration: Literal["exact", "grid"] = "exact"
+    grid_s: float = 60.0
+    paused_watts: float = 0.0
+    traces: dict[str, dict[str, Trace]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.offset_s is not None and not 0.0 <= self.offset_s < math.inf:
+            raise ValueError(f"energy.offset_s={self.offset_s} is before the file; use 0 or more seconds, or null")
+        if self.speedup is not None:
+            check_speedup(self.speedup, "energy")
+        if not 0.0 < self.grid_s < math.inf:
+            raise ValueError(f"energy.grid_s={self.grid_s} is no step; use seconds above 0, such as 60")
+        if not 0.0 <= self.paused_watts < math.inf:
+            raise ValueError(f"energy.paused_watts={self.paused_watts} is no power; use 0 or more watts")
+        object.__setattr__(self, "traces", {key: self._read(key) for key in ("carbon", "price")})
+
+    @property
+    def step(self) -> float | None:
+        """Seconds of the grid, None where integrals are exact."""
+        return self.grid_s if self.integration == "grid" else None
+
+    def signals(self, client: str, index: int, profile: Profile) -> Signals:
+        """Carbon intensity and price of a client on the clock of a run with this profile."""
+        offset_s, speedup = self._clock(profile)
+
+        def found(key: str) -> Trace | None:
+            source, traces = getattr(self, key), self.traces[key]
+            if not traces:
+                return None
+            if not isinstance(source, Column):
+                return list(traces.values())[index % len(traces)]
+            return source.column(client, index, traces, f"energy.{key}").on_run_clock(offset_s, speedup)
+
+        return Signals(found("carbon"), found("price"))
+
+    def ends(self, profile: Profile) -> float:
+        """Seconds of the run after which a signal is not known."""
+        return min((end for end, _ in self._ends(profile)), default=math.inf)
+
+    def require(self, t: float, profile: Profile) -> None:
+        """Raise ValueError if a signal is not known as far as `t`, seconds of the run."""
+        for end, key in self._ends(profile):
+            if t > end:
+                raise ValueError(
+                    f"energy.{key}.file={getattr(self, key).file} ends {end:,.0f} s into the run, which goes on; set "
+                    f"energy.{key}.on_end=repeat or hold, or take a longer trace"
+                )
+
+    def _ends(self, profile: Profile) -> list[tuple[float, str]]:
+        offset_s, speedup = self._clock(profile)
+        return [
+            ((min(trace.end for trace in self.traces[key].values()) - offset_s) / speedup, key)
+            for key in ("carbon", "price")
+            if isinstance(source := getattr(self, key), Column) and source.on_end == "error"
+        ]
+
+    def _clock(self, profile: Profile) -> tuple[float, float]:
+        """(offset, speed-up): its own where given, else those of the volatility trace, if it is one."""
+        offset_s = getattr(profile, "offset_s", 0.0) if self.offset_s is None else self.offset_s
+        speedup = getattr(profile, "speedup", 1.0) if self.speedup is None else self.speedup
+        return offset_s, speedup
+
+    def _read(self, key: str) -> dict[str, Trace]:
+        source, where = getattr(self, key), f"energy.{key}"
+        if source is None:
+            return {}
+        if isinstance(source, Column):
+            traces = source.read(where)
+            low = min(trace.values.min() for trace in traces.values())
+        else:
+            values = source if isinstance(source, list) else [source]
+            if not values or not all(isinstance(v, int | float) and math.isfinite(v) for v in values):
+                raise ValueError(f"{where}={source} is no signal; give a number, a list of them, null, or energy=trace")
+            traces = {str(k): Trace([0.0], [float(value)]) for k, value in enumerate(values)}
+            low = min(values)
+        if key == "carbon" and low < 0:
+            raise ValueError(f"{where} falls to {low:g} g/kWh; give an intensity of 0 or more")
+        return traces

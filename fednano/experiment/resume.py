@@ -1,0 +1,67 @@
+"""Reopening the folder of a run, to go on with it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from fednano.config.cli import compose_config
+from fednano.training.checkpoint import Checkpoints, Snapshot
+
+
+@dataclass(frozen=True)
+class Reopened:
+    """A run that was begun in `folder` with `cfg`, and its newest checkpoint; `completed`: there is nothing to do."""
+
+    folder: Path
+    cfg: DictConfig
+    snapshot: Snapshot | None
+    completed: bool
+
+
+def reopen(overrides: Sequence[str]) -> Reopened:
+    """The run that `resume=FOLDER` among the overrides names. Writes nothing.
+
+    Its configuration is the one recorded in its folder. Beside `resume`, only what cannot change the result may be
+    given: `checkpoint_keep` and the logger. `rounds` is no such thing, since the learning rates end with them.
+
+    Raises:
+        ValueError: another override, a folder that is no run, no checkpoint or a damaged one.
+    """
+    given = compose_config(overrides)
+    folder = Path(str(given.resume))
+    cfg = recorded_config(folder, f"resume={folder}")
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~")
+        if key == "checkpoint_keep" or key.partition(".")[0] == "logger":
+            OmegaConf.update(cfg, key.partition(".")[0], given[key.partition(".")[0]], merge=False)
+        elif key != "resume":
+            raise ValueError(f"{override} would change the run that resume={folder} goes on with; leave it out")
+    if _completed(folder):
+        return Reopened(folder, cfg, None, completed=True)
+    snapshot = Checkpoints.newest(folder / "checkpoints")
+    if snapshot is None:
+        raise ValueError(f"resume={folder} ended before its first checkpoint; start it anew")
+    return Reopened(folder, cfg, snapshot, completed=False)
+
+
+def recorded_config(folder: Path, given: str) -> DictConfig:
+    """The configuration recorded in a run's folder, which the user gave as `given`. ValueError where there is none."""
+    for name in ("config.yaml", "events.jsonl"):
+        if not (folder / name).is_file():
+            raise ValueError(f"{given} has no {name}; name the folder of a run, such as outputs/NAME/DATE_TIME")
+    try:
+        cfg = OmegaConf.load(folder / "config.yaml")
+    except YAMLError as error:
+        raise ValueError(f"{given}: config.yaml is damaged ({error}); restore it") from error
+    if not isinstance(cfg, DictConfig):
+        raise ValueError(f"{given}: config.yaml holds no keys; restore it")
+    return cfg
+
+
+def _completed(folder: Path) -> bool:
+    summary = folder / "summary.json"
+    return summary.exists() and json.loads(summary.read_text(encoding="utf-8")).get("status") == "completed"

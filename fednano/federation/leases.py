@@ -1,0 +1,124 @@
+"""Which rows clients may train: leases on the board and in the ledger, and every change of them on the tape.
+
+Under `round.overlap` a client has two: rows for this round, and ahead of it rows for the next, on which it goes on
+while its update travels. It keeps those where its next task goes out as the next round begins.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from fednano.coordination.store import Board, Lease
+from fednano.core.clock import Clock
+from fednano.core.events import Event, LeaseGranted, LeaseReleased, UpdateFolded
+from fednano.data.ledger import Grant, Ledger, Span
+from fednano.federation.plan import Plan, Site
+from fednano.training.overlap import Advance
+
+
+@dataclass(frozen=True)
+class Granted:
+    """A lease and its rows."""
+
+    lease: Lease
+    rows: Grant
+
+
+class Leases:
+    """The leases of one federation.
+
+    Args:
+        board: who holds which.
+        ledger: their rows.
+        plan: how many rows some steps take.
+        sites: from which pool; kept up to date by others.
+        clock: stamps the events.
+        emit: takes them.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        ledger: Ledger,
+        plan: Plan,
+        sites: Mapping[str, Site],
+        clock: Clock,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._board = board
+        self._ledger = ledger
+        self._plan = plan
+        self._sites = sites
+        self._clock = clock
+        self._emit = emit
+        self._ahead: dict[str, Granted] = {}  # client → its lease for the round after this one, until it is taken up
+
+    @property
+    def any_ahead(self) -> bool:
+        """Whether a client may be at work that is not asked for yet."""
+        return bool(self._ahead)
+
+    def grant(self, client: str, round: int, steps: int, expires: float) -> Granted:
+        """Rows for so many steps of a round."""
+        return self._grant(client, round, steps, expires, 0)
+
+    def grant_ahead(self, client: str, round: int, steps: int) -> Advance:
+        """Rows for so many steps of a round that has not begun; until it has, they do not expire."""
+        overlap = self._plan.length.overlap
+        granted = self._ahead[client] = self._grant(client, round, steps, math.inf, overlap)
+        return Advance(granted.lease.id, granted.lease.token, granted.rows, overlap)
+
+    def take_up(self, client: str, round: int, expires: float) -> Granted | None:
+        """What the client was granted ahead for this round, if it was, now that its work is asked for."""
+        granted = self._ahead.get(client)
+        if granted is None or granted.lease.round != round:
+            return None
+        del self._ahead[client]
+        return replace(granted, lease=self._board.take_up(granted.lease.id, expires))
+
+    def drop(self, client: str) -> None:
+        """The client will not go on with what it was granted ahead, if it was."""
+        if granted := self._ahead.pop(client, None):
+            self.release(granted.lease.id, "unused")
+
+    def drop_for(self, round: int) -> None:
+        """Nobody goes on any more with what was granted ahead for this round."""
+        for client in [client for client, granted in self._ahead.items() if granted.lease.round == round]:
+            self.drop(client)
+
+    def settle(self, update: UpdateFolded) -> None:
+        """End the lease of an update that was merged."""
+        self._ledger.settle(update.lease, update.row, update.token, tuple(Span(*span) for span in update.left))
+        self._board.give_up(update.lease)
+
+    def release(self, lease_id: int, reason: str) -> None:
+        """End a lease; all of its rows are free."""
+        lease = self._board.give_up(lease_id)
+        self._ledger.release(lease_id)
+        self._emit(
+            LeaseReleased(t=self._clock.now(), round=lease.round, client=lease.client, lease=lease.id, reason=reason)
+        )
+
+    def release_all(self) -> None:
+        """End all leases, as the run ends."""
+        self._ahead.clear()
+        for lease in self._board.held():
+            self.release(lease.id, "end")
+
+    def _grant(self, client: str, round: int, steps: int, expires: float, ahead: int) -> Granted:
+        pool = self._sites[client].pool
+        lease = self._board.grant(client, round, expires, bool(ahead))
+        rows = self._ledger.lease(lease.id, pool, self._plan.rows_for(pool, steps * self._plan.tokens_per_step))
+        self._emit(
+            LeaseGranted(
+                t=self._clock.now(),
+                round=round,
+                client=client,
+                lease=lease.id,
+                pool=pool,
+                spans=rows.as_records(),
+                expires=lease.expires,
+                ahead=(ahead,) if ahead else (),
+            )
+        )
+        return Granted(lease, rows)

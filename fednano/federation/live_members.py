@@ -1,0 +1,133 @@
+"""Who is up in a live run: the nodes whose trainers beat, as far as Flower can reach them."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from fednano.coordination.store import Beat, LiveBoard
+from fednano.federation.plan import Site
+from fednano.volatility.availability import Window
+
+HAND_IN_S = 20.0  # from a drained trainer's end until Flower has brought its answer, at most
+LOOK_S = 1.0
+ASK_S = 5.0  # between two questions to Flower who is connected
+DOUBT_S = (
+    4.0  # for so long nothing proves that a node that failed lives: a dead trainer's last beat is heard until then
+)
+ALWAYS = Window(0.0, math.inf, "drain", 0.0)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    beat: Beat
+    at: float
+
+
+class LiveMembership:
+    """Implements `Members` on beats.
+
+    A client is up while its trainer beats and is warm, and Flower knows its node, but not just after it failed. One
+    that is leaving is up as long as it holds a lease of work that was asked for: what it drained is on its way, even
+    behind its last beat. A trainer that was restarted between two looks was down in between.
+
+    Args:
+        clients: their names; nodes under other names are not asked for anything.
+        board: tells the beats, and who holds leases.
+        node_ids: Flower's node ids of those that are connected; asked for when somebody comes whose id is not known,
+            and now and then, since a trainer beats on where its SuperNode is gone.
+        sites: what the server knows of each client; its node id and its seconds per step are kept up to date here.
+        failed: when each client last failed at what it was asked for last; kept up to date by others.
+    """
+
+    def __init__(
+        self,
+        clients: Sequence[str],
+        board: LiveBoard,
+        node_ids: Callable[[], Mapping[str, int]],
+        sites: dict[str, Site],
+        failed: Mapping[str, float],
+    ) -> None:
+        self._failed = failed
+        self._rank = {client: rank for rank, client in enumerate(clients)}
+        self._board = board
+        self._node_ids = node_ids
+        self._sites = sites
+        self._known: dict[str, int] = {}
+        self._asked = -math.inf
+        self._seen: dict[str, _Seen] = {}
+        self._up: set[str] = set()
+        self._moved = set(clients)
+        self._at: float | None = None
+        self._possible_steps = 0.0
+
+    def rank(self, client: str) -> int:
+        """The client's place among all."""
+        return self._rank[client]
+
+    def moved(self, t: float) -> list[str]:
+        """The clients that may have come or gone up to `t` since they were last asked for, in order; at first all."""
+        self._look(t)
+        moved, self._moved = self._moved, set()
+        return sorted(moved, key=self.rank)
+
+    def is_up(self, client: str, t: float) -> bool:
+        """Whether the client was up when it was last looked."""
+        return client in self._up
+
+    def up(self, t: float) -> tuple[str, ...]:
+        """The clients that are up at `t`, in order."""
+        self._look(t)
+        return tuple(sorted(self._up, key=self.rank))
+
+    def window(self, client: str, t: float) -> Window | None:
+        """An endless window while the client is up: of a live node's end nothing is known in advance."""
+        return ALWAYS if client in self._up else None
+
+    def next_change(self, t: float) -> float:
+        """At any time, but not before `LOOK_S` from now; a live clock looks sooner."""
+        return t + LOOK_S
+
+    def next_arrival(self, t: float, besides: str) -> float:
+        """Unknown."""
+        return math.inf
+
+    def possible_steps(self) -> float:
+        """Inner steps that the clients could have taken while they were up."""
+        return self._possible_steps
+
+    def _look(self, t: float) -> None:
+        beats = {name: beat for name, beat in self._board.present().items() if name in self._rank}
+        self._learn(beats, t)
+        held = {lease.client for lease in self._board.held() if not lease.ahead}
+        since = 0.0 if self._at is None else max(0.0, t - self._at)
+        self._possible_steps += sum(since / self._sites[client].step_s for client in self._up)
+        up = {client for client in self._rank if self._is_there(client, beats.get(client), client in held, t)}
+        for name, beat in beats.items():
+            self._seen[name] = _Seen(beat, t)
+            if beat.step_s > 0.0:
+                self._sites[name] = replace(self._sites[name], step_s=beat.step_s)
+        self._moved |= up ^ self._up
+        self._up, self._at = up, t
+
+    def _is_there(self, client: str, beat: Beat | None, holds: bool, t: float) -> bool:
+        if t < self._failed.get(client, -math.inf) + DOUBT_S:
+            return False
+        seen = self._seen.get(client)
+        if beat is None:
+            # A crash says nothing beforehand.
+            drained = client in self._up and seen is not None and seen.beat.leaving
+            return drained and holds and seen is not None and t - seen.at < HAND_IN_S
+        if client not in self._known or (client in self._up and seen and seen.beat.incarnation != beat.incarnation):
+            return False
+        return holds and client in self._up if beat.leaving else beat.ready
+
+    def _learn(self, beats: Mapping[str, Beat], t: float) -> None:
+        """Ask Flower for the nodes of those who are new or came anew; a key registered again has another node id."""
+        new = [n for n, b in beats.items() if n not in self._seen or self._seen[n].beat.incarnation != b.incarnation]
+        due = self._up and t >= self._asked + ASK_S
+        if not new and not due and all(name in self._known for name in beats):
+            return
+        self._asked = t
+        self._known = {name: node for name, node in self._node_ids().items() if name in self._rank}
+        for name, node_id in self._known.items():
+            self._sites[name] = replace(self._sites[name], node_id=node_id)

@@ -1,0 +1,353 @@
+"""The ServerApp: rounds over whoever is up.
+
+The loop is the same on a virtual clock and on a real one. It wakes when a reply arrives, when a client comes or goes
+and when the round closes; it folds updates as they come, gives late joiners what still fits into the round, and frees
+the rows of whoever is lost.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, runtime_checkable
+
+from flwr.app import ArrayRecord, Context, Message, RecordDict
+from flwr.serverapp import Grid, ServerApp
+
+from fednano.coordination.store import Board, Lease
+from fednano.core.clock import Clock, wall
+from fednano.core.events import (
+    ClientDown,
+    ClientUp,
+    RoundStarted,
+    UpdateRefused,
+    WorkDispatched,
+)
+from fednano.data.ledger import Ledger
+from fednano.federation.intake import Reception
+from fednano.federation.leases import Granted, Leases
+from fednano.federation.merging import Merging
+from fednano.federation.plan import Plan, Round, Site
+from fednano.federation.roster import Roster
+from fednano.flower import records
+from fednano.flower.records import Codec
+from fednano.optim.inner import is_count
+from fednano.strategy.base import ServerState, Strategy
+from fednano.strategy.merge import Accumulator
+from fednano.training.recorder import Recorder
+from fednano.training.worker import Task
+from fednano.volatility.membership import Members
+
+
+@runtime_checkable
+class Notifying(Protocol):
+    """A grid that can tell which replies have arrived, so that nobody asks for each."""
+
+    def arrived(self) -> Iterable[str]:
+        """The ids whose replies have arrived and were not pulled."""
+
+
+class Federation:
+    """The state of one federated run and the loop that moves it.
+
+    Between two changes it looks at those clients alone that have come, gone or answered: what it does for one of them
+    does not grow with the others. A state without weights is the protocol without training: no norms, no losses.
+
+    What a virtual clock knows for certain, a `live` federation does not: a client that is gone may only have been out
+    of reach, so that its reply is waited for, and refused; and since no live run goes on bit for bit, a reply on its
+    way keeps no checkpoint back.
+    """
+
+    def __init__(
+        self,
+        *,
+        strategy: Strategy,
+        state: ServerState,
+        plan: Plan,
+        sites: dict[str, Site],
+        ledger: Ledger,
+        board: Board,
+        membership: Members,
+        clock: Clock,
+        codec: Codec,
+        recorder: Recorder,
+        pack: Callable[[Task, ArrayRecord], RecordDict] = records.pack_task,
+        size: Callable[[RecordDict], int] = records.payload_bytes,
+        live: bool = False,
+    ) -> None:
+        self.state = state
+        self.ledger = ledger
+        self._strategy = strategy
+        self._plan = plan
+        self._sites = sites
+        self._board = board
+        self._membership = membership
+        self._clock = clock
+        self._codec = codec
+        self._recorder = recorder
+        self._pack = pack
+        self._size = size
+        self._reception = Reception(strategy, plan, ledger, clock, codec)
+        self._live = live
+        self._emit = recorder.emit
+        self._leases = Leases(board, ledger, plan, sites, clock, recorder.emit)
+        self._progress = recorder.progress
+        self._roster = Roster(membership)
+        self._merging = Merging(strategy, plan, self._leases, clock, recorder.progress, recorder.emit)
+        self._outstanding: dict[str, Lease] = {}  # message id → lease
+        self._late: dict[str, Lease] = {}  # messages whose lease has expired
+        self._notified: Notifying | None = None
+
+    def resume(self, up: tuple[str, ...], leaving: tuple[str, ...]) -> None:
+        """Go on where the clients in `up` were up, and those in `leaving` had drained."""
+        self._roster.restore(up, leaving)
+
+    def run(self, grid: Grid) -> None:
+        """All rounds. Raises StopRequestedError where asked to stop; the state is that of the last merge then."""
+        self._notified = grid if isinstance(grid, Notifying) else None
+        self._note_changes()
+        self._recorder.begin(self.state, self.ledger, self._roster.everyone)
+        self._merging.since = wall()
+        for index in range(self._progress.rounds, self._plan.rounds):
+            self._note_changes()  # clients come and go while a live server evaluates
+            self._await_someone(grid)
+            self._round(grid, index)
+            self._progress.rounds = index + 1
+            self._recorder.after_round(
+                self.state,
+                self.ledger,
+                last=index + 1 == self._plan.rounds,
+                up=self._roster.everyone,
+                leaving=self._roster.leaving,
+                quiet=self._live or not (self._late or self._leases.any_ahead),
+            )
+
+    def abandon(self) -> None:
+        """Free the rows of all work under way; used when the run stops in the middle of a round."""
+        self._leases.release_all()
+        self._outstanding.clear()
+
+    # One round
+
+    def _round(self, grid: Grid, index: int) -> None:
+        now = self._clock.now()
+        idle = self._roster.idle(self._roster.everyone)
+        self._roster.set_free(idle)
+        able = self._able(idle)
+        length = self._duration(able)
+        # On a virtual clock a late reply would be somebody who comes without an arrival.
+        alone = self._plan.length.elastic and len(able) == 1 and (self._live or not self._late)
+        if alone:
+            length *= self._plan.length.alone
+        round_ = Round(
+            index,
+            now,
+            now + length,
+            now + self._strategy.slack * length,
+            Accumulator(self.state.weights),
+            Accumulator(self.state.inner, is_count),
+            alone=alone,
+            adopts=alone and self._plan.length.alone_merge == "adopt",
+            overlaps=not alone and self._overlaps(index),
+        )
+        self._emit(RoundStarted(t=now, round=index, version=self.state.version, clients=self._roster.everyone))
+        weights = records.pack_tensors(self.state.weights, self._codec)
+        if alone:
+            self._leases.drop_for(index)  # it takes more rows than those of a round
+        self._dispatch(grid, round_, weights, now)
+        self._leases.drop_for(index)
+        while self._outstanding:
+            self._clock.wait(min(self._membership.next_change(self._clock.now()), round_.closes))
+            self._collect(grid, round_)
+            self._note_changes(round_)
+            if self._clock.now() >= round_.closes:
+                self._expire()
+            self._dispatch(grid, round_, weights, self._clock.now())
+        self.state = self._merging.close(round_, self.state)
+
+    def _overlaps(self, index: int) -> bool:
+        """Whether clients go on with the next round while updates of this one travel; not over a checkpoint."""
+        next_ = index + 1
+        return self._plan.length.overlap > 0 and next_ < self._plan.rounds and not self._recorder.due(next_)
+
+    def _dispatch(self, grid: Grid, round_: Round, weights: ArrayRecord, now: float) -> None:
+        """Give work to every client that is up, idle and has time for at least one step before the round ends."""
+        for client in self._roster.take_free():
+            if client in round_.served:
+                continue
+            H, window_s = self._strategy.local_steps, self._window_s(client, now)
+            steps, seconds = self._plan.work(self._sites[client], round_, now, H, window_s)
+            if steps < 1:
+                # Who has no time left now has none later in the round, but tokens may come to be missing.
+                if self._plan.length.until == "tokens":
+                    self._roster.keep_free(client)
+                continue
+            round_.served.add(client)
+            granted, steps = self._granted(client, round_, steps)
+            content = self._pack(self._task(granted, round_, steps, seconds), weights)
+            lease = granted.lease
+            round_.planned[lease.id] = steps
+            if round_.alone:
+                # On a virtual clock, where all of it is done at once, who comes is known before.
+                self._board.request_drain(lease.id, self._membership.next_arrival(now, besides=client))
+            size = self._size(content)
+            self._progress.bytes_down += size
+            self._emit(
+                WorkDispatched(
+                    t=self._clock.now(),
+                    round=round_.index,
+                    client=client,
+                    lease=lease.id,
+                    version=self.state.version,
+                    steps=steps,
+                    bytes=size,
+                )
+            )
+            message = grid.create_message(content, "train", self._sites[client].node_id, str(round_.index))
+            (message_id,) = grid.push_messages([message])
+            self._outstanding[message_id] = lease
+            self._roster.asked(client, message_id)
+
+    def _window_s(self, client: str, now: float) -> float:
+        """Seconds that a client that is given work now can train and still hand in, as far as the planner knows."""
+        return self._sites[client].window_s(self._plan.planner.known_end(self._membership, client, now) - now)
+
+    def _granted(self, client: str, round_: Round, steps: int) -> tuple[Granted, int]:
+        """The rows for a task of so many steps, and its steps: with a lease ahead some are done, and need no time."""
+        if granted := self._leases.take_up(client, round_.index, round_.closes):
+            return granted, min(self._strategy.local_steps, steps + self._plan.length.overlap)
+        return self._leases.grant(client, round_.index, steps, round_.closes), steps
+
+    def _task(self, granted: Granted, round_: Round, steps: int, seconds: float) -> Task:
+        lease, next_ = granted.lease, round_.index + 1
+        ahead = self._leases.grant_ahead(lease.client, next_, self._strategy.local_steps) if round_.overlaps else None
+        version, total = self.state.version, self._progress.tokens
+        horizon, inner, peers = self._plan.horizon, self.state.inner, self._roster.peers
+        return Task(
+            lease.client, lease.round, version, lease.id, granted.rows, steps, total, peers, horizon, inner, seconds,
+            lease.token, round_.adopts, ahead,
+        )  # fmt: skip
+
+    def _collect(self, grid: Grid, round_: Round | None) -> None:
+        """Fold or refuse every reply that has arrived, one at a time; between rounds there are only late ones."""
+        for message_id in self._answered():
+            replies = list(grid.pull_messages([message_id]))
+            if not replies:
+                continue
+            late = self._late.pop(message_id, None)
+            lease = late or self._outstanding.pop(message_id)
+            self._roster.answered(lease.client, message_id)
+            if late and replies[0].has_error():
+                continue  # its machine was dead, and all is said of it
+            for copy, reply in enumerate(replies):
+                size = 0 if reply.has_error() else self._size(reply.content)
+                self._progress.bytes_up += size
+                if copy:
+                    reason: str | None = "duplicate"  # the first copy has decided about the lease
+                else:
+                    reason = "expired" if late or not round_ else self._receive(reply, lease, size, round_)
+                if reason:
+                    self._refuse(lease, reason, size)
+
+    def _receive(self, reply: Message, lease: Lease, size: int, round_: Round) -> str | None:
+        """Fold a reply into the round; returns why not, if not."""
+        received = self._reception.receive(reply, lease, size, round_, self.state)
+        if received.drained:
+            self._roster.drained(lease.client)
+            self._leases.drop(lease.client)
+        if received.folded:
+            self._emit(received.folded)
+        return received.refused
+
+    def _answered(self) -> list[str]:
+        """The messages whose replies may have arrived: those of this round as they were sent, then the late ones."""
+        if not self._notified:
+            return [*self._outstanding, *self._late]
+        arrived = list(self._notified.arrived())
+        on_time = sorted((i for i in arrived if i in self._outstanding), key=lambda i: self._outstanding[i].id)
+        return [*on_time, *sorted((i for i in arrived if i in self._late), key=lambda i: self._late[i].id)]
+
+    # Who is there
+
+    def _able(self, idle: Iterable[str]) -> list[str]:
+        """Those of the idle that have time for a step and both transfers before the end that the planner knows."""
+        now = self._clock.now()
+        return [client for client in idle if self._window_s(client, now) >= self._sites[client].step_s]
+
+    def _duration(self, clients: Sequence[str]) -> float:
+        """Seconds of a round that these clients begin."""
+        sites = [self._sites[client] for client in clients]
+        return self._plan.length.duration(sites, self._strategy.local_steps, self._plan.tokens_per_step)
+
+    def _end_alone(self, round_: Round) -> None:
+        """Another client came: who trains alone is asked to hand in, and nobody begins before that."""
+        now = self._clock.now()
+        for lease in self._outstanding.values():
+            self._board.request_drain(lease.id, now)
+        round_.ends = now
+        round_.closes = min(round_.closes, now + self._strategy.slack * self._duration(self._roster.everyone))
+        round_.alone = False
+
+    def _await_someone(self, grid: Grid) -> None:
+        """Wait until a round can begin."""
+        while not self._able(self._roster.idle(self._roster.everyone)):
+            change = self._membership.next_change(self._clock.now())
+            if change == math.inf and not self._late:
+                raise ValueError(f"no client is ever up after {self._clock.now():g} s; change volatility or clients")
+            self._clock.wait(change)
+            self._collect(grid, None)
+            self._note_changes()
+
+    def _note_changes(self, round_: Round | None = None) -> None:
+        """Record who came and went; what a client held that went without handing in is lost."""
+        now = self._clock.now()
+        came, went = self._roster.changes(now)
+        for client in went:
+            message = self._roster.left(client)
+            lost = message if message in self._outstanding else None
+            self._emit(ClientDown(t=now, client=client, exit="drain" if lost is None else "crash"))
+            self._leases.drop(client)
+            if round_:
+                round_.served.discard(client)
+            if lost is not None:
+                lease = self._outstanding.pop(lost)
+                self._leases.release(lease.id, "crash")
+                if round_:
+                    round_.planned.pop(lease.id)
+                if self._live:
+                    self._late[lost] = lease
+            elif message is not None and not self._live:
+                del self._late[message]
+        for client in came:
+            self._emit(ClientUp(t=now, client=client))
+        if came and round_ and round_.alone:
+            self._end_alone(round_)
+
+    # Leases
+
+    def _expire(self) -> None:
+        """The round is closed: whoever has not answered is late, and its rows are free."""
+        for message_id, lease in self._outstanding.items():
+            self._leases.release(lease.id, "expired")
+            self._leases.drop(lease.client)
+            self._late[message_id] = lease
+        self._outstanding.clear()
+
+    def _refuse(self, lease: Lease, reason: str, size: int) -> None:
+        self._emit(
+            UpdateRefused(
+                t=self._clock.now(), round=lease.round, client=lease.client, lease=lease.id, reason=reason, bytes=size
+            )
+        )
+        if reason != "duplicate" and self._board.holds(lease.id):
+            self._leases.release(lease.id, "refused")
+            self._leases.drop(lease.client)
+
+
+def make_server_app(build: Callable[[Context], Federation]) -> ServerApp:
+    """A ServerApp that runs the federation which `build` makes from the context."""
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        build(context).run(grid)
+
+    return app

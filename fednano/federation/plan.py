@@ -1,0 +1,104 @@
+"""What the round loop knows in advance, and what it knows of the round under way."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fednano.core.events import UpdateFolded
+from fednano.core.tensors import State
+from fednano.federation.planner import Blind, Planner
+from fednano.federation.round_length import Rounds
+from fednano.strategy.merge import Accumulator
+
+STEPS, BLIND = Rounds(), Blind()
+
+
+@dataclass(frozen=True)
+class Site:
+    """What the server knows of a client: its node, the pool it reads from, seconds per inner step and per transfer.
+
+    95 of 100 transfers are late by `late_s` seconds at most.
+    """
+
+    node_id: int
+    pool: int
+    step_s: float
+    down_s: float
+    up_s: float
+    late_s: float = 0.0
+
+    @property
+    def transfers_s(self) -> float:
+        """Seconds of both transfers of a round, if they are not late."""
+        return self.down_s + self.up_s
+
+    def duration(self, steps: int) -> float:
+        """Seconds from dispatch to hand-in of `steps` steps."""
+        return self.down_s + steps * self.step_s + self.up_s
+
+    def window_s(self, seconds: float) -> float:
+        """Seconds left for steps within so many, between two transfers that may be late."""
+        return seconds - self.transfers_s - 2 * self.late_s
+
+    def steps_in(self, seconds: float) -> float:
+        """Whole steps that fit into so many seconds of work; the last bit of a sum decides about none."""
+        return seconds if math.isinf(seconds) else math.floor(seconds / self.step_s + 1e-9)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The run's figures that do not change.
+
+    Args:
+        rounds: how many rounds to run, skipped ones included.
+        tokens_per_step: B·T of one client.
+        horizon: global tokens at which learning-rate schedules end.
+        lr_scale: the schedule, (tokens, horizon) → factor.
+        rows_for: (pool, tokens) → rows that hold about that many.
+        length: how long rounds are.
+        planner: what is known of the ends of windows.
+    """
+
+    rounds: int
+    tokens_per_step: int
+    horizon: int
+    lr_scale: Callable[[int, int], float]
+    rows_for: Callable[[int, int], int]
+    length: Rounds = STEPS
+    planner: Planner = BLIND
+
+    def work(self, site: Site, round_: "Round", now: float, local_steps: int, window_s: float) -> tuple[int, float]:
+        """What to ask a client for now: steps, and the seconds after which it stops whatever it has done by then.
+
+        No more than fits into the round, nor into the `window_s` seconds that the client is known to have for steps.
+        """
+        left_s = round_.ends - now - site.down_s - site.up_s
+        if self.length.until == "steps":
+            most = local_steps * (self.length.alone if round_.alone else 1)
+            steps: float = most if now == round_.started else min(most, math.floor(left_s / site.step_s))
+        else:
+            steps = site.steps_in(left_s)
+        if self.length.until == "tokens" and not round_.alone:
+            steps = min(steps, self.length.missing(sum(round_.planned.values()), self.tokens_per_step))
+        if self.length.until != "seconds":
+            left_s = math.inf
+        return int(min(steps, site.steps_in(window_s))), min(left_s, window_s)
+
+
+@dataclass
+class Round:
+    """One round under way. Its work is planned to be in by `ends`; what is missing at `closes` is given up."""
+
+    index: int
+    started: float
+    ends: float
+    closes: float
+    accumulator: Accumulator
+    inner: Accumulator
+    folded: list[UpdateFolded] = field(default_factory=list)
+    served: set[str] = field(default_factory=set)  # clients that had their share since they came up
+    planned: dict[int, int] = field(default_factory=dict)  # lease → steps that were asked for, or were done
+    alone: bool = False  # one client trains on until another comes
+    adopts: bool = False  # what one client alone hands in becomes the global model
+    adopted: State | None = None
+    overlaps: bool = False  # whoever has handed in goes on with rows of the next round

@@ -1,0 +1,97 @@
+"""The ServerApp of a live run, which the app bundle names: joins an experiment with the server of its rounds."""
+
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console as RichConsole
+
+from fednano.config.cli import QUIET, compose_config
+from fednano.coordination.memory import MemoryBoard
+from fednano.core.clock import Clock
+from fednano.core.progress import Silent
+from fednano.experiment.experiment import Experiment
+from fednano.flower_app.hosted_simulation import Grid, HostedSimulation, is_simulated
+from fednano.flower_app.run_config import hydra_overrides
+from fednano.process.temporary import temporary_folder
+from fednano.runtime.deployment.deployment import Deployment
+from fednano.runtime.deployment import server as live
+from fednano.runtime.deployment.server import Launch, RunConfig
+from fednano.runtime.ray.simulation import Simulation
+from fednano.runtime.run_folder import run_in_folder
+
+WIDTH = 120  # of lines in Flower's log
+
+
+def build(folder: Path, run: str, clock: Clock) -> Launch:
+    """What `config.yaml` in a run folder says. Raises ValueError for bad input."""
+    cfg = OmegaConf.load(folder / "config.yaml")
+    assert isinstance(cfg, DictConfig)
+    experiment = Experiment(cfg)
+    runtime = experiment.runtime
+    if not isinstance(runtime, Deployment):
+        raise ValueError(f"runtime={runtime.name} of {folder}/config.yaml is not served live; use runtime=deployment")
+    board = experiment.groups["coordination"].board(run, clock)
+    parts = experiment.parts(experiment.prepare(Silent()), board)
+    return Launch(
+        cfg.name,
+        runtime.name,
+        parts,
+        board,
+        experiment.groups["logger"],
+        experiment.resolved(cfg),
+        runtime.transfer_s,
+        runtime.least_clients(parts.settings.clients),
+        run,
+        runtime.elsewhere(parts.settings.names),
+    )
+
+
+def begin(grid: Grid, run_config: RunConfig) -> None:
+    """A run that Flower's own command has started, on its simulation or on nodes that are there.
+
+    Its folder is where `hydra.run.dir` says, as for every run. Raises ValueError for bad input, before there is one,
+    and what made the run fail.
+    """
+    os.environ.update(QUIET)
+    simulated = is_simulated(grid)
+    folder, cfg = composed(hydra_overrides(run_config, simulated))
+    experiment = Experiment(cfg)
+    out = RichConsole(width=WIDTH)
+    if simulated:
+        _simulate(grid, folder, cfg, experiment, out)
+        return
+    folder.mkdir(parents=True)
+    OmegaConf.save(OmegaConf.create(experiment.resolved(cfg)), folder / "config.yaml")
+    with temporary_folder() as control:
+        live.serve(grid, folder, control, secrets.token_hex(8), False, build, out)
+
+
+def composed(overrides: Sequence[str]) -> tuple[Path, DictConfig]:
+    """The run folder and the configuration that `overrides` make. Raises ValueError."""
+    cfg = compose_config(overrides, with_hydra=True)
+    folder = Path(cfg.hydra.run.dir).absolute()
+    if cfg.resume is not None:
+        raise ValueError(f"resume={cfg.resume} is not for flwr run; use python -m fednano.run resume={cfg.resume}")
+    if folder.exists():
+        raise ValueError(f"hydra.run.dir={folder} is there already; choose another folder or remove that one")
+    plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    assert isinstance(plain, DictConfig)
+    return folder, plain
+
+
+def _simulate(grid: Grid, folder: Path, cfg: DictConfig, experiment: Experiment, out: RichConsole) -> None:
+    assert isinstance(experiment.runtime, Simulation), "the keys name the runtime"
+    parts = experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+    runtime = HostedSimulation(experiment.runtime, grid)
+    runtime.check(parts)
+    folder.mkdir(parents=True)
+    config = experiment.resolved(cfg)
+    outcome = run_in_folder(folder, cfg.name, runtime, parts, experiment.groups["logger"], config, out=out)
+    if outcome.error:
+        raise outcome.error
+
+
+app = live.make_app(build, begin)

@@ -1,0 +1,292 @@
+"""The resident trainer of a node: tasks come over a socket, one at a time, and find model and compiled step warm."""
+
+import secrets
+import socket
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+
+from flwr.app import ConfigRecord, RecordDict
+
+from fednano.coordination.store import NO_LEASE, Beat, Post, StopRequestedError
+from fednano.core.clock import Clock, pause
+from fednano.core.marks import mark
+from fednano.core.tensors import State
+from fednano.flower import records, wire
+from fednano.flower.client_app import answer
+from fednano.flower.wire import Parcel
+from fednano.node.warmup import warm_up
+from fednano.report import units
+from fednano.runtime.parts import Parts
+from fednano.training.overlap import Onward
+from fednano.training.replicas import Replicas
+from fednano.training.worker import ClientWorker, Result, Task
+
+SEND_S = 60.0  # to hand an answer over: the relay only copies it
+LINGER_S = 10.0  # a SuperNode sends what it was given within some seconds
+POLL_S = 0.2
+
+
+class RefusedError(Exception):
+    """A task that is not begun or not finished; its text says why."""
+
+
+class AbandonedError(Exception):
+    """Who gave the task is gone: nobody waits for its result."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task and the connection that its answer goes to."""
+
+    connection: socket.socket
+    content: RecordDict
+
+
+class Resident:
+    """Trains what comes over the socket at `path` until it is asked to leave.
+
+    A task whose lease is not held any more is refused before its first step. Afterwards it is not asked again: the
+    server alone decides about an update, and refuses one of a lost lease with an event on the tape. A trainer that
+    leaves hands in after the step under way. One whose relay has died stops after that step, since nobody is there
+    to take the result. Steps ahead, where a task has granted any, are taken until the next task comes.
+
+    Args:
+        name: the node's name, as the server knows it.
+        parts: the run's.
+        post: the node's side of the board.
+        clock: the node's clock, which is the post's too.
+        path: the socket, in a folder that is this user's alone.
+        say: shows a line.
+        renewable: whether it leaves where the server tells of another run.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        parts: Parts,
+        post: Post,
+        clock: Clock,
+        path: Path,
+        say: Callable[[str], None],
+        renewable: bool = False,
+    ) -> None:
+        self.incarnation = secrets.token_hex(8)
+        self._name = name
+        self._parts = parts
+        self._post = post
+        self._clock = clock
+        self._path = path
+        self._say = say
+        self._renewable = renewable
+        self._trainer = parts.trainer(parts.tokens_per_step, None, Replicas(), split_rows=True)
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._leaving = False
+        self._ready = False
+        self._step_s = 0.0
+        self._handed_in: tuple[float, Task] | None = None  # the last one, and when
+        self._onward: Onward | None = None  # what it may go on with since then
+        self._error: BaseException | None = None  # of the thread that listens
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is warm and takes tasks."""
+        return self._ready
+
+    def leave(self) -> None:
+        """Hand in after the step under way, and end. Safe in a signal handler."""
+        self._leaving = True
+        self._jobs.put(None)
+
+    def serve(self) -> None:
+        """Take tasks until `leave`. Raises NameTakenError for a name in use, ValueError for an unsafe folder."""
+        with closing(wire.listen(self._path)) as listener:
+            self._beat()
+            Thread(target=self._listen, args=(listener,), name="fednano-listen", daemon=True).start()
+            self._step_s = warm_up(self._trainer, self._parts)
+            self._ready = True
+            self._beat()
+            self._say(f"ready, {self._step_s:.3f} s a step")
+            while not self._leaving and (job := self._jobs.get()):
+                with job.connection:
+                    self._do(job)
+                self._go_on()
+            if self._error:
+                raise RuntimeError("the node's socket failed") from self._error
+            self._beat()
+            self._linger()
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)  # ends `_listen`, which closing alone does not on Linux
+        self._path.unlink(missing_ok=True)
+
+    def work(self, task: Task, weights: State, job: Job) -> tuple[Result, State]:
+        """Train the task of a job; busy times count from now on, since the server cannot know this node's clock.
+
+        Raises RefusedError, AbandonedError or StopRequestedError.
+        """
+        came = self._clock.now()
+        stepped = False
+        if not self._post.holds(task.lease, task.token):
+            raise RefusedError(f"lease {task.lease} is no longer held by {task.client}")
+        self._beat(task.lease)
+
+        def on_step(client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
+            nonlocal stepped
+            stepped = True
+            mark("step", client, round=round, step=step)
+            self._post.tell_step(client, round, step, steps, loss, tokens)
+            self._post.check_stop()
+            if _gone(job.connection):
+                raise AbandonedError
+
+        worker = ClientWorker(
+            task.client,
+            self._trainer,
+            self._parts.source,
+            self._parts.pools.rows,
+            self._parts.shape,
+            self._parts.packing,
+            self._parts.tokens_per_step / self._step_s,
+            self._clock,
+            lambda step_s: not self._leaving,
+            on_step,
+            # On a real clock time has passed before the first step, without which the transfer was for nothing.
+            asked=lambda lease, now: stepped and self._post.asked(lease, now),
+            onward=self._onward,
+        )
+        try:
+            result, delta = worker.work(task, weights)
+        except (AbandonedError, StopRequestedError):
+            worker.crashed()  # steps that nobody will ever merge must not live on in the optimizer
+            raise
+        finally:
+            self._onward = worker.onward
+        self._handed_in = self._clock.now(), task
+        if result.done.steps:
+            self._step_s = result.done.train_s / result.done.steps
+        begun, ended, ahead = result.busy_from - came, result.busy_until - came, tuple(t - came for t in result.ahead)
+        return replace(result, busy_from=begun, busy_until=ended, ahead=ahead), delta
+
+    def _go_on(self) -> None:
+        """Take steps ahead of the next task until it comes, if it can still be the one for them."""
+        onward = self._onward
+        if onward is None or onward.head:
+            return
+        ahead = onward.advance
+
+        def may_step(step_s: float) -> bool:
+            return not self._leaving and self._jobs.empty() and self._post.may_hold(ahead.lease, ahead.token)
+
+        def on_step(step: int, loss: float) -> None:
+            self._post.tell_step(self._name, onward.round, step, ahead.steps, loss, self._parts.tokens_per_step)
+            self._post.check_stop()
+
+        try:
+            head = onward.go(self._trainer, self._clock, may_step, on_step)
+        except StopRequestedError:
+            self._onward = None
+            self._trainer.forget(self._name)
+        else:
+            self._say(f"round {onward.round}: {units.plural(head.done.steps, 'step')} ahead")
+
+    def _do(self, job: Job) -> None:
+        """Answer a job; what is wrong with this process is told to the relay before it is raised."""
+        mark("came", self._name)
+        try:
+            try:
+                content = answer(job.content, lambda task, weights: self.work(task, weights, job), self._parts.codec)
+                self._hand_over(job, Parcel(wire.RESULT, content))
+            except AbandonedError:
+                self._say("the task's relay died; its work is dropped")
+            except StopRequestedError:
+                self._hand_over(job, wire.refusal(f"{self._name} was asked to stop"))
+            except (RefusedError, KeyError, ValueError) as error:
+                self._hand_over(job, wire.refusal(f"{self._name} refuses the task: {error}"))
+            except Exception as error:
+                self._hand_over(job, wire.refusal(f"the trainer of {self._name} failed: {error!r}"))
+                raise
+        finally:
+            self._beat()
+
+    def _hand_over(self, job: Job, parcel: Parcel) -> None:
+        job.connection.settimeout(SEND_S)
+        try:
+            wire.send(job.connection, parcel)
+        except OSError as error:
+            self._onward = None  # nobody will ask for it
+            self._say(f"the task's relay is gone ({error}); its answer is dropped")
+        else:
+            self._say(_described(parcel))
+
+    def _linger(self) -> None:
+        """Stay while a hand-in may still be under way to the server, which ends its lease when it has merged it."""
+        if self._handed_in:
+            at, task = self._handed_in
+            while self._clock.now() < at + LINGER_S and self._post.holds(task.lease, task.token):
+                pause(POLL_S)
+
+    def _beat(self, lease: int = NO_LEASE) -> None:
+        ready = self._ready and not self._leaving
+        self._post.beat(Beat(self._name, self.incarnation, ready, self._leaving, self._step_s, lease))
+
+    def _listen(self, listener: socket.socket) -> None:
+        try:
+            while True:
+                connection, _ = listener.accept()
+                self._greet(connection)
+        except OSError:
+            return  # closed: the trainer ends
+        except BaseException as error:
+            self._error = error
+            self.leave()
+
+    def _greet(self, connection: socket.socket) -> None:
+        """Read what a connection brings: a task waits for its turn, all else is answered at once."""
+        connection.settimeout(SEND_S)
+        try:
+            parcel = wire.receive(connection)
+            if parcel.kind == wire.TRAIN and not self._leaving:
+                connection.setblocking(False)
+                self._jobs.put(Job(connection, parcel.content))
+                return
+            wire.send(connection, self._greeting(parcel.kind))
+        except ValueError as error:
+            with suppress(OSError):
+                wire.send(connection, wire.refusal(str(error)))
+        except OSError:
+            pass  # it went away, or only tried whether someone listens
+        connection.close()
+
+    def _greeting(self, kind: str) -> Parcel:
+        if kind == wire.HELLO:
+            node = ConfigRecord({"name": self._name, "incarnation": self.incarnation})
+            return Parcel(wire.HELLO, RecordDict({wire.NODE: node}))
+        if kind == wire.RENEW:
+            if self._renewable:
+                self.leave()
+            return Parcel(wire.RENEW)
+        if kind == wire.TRAIN:
+            return wire.refusal(f"{self._name} is leaving")
+        return wire.refusal(f"a message of kind {kind!r} is unknown; use one version of fednano on both sides")
+
+
+def _gone(connection: socket.socket) -> bool:
+    """Whether the other side of a connection that does not block has closed it."""
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def _described(parcel: Parcel) -> str:
+    if parcel.kind != wire.RESULT:
+        return wire.reason_of(parcel.content)
+    result = records.unpack_result(parcel.content)
+    drained = ", drained" if result.done.drained else ""
+    loss = f", loss {result.done.loss:.4f}" if result.done.steps else ""
+    return f"round {result.round}: {units.plural(result.done.steps, 'step')}{loss}{drained}"

@@ -1,0 +1,1 @@
+"""Flower's deployment engine: SuperLink, Redis and nodes as processes of this machine."""

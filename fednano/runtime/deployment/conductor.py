@@ -1,0 +1,306 @@
+"""Starts what a deployment consists of, follows the run from its files, restarts what dies, and ends it all.
+
+Every process is ended by its own id. The ServerApp's is read from the file that it locks as long as it serves.
+"""
+
+import json
+import os
+import secrets
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fednano.coordination.redis_link import URL_VARIABLE
+from fednano.coordination.settings import Serving
+from fednano.coordination.store import Board, StopRequestedError
+from fednano.core.clock import pause, wall
+from fednano.core.event_log import from_line
+from fednano.core.events import Event, ProvisionFailed, RoundStarted, SignalLost
+from fednano.process.child import Child
+from fednano.report import units
+from fednano.report.console import Console
+from fednano.runtime.deployment.following import Lines, outcome_of
+from fednano.runtime.deployment.inbox import Inbox
+from fednano.runtime.deployment.nodes.attendance import Attendance, Reach, board_value
+from fednano.runtime.deployment.nodes.local import LocalNodes, redis_server, rerouted
+from fednano.runtime.deployment.nodes.proxy import Proxy
+from fednano.runtime.deployment.security import make_certificates
+from fednano.runtime.deployment.serving import ACTIONS, LOCK, STEPS, read_steps, server_pid
+from fednano.runtime.deployment.superlink import RunStatus, SuperLink, UnreachableError, environment
+from fednano.runtime.session import Outcome
+
+POLL_S = 0.2
+ASK_S = 1.0  # between two questions to the SuperLink
+FLOWERS_WORD_S = 5.0  # Flower hears of a ServerApp's end from itself at once, of its death after a minute or more
+SERVER_ENDS_S = 5.0
+NODE_ENDS_S = 15.0  # a trainer ends after the step under way, then its SuperNode
+
+
+class Conductor:
+    """One deployment, from its start to its end.
+
+    Args:
+        folder: the run folder, with the resolved configuration.
+        logs: a folder for the processes' logs.
+        private: a folder that only this user can read, for keys, sockets and Flower's own files.
+        redis: the server of the board, and what tells its address.
+        board: of this process; asked whether the run is to stop.
+        console: makes what shows the run from its beginning.
+        clients: the names of all.
+        local: those whose nodes run here.
+        hosts: names and addresses of this machine, for nodes elsewhere.
+        port: of the SuperLink; 0 for a free one.
+        restarts: of each process that dies.
+        attend: makes what says which of the nodes here run when.
+        link: makes a client's link to some servers, by its place among all; None: nodes reach them as they are.
+        at: seconds of the run at which it is taken up.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        logs: Path,
+        private: Path,
+        redis: Serving,
+        board: Board,
+        console: Callable[[], Console],
+        clients: Sequence[str],
+        local: Sequence[str],
+        hosts: Sequence[str],
+        port: int,
+        restarts: int,
+        attend: Callable[[Reach], Attendance],
+        link: Callable[[Sequence[tuple[str, int]], int], Proxy] | None = None,
+        at: float = 0.0,
+    ) -> None:
+        self._folder = folder
+        self._logs = logs
+        self._private = private
+        self._redis = redis
+        self._board = board
+        self._make_console = console
+        self._clients = clients
+        self._local = local
+        self._hosts = hosts
+        self._restarts = restarts
+        self._run_name = secrets.token_hex(8)
+        self._link = SuperLink(
+            private,
+            logs / "superlink.log",
+            make_certificates(private, hosts),
+            redis.environment,
+            "0.0.0.0" if hosts else "127.0.0.1",
+            port,
+        )
+        self._nodes: list[Child] = []
+        self._links: dict[str, Proxy] = {}
+        self._make_link = link
+        self._attend = attend
+        self._attendance: Attendance | None = None
+        self._actions = Inbox(private / ACTIONS)
+        self._at = at
+        self._begun: float | None = None  # when the first round did, or was waited for in vain
+        self._died: Counter[str] = Counter()
+        self._run = 0
+        self._stopping = self._told_to_stop = False
+        self._asked_at = -ASK_S
+        self._gone_at: float | None = None
+        self._console = console()
+        self._tape = Lines(folder / "events.jsonl")
+        self._steps = Lines(private / STEPS)
+
+    def run(self, strategy: str, resume: bool) -> Outcome:
+        """The whole run. What fails is in the outcome."""
+        summary: dict[str, Any] = {"status": "failed"}
+        error: Exception | None = None
+        try:
+            self._start(resume)
+            while (status := self._ended()) is None:
+                self._follow()
+                self._tend()
+                self._heed()
+                pause(POLL_S)
+            self._follow()
+            if status.failed:
+                raise RuntimeError(status.details)
+            summary = json.loads((self._folder / "summary.json").read_text(encoding="utf-8"))
+        except Exception as raised:
+            error = raised
+        finally:
+            self._console.close(summary)
+        return outcome_of(strategy, summary, len(self._clients), error)
+
+    def end(self) -> None:
+        """End every process that is left; several at the same time."""
+        if self._attendance:
+            self._attendance.close()
+        self._link.stop()
+        # Without its SuperLink the ServerApp ends by itself, unless something holds it up.
+        begun = wall()
+        while (pid := server_pid(self._private)) and wall() - begun < SERVER_ENDS_S:
+            pause(POLL_S)
+        if pid:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _start(self, resume: bool) -> None:
+        self._link.start()
+        for index, client in enumerate(self._clients):
+            key = self._link.register(client)
+            if client in self._local:
+                self._nodes.append(self._node(client, index, key))
+        self._console.note(self._described())
+        nodes = LocalNodes({node.name: node for node in self._nodes}, self._links)
+        self._attendance = self._attend(
+            Reach(nodes, self._tell, partial(board_value, self._redis.address, self._run_name))
+        )
+        # The trainers take longest to become ready. Time stands still until a round begins, if one can.
+        if not self._attendance.begin(self._at):
+            self._begun = wall()
+        self._submit(resume)
+
+    def _tell(self, event: Event) -> None:
+        self._actions.put(event)
+        if isinstance(event, ProvisionFailed):
+            self._console.note(f"{event.action} of {event.client} failed: {event.cause}")
+        if isinstance(event, SignalLost):
+            self._console.note(f"{', '.join(event.clients)} count as down: {event.cause}")
+
+    def _described(self) -> str:
+        here = units.plural(len(self._nodes), "node")
+        lines = [
+            f"SuperLink at {self._link.address}, {here} here, board fednano:{self._run_name}:; logs in {self._logs}"
+        ]
+        if elsewhere := [client for client in self._clients if client not in self._local]:
+            authority = self._link.certificates.authority
+            lines.append(f"to be started elsewhere, with {authority} and a key each:")
+        for client in elsewhere:
+            lines.append(
+                f"  python -m fednano.node name={client} superlink={self._hosts[0]}:{self._link.port} "
+                f"root_certificates={authority.name} private_key={client}.key"
+            )
+        return "\n".join(lines)
+
+    def _node(self, client: str, index: int, key: Path) -> Child:
+        own = self._private / client
+        own.mkdir(mode=0o700)
+        superlink, redis = self._link.address, self._redis.environment
+        if self._make_link:
+            port, url = self._link.port, redis[URL_VARIABLE]
+            proxy = self._make_link([("127.0.0.1", port), *redis_server(url)], index)
+            self._links[client] = proxy
+            superlink = f"127.0.0.1:{proxy.ports[0]}"
+            redis = {**redis, URL_VARIABLE: rerouted(url, proxy.ports[1:])}
+        settings = {
+            "name": client,
+            "superlink": superlink,
+            "run": self._run_name,
+            "config": self._folder.resolve() / "config.yaml",
+            "folder": own,
+            "root_certificates": self._link.certificates.authority,
+            "private_key": key,
+        }
+        words = [f"{key}='{value}'" for key, value in settings.items()]  # quoted for Hydra
+        secret = environment(own / "flwr", redis)
+        command = [sys.executable, "-m", "fednano.node", *words]
+        return Child(client, command, self._logs / f"{client}.log", secret, NODE_ENDS_S)
+
+    def _submit(self, resume: bool) -> None:
+        (self._private / LOCK).unlink(missing_ok=True)
+        self._gone_at, self._told_to_stop = None, False
+        self._run = self._link.submit(
+            {
+                "folder": str(self._folder.resolve()),
+                "control": str(self._private),
+                "board": self._run_name,
+                "resume": resume,
+            }
+        )
+
+    def _follow(self) -> None:
+        """Show what is new on the tape, and the steps that were told."""
+        if (lines := self._tape.new()) is None:
+            # A ServerApp that goes on behind its checkpoint takes back what came later.
+            self._console.stop()
+            self._console, self._tape = self._make_console(), Lines(self._folder / "events.jsonl")
+        for line in lines or ():
+            event = from_line(line)
+            if self._begun is None and isinstance(event, RoundStarted):
+                self._begun = wall()
+            self._console.event(event)
+        for line in self._steps.new() or ():
+            self._console.step(**vars(read_steps(line)))
+
+    def _tend(self) -> None:
+        """Have the nodes come and go, and restart what has died.
+
+        Raises RuntimeError, with the cause, where that is too often.
+        """
+        assert self._attendance, "nothing was started"
+        self._attendance.tend(self._at + (wall() - self._begun if self._begun is not None else 0.0))
+        if self._redis.tend():
+            self._note_death("Redis", "Redis died; it is started again, and told everything", "")
+        for node in self._nodes:
+            if node.ended is not None and self._attendance.expects(node.name):
+                self._note_death(node.name, node.cause(), node.tail())
+                node.stop()
+                node.start()
+        if self._link.child.ended is not None:
+            self._note_death("SuperLink", self._link.child.cause(), self._link.child.tail())
+            self._link.child.stop()
+            self._link.start()
+            # Its ServerApp went with it.
+            self._resubmit()
+
+    def _note_death(self, name: str, cause: str, tail: str) -> None:
+        self._died[name] += 1
+        said = f"{cause}\n{tail}" if tail else cause
+        if self._died[name] > self._restarts:
+            raise RuntimeError(f"{said}\nit was restarted {self._restarts} times (runtime.restarts)")
+        self._console.note(said)
+
+    def _resubmit(self) -> None:
+        """Begin a new run behind the newest checkpoint; the tape goes on from there."""
+        with suppress(UnreachableError):
+            self._link.end_run(self._run)
+        self._submit(any((self._folder / "checkpoints").glob("round_*")))
+
+    def _ended(self) -> RunStatus | None:
+        """How the run ended, once it has. A ServerApp that died is started again."""
+        pid = server_pid(self._private)
+        if pid:
+            return None
+        if pid == 0 and self._gone_at is None:
+            self._gone_at = wall()
+        if wall() - self._asked_at < ASK_S:
+            return None
+        self._asked_at = wall()
+        try:
+            status = self._link.status(self._run)
+        except UnreachableError:
+            return None  # whether it has died is seen elsewhere
+        if status.finished and (not status.failed or status.raised):
+            return status
+        died = status.finished or (self._gone_at is not None and wall() - self._gone_at > FLOWERS_WORD_S)
+        if died and self._link.child.ended is None:
+            self._note_death("ServerApp", f"the ServerApp died {status.details}".rstrip(), self._link.child.tail())
+            self._resubmit()
+        return None
+
+    def _heed(self) -> None:
+        """Hand a request to stop on to the ServerApp."""
+        if not self._stopping:
+            try:
+                self._board.check_stop()
+            except StopRequestedError:
+                self._stopping = True
+        if self._stopping and not self._told_to_stop and (pid := server_pid(self._private)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGUSR1)
+            self._told_to_stop = True

@@ -1,0 +1,205 @@
+"""Flower's deployment engine: starts SuperLink, Redis and nodes as processes, submits the run and follows it."""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from omegaconf import OmegaConf
+
+from fednano.core.clock import wall
+from fednano.core.ranks import world
+from fednano.process.temporary import temporary_folder
+from fednano.report.console import Console
+from fednano.runtime.deployment.conductor import Conductor
+from fednano.runtime.deployment.nodes.attendance import Attendance, Chaotic, Provisioned, Reach, Steady
+from fednano.runtime.deployment.nodes.chaos import Chaos, check_crashes
+from fednano.runtime.deployment.nodes.provision import Command, Provisioner, Provisioning, Unprovisioned
+from fednano.runtime.deployment.nodes.proxy import Proxy
+from fednano.runtime.deployment.nodes.signals import ProfileSignal, Signal, Watched
+from fednano.runtime.parts import Parts
+from fednano.runtime.session import Outcome
+from fednano.training.checkpoint import Snapshot
+from fednano.volatility.membership import Membership
+from fednano.volatility.network import Network
+from fednano.volatility.periodic import check_speedup
+from fednano.volatility.profiles import AlwaysOn
+
+LOGS = "logs"
+UNLIMITED = Network("unlimited", math.inf, math.inf, 0.0)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A SuperLink whose ServerApp writes the run folder, and nodes with trainers that stay resident.
+
+    Args:
+        name: what it is called.
+        hosts: names and addresses by which nodes elsewhere reach the SuperLink, which listens beyond this machine then.
+        port: of the SuperLink; 0 for a free one.
+        local_nodes: how many of the clients run on this machine; None: all.
+        min_clients: how many have to be up before the first round; None: all.
+        transfer_s: seconds that a message takes each way through Flower, at most.
+        restarts: of each process that dies, before the run fails.
+        chaos: the nodes here come and go as `volatility` says, and crash where it says so.
+        crashes: shares of the kinds of crash: kill, pause (they wake when they are up again) and cut (off the network).
+        speedup: seconds of `volatility` in a real one.
+        links: the nodes here reach their servers over links as `network` has them.
+        provisioner: has nodes and lets them go.
+        signal: says when.
+    """
+
+    shared: ClassVar[str] = "batch_size"
+    in_process: ClassVar[bool] = False
+    name: str = "deployment"
+    hosts: tuple[str, ...] | list[str] = ()
+    port: int = 0
+    local_nodes: int | None = None
+    min_clients: int | None = None
+    transfer_s: float = 20.0
+    restarts: int = 3
+    chaos: bool = False
+    crashes: dict[str, float] = field(default_factory=lambda: {"kill": 1.0})
+    speedup: float = 1.0
+    links: bool = False
+    provisioner: Provisioner = field(default_factory=Unprovisioned)
+    signal: Signal = field(default_factory=ProfileSignal)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 65536:
+            raise ValueError(f"runtime.port={self.port} is no TCP port; use 0 for a free one, or 1 to 65535")
+        if not 0.0 < self.transfer_s < float("inf"):
+            raise ValueError(f"runtime.transfer_s={self.transfer_s:g} is no time that a message takes; use 20")
+        if self.restarts < 0:
+            raise ValueError(f"runtime.restarts={self.restarts} is no count; use 0 or more")
+        for key, least in (("local_nodes", 0), ("min_clients", 1)):
+            value = getattr(self, key)
+            if value is not None and value < least:
+                raise ValueError(f"runtime.{key}={value} is too small; use {least} or more, or null for all clients")
+        check_crashes(self.crashes)
+        check_speedup(self.speedup, "runtime")
+        for key in ("provisioner", "signal"):
+            if isinstance(choice := getattr(self, key), str):
+                raise ValueError(f"runtime.{key}={choice} is a choice of a group; give it as runtime/{key}={choice}")
+        self._check_comings()
+
+    def _check_comings(self) -> None:
+        """What makes nodes come and go has to reach them."""
+        if isinstance(self.provisioner, Unprovisioned):
+            if self.chaos and self.local_nodes is not None:
+                raise ValueError(f"runtime.local_nodes={self.local_nodes} is not for runtime.chaos=true; use null")
+            return
+        if self.chaos:
+            raise ValueError(
+                f"runtime.chaos=true and runtime/provisioner={self.provisioner.name} would both start and end nodes; "
+                "use one of them"
+            )
+        here = 0 if isinstance(self.provisioner, Command) else None
+        if self.local_nodes != here:
+            raise ValueError(
+                f"runtime.local_nodes={self.local_nodes} is not for runtime/provisioner={self.provisioner.name}; use "
+                f"{'null' if here is None else here}"
+            )
+
+    @property
+    def by_profile(self) -> bool:
+        """Whether `volatility` says when nodes are there."""
+        return self.chaos or (self.provisioner.name != "none" and isinstance(self.signal, ProfileSignal))
+
+    def least_clients(self, clients: int) -> int:
+        """How many of so many have to be up before the first round."""
+        volatile = self.chaos or self.provisioner.name != "none"
+        return self.min_clients or (1 if volatile else clients)
+
+    def check(self, parts: Parts) -> None:
+        clients = parts.settings.clients
+        if not self.by_profile and not isinstance(parts.volatility, AlwaysOn):
+            raise ValueError(
+                f"volatility={parts.volatility.name} has no effect on runtime={self.name}, whose nodes come and go as "
+                "they do; use volatility=none, runtime.chaos=true or runtime=virtual"
+            )
+        if self.provisioner.name != "none":
+            self.signal.check()
+        if world() > 1:
+            raise ValueError(f"runtime={self.name} starts its own processes; start it without torchrun")
+        for key in ("local_nodes", "min_clients"):
+            if (getattr(self, key) or 0) > clients:
+                raise ValueError(f"runtime.{key}={getattr(self, key)} is more than clients={clients}; lower it")
+        if self.elsewhere(parts.settings.names):
+            self._check_elsewhere(parts.coordination.kind)
+
+    def _check_elsewhere(self, coordination: str) -> None:
+        leaves = f"runtime.local_nodes={self.local_nodes} leaves clients to other machines, which cannot reach"
+        if not self.hosts:
+            raise ValueError(f"{leaves} the SuperLink; set runtime.hosts to the names of this one")
+        if coordination != "redis":
+            raise ValueError(f"{leaves} a Redis server of the run's own; use coordination=redis")
+
+    def here(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The clients whose nodes run on this machine."""
+        return names[: self.local_nodes]
+
+    def elsewhere(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The clients whose nodes somebody starts on other machines."""
+        return names[len(self.here(names)) :]
+
+    def conduct(
+        self, folder: Path, name: str, parts: Parts, config: dict[str, Any], resume: Snapshot | None
+    ) -> Outcome:
+        (folder / LOGS).mkdir(exist_ok=True)
+        if not resume:
+            OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
+        names = parts.settings.names
+        with ExitStack() as stack:
+            private = stack.enter_context(temporary_folder())
+            redis = stack.enter_context(parts.coordination.serving())
+            conductor = Conductor(
+                folder=folder,
+                logs=folder / LOGS,
+                private=private,
+                redis=redis,
+                board=parts.board,
+                console=lambda: Console(name, folder),
+                clients=names,
+                local=self.here(names),
+                hosts=tuple(self.hosts),
+                port=self.port,
+                restarts=self.restarts,
+                attend=partial(self._attendance, parts),
+                link=self._link(parts),
+                at=resume.clock if resume else 0.0,
+            )
+            stack.callback(conductor.end)
+            return conductor.run(parts.strategy.name, resume is not None)
+
+    def _link(self, parts: Parts) -> Callable[[Sequence[tuple[str, int]], int], Proxy] | None:
+        """What makes a client's link, where one is needed."""
+        network = parts.network if self.links else UNLIMITED
+        seed = parts.settings.seed
+        needed = self.links or (self.chaos and self.crashes.get("cut", 0.0) > 0.0)
+        return (lambda targets, index: Proxy(targets, network, index, seed)) if needed else None
+
+    def _attendance(self, parts: Parts, reach: Reach) -> Attendance:
+        names, seed = parts.settings.names, parts.settings.seed
+        membership = Membership.draw(parts.volatility, names, seed)
+        if self.chaos:
+            chaos = Chaos(
+                membership=membership,
+                control=reach.nodes,
+                tell=reach.tell,
+                speedup=self.speedup,
+                seed=seed,
+                crashes=self.crashes,
+                hand_in_s=self.transfer_s,
+            )
+            return Chaotic(chaos, names, reach.nodes)
+        if isinstance(self.provisioner, Unprovisioned):
+            return Steady(self.here(names), reach.nodes)
+        begun = wall()
+        actor = self.provisioner.actor(names, reach.nodes)
+        provisioning = Provisioning(actor, self.provisioner, names, reach.tell, lambda: wall() - begun)
+        watch = self.signal.watch(Watched(names, membership, self.speedup, reach.value))
+        return Provisioned(provisioning, watch, names, reach.nodes, reach.tell)

@@ -1,0 +1,132 @@
+"""Which nodes of a deployment are to run now, and what is done about it: always, by chaos, or by a provisioner."""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Protocol
+
+from fednano.coordination.redis_link import Address, Link, LostError
+from fednano.core.events import Event, SignalLost
+from fednano.runtime.deployment.nodes.chaos import Chaos
+from fednano.runtime.deployment.nodes.local import LocalNodes
+from fednano.runtime.deployment.nodes.polling import SignalError
+from fednano.runtime.deployment.nodes.provision import Provisioning
+from fednano.runtime.deployment.nodes.signals import Watch
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What an attendance is made with: the nodes here, what takes what is done to them, and the keys of the board."""
+
+    nodes: LocalNodes
+    tell: Callable[[Event], None]
+    value: Callable[[str], str | None]
+
+
+def board_value(address: Address, run: str, key: str) -> str | None:
+    """What stands under a key of a run's board. Raises SignalError."""
+    with closing(Link(address, run)) as link:
+        try:
+            (value,) = link.transact([("GET", link.key(key))])
+        except LostError as error:
+            raise SignalError(f"Redis at {address.host} does not answer") from error
+    return None if value is None else str(value)
+
+
+class Attendance(Protocol):
+    """What a conductor follows; `t` are real seconds since the run began."""
+
+    def begin(self, t: float) -> bool:
+        """Start the nodes that are to run at `t`; whether there may be any."""
+
+    def tend(self, t: float) -> None:
+        """Do what is due at `t`. Does not wait for any node."""
+
+    def expects(self, client: str) -> bool:
+        """Whether the client's node is to run: if it does not, it has died."""
+
+    def close(self) -> None:
+        """End all nodes."""
+
+
+class Steady:
+    """All nodes run all the time."""
+
+    def __init__(self, clients: Sequence[str], nodes: LocalNodes) -> None:
+        self._clients = clients
+        self._nodes = nodes
+
+    def begin(self, t: float) -> bool:
+        for client in self._clients:
+            self._nodes.start(client)
+        return True
+
+    def tend(self, t: float) -> None:
+        """They just run."""
+
+    def expects(self, client: str) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._nodes.close()
+
+
+class Chaotic:
+    """Nodes come and go as a profile says, and not always gently."""
+
+    def __init__(self, chaos: Chaos, clients: Sequence[str], nodes: LocalNodes) -> None:
+        self._chaos = chaos
+        self._clients = clients
+        self._nodes = nodes
+
+    def begin(self, t: float) -> bool:
+        self._chaos.skip(t)
+        self._chaos.enact(t)
+        return any(map(self.expects, self._clients))
+
+    def tend(self, t: float) -> None:
+        self._chaos.enact(t)
+        self._nodes.tick()
+
+    def expects(self, client: str) -> bool:
+        return self._chaos.expects(client)
+
+    def close(self) -> None:
+        self._nodes.close()
+
+
+class Provisioned:
+    """Nodes are had and let go as a signal says."""
+
+    def __init__(
+        self,
+        provisioning: Provisioning,
+        watch: Watch,
+        clients: Sequence[str],
+        nodes: LocalNodes,
+        tell: Callable[[Event], None],
+    ) -> None:
+        self._provisioning = provisioning
+        self._watch = watch
+        self._clients = clients
+        self._nodes = nodes
+        self._tell = tell
+
+    def begin(self, t: float) -> bool:
+        self.tend(t)
+        return any(self._watch.wanted(client, t) for client in self._clients)
+
+    def tend(self, t: float) -> None:
+        self._provisioning.follow({client: self._watch.wanted(client, t) for client in self._clients})
+        for clients, cause in self._watch.lost():
+            self._tell(SignalLost(t=t, clients=clients, cause=cause))
+
+    def expects(self, client: str) -> bool:
+        return self._provisioning.has(client)
+
+    def close(self) -> None:
+        self._watch.close()
+        try:
+            self._provisioning.close()
+        finally:
+            self._nodes.close()

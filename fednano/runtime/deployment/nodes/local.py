@@ -1,0 +1,127 @@
+"""The nodes of a deployment on this machine: started, ended, killed, stopped and cut off."""
+
+import signal
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from fednano.process import tree
+from fednano.runtime.deployment.nodes.proxy import Proxy
+
+
+class Process(Protocol):
+    """A node's process, as `process/child.py` has it."""
+
+    @property
+    def ended(self) -> int | None: ...
+
+    @property
+    def pid(self) -> int | None: ...
+
+    def start(self) -> None: ...
+
+    def ask(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class LocalNodes:
+    """Implements `NodeControl` and `Nodes`.
+
+    Args:
+        processes: by client; each is the guard of a node, to which signals for all of the node do not go.
+        links: by client, where nodes are linked through proxies.
+    """
+
+    def __init__(self, processes: Mapping[str, Process], links: Mapping[str, Proxy]) -> None:
+        self._processes = processes
+        self._links = links
+        self._paused: set[str] = set()
+        self._shares: dict[str, float] = {}
+        self._credit: dict[str, float] = {}
+
+    def alive(self, client: str) -> bool:
+        process = self._processes[client]
+        return process.pid is not None and process.ended is None
+
+    def start(self, client: str) -> None:
+        """Start a node; one that has not left in time is killed before."""
+        self.kill(client)
+        self._processes[client].stop()
+        self._processes[client].start()
+
+    def stop(self, client: str) -> None:
+        """Let a node hand in and end, and wait for it; kills it where that takes too long."""
+        self._processes[client].stop()
+
+    def terminate(self, client: str) -> None:
+        if pid := self._pid(client):
+            tree.send(pid, signal.SIGTERM)
+
+    def kill(self, client: str) -> None:
+        self._paused.discard(client)
+        if pid := self._pid(client):
+            tree.kill(pid)
+
+    def pause(self, client: str) -> None:
+        self._paused.add(client)
+        if pid := self._pid(client):
+            tree.freeze(pid)
+
+    def resume(self, client: str) -> None:
+        self._paused.discard(client)
+        if pid := self._pid(client):
+            tree.thaw(pid)
+
+    def cut(self, client: str) -> None:
+        self._links[client].cut()
+
+    def mend(self, client: str) -> None:
+        self._links[client].mend()
+
+    def slow(self, client: str, share: float) -> None:
+        """From now on the node runs in a share of all ticks."""
+        self._shares[client] = share
+
+    def tick(self) -> None:
+        """Let each node that is slowed run until the next tick, or not. To be called at even intervals."""
+        for client, share in list(self._shares.items()):
+            if client in self._paused or not (pid := self._pid(client)):
+                continue
+            self._credit[client] = self._credit.get(client, 0.0) + share
+            if self._credit[client] >= 1.0 - 1e-9:
+                self._credit[client] -= 1.0
+                tree.thaw(pid)
+            else:
+                tree.freeze(pid)
+            if share >= 1.0:
+                del self._shares[client]
+
+    def close(self) -> None:
+        """End all nodes, several at the same time, and their links. Those that are stopped have nothing to hand in."""
+        for client in list(self._paused):
+            self.kill(client)
+        for process in self._processes.values():
+            process.ask()
+        for process in self._processes.values():
+            process.stop()
+        for link in self._links.values():
+            link.close()
+
+    def _pid(self, client: str) -> int | None:
+        return self._processes[client].pid if self.alive(client) else None
+
+
+def redis_server(url: str) -> list[tuple[str, int]]:
+    """Where a link may lead to Redis: nowhere if by a socket of this machine, or by TLS, which names its host."""
+    parts = urlsplit(url)
+    return [(parts.hostname, parts.port or 6379)] if parts.scheme == "redis" and parts.hostname else []
+
+
+def rerouted(url: str, ports: Sequence[int]) -> str:
+    """The URL that leads to Redis through the port of a link on this machine; the same one if there is none."""
+    if not ports:
+        return url
+    parts = urlsplit(url)
+    user = parts.netloc.rpartition("@")[0]
+    return parts._replace(netloc=f"{user}@127.0.0.1:{ports[0]}" if user else f"127.0.0.1:{ports[0]}").geturl()

@@ -1,0 +1,326 @@
+"""Having machines when clients are to be up and letting them go: the `runtime/provisioner` choices."""
+
+import os
+import re
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from string import Formatter
+from threading import Event as Flag
+from typing import IO, Literal, Protocol
+
+from fednano.core.clock import wall
+from fednano.core.events import Event, Provisioned, ProvisionFailed, ProvisionRequested
+
+Action = Literal["start", "stop"]
+PLACEHOLDERS = ("client", "index", "replicas")
+LONGEST_WAIT_S = 60.0  # between two attempts
+TAIL_BYTES = 4096
+SECRET = re.compile("TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|KEY|URL")
+
+
+class ProvisionError(Exception):
+    """An attempt failed; its text names what was run, how it ended and its last words, and no secret."""
+
+
+class Nodes(Protocol):
+    """The nodes that can be started on this machine, by client."""
+
+    def start(self, client: str) -> None:
+        """Start a node that does not run. Raises OSError."""
+
+    def stop(self, client: str) -> None:
+        """Let a node hand in and end; returns when it has ended."""
+
+
+class Actor(Protocol):
+    """Has machines and lets them go. Both calls take as long as it takes, and raise ProvisionError."""
+
+    def start(self, client: str) -> None: ...
+
+    def stop(self, client: str) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long an action may take, and how often it is tried.
+
+    Args:
+        timeout_s: seconds of one attempt.
+        attempts: in all, before it counts as failed.
+        backoff_s: seconds before the second attempt; doubled for each one after it, up to a minute.
+        at_once: actions under way at the same time; others wait for their turn.
+    """
+
+    timeout_s: float = 60.0
+    attempts: int = 4
+    backoff_s: float = 1.0
+    at_once: int = 16
+
+    def __post_init__(self) -> None:
+        for key in ("timeout_s", "backoff_s"):
+            if not 0.0 < getattr(self, key) < float("inf"):
+                raise ValueError(f"runtime.provisioner.{key}={getattr(self, key)} is no time; use seconds above 0")
+        for key in ("attempts", "at_once"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"runtime.provisioner.{key}={getattr(self, key)} does nothing; use 1 or more")
+
+    def wait_s(self, failed: int) -> float:
+        """Seconds before the attempt that follows `failed` ones."""
+        return min(LONGEST_WAIT_S, self.backoff_s * 2.0 ** (failed - 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unprovisioned:
+    """Clients are there or not as they are; nothing is had or let go."""
+
+    name: str = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subprocess(Patience):
+    """Starts and stops nodes on this machine."""
+
+    name: str = "subprocess"
+
+    def actor(self, clients: Sequence[str], nodes: Nodes) -> Actor:
+        return _Local(nodes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(Patience):
+    """Runs a command for each action, without a shell.
+
+    In its arguments {client} stands for the client's name, {index} for its place among all, {replicas} for 1 at a start
+    and 0 at a stop.
+
+    Args:
+        start: program and arguments that make a client come.
+        stop: the same for letting it go.
+    """
+
+    name: str = "command"
+    start: list[str]
+    stop: list[str]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("start", "stop"):
+            _check_template(f"runtime.provisioner.{key}", getattr(self, key))
+
+    def actor(self, clients: Sequence[str], nodes: Nodes) -> Actor:
+        return _Commands(self, {client: index for index, client in enumerate(clients)})
+
+    def arguments(self, action: Action, client: str, index: int) -> list[str]:
+        """What is run for an action."""
+        template = self.start if action == "start" else self.stop
+        replicas = 1 if action == "start" else 0
+        return [word.format(client=client, index=index, replicas=replicas) for word in template]
+
+
+Provisioner = Unprovisioned | Subprocess | Command
+
+
+def _check_template(key: str, words: Sequence[str]) -> None:
+    if not words or not words[0]:
+        raise ValueError(f"{key}={list(words)} names no program; give it and its arguments as a list")
+    for word in words:
+        try:
+            fields = [(name, spec, how) for _, name, spec, how in Formatter().parse(word) if name is not None]
+        except ValueError as error:
+            raise ValueError(f"{key} cannot read {word} ({error}); double braces that are meant") from error
+        for name, spec, how in fields:
+            if name not in PLACEHOLDERS or spec or how:
+                known = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
+                raise ValueError(f"{key} has the unknown placeholder {{{name}}} in {word}; use {known}")
+
+
+@dataclass(frozen=True)
+class _Local:
+    nodes: Nodes
+
+    def start(self, client: str) -> None:
+        self._do(self.nodes.start, client)
+
+    def stop(self, client: str) -> None:
+        self._do(self.nodes.stop, client)
+
+    @staticmethod
+    def _do(act: Callable[[str], None], client: str) -> None:
+        try:
+            act(client)
+        except OSError as error:
+            raise ProvisionError(f"the node of {client}: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Commands:
+    command: Command
+    index: Mapping[str, int]
+
+    def start(self, client: str) -> None:
+        run(self.command.arguments("start", client, self.index[client]), self.command.timeout_s)
+
+    def stop(self, client: str) -> None:
+        run(self.command.arguments("stop", client, self.index[client]), self.command.timeout_s)
+
+
+def run(arguments: Sequence[str], timeout_s: float) -> None:
+    """Run a command to its end. Raises ProvisionError, with its exit code and its last line of stderr."""
+    # A file: a pipe would stay open where the command leaves something behind that holds it.
+    with tempfile.TemporaryFile() as said:
+        try:
+            process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise _failure(arguments, f"cannot be started ({error.strerror})", "") from error
+        try:
+            code = process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise _failure(arguments, f"did not end within {timeout_s:g} s", _last_line(said)) from None
+        if code:
+            raise _failure(arguments, f"ended with exit code {code}", _last_line(said))
+
+
+def _failure(arguments: Sequence[str], how: str, said: str) -> ProvisionError:
+    return ProvisionError(redacted(f"{' '.join(arguments)} {how}" + (f": {said}" if said else ""), os.environ))
+
+
+def _last_line(said: IO[bytes]) -> str:
+    said.seek(max(0, said.seek(0, os.SEEK_END) - TAIL_BYTES))
+    lines = said.read().decode("utf-8", "replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def redacted(text: str, environment: Mapping[str, str]) -> str:
+    """`text` without the values of environment variables that are named like secrets."""
+    secrets = {value for name, value in environment.items() if SECRET.search(name.upper()) and len(value) >= 6}
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
+@dataclass
+class _Site:
+    wants: bool = False
+    wish: int = 0  # how often the wish has changed
+    has: bool | None = False  # None: an action failed, and nobody knows
+    doing: Future[Provisioned | ProvisionFailed] | None = None
+    action: Action = "stop"  # under way, or the last one
+    tried: int = -1  # the wish that it followed
+    failed: bool = False  # it is not tried again before the wish changes
+
+
+class Provisioning:
+    """Follows wishes: each client that is to be up is had, each other one let go, and none waits for another.
+
+    Actions on one client follow each other; a wish that changes during one is followed after it. What fails for good
+    stays as it is until the wish changes.
+
+    Args:
+        actor: does it.
+        patience: how long and how often.
+        clients: all.
+        tell: takes what happens.
+        now: seconds on the run's clock.
+    """
+
+    def __init__(
+        self,
+        actor: Actor,
+        patience: Patience,
+        clients: Iterable[str],
+        tell: Callable[[Event], None],
+        now: Callable[[], float],
+    ) -> None:
+        self._actor = actor
+        self._patience = patience
+        self._tell = tell
+        self._now = now
+        self._sites = {client: _Site() for client in clients}
+        self._closing = Flag()
+        self._pool = ThreadPoolExecutor(min(patience.at_once, len(self._sites)), "fednano-provision")
+
+    def follow(self, wanted: Mapping[str, bool]) -> None:
+        """Begin what is to be done for these wishes. Does not wait. Raises what an action died of."""
+        for client, wants in wanted.items():
+            site = self._sites[client]
+            if wants != site.wants:
+                site.wants, site.wish, site.failed = wants, site.wish + 1, False
+            self._collect(site)
+            if site.doing is None and site.has != site.wants and not site.failed:
+                self._begin(client, site)
+
+    def has(self, client: str) -> bool:
+        """Whether the client was had when wishes were last followed, and letting it go had not begun."""
+        site = self._sites[client]
+        return site.has is True and site.doing is None
+
+    def settle(self) -> None:
+        """Wait for what is under way. Raises what an action died of."""
+        wait([site.doing for site in self._sites.values() if site.doing])
+        for site in self._sites.values():
+            self._collect(site)
+
+    def close(self) -> None:
+        """Let go of every client, those too of which nobody knows whether they came, and wait for it."""
+        self._closing.set()
+        try:
+            self.settle()
+            for client, site in self._sites.items():
+                if site.has is not False:
+                    site.wants = False
+                    self._begin(client, site)
+            self.settle()
+        finally:
+            self._pool.shutdown()
+
+    def _begin(self, client: str, site: _Site) -> None:
+        site.action, site.tried = "start" if site.wants else "stop", site.wish
+        self._tell(ProvisionRequested(t=self._now(), client=client, action=site.action))
+        site.doing = self._pool.submit(self._act, client, site.action)
+
+    def _collect(self, site: _Site) -> None:
+        """Take up what has come of an action that is over."""
+        if site.doing and site.doing.done():
+            outcome, site.doing = site.doing.result(), None
+            succeeded = isinstance(outcome, Provisioned)
+            site.has = site.action == "start" if succeeded else None
+            site.failed = not succeeded and site.tried == site.wish
+            self._tell(outcome)
+
+    def _act(self, client: str, action: Action) -> Provisioned | ProvisionFailed:
+        begun = wall()
+        act = self._actor.start if action == "start" else self._actor.stop
+        attempt = 1
+        while (cause := _attempt(act, client)) and attempt < self._patience.attempts:
+            # A start is given up when all is to end; a stop is not.
+            until = self._closing if action == "start" else Flag()
+            if until.wait(self._patience.wait_s(attempt)):
+                break
+            attempt += 1
+        t, wall_s = self._now(), wall() - begun
+        if cause is None:
+            return Provisioned(t=t, client=client, action=action, attempts=attempt, wall_s=wall_s)
+        return ProvisionFailed(t=t, client=client, action=action, attempts=attempt, cause=cause, wall_s=wall_s)
+
+
+def _attempt(act: Callable[[str], None], client: str) -> str | None:
+    """Why it failed, if it did."""
+    try:
+        act(client)
+    except ProvisionError as error:
+        return str(error)
+    return None

@@ -1,0 +1,213 @@
+"""Who is to be up now, for machines that are really had and let go: the `runtime/signal` choices.
+
+A profile is looked up; what is asked over a network is asked by a thread, so that looking never waits. The last answer
+is held for a while, then the client counts as down.
+"""
+
+import ipaddress
+import math
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from string import Formatter
+from typing import Literal, Protocol
+from urllib.parse import urlsplit
+
+import httpx
+
+from fednano.runtime.deployment.nodes.polling import PolledWatch, Polling, fetch, figure, switch
+from fednano.volatility.membership import Membership
+
+
+class Watch(Protocol):
+    """A signal of a run, watched."""
+
+    def wanted(self, client: str, t: float) -> bool:
+        """Whether the client is to be up at `t`, in real seconds since the run began. Does not wait."""
+
+    def lost(self) -> list[tuple[tuple[str, ...], str]]:
+        """(clients, cause) of those who came to count as down since the last call, since nothing was heard of them."""
+
+    def close(self) -> None:
+        """Ask no more."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a signal is asked about.
+
+    Args:
+        clients: their names.
+        membership: as the volatility profile has it, in seconds of the profile.
+        speedup: seconds of the profile in a real one.
+        value: what stands under a key of the run's board, None if nothing. Raises SignalError.
+    """
+
+    clients: Sequence[str]
+    membership: Membership
+    speedup: float
+    value: Callable[[str], str | None]
+
+
+class Signal(Protocol):
+    """A `runtime/signal` choice."""
+
+    @property
+    def name(self) -> str: ...
+
+    def check(self) -> None:
+        """Raise ValueError where what it needs is not there."""
+
+    def watch(self, watched: Watched) -> Watch: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileSignal:
+    """Clients are to be up while `volatility` says so."""
+
+    name: str = "profile"
+
+    def check(self) -> None:
+        """Needs nothing."""
+
+    def watch(self, watched: Watched) -> Watch:
+        return _ProfileWatch(watched)
+
+
+@dataclass(frozen=True)
+class _ProfileWatch:
+    watched: Watched
+
+    def wanted(self, client: str, t: float) -> bool:
+        return self.watched.membership.is_up(client, t * self.watched.speedup)
+
+    def lost(self) -> list[tuple[tuple[str, ...], str]]:
+        return []
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UrlSignal(Polling):
+    """Clients are to be up while a figure in a JSON document at a URL is below or above a threshold.
+
+    Args:
+        url: http or https; {client} and {index} stand for the client's name and its place among all, {site} for its
+            site. Clients whose URL is the same share its answers.
+        sites: dealt to the clients in turn, where the URL names {site}.
+        path: to the figure: keys and places in lists, with dots between them, such as data.0.value.
+        open_when: on which side of the threshold a client is to be up.
+        threshold: in the figure's unit.
+        token_env: the environment variable that holds a bearer token. The token itself belongs into no file.
+    """
+
+    name: str = "url"
+    url: str
+    sites: list[str] | None = None
+    path: str
+    open_when: Literal["below", "above"] = "below"
+    threshold: float
+    token_env: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            fields = [name for _, name, spec, how in Formatter().parse(self.url) if name is not None]
+        except ValueError as error:
+            raise ValueError(f"runtime.signal.url={self.url} cannot be read ({error}); double braces meant") from error
+        for name in fields:
+            if name not in ("client", "index", "site"):
+                raise ValueError(
+                    f"runtime.signal.url={self.url} has the unknown placeholder {{{name}}}; use {{client}}, {{index}} "
+                    "or {site}"
+                )
+        if ("site" in fields) != bool(self.sites):
+            raise ValueError(
+                f"runtime.signal.sites={self.sites} and {{site}} in runtime.signal.url={self.url} belong together; "
+                "give both or neither"
+            )
+        if not re.match(r"https?://[^/\s]+", self.url):
+            raise ValueError(f"runtime.signal.url={self.url} is not an http or https address; name one")
+        if not self.path or "" in self.path.split("."):
+            raise ValueError(f"runtime.signal.path={self.path} leads nowhere; use keys and places such as data.0.value")
+        if self.open_when not in ("below", "above"):
+            raise ValueError(f"runtime.signal.open_when={self.open_when} is unknown; use below or above")
+        if not math.isfinite(self.threshold):
+            raise ValueError(f"runtime.signal.threshold={self.threshold} is never crossed; use a number")
+        if self.token_env is not None and not self.token_env.isidentifier():
+            raise ValueError(
+                f"runtime.signal.token_env={self.token_env} names no environment variable; use letters and _"
+            )
+        if self.token_env and not self.url.startswith("https://") and not _is_loopback(self.url):
+            raise ValueError(f"runtime.signal.url={self.url} would carry the token unencrypted; use https")
+
+    def check(self) -> None:
+        if self.token_env and not os.environ.get(self.token_env):
+            raise ValueError(
+                f"runtime.signal.token_env={self.token_env} is not set in the environment; set it to the token, or "
+                "leave runtime.signal.token_env out"
+            )
+
+    def watch(self, watched: Watched) -> Watch:
+        self.check()
+        headers = {"Accept": "application/json"}
+        if self.token_env:
+            headers["Authorization"] = f"Bearer {os.environ[self.token_env]}"
+        http = httpx.Client(timeout=self.timeout_s, headers=headers)
+        urls = {client: self.address(client, index) for index, client in enumerate(watched.clients)}
+
+        def question(url: str) -> Callable[[], bool]:
+            return lambda: self.is_open(figure(fetch(http, url), self.path))
+
+        return PolledWatch({client: (url, question(url)) for client, url in urls.items()}, self, http.close)
+
+    def address(self, client: str, index: int) -> str:
+        """Where a client's figure is."""
+        site = self.sites[index % len(self.sites)] if self.sites else ""
+        return self.url.format(client=client, index=index, site=site)
+
+    def is_open(self, value: float) -> bool:
+        """Whether a client is to be up at this figure."""
+        return value < self.threshold if self.open_when == "below" else value > self.threshold
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedisSignal(Polling):
+    """Clients are to be up while a key of the run's board says so: 1, true or up; 0, false, down or no key at all.
+
+    Args:
+        key: below the run's prefix; {client} stands for the client's name, {index} for its place among all.
+    """
+
+    name: str = "redis"
+    key: str = "wanted:{client}"
+    interval_s: float = 1.0
+    hold_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not re.fullmatch(r"(?:[\w.:-]|\{client\}|\{index\})+", self.key):
+            raise ValueError(
+                f"runtime.signal.key={self.key} is no key; use letters, digits, colons, {{client}} and {{index}}"
+            )
+
+    def check(self) -> None:
+        """The board is the run's own."""
+
+    def watch(self, watched: Watched) -> Watch:
+        keys = {client: self.key.format(client=client, index=index) for index, client in enumerate(watched.clients)}
+
+        def question(key: str) -> Callable[[], bool]:
+            return lambda: switch(watched.value(key))
+
+        return PolledWatch({client: (key, question(key)) for client, key in keys.items()}, self, lambda: None)
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

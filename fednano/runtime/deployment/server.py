@@ -1,0 +1,239 @@
+"""A live run, seen from the server: what the ServerApp does in the process that a SuperLink starts.
+
+It writes the run folder as every runtime does. Who shows the run on a terminal follows it from another process, through
+the control folder of `runtime/deployment/serving.py`.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+from msgspec import structs
+from rich.console import Console as RichConsole
+
+from fednano.coordination.redis_store import RedisBoard
+from fednano.coordination.store import LiveBoard
+from fednano.core.clock import Clock, RealClock
+from fednano.core.events import Event, UpdateFolded
+from fednano.core.tensors import State
+from fednano.federation.live_members import LiveMembership
+from fednano.flower.live_grid import Invitation, LiveGrid, wait_briefly
+from fednano.flower.virtual_grid import identity_kept
+from fednano.process.memory import share_heaps
+from fednano.report.sinks import Fanout
+from fednano.runtime.deployment.inbox import Inbox
+from fednano.runtime.deployment.serving import ACTIONS, STEPS, StopSignal, serving
+from fednano.runtime.parts import Parts
+from fednano.runtime.run_folder import Logger, run_in_folder
+from fednano.runtime.session import Outcome, Session
+from fednano.runtime.virtual import concluded, federate, planned_tokens, run_started
+from fednano.training.checkpoint import Checkpoints
+from fednano.training.replicas import Replicas
+
+POLL_S = 0.1
+LOST_AFTER = 3  # times what a message takes each way: a task of which an idle trainer has not said a word
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a resolved configuration makes of a live run: its parts, and how its server sees the clients.
+
+    `transfer_s` is what a message takes each way through Flower, at most; `min_clients` have to be up at the beginning.
+    `run` is its name on the board. The nodes of the clients in `elsewhere` have to be told what is run.
+    """
+
+    name: str
+    runtime: str
+    parts: Parts
+    board: RedisBoard
+    logger: Logger
+    config: dict[str, Any]
+    transfer_s: float
+    min_clients: int
+    run: str
+    elsewhere: tuple[str, ...]
+
+
+Build = Callable[[Path, str, Clock], Launch]
+"""Given a run folder, the run's name on the board and its clock."""
+RunConfig = Mapping[str, bool | int | float | str]
+
+
+def make_app(build: Build, begin: Callable[[Grid, RunConfig], None]) -> ServerApp:
+    """The ServerApp of live runs.
+
+    Its run configuration names the run folder, the board and the control folder. Where it names none, the run was
+    started by Flower's own command, and is left to `begin`.
+    """
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        config = context.run_config
+        if not config["folder"]:
+            begin(grid, config)
+            return
+        folder, control = Path(str(config["folder"])), Path(str(config["control"]))
+        serve(grid, folder, control, str(config["board"]), bool(config["resume"]), build)
+
+    return app
+
+
+def serve(
+    grid: Grid,
+    folder: Path,
+    control: Path,
+    board: str,
+    resume: bool,
+    build: Build,
+    out: RichConsole | None = None,
+) -> None:
+    """Run the federation whose resolved configuration is in `folder`, or go on with it behind its newest checkpoint.
+
+    It is shown on `out`, where one is given.
+
+    Raises ValueError for bad input, and what made the run fail.
+    """
+    share_heaps()  # Flower's grid makes threads for every message
+    # Whoever sees the lock may send the signal.
+    with StopSignal() as stop, serving(control):
+        snapshot = Checkpoints.newest(folder / "checkpoints") if resume else None
+        clock = RealClock(POLL_S, at=snapshot.clock if snapshot else 0.0)
+        launch = build(folder, board, clock)
+        with closing(launch.board):
+            stop.tell(launch.board)
+            server = LiveServer(launch, grid, clock, control)
+            shown = out or RichConsole(quiet=True)
+            outcome = run_in_folder(
+                folder, launch.name, server, launch.parts, launch.logger, launch.config, snapshot, shown
+            )
+    if outcome.error:
+        raise outcome.error
+
+
+class LiveServer:
+    """The `Runtime` inside the ServerApp's process."""
+
+    shared: ClassVar[str] = "batch_size"
+    in_process: ClassVar[bool] = False
+
+    def __init__(self, launch: Launch, grid: Grid, clock: Clock, control: Path) -> None:
+        self.name = launch.runtime
+        self._launch = launch
+        wait_briefly()
+        self._grid = LiveGrid(grid, clock, launch.board, LOST_AFTER * launch.transfer_s)
+        self._invitation = Invitation(self._grid, launch.board, launch.elsewhere, launch.run, launch.config)
+        self._actions = Inbox(control / ACTIONS)
+        self._session: Session | None = None  # once it has started
+        self._clock = LiveClock(clock, launch.board, control / STEPS, self._besides)
+
+    def check(self, parts: Parts) -> None:
+        """Has been checked where the run was started."""
+
+    def run(self, parts: Parts, session: Session) -> Outcome:
+        clock, board, settings, resume = self._clock, self._launch.board, parts.settings, session.resume
+        told = Told(resume.train_s, resume.data_s) if resume else Told()
+        session = replace(session, sink=Fanout([told, session.sink]))
+        state = parts.first_state(resume)
+        if resume:
+            board.skip(resume.leases)
+        else:
+            state = replace(state, inner=parts.blank_inner())
+        recorder = parts.recorder(session, clock, told, Replicas())
+        size = parts.message_bytes()
+        with identity_kept():
+            horizon = planned_tokens(parts, size)
+        transfer_s = self._launch.transfer_s
+        sites = {
+            name: replace(parts.site(i, size), down_s=transfer_s, up_s=transfer_s, late_s=0.0)
+            for i, name in enumerate(settings.names)
+        }
+        members = LiveMembership(settings.names, board, self._grid.node_ids, sites, self._grid.failed)
+        federation = federate(
+            parts, state, parts.ledger(resume), recorder, members, clock, board, horizon, size, sites, live=True
+        )
+        if resume:
+            federation.resume(resume.up, ())
+        session.start(run_started(self.name, parts, horizon))
+        self._session = session
+
+        def run() -> None:
+            while len(members.up(clock.now())) < self._launch.min_clients:
+                clock.wait(clock.now() + POLL_S)
+            federation.run(self._grid)
+
+        with closing(self._grid):
+            outcome = concluded(run, parts, session, federation, recorder, told)
+        possible = members.possible_steps() * parts.tokens_per_step
+        goodput = outcome.progress.tokens / possible if possible and not resume else None
+        return replace(outcome, goodput=goodput)
+
+    def _besides(self, now: float) -> None:
+        """Tell nodes elsewhere what is run, the tape what was done to nodes, and who follows the tape what is new."""
+        self._invitation.send(now)
+        if self._session:
+            for event in self._actions.take():
+                self._session.emit(structs.replace(event, t=now))
+            self._session.tape.flush()
+
+
+class LiveClock:
+    """A clock at whose waits the server heeds requests to stop, and hands on what the nodes have told.
+
+    Args:
+        clock: the run's.
+        board: tells both.
+        steps: the file that takes the steps.
+        besides: what else is done at a wait, given the time.
+    """
+
+    def __init__(self, clock: Clock, board: LiveBoard, steps: Path, besides: Callable[[float], None]) -> None:
+        self._clock = clock
+        self._board = board
+        self._steps = steps
+        self._besides = besides
+
+    def now(self) -> float:
+        return self._clock.now()
+
+    def charge(self, seconds: float, times: int = 1) -> None:
+        self._clock.charge(seconds, times)
+
+    def wait(self, until: float) -> None:
+        """Raises StopRequestedError where the run is asked to stop."""
+        self._board.check_stop()
+        if told := self._board.steps():
+            with self._steps.open("a", encoding="utf-8") as lines:
+                lines.writelines(f"{json.dumps(asdict(step))}\n" for step in told)
+        self._besides(self.now())
+        self._clock.wait(until)
+
+    def alarm(self, at: float) -> None:
+        self._clock.alarm(at)
+
+
+@dataclass
+class Told:
+    """What results tell of the trainers, in wall-clock seconds; their optimizers' states stay with them."""
+
+    train_s: float = 0.0
+    data_s: float = 0.0
+
+    def states(self) -> dict[str, State]:
+        return {}
+
+    def event(self, event: Event) -> None:
+        if isinstance(event, UpdateFolded):
+            self.train_s += event.wall_train_s
+            self.data_s += event.wall_data_s
+
+    def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
+        pass
+
+    def close(self, summary: dict[str, Any]) -> None:
+        pass

@@ -1,0 +1,91 @@
+"""What trains in Ray's worker processes: whichever client a message names."""
+
+import json
+from contextlib import suppress
+from dataclasses import astuple, replace
+from pathlib import Path
+from socket import AF_UNIX, SOCK_DGRAM
+from socket import socket as Socket
+
+from flwr.app import Context, Message
+
+from fednano.coordination.store import StepTold
+from fednano.core.clock import RealClock
+from fednano.core.tensors import State
+from fednano.flower import records
+from fednano.flower.client_app import make_client_app
+from fednano.runtime.parts import Parts
+from fednano.runtime.ray.stage import Stage
+from fednano.training.replicas import Replicas
+from fednano.training.worker import ClientWorker, Result, Task
+
+KEPT = "fednano.kept"  # a client's optimizer state, which travels with its work since any process may be given it
+
+
+class Actor:
+    """The model and the data of one process."""
+
+    def __init__(self, stage: Stage) -> None:
+        parts = stage.recipe.parts()
+        self._parts: Parts = replace(parts, hardware=replace(parts.hardware, threads=stage.threads))
+        self._trainer = self._parts.trainer(parts.tokens_per_step, None, Replicas(), split_rows=True)
+        self._clock = RealClock(since=stage.since)
+        self._stage = stage
+        self._socket = Socket(AF_UNIX, SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._app = make_client_app(lambda context: self, parts.codec)
+
+    def train(self, message: Message, context: Context) -> Message:
+        """The work that a message asks for, from the optimizer state that it carries to the one in the reply."""
+        client = str(message.content.config_records[records.TASK]["client"])
+        kept = take_kept(message)
+        if kept:
+            self._trainer.restore({client: kept}, 0.0, 0.0)
+        try:
+            reply = self._app(message, context)
+            if self._parts.optim.state == "keep":
+                attach_kept(reply, self._trainer.states().get(client, {}))
+        finally:
+            self._trainer.forget(client)
+        return reply
+
+    def work(self, task: Task, weights: State) -> tuple[Result, State]:
+        """A `Worker` for any client."""
+        parts = self._parts
+        worker = ClientWorker(
+            task.client,
+            self._trainer,
+            parts.source,
+            parts.pools.rows,
+            parts.shape,
+            parts.packing,
+            parts.hardware.speed(parts.settings.names.index(task.client)),
+            self._clock,
+            lambda step_s: True,
+            self._tell,
+        )
+        return worker.work(task, weights)
+
+    def _tell(self, client: str, round_index: int, step: int, steps: int, loss: float, tokens: int) -> None:
+        tell_step(self._socket, self._stage.steps, StepTold(client, round_index, step, steps, loss, tokens))
+
+
+def tell_step(socket: Socket, path: Path, step: StepTold) -> None:
+    """Tell who listens at `path` of a step. It is for the display alone: where that is slow, or gone, none waits."""
+    with suppress(OSError):
+        socket.sendto(json.dumps(astuple(step)).encode(), str(path))
+
+
+def attach_kept(message: Message, state: State) -> None:
+    """Put a client's optimizer state, if it has one, beside what the protocol sends."""
+    if state:
+        message.content[KEPT] = records.pack_tensors(state, records.LOSSLESS)
+
+
+def take_kept(message: Message) -> State:
+    """Take the optimizer state out of a message again; empty where none travels."""
+    if KEPT not in message.content.array_records:
+        return {}
+    kept = records.unpack_tensors(message.content.array_records[KEPT], records.LOSSLESS)
+    del message.content[KEPT]
+    return kept

@@ -1,0 +1,116 @@
+"""Flower's grid of a simulation, as the federation uses it: what it must not see is seen to here."""
+
+import json
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from threading import Event
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from fednano.coordination.store import Board, StepTold
+from fednano.core.tensors import State
+from fednano.flower import records
+from fednano.flower.wrapped_grid import WrappedGrid
+from fednano.runtime.ray.actor import attach_kept, take_kept
+
+
+class ClientFailedError(RuntimeError):
+    """A client's work ended in an error, where nobody is meant to fail."""
+
+
+class Kept:
+    """The clients' optimizer states between their tasks, and the seconds that they told of."""
+
+    def __init__(self, states: Mapping[str, State], train_s: float, data_s: float) -> None:
+        self._states = dict(states)
+        self.train_s, self.data_s = train_s, data_s
+
+    def states(self) -> dict[str, State]:
+        return dict(self._states)
+
+    def send(self, message: Message) -> None:
+        """Give the client that a task goes to what it remembers."""
+        client = str(message.content.config_records[records.TASK]["client"])
+        attach_kept(message, self._states.get(client, {}))
+
+    def receive(self, reply: Message) -> None:
+        """Remember for a client what its reply brings."""
+        kept = take_kept(reply)
+        result = records.unpack_result(reply.content)
+        self.train_s += result.done.train_s
+        self.data_s += result.done.data_s
+        if kept:
+            self._states[result.task_client] = kept
+
+
+class StepsHeard:
+    """The inner steps that worker processes tell of."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.setblocking(False)
+
+    def __enter__(self) -> "StepsHeard":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._socket.close()
+
+    def new(self) -> Iterable[StepTold]:
+        while True:
+            try:
+                yield StepTold(*json.loads(self._socket.recv(1 << 16)))
+            except BlockingIOError:
+                return
+
+
+class RayGrid(WrappedGrid):
+    """Heeds requests to stop, shows steps, carries optimizer states, and lets no client's failure pass.
+
+    Args:
+        grid: Flower's own.
+        board: of the run.
+        lost: set once there is nobody left to wait for.
+        kept: what clients remember.
+        heard: the steps of the worker processes.
+        on_step: shows one.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        board: Board,
+        lost: Event,
+        kept: Kept,
+        heard: StepsHeard,
+        on_step: Callable[[str, int, int, int, float, int], None],
+    ) -> None:
+        super().__init__(grid)
+        self._board = board
+        self._lost = lost
+        self._kept = kept
+        self._heard = heard
+        self._on_step = on_step
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        messages = list(messages)
+        for message in messages:
+            self._kept.send(message)
+        return super().push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """The replies that are there. Raises StopRequestedError, and ClientFailedError for an error among them."""
+        self._board.check_stop()
+        if self._lost.is_set():
+            raise ClientFailedError("Ray ended before the run did")
+        for told in self._heard.new():
+            self._on_step(told.client, told.round, told.step, told.steps, told.loss, told.tokens)
+        replies = list(super().pull_messages(message_ids))
+        for reply in replies:
+            if reply.has_error():
+                raise ClientFailedError(f"a client failed: {reply.error.reason}")
+            self._kept.receive(reply)
+        return replies

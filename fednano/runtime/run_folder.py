@@ -1,0 +1,135 @@
+"""The run folder: what a run leaves behind, and the summary of it."""
+
+import platform
+import resource
+import sys
+from pathlib import Path
+from typing import Any, Protocol
+
+from omegaconf import OmegaConf
+from rich.console import Console as RichConsole
+
+from fednano.core import tensors
+from fednano.core.event_log import Tape, read_tape
+from fednano.core.events import finite
+from fednano.core.ranks import rank
+from fednano.report.audit import Auditor
+from fednano.report.console import Console
+from fednano.report.html import LiveReport
+from fednano.report.sinks import Energy, Fanout, MetricsFile, Sink
+from fednano.runtime.meter import Meter
+from fednano.runtime.parts import Conducted, Parts, Runtime, versions
+from fednano.runtime.session import Outcome, Session
+from fednano.training.checkpoint import Snapshot, save_model, write_json
+
+DISTRIBUTIONS = ("fednano", "torch", "flwr", "numpy", "pyarrow")
+
+
+class Logger(Protocol):
+    """A `logger` choice."""
+
+    def open(self, folder: Path, config: dict[str, Any], energy: Energy) -> list[Sink]:
+        """Sinks beside the console and the metrics file; what `energy` tells they ask for where they want it."""
+
+
+def run_in_folder(
+    folder: Path,
+    name: str,
+    runtime: Runtime | Conducted,
+    parts: Parts,
+    logger: Logger,
+    config: dict[str, Any],
+    resume: Snapshot | None = None,
+    out: RichConsole | None = None,
+) -> Outcome:
+    """Run an experiment and leave config, events, metrics, checkpoints, model, summary and report in `folder`.
+
+    With `resume`, the run whose folder it is goes on behind that checkpoint. Its tape is cut back to there, and what is
+    left of it is told to metrics and loggers again. Ranks other than the first only train. The run is shown on `out`,
+    the terminal unless given.
+
+    Raises ValueError where the logger cannot be opened, or where the checkpoint does not fit; nothing but the logger's
+    own files is written then. What a runtime refuses before the first event leaves an empty tape.
+    """
+    events = folder / "events.jsonl"
+    if resume:
+        parts.check_resume(resume)
+    if not isinstance(runtime, Runtime):
+        return runtime.conduct(folder, name, parts, config, resume)
+    if rank():
+        return runtime.run(parts, Session(folder, Tape(None), Fanout(()), resume))
+    meter = Meter(parts)
+    loggers = logger.open(folder, config, meter.so_far)
+    tape = Tape(events, resume.tape if resume else None)
+    if not resume:
+        OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
+    console = Console(name, folder, out)
+    auditor, report = Auditor(), LiveReport(console.figures)
+    sink = Fanout([meter, console, MetricsFile(folder / "metrics.jsonl"), auditor, report, *loggers])
+    summary: dict[str, Any] = {"status": "failed"}
+    try:
+        for event in read_tape(events):
+            sink.event(event)
+        session = Session(folder, tape, sink, resume)
+        outcome = runtime.run(parts, session)
+        wall_s = session.wall_s
+        if outcome.state.weights:
+            save_model(folder / "model", outcome.state.weights, parts.gpt, parts.tokenizer.save)
+        energy = meter.account(outcome.progress.tokens)
+        summary = finite(summarise(outcome, parts, runtime.name, tape, wall_s, auditor, energy))
+        write_json(folder / "summary.json", summary)
+        write_json(folder / "energy.json", meter.curves())
+        report.write(folder, tape.sha256())
+    finally:
+        # Whatever went wrong, the terminal is given back and loggers are told.
+        sink.close(summary)
+        tape.close()
+    return outcome
+
+
+def summarise(
+    outcome: Outcome,
+    parts: Parts,
+    runtime: str,
+    tape: Tape,
+    wall_s: float,
+    auditor: Auditor,
+    energy: dict[str, Any],
+) -> dict[str, Any]:
+    """The contents of summary.json; None is what the runtime cannot measure. `energy` is a meter's account."""
+    progress = outcome.progress
+    return {
+        "status": outcome.status,
+        "runtime": runtime,
+        "strategy": outcome.strategy,
+        "parameters": parts.parameters(),
+        "clients": outcome.clients,
+        "rounds": progress.rounds,
+        "inner_steps": progress.steps,
+        "tokens": progress.tokens,
+        "val_bpb_initial": progress.val_bpb_initial,
+        "val_bpb": progress.val_bpb,
+        "train_loss": progress.train_loss,
+        "wall_s": wall_s,
+        "train_s": outcome.train_s,
+        "data_s": outcome.data_s,
+        "virtual_s": outcome.virtual_s,
+        "tokens_per_s": progress.tokens / wall_s if outcome.state.weights else None,  # none is trained without a model
+        "goodput": outcome.goodput,
+        "rows": outcome.rows,
+        "audit": auditor.verdict(),
+        "bytes": {"up": progress.bytes_up, "down": progress.bytes_down},
+        "energy_kwh": energy["total"]["kwh"],
+        "co2_g": energy["total"]["co2_g"],
+        "energy": energy,
+        "peak_rss_mb": _peak_rss_mb(),
+        "weights_sha256": tensors.digest(outcome.state.weights) if outcome.state.weights else None,
+        "tape_sha256": tape.sha256(),
+        "seed": parts.settings.seed,
+        "versions": {"python": platform.python_version(), **versions(DISTRIBUTIONS)},
+    }
+
+
+def _peak_rss_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024  # bytes on macOS, KiB elsewhere

@@ -1,0 +1,314 @@
+"""Worker processes that train several clients of the virtual runtime at the same time, a core each.
+
+A client belongs to one worker, where its optimizer state lives. What is computed does not depend on how many there
+are: all of them use one thread.
+"""
+
+import math
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+
+from fednano.core import tensors
+from fednano.core.clock import VirtualClock
+from fednano.core.tensors import State
+from fednano.model.gpt import GPT
+from fednano.model.shapes import blueprint
+from fednano.optim.inner import blank_state
+from fednano.runtime.parts import Parts
+from fednano.runtime.workers.process import Asked, Ended, Failed, Forget, Job, Mark, Marked, Setup, Stepped, serve
+from fednano.training.checkpoint import Snapshot
+from fednano.training.shared import SharedState
+from fednano.training.worker import Result, Task
+from fednano.volatility.presence import ClientCrashedError
+
+OnStep = Callable[[str, int, int, int, float, int], None]
+EXIT_S = 10.0  # for a process whose pipe is closed to be gone
+
+
+class WorkerError(RuntimeError):
+    """A worker process failed or ended."""
+
+
+@dataclass
+class _Worker:
+    """A process and what it has been given: the job that it is at, and those that wait for it."""
+
+    index: int
+    setup: Setup
+    process: multiprocessing.context.SpawnProcess
+    pipe: Connection
+    at: Task | None = None
+    waiting: deque[Job] = field(default_factory=deque)
+    marking: bool = False
+    train_s: float = 0.0
+    data_s: float = 0.0
+
+
+class WorkerPool:
+    """The worker processes of a run; to be closed.
+
+    Args:
+        setups: what each begins with. They share `weights` and `mean`.
+        on_step: told of each step, in this process, while something is awaited.
+        asked: given a lease and a time, whether the server wants it back by then.
+        spent: wall-clock seconds inside steps, and of those waiting for batches, before the run was resumed.
+    """
+
+    def __init__(
+        self,
+        setups: Sequence[Setup],
+        on_step: OnStep,
+        asked: Callable[[int, float], bool],
+        spent: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
+        self._on_step = on_step
+        self._asked = asked
+        self._spent = spent
+        self._weights, self._mean = setups[0].weights, setups[0].mean
+        self._version: int | None = None  # of what lies there
+        self._ended: dict[str, tuple[Result, State] | None] = {}
+        self._states = {
+            client: {name: setup.copies[client][0].tensors[name] for name in names}
+            for setup in setups
+            for client, names in setup.restored.items()
+        }
+        self._workers: list[_Worker] = []
+        try:
+            for index, setup in enumerate(setups):
+                self._workers.append(_start(index, setup))
+        except BaseException:
+            self.close()
+            raise
+        for shared in {id(shared): shared for setup in setups for shared in setup.shared()}.values():
+            shared.close()
+        self._of = {client: worker for worker in self._workers for client in worker.setup.copies}
+
+    @property
+    def train_s(self) -> float:
+        """Wall-clock seconds inside inner steps, those of all workers added up."""
+        return self._spent[0] + sum(worker.train_s for worker in self._workers)
+
+    @property
+    def data_s(self) -> float:
+        """Those of them spent waiting for batches."""
+        return self._spent[1] + sum(worker.data_s for worker in self._workers)
+
+    def begin(self, task: Task, weights: State, now: float) -> None:
+        """Let the task's client train from `weights` as soon as its worker is free, from `now` on its own clock."""
+        if task.version != self._version:
+            assert not any(worker.at for worker in self._workers), "work of two versions at once"
+            self._weights.write(weights)
+            self._mean.write(task.inner)
+            self._version = task.version
+        called = self._asked(task.lease, math.inf)
+        worker = self._of[task.client]
+        worker.waiting.append(Job(replace(task, inner={}), now, bool(task.inner), called))
+        self._next(worker)
+
+    def result(self, client: str) -> tuple[Result, State]:
+        """What was done of the client's task, and the pseudo-gradient; waits for it.
+
+        Raises ClientCrashedError where its machine died, WorkerError where the worker did.
+        """
+        while client not in self._ended:
+            self._listen()
+        ended = self._ended.pop(client)
+        if ended is None:
+            raise ClientCrashedError(client)
+        return ended
+
+    def forget(self, client: str) -> None:
+        """Drop a client's optimizer state, as its machine did when it crashed."""
+        self._send(self._of[client], Forget(client))
+
+    def states(self) -> dict[str, State]:
+        """Every client's optimizer state as it is now.
+
+        The tensors stay as they are until the second call from now; those that did not change are not copied.
+        """
+        for worker in self._workers:
+            worker.marking = True
+            self._send(worker, Mark())
+        while any(worker.marking for worker in self._workers):
+            self._listen()
+        return dict(self._states)
+
+    def close(self) -> None:
+        """End the processes. They hold nothing that would outlive them, so that nobody waits for a step to end."""
+        for worker in self._workers:
+            worker.pipe.close()
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
+            worker.process.close()
+
+    def _next(self, worker: _Worker) -> None:
+        # One at a time: the result of a job lies where the next one will put its own.
+        if worker.at is None and worker.waiting:
+            job = worker.waiting.popleft()
+            worker.at = job.task
+            self._send(worker, job)
+
+    def _listen(self) -> None:
+        """Wait until a worker has news, and take it in."""
+        pipes = {worker.pipe: worker for worker in self._workers}
+        for pipe in wait(list(pipes)):
+            assert isinstance(pipe, Connection)
+            worker = pipes[pipe]
+            try:
+                news = pipe.recv()
+            except (EOFError, ConnectionError):
+                raise self._lost(worker) from None
+            self._take_in(worker, news)
+
+    def _take_in(self, worker: _Worker, news: object) -> None:
+        match news:
+            case Stepped(told, train_s, data_s):
+                worker.train_s, worker.data_s = train_s, data_s
+                self._on_step(*told)
+            case Asked(lease, now):
+                self._send(worker, self._asked(lease, now))
+            case Ended(result):
+                assert worker.at is not None
+                self._ended[worker.at.client] = _received(result, worker.setup) if result else None
+                worker.at = None
+                self._next(worker)
+            case Marked(copies):
+                worker.marking = False
+                for client, copy in copies.items():
+                    self._states.pop(client, None)
+                    if copy:
+                        place, names = copy
+                        held = worker.setup.copies[client][place].tensors
+                        self._states[client] = {name: held[name] for name in names}
+            case Failed():
+                raise _failure(worker, news)
+
+    def _send(self, worker: _Worker, order: object) -> None:
+        try:
+            worker.pipe.send(order)
+        except ConnectionError:
+            raise self._lost(worker) from None
+
+    def _lost(self, worker: _Worker) -> WorkerError:
+        """Why a worker is gone: what it said last, or else how its process ended."""
+        with suppress(EOFError, ConnectionError):
+            while worker.pipe.poll():
+                if isinstance(news := worker.pipe.recv(), Failed):
+                    return _failure(worker, news)
+        worker.process.join(EXIT_S)
+        code = worker.process.exitcode
+        how = f"by {signal.Signals(-code).name}" if code and code < 0 else f"with exit code {code}"
+        clients = ", ".join(worker.setup.copies)
+        return WorkerError(f"worker {worker.index} of hardware.workers={len(self._workers)} ({clients}) ended {how}")
+
+
+@dataclass(frozen=True)
+class PooledClient:
+    """A client whose work is done by a pool; what `begin` was given, `work` waits for."""
+
+    client: str
+    clock: VirtualClock
+    pool: WorkerPool
+
+    def begin(self, task: Task, weights: State) -> None:
+        """Begin with a task, now on the client's clock."""
+        self.pool.begin(task, weights, self.clock.now())
+
+    def work(self, task: Task, weights: State) -> tuple[Result, State]:
+        """As `ClientWorker.work`, of a task that was begun."""
+        result, delta = self.pool.result(self.client)
+        self.clock.wait(result.busy_until)
+        return result, delta
+
+    def crashed(self) -> None:
+        """The machine died: what it remembered is gone."""
+        self.pool.forget(self.client)
+
+
+@contextmanager
+def opened(parts: Parts, resume: Snapshot | None, on_step: OnStep) -> Iterator[WorkerPool]:
+    """The workers of a run or of its rest, closed at the end of the block, whatever ends it."""
+    parts.hardware.use()
+    inner: Mapping[str, State] = {}
+    spent = 0.0, 0.0
+    if resume:
+        inner, spent = resume.inner, (resume.train_s, resume.data_s)
+        parts.board.skip(resume.leases)
+    pool = WorkerPool(_setups(parts, inner), on_step, parts.board.drain_requested, spent)
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+def _setups(parts: Parts, restored: Mapping[str, State]) -> list[Setup]:
+    settings = parts.settings
+    weights = blueprint(parts.gpt).state_dict()
+    remembered = {} if parts.optim.state == "reset" else blank_state(parts.optim.build(GPT(parts.gpt)))
+    averaged = remembered if parts.optim.state == "average" else {}
+    size = parts.message_bytes()
+    shared_weights, mean = SharedState(weights), SharedState(averaged)
+    setups = []
+    for index in range(parts.hardware.workers):
+        mine = settings.names[index :: parts.hardware.workers]
+        copies = {client: (SharedState(remembered), SharedState(remembered)) for client in mine}
+        held = {client: state for client, state in restored.items() if client in copies}
+        for client, state in held.items():
+            copies[client][0].write(state)
+        setups.append(
+            Setup(
+                gpt=parts.gpt,
+                optim=parts.optim,
+                hardware=replace(parts.hardware, threads=1),
+                volatility=parts.volatility,
+                seed=settings.seed,
+                names=settings.names,
+                hand_in_s=tuple(parts.network.hand_in_s(size, i) for i in range(settings.clients)),
+                source=parts.source,
+                pools=parts.pools.rows,
+                packing=parts.packing,
+                shape=parts.shape,
+                weights=shared_weights,
+                mean=mean,
+                delta=SharedState(weights),
+                inner=SharedState(averaged),
+                copies=copies,
+                restored={client: tuple(state) for client, state in held.items()},
+            )
+        )
+    return setups
+
+
+def _start(index: int, setup: Setup) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=serve, args=(setup, theirs), name=f"fednano-worker-{index}")
+    # Started by the first process otherwise, which would unblock the signals.
+    resource_tracker.ensure_running()
+    # Ctrl-C and a SIGTERM to the group are for this process to heed: those that it starts inherit the mask.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    theirs.close()
+    return _Worker(index, setup, process, ours)
+
+
+def _failure(worker: _Worker, failed: Failed) -> WorkerError:
+    error = WorkerError(f"worker {worker.index} failed with {failed.cause}")
+    error.add_note(failed.trace)
+    return error
+
+
+def _received(result: Result, setup: Setup) -> tuple[Result, State]:
+    """A result with its tensors, which lie where the worker puts those of its next one."""
+    done = replace(result.done, inner=tensors.clone(setup.inner.tensors))
+    return replace(result, done=done), tensors.clone(setup.delta.tensors)

@@ -1,0 +1,226 @@
+"""One worker process of the virtual runtime: trains the clients that it is given, in the order of their work.
+
+Imports nothing of Flower, so that a worker is ready soon. The pipe carries figures; tensors lie in shared memory.
+"""
+
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing.connection import Connection
+
+from fednano.core.clock import VirtualClock
+from fednano.core.tensors import State
+from fednano.data.loader import Packing, RowNumbers, TextSource
+from fednano.model.gpt import GPT, GPTConfig
+from fednano.optim.inner import Optim
+from fednano.training.hardware import Hardware
+from fednano.training.local import LocalTrainer
+from fednano.training.shared import SharedState
+from fednano.training.worker import ClientWorker, Result, Task
+from fednano.volatility.membership import Membership
+from fednano.volatility.presence import ClientCrashedError, Presence
+from fednano.volatility.profiles import Profile
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker process begins with.
+
+    Args:
+        names: all clients of the run.
+        hand_in_s: seconds that handing in takes each of them.
+        weights: the global weights, written before the first task of their version.
+        mean: the clients' mean optimizer state, likewise; empty where they average none.
+        delta: where this worker leaves a pseudo-gradient.
+        inner: where it leaves a client's optimizer state to be averaged.
+        copies: for each of its clients two places for a copy of its optimizer state, used in turn.
+        restored: names of the tensors that the first of them holds of a run that is resumed.
+    """
+
+    gpt: GPTConfig
+    optim: Optim
+    hardware: Hardware
+    volatility: Profile
+    seed: int
+    names: tuple[str, ...]
+    hand_in_s: tuple[float, ...]
+    source: TextSource
+    pools: Sequence[RowNumbers]
+    packing: Packing
+    shape: tuple[int, int]
+    weights: SharedState
+    mean: SharedState
+    delta: SharedState
+    inner: SharedState
+    copies: dict[str, tuple[SharedState, SharedState]]
+    restored: dict[str, tuple[str, ...]]
+
+    def shared(self) -> Iterator[SharedState]:
+        """All shared memory of the worker."""
+        yield from (self.weights, self.mean, self.delta, self.inner)
+        for pair in self.copies.values():
+            yield from pair
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task that its client begins at `now`, seconds on its clock; the tensors are in shared memory.
+
+    `averaged`: the task comes with the mean optimizer state. `called`: the server wants it back at some time.
+    """
+
+    task: Task
+    now: float
+    averaged: bool
+    called: bool
+
+
+@dataclass(frozen=True)
+class Forget:
+    """The client's machine died."""
+
+    client: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Copy the optimizer states as they are now."""
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """An inner step is done; the arguments of `on_step`, and the wall-clock seconds of the trainer so far."""
+
+    told: tuple[str, int, int, int, float, int]
+    train_s: float
+    data_s: float
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Does the server want the lease back by `now`? The answer is a bool."""
+
+    lease: int
+    now: float
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The job is over; without a result if the client crashed."""
+
+    result: Result | None
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Which of its two places holds the copy of each client that trained since the last mark, and what is in it."""
+
+    copies: dict[str, tuple[int, tuple[str, ...]] | None]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The worker gives up, because of `cause`."""
+
+    cause: str
+    trace: str
+
+
+def serve(setup: Setup, pipe: Connection) -> None:
+    """Do what comes through the pipe until its other end is closed."""
+    try:
+        process = PoolProcess(setup, pipe)
+        while True:
+            process.do(pipe.recv())
+    except (EOFError, ConnectionError):
+        return  # the run is over, or its process was killed
+    except Exception as error:
+        pipe.send(Failed(repr(error), traceback.format_exc()))
+
+
+class PoolProcess:
+    """The clients of one worker process, and the trainer that they share."""
+
+    def __init__(self, setup: Setup, pipe: Connection) -> None:
+        self._setup = setup
+        self._pipe = pipe
+        B, T = setup.shape
+        self._trainer = LocalTrainer(GPT(setup.gpt), setup.optim, setup.hardware, B * T)
+        restored = {c: {n: setup.copies[c][0].tensors[n] for n in names} for c, names in setup.restored.items()}
+        self._trainer.restore(restored, 0.0, 0.0)
+        self._place = dict.fromkeys(restored, 0)  # of each client's newest copy
+        self._changed: set[str] = set()
+        self._called = False
+        membership = Membership.draw(setup.volatility, setup.names, setup.seed)
+        self._clients = {client: self._client(client, membership) for client in setup.copies}
+
+    def _client(self, client: str, membership: Membership) -> tuple[VirtualClock, Presence, ClientWorker]:
+        setup, index = self._setup, self._setup.names.index(client)
+        clock = VirtualClock()
+        presence = Presence(membership, client, clock, setup.hand_in_s[index])
+        worker = ClientWorker(
+            client,
+            self._trainer,
+            setup.source,
+            setup.pools,
+            setup.shape,
+            setup.packing,
+            setup.hardware.speed(index),
+            clock,
+            presence.may_step,
+            self._stepped,
+            partial(membership.speed, client),
+            self._asked,
+            presence.might_step,
+        )
+        return clock, presence, worker
+
+    def do(self, order: Job | Forget | Mark) -> None:
+        """Carry out one order; what comes of it goes into the pipe."""
+        match order:
+            case Job():
+                self._pipe.send(Ended(self._work(order)))
+            case Forget(client):
+                self._clients[client][2].crashed()
+                self._changed.add(client)
+            case Mark():
+                self._pipe.send(Marked({client: self._copy(client) for client in sorted(self._changed)}))
+                self._changed.clear()
+
+    def _work(self, job: Job) -> Result | None:
+        setup, task = self._setup, job.task
+        if job.averaged:
+            task = replace(task, inner=setup.mean.tensors)
+        clock, presence, worker = self._clients[task.client]
+        clock.wait(job.now)
+        self._changed.add(task.client)
+        self._called = job.called
+        try:
+            presence.arrive()
+            result, delta = worker.work(task, setup.weights.tensors)
+        except ClientCrashedError:
+            return None
+        setup.delta.write(delta)
+        setup.inner.write(result.done.inner)
+        return replace(result, done=replace(result.done, inner={}))
+
+    def _copy(self, client: str) -> tuple[int, tuple[str, ...]] | None:
+        state: State | None = self._trainer.state(client)
+        if state is None:
+            return None
+        place = 1 - self._place.get(client, 1)
+        self._setup.copies[client][place].write(state)
+        self._place[client] = place
+        return place, tuple(state)
+
+    def _stepped(self, *told: object) -> None:
+        self._pipe.send(Stepped(told, self._trainer.train_s, self._trainer.data_s))  # type: ignore[arg-type]
+
+    def _asked(self, lease: int, now: float) -> bool:
+        if not self._called:
+            return False
+        self._pipe.send(Asked(lease, now))
+        answer = self._pipe.recv()
+        assert isinstance(answer, bool), "nothing else is sent to a worker that asks"
+        return answer

@@ -1,0 +1,1 @@
+"""Recorded signals over time: carbon intensity, price, solar power."""

@@ -1,0 +1,330 @@
+"""The commands as a user types them: help, configuration, bad input, interruption, sweeps, sampling."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from support.paths import REPOSITORY
+from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
+from fednano.config.cli import ConfigError, build_groups, compose_config, conf_dir
+from fednano.core.progress import Silent
+from fednano.experiment.experiment import Experiment
+from fednano.run import _withdraw, main
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def refused(overrides: list[str]) -> str:
+    """The line with which a configuration is refused."""
+    with pytest.raises(ValueError) as caught:
+        Experiment(compose_config(overrides)).prepare(Silent())
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("rouns=3", ("rouns=3", "did you mean rounds?")),
+        ("strategy.outer.lrr=3", ("strategy.outer.lrr=3", "did you mean strategy.outer.lr?")),
+        ("strategy=fedav", ("strategy=fedav", "use one of diloco, fedavg")),
+        ("model=d99", ("model=d99", "model.depth=99")),
+        ("model.depth=0", ("model.depth=0", "use 1 or more")),
+        ("model.depth=two", ("model.depth=two", "a whole number")),
+        ("data=text", ("data.path is not set", "add data.path=VALUE")),
+        ("+strategy.foo=1", ("strategy.foo=1", "it has name, outer")),
+        ("+foo=1", ("foo=1", "remove it")),
+        ("clients=0", ("clients=0", "use 1 or more")),
+        ("clients=2.5", ("clients=2.5", "a whole number")),
+        ("strategy.quorum=9", ("strategy.quorum=9", "clients=4", "lower it")),
+        ("tokenizer.vocab_size=100", ("tokenizer.vocab_size=100", "256 bytes + 5 special", "261")),
+        ("hardware.device=tpu9", ("hardware.device=tpu9", "use cpu")),
+        ("hardware.device=meta", ("hardware.device=meta", "use cpu, cuda or mps")),
+        ("model.kv_groups=3", ("model.kv_groups=3", "does not divide the 1 heads", "use 1")),
+        ("model.sequence_len=1", ("model.sequence_len=1", "use 2 or more")),
+        ("batch_size=0", ("batch_size=0", "use 1 or more")),
+        ("batch_size=1.5", ("batch_size=1.5", "a whole number or null")),
+        ("eval_tokens=100", ("eval_tokens=100", "model.sequence_len=256", "use 256 or more")),
+        ("packing=best", ("packing=best", "use one of best_fit, stream")),
+        ("optim.schedule._target_=no.Such", ("optim.schedule._target_=no.Such", "dotted path")),
+        ("optim.state=mean", ("optim.state=mean", "keep, reset, average")),
+        ("++resume=a/b", ("resume=a/b", "as resume=FOLDER")),
+        ("name=a/b", ("name=a/b", "use letters")),
+    ],
+)
+def test_bad_input_is_refused_with_key_value_and_remedy(override: str, words: tuple[str, ...]) -> None:
+    line = refused([override])
+    assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "mps"])
+def test_a_device_that_is_not_here_is_refused(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    assert refused([f"hardware.device={device}"]).endswith(
+        f"hardware.device={device} finds no {device[:4].rstrip(':').upper()} device here; use hardware=cpu"
+    )
+
+
+def test_a_device_beyond_those_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    Experiment(compose_config(["hardware.device=cuda:1"]))
+    assert "hardware.device=cuda:2 is none of the 2 CUDA devices here" in refused(["hardware.device=cuda:2"])
+
+
+def test_a_buffer_without_documents_is_refused() -> None:
+    line = refused(["packing=best_fit", "packing.documents=0"])
+    assert line == "packing.documents=0 leaves no choice; use 1 or more, such as 64"
+
+
+def test_bad_data_is_refused(tmp_path: Path) -> None:
+    root = f"data.root={tmp_path / 'root'}"
+    assert "data.path=/no/such/folder does not exist" in refused(["data=text", "data.path=/no/such/folder", root])
+    (tmp_path / "texts").mkdir()
+    assert "data.pattern" in refused(["data=text", f"data.path={tmp_path / 'texts'}", root])
+    (tmp_path / "texts" / "empty.txt").touch()
+    assert "holds no document" in refused(["data=text", f"data.path={tmp_path / 'texts'}", root])
+    assert not list((tmp_path / "root").glob("text-*/"))
+
+
+def test_a_sequence_longer_than_the_held_out_text_is_refused(tiny: list[str]) -> None:
+    from fednano.coordination.memory import MemoryBoard
+
+    experiment = Experiment(compose_config([*tiny, "model.sequence_len=1000000", "eval_tokens=1000000"]))
+    with pytest.raises(ValueError, match=r"model\.sequence_len=1000000; use a shorter"):
+        experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+
+
+def test_an_unreadable_override_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"cannot be read as KEY=VALUE"):
+        compose_config(["rounds=[3"])
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("model.depth=0", "model.depth=0 has no layers; use 1 or more, such as model=d2"),
+        ("model.kv_groups=5", "model.kv_groups=5 does not divide the 1 heads of depth 2; use 1"),
+        ("hardware.device=foo", "hardware.device=foo is no torch device; use cpu, cuda or cuda:0"),
+        ("eval_tokens=9", "eval_tokens=9 is less than one row of model.sequence_len=256; use 256 or more"),
+    ],
+)
+def test_bad_input_ends_with_2_and_leaves_nothing(command: Command, tmp_path: Path, override: str, line: str) -> None:
+    ended = command("run", override, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines() == [f"fednano: {line}"]
+    assert ended.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["volatility=trace", "volatility.speedup=1e4", "rounds=200"], "volatility.on_end=repeat"),
+        (
+            ["volatility=intervals", "volatility.on_end=down", "rounds=500", "runtime.compute=analytic"],
+            "no client is ever up after",
+        ),
+        (
+            ["volatility=none", "energy=trace", "energy.speedup=1e5", "energy.carbon.on_end=error", "rounds=200"],
+            "energy.carbon.on_end=repeat or hold",
+        ),
+    ],
+)
+def test_what_only_playing_the_run_through_shows_leaves_nothing_either(
+    tiny: list[str],
+    tmp_path: Path,
+    overrides: list[str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    basics = [override for override in tiny if not override.startswith(("volatility.", "rounds="))]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["run", *basics, *overrides])
+    assert main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("experiment", sorted(p.stem for p in (conf_dir() / "experiment").glob("*.yaml")))
+def test_every_experiment_file_composes_and_checks(experiment: str) -> None:
+    Experiment(compose_config([f"experiment={experiment}"]))
+
+
+@pytest.mark.parametrize(
+    "choice",
+    sorted(
+        f"{path.parent.name}={path.stem}"
+        for path in conf_dir().glob("*/*.yaml")
+        if not path.stem.startswith("_") and path.parent.name != "experiment"
+    ),
+)
+def test_every_choice_is_made_of_its_class(choice: str, tmp_path: Path) -> None:
+    needs_path = choice in ("data=text", "data=parquet")
+    cfg = compose_config([choice, *([f"data.path={tmp_path}"] if needs_path else [])])
+    if choice == "hardware=cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    if choice == "hardware=cuda_ddp" and torch.cuda.device_count() != 1:
+        pytest.skip("not one CUDA device here")
+    if choice == "hardware=mps" and not torch.backends.mps.is_available():
+        pytest.skip("no Apple GPU here")
+    group = choice.partition("=")[0]
+    assert build_groups(cfg, [group])[group]
+
+
+def test_cfg_shows_without_importing_torch_or_flower(tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.argv = ['run', '--cfg', 'job', '--resolve', 'model=d4']\n"
+        "from fednano.run import main\n"
+        "try: main()\n"
+        "finally: print(sorted({'torch', 'flwr', 'wandb'} & set(sys.modules)))"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    *configuration, modules = shown.rstrip().splitlines()
+    assert modules == "[]"
+    assert yaml.safe_load("\n".join(configuration))["model"]["depth"] == 4
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_groups_and_keys(command: Command, tmp_path: Path) -> None:
+    ended = command("run", "--help", cwd=tmp_path)
+    assert ended.returncode == 0
+    assert all(
+        word in ended.stdout
+        for word in ("volatility: bernoulli, compose", "straggler, trace", "clients: 4", "python -m fednano.run")
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["-m", "hydra/sweeper=basic", "hydra.sweep.dir=made", "runtime.compute=analytic"], ["hydra.run.dir=made/0"]],
+)
+def test_what_is_refused_once_its_folder_is_made_leaves_none(tiny: list[str], tmp_path: Path, words: list[str]) -> None:
+    # As where a sweeper has chosen after everything was tried.
+    untried = "import sys; from fednano import run; run._preflight = lambda _: 0; sys.exit(run.main())"
+    (tmp_path / "short.csv").write_text("t,x\n0,100\n1,100\n2,100\n")
+    late = ["energy=trace", "energy.price=null", f"energy.carbon.file={tmp_path / 'short.csv'}"]
+    (tmp_path / "made").mkdir()
+    ended = subprocess.run(
+        [sys.executable, "-c", untried, *words, *tiny, *late], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2, ended.stderr
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("fednano: energy.carbon.file=")
+    assert "ends 3 s into the run" in line
+    assert not (tmp_path / "made" / "0").exists()
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_only_what_a_refused_job_wrote_itself_is_removed(tmp_path: Path, begun: bool) -> None:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / "notes.txt").touch()
+    held = frozenset(tmp_path.iterdir())
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "events.jsonl").write_text("{}\n" if begun else "")
+    _withdraw(tmp_path, held, ".hydra")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {".hydra", "notes.txt"} | ({"logs", "events.jsonl"} if begun else set())
+
+
+def test_multirun_sample_and_report(command: Command, tiny: list[str], tmp_path: Path) -> None:
+    ended = command(
+        "run", "-m", "strategy=fedavg,diloco", "seed=1,2", *tiny, "rounds=1", "hydra.sweep.dir=sweep", cwd=tmp_path
+    )
+    assert ended.returncode == 0, ended.stderr
+    summaries = [json.loads(p.read_text()) for p in sorted((tmp_path / "sweep").glob("*/summary.json"))]
+    assert [(s["strategy"], s["seed"]) for s in summaries] == [
+        ("fedavg", 1),
+        ("fedavg", 2),
+        ("diloco", 1),
+        ("diloco", 2),
+    ]
+    assert (tmp_path / "sweep" / "0" / ".hydra" / "overrides.yaml").exists()
+    resolved = yaml.safe_load((tmp_path / "sweep" / "3" / "config.yaml").read_text())
+    assert (resolved["seed"], resolved["strategy"]["name"]) == (2, "diloco")
+
+    sampled = command("sample", "model_dir=sweep/0/model", "prompt=def f(x, y): {z}", "tokens=5", cwd=tmp_path)
+    assert sampled.returncode == 0, sampled.stderr
+    assert sampled.stdout.startswith("def f(x, y): {z}")
+    again = command("sample", "model_dir=sweep/0/model", "prompt=def f(x, y): {z}", "tokens=5", cwd=tmp_path)
+    assert again.stdout == sampled.stdout
+
+    used = command("run", *tiny, "hydra.run.dir=sweep/0", cwd=tmp_path)
+    assert used.returncode == 2
+    assert "already holds a run" in used.stderr
+
+
+def test_ctrl_c_ends_a_run_with_a_summary(tiny: list[str], tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fednano.run", *tiny, "rounds=300", "eval_every=300", "hydra.run.dir=stopped"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("round 3"):
+            os.killpg(process.pid, signal.SIGINT)
+            break
+    process.communicate()
+    assert process.returncode == 130
+    summary = json.loads((tmp_path / "stopped" / "summary.json").read_text())
+    assert summary["status"] == "interrupted"
+    assert summary["rounds"] >= 3
+    assert (tmp_path / "stopped" / "checkpoints").iterdir()
+
+
+def test_prepare_makes_corpus_and_tokenizer(command: Command, text_folder: Path, tmp_path: Path) -> None:
+    arguments = ["data=text", f"data.path={text_folder}", "tokenizer.vocab_size=300", f"data.root={tmp_path / 'root'}"]
+    ended = command("prepare", *arguments, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    (corpus,) = (tmp_path / "root").glob("text-*/")
+    assert {"manifest.json", "train_00000.parquet", "validation.parquet"} <= {p.name for p in corpus.iterdir()}
+    (tokenizer,) = corpus.glob("bpe-*.json")
+    before = tokenizer.stat().st_mtime_ns
+    assert command("prepare", *arguments, cwd=tmp_path).returncode == 0
+    assert tokenizer.stat().st_mtime_ns == before
+
+
+def test_the_sweep_file_makes_a_command_that_runs(tiny: list[str], tmp_path: Path) -> None:
+    """As the agent of wandb does: its own functions fill in the command's macros."""
+    sweep = yaml.safe_load((REPOSITORY / "sweeps" / "outer_lr.yaml").read_text())
+    point = {"args": {name: {"value": spec["values"][0]} for name, spec in sweep["parameters"].items()}}
+    macros = {
+        **create_sweep_command_args(point),
+        "env": ["/usr/bin/env"],
+        "interpreter": [sys.executable],
+        "program": [sweep["program"]],
+    }
+    line = []
+    for chunk in create_sweep_command(list(sweep["command"])):
+        line += macros[chunk[2:-1]] if chunk.startswith("${") else [chunk]
+    assert f"strategy.outer.lr={sweep['parameters']['strategy.outer.lr']['values'][0]}" in line
+    environment = {**os.environ, "WANDB_SILENT": "true", "WANDB_DIR": str(tmp_path)}
+    ended = subprocess.run(
+        [*line, *tiny, "rounds=1", "hydra.run.dir=point"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, f"{shlex.join(line)}\n{ended.stderr}"
+    assert json.loads((tmp_path / "point" / "summary.json").read_text())[sweep["metric"]["name"]] > 0
+    assert list((tmp_path / "point").rglob("*.wandb"))

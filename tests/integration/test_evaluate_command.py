@@ -1,0 +1,80 @@
+"""The command that measures a model, on a run of a second."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from fednano import evaluate
+from fednano.config.cli import compose_config, guarded
+
+
+@pytest.fixture
+def model_dir(run: Callable[..., dict[str, Any]], tiny: list[str]) -> Path:
+    folder: Path = run("rounds=1")["folder"]
+    OmegaConf.save(compose_config([*tiny, "rounds=1"]), folder / "config.yaml", resolve=True)
+    return folder / "model"
+
+
+def measured(model_dir: Path, *overrides: str) -> Any:
+    assert evaluate.main([f"model_dir={model_dir}", "hardware.threads=1", *overrides]) == 0
+    return json.loads((model_dir.parent / "evaluation.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_the_run_is_measured_as_it_measured_itself(model_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = measured(model_dir, "batch_size=2", "max_items=5")
+    summary = json.loads((model_dir.parent / "summary.json").read_text())
+    whole = found["validation"]
+    assert whole["bpb"] == pytest.approx(summary["val_bpb"], rel=1e-9)
+    assert len(whole["sources"]) >= 2
+    assert all(0 < row["tokens"] <= 512 and row["bpb"] > 0 for row in whole["sources"].values())
+    assert set(found["tasks"]) == {"last_word", "next_sentence"}
+    for row in found["tasks"].values():
+        assert row["items"] <= 5
+        assert row["centred"] == pytest.approx((row["accuracy"] - row["baseline"]) / (1 - row["baseline"]))
+    assert found["mean_centred"] == pytest.approx(sum(row["centred"] for row in found["tasks"].values()) / 2)
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("next_sentence", "bits/byte", "written to", *whole["sources"]))
+    again = measured(model_dir, "batch_size=2", "max_items=5")
+    assert again == found
+
+
+def test_sources_add_up_to_all_the_text(model_dir: Path, tiny: list[str], tmp_path: Path) -> None:
+    corpus = [override for override in tiny if override.startswith("data")]
+    target = tmp_path / "elsewhere.json"
+    (model_dir.parent / "config.yaml").unlink()
+    overrides = [f"model_dir={model_dir}", "hardware.threads=1", "tasks=none", f"output={target}", *corpus]
+    assert evaluate.main(overrides) == 0
+    found = json.loads(target.read_text())
+    assert found["tasks"] == {}
+    assert found["mean_centred"] is None
+    whole, parts = found["validation"], found["validation"]["sources"].values()
+    # Each stream loses what is left of its last row, and its first BOS is no target.
+    assert 0 <= whole["tokens"] - sum(row["tokens"] for row in parts) <= 17 * len(parts)
+    assert min(row["bpb"] for row in parts) < whole["bpb"] < max(row["bpb"] for row in parts)
+    assert not (model_dir.parent / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("batch_size=0", "batch_size=0 is too small; use 1"),
+        ("max_item=3", "did you mean max_items"),
+        ("tasks=no/such", "tasks=no/such has no core.yaml"),
+        ("output=no/such/file", "output=no/such/file lies in no folder"),
+        ("model_dir=no/such", "add data="),
+        ("eval_tokens=many", "eval_tokens=many is not a whole number or null"),
+    ],
+)
+def test_bad_input_is_one_line_and_2(
+    model_dir: Path, override: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert guarded(lambda: evaluate.main([f"model_dir={model_dir}", override])) == 2
+    said = capsys.readouterr()
+    assert words in said.err
+    assert len(said.err.splitlines()) == 1
+    assert not (model_dir.parent / "evaluation.json").exists()

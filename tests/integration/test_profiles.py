@@ -1,0 +1,100 @@
+"""Every volatility choice through the whole protocol, without tensors."""
+
+import numpy as np
+import pytest
+
+from fednano.config.cli import compose_config, conf_dir
+from fednano.coordination.memory import MemoryBoard
+from fednano.core.clock import VirtualClock
+from fednano.core.progress import Silent
+from fednano.data.loader import Batch
+from fednano.experiment.experiment import Experiment
+from fednano.runtime.parts import Parts
+from fednano.runtime.virtual import planned_tokens
+from fednano.training.local import StepPlan
+from fednano.training.replicas import Replicas
+
+CHOICES = sorted(p.stem for p in (conf_dir() / "volatility").glob("[!_]*.yaml"))
+NETWORKS = sorted(p.stem for p in (conf_dir() / "network").glob("[!_]*.yaml"))
+
+
+def parts_of(tiny: list[str], *overrides: str) -> Parts:
+    general = [override for override in tiny if not override.startswith("volatility.")]
+    experiment = Experiment(compose_config([*general, *overrides]))
+    return experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_profile_plays_through_the_protocol(tiny: list[str], choice: str) -> None:
+    parts = parts_of(tiny, f"volatility={choice}", "clients=5", "rounds=40")
+    tokens = planned_tokens(parts, 1000)
+    assert tokens >= 5 * parts.tokens_per_step
+    assert tokens == planned_tokens(parts, 1000)
+
+
+@pytest.mark.parametrize("choice", NETWORKS)
+def test_every_network_plays_through_the_protocol(tiny: list[str], choice: str) -> None:
+    parts = parts_of(tiny, "volatility=markov", f"network={choice}", "clients=4", "rounds=10")
+    assert planned_tokens(parts, 1000) == planned_tokens(parts, 1000) > parts.tokens_per_step
+
+
+def test_stragglers_take_longer_and_the_fast_wait_for_none(tiny: list[str]) -> None:
+    """With all clients at half speed for good, a round takes twice as long; the same tokens are merged."""
+    runs = [parts_of(tiny, "volatility=straggler", f"volatility.sigma={s}", "rounds=6") for s in (0, 1.5)]
+    full, slowed = [planned_tokens(parts, 1000) for parts in runs]
+    assert full == 6 * 4 * 4 * runs[0].tokens_per_step
+    assert slowed < full  # who is not in when the round closes is left out
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["volatility=trace", "volatility.threshold=0"], "volatility.threshold=0 never opens column almeria"),
+        (["volatility=trace", "volatility.columns=[berlin]"], "synthetic_carbon.csv has no column berlin; it has time"),
+        (["volatility=trace", "volatility.on_gap=skip"], "volatility.on_gap=skip is not one of hold, down, error"),
+        (["volatility=markov", "volatility.exit=jump"], "volatility.exit=jump is not one of drain, crash, mixed"),
+        (["volatility=compose", "volatility.parts.machine.mean_up_s=0"], r"volatility\.parts\.machine\.mean_up_s=0"),
+        (["volatility=compose", "+volatility.parts.machine.life=3"], "volatility.parts.machine.life=3 is no setting"),
+        (["volatility=compose", "volatility.parts.machine=3"], "volatility.parts=.*profiles"),
+        (["volatility=trace", "volatility.columns={client_0: almeria}"], "names no column for client_1"),
+        (["network=flaky", "network.jitter_s=[a]"], r"network.jitter_s=\['a'\] is not"),
+    ],
+)
+def test_bad_settings_are_refused_in_a_line(tiny: list[str], overrides: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        parts_of(tiny, *overrides)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["volatility=trace", "volatility.speedup=1e4", "rounds=200"], r"ends 1,209,600 s after .*on_end=repeat"),
+        (["volatility=intervals", "volatility.on_end=down", "rounds=500"], "no client is ever up after .* s"),
+    ],
+)
+def test_what_only_the_plan_of_a_run_shows_is_refused_too(tiny: list[str], overrides: list[str], message: str) -> None:
+    parts = parts_of(tiny, "rounds=40", *overrides)
+    with pytest.raises(ValueError, match=message):
+        planned_tokens(parts, 1000)
+
+
+def test_a_step_takes_what_the_speed_at_its_beginning_makes_of_it(tiny: list[str]) -> None:
+    parts = parts_of(tiny)
+    ids = np.zeros(parts.shape, dtype=np.int64)
+    batches = [Batch(ids, ids, (k, 0)) for k in range(4)]
+    asked: list[float] = []
+    clock = VirtualClock()
+    plan = StepPlan(4, 10.0, 0, ids.size, 1000, speed=lambda t: 1.0 if t < 15 else 0.5)
+    parts.trainer(ids.size, None, Replicas(), split_rows=True).run(
+        "a", parts.first_state(None).weights, batches, plan, clock, lambda s: asked.append(s) is None, lambda *_: None
+    )
+    assert asked == [10, 10, 20, 20]
+    assert clock.now() == 60
+
+
+def test_parts_are_chosen_on_the_command_line(tiny: list[str]) -> None:
+    parts = parts_of(
+        tiny, "volatility=compose", "volatility@volatility.parts.power=diurnal", "~volatility@volatility.parts.machine"
+    )
+    assert [part.name for part in parts.volatility.parts.values()] == ["diurnal", "straggler"]

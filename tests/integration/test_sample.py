@@ -1,0 +1,191 @@
+"""The command that continues prompts, on a small model that was never trained."""
+
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from fednano import evaluate, sample
+from fednano.bench.sample import random_model
+from fednano.config.cli import guarded
+from fednano.tokenizer import Tokenizer
+from fednano.training.checkpoint import save_model
+
+Say = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tokenizer = Tokenizer.train(["the array of the arrays, ähnlich"] * 50, 280)
+    model = random_model(1, 16, tokenizer.vocab_size)
+    folder = tmp_path_factory.mktemp("run") / "model"
+    save_model(folder, model.state_dict(), model.config, tokenizer.save)
+    return folder
+
+
+@pytest.fixture
+def say(model_dir: Path, capsys: pytest.CaptureFixture[str]) -> Say:
+    def go(*overrides: str) -> str:
+        assert sample.main([f"model_dir={model_dir}", "tokens=20", "hardware.threads=1", *overrides]) == 0
+        return capsys.readouterr().out
+
+    return go
+
+
+def test_one_sample_is_the_first_of_several(say: Say) -> None:
+    prompt = "def f(x, y): {z} 'a\\ \\\\ ${b} \\'"
+    one, four = say(f"prompt={prompt}"), say(f"prompt={prompt}", "samples=4")
+    assert one.startswith(prompt)
+    assert len(one) > len(prompt) + 10
+    heads = [f"── sample {i} of 4\n" for i in range(1, 5)]
+    assert all(head in four for head in heads)
+    assert four.startswith(heads[0] + one)
+    assert say(f"prompt={prompt}", "seed=1") != one
+
+
+def test_prompts_come_from_a_file(say: Say, tmp_path: Path) -> None:
+    file = tmp_path / "some, prompts.txt"
+    file.write_text("the array\n\nähnlich\n", encoding="utf-8")
+    said = say(f"prompts={file}", "temperature=0")
+    first, second = say("prompt=the array", "temperature=0"), say("prompt=ähnlich", "temperature=0")
+    assert said == f"── prompt 1 of 2\n{first}── prompt 2 of 2\n{second}"
+    assert "── prompt 2 of 2, sample 3 of 3\nähnlich" in say(f"prompts={file}", "samples=3")
+
+
+def test_a_conversation_answers_each_line(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("the array\nof\n"))
+    said = say("interactive=true", "temperature=0")
+    monkeypatch.undo()
+    assert said == say("prompt=the array", "temperature=0") + say("prompt=of", "temperature=0")
+
+
+def test_tokens_appear_as_they_are_made_and_characters_whole(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = Tokenizer.load(model_dir / "tokenizer.json")
+    parts, seen = [b"\xc3", b"\xa4", b"b", b"\xe2", b"\x82"], []
+
+    def told(*_: object) -> Iterator[list[int]]:
+        for part in parts:
+            yield tokenizer.encode(part).tolist()
+            seen.append(capsys.readouterr().out)
+
+    monkeypatch.setattr("fednano.model.generate.generate", told)
+    assert sample.main([f"model_dir={model_dir}", "prompt=x", "hardware.threads=1"]) == 0
+    assert seen == ["x", "ä", "b", "", ""]
+    assert capsys.readouterr().out == "\ufffd\n"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["samples=0"], "samples=0 makes none; use 1"),
+        (["tokens=-1"], "tokens=-1 is negative; use 0"),
+        (["temperature=hot"], "temperature=hot is not a number"),
+        (["top_p=0"], "top_p=0 is no share"),
+        (["top_p=.nan"], "top_p"),
+        (["topk=3"], "did you mean top_k"),
+        (["interactive=true", "prompt=a"], "leave prompt=a and prompts= away"),
+        (["prompts=no/such", "prompt=a"], "leave one of them away"),
+        (["prompts=no/such"], "prompts=no/such cannot be read"),
+        (["hardware.device=tpu9"], "hardware.device=tpu9"),
+        (["model_dir=no/such"], "model_dir=no/such has no model.safetensors; name"),
+    ],
+)
+def test_bad_input_is_one_line_and_2(
+    model_dir: Path, overrides: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert guarded(lambda: sample.main([f"model_dir={model_dir}", *overrides])) == 2
+    said = capsys.readouterr()
+    assert words in said.err
+    assert len(said.err.splitlines()) == 1
+    assert said.out == ""
+
+
+def test_a_file_without_a_prompt_is_refused(model_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n \n")
+    with pytest.raises(ValueError, match="holds no prompt; write one"):
+        sample.main([f"model_dir={model_dir}", f"prompts={tmp_path / 'empty'}"])
+
+
+def _reshape(folder: Path) -> None:
+    _save(folder, {**(state := load_file(folder / "model.safetensors")), "head.weight": state["head.weight"][1:]})
+
+
+def _lack(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    _save(folder, {name: tensor for name, tensor in state.items() if not name.startswith("blocks.0.mlp")})
+
+
+def _add(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    _save(folder, {**state, "more.weight": state["head.weight"].clone()})
+
+
+def _save(folder: Path, state: dict) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "model.safetensors")
+
+
+def _tear(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def _scribble(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"no tensors at all")
+
+
+def _say(key: str, value: object) -> Callable[[Path], None]:
+    def say(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+
+    return say
+
+
+def _other_tokenizer(folder: Path) -> None:
+    Tokenizer.train(["abc"] * 9, 262).save(folder / "tokenizer.json")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (_reshape, "it holds head.weight as [319, 128] where the model has [320, 128]; name a folder"),
+        (_lack, "it lacks blocks.0.mlp.c_fc.weight and 1 more; name a folder"),
+        (_add, "it holds more.weight, which the model has not; name a folder"),
+        (_tear, "has a damaged model.safetensors"),
+        (_scribble, "has a damaged model.safetensors"),
+        (_say("layers", 2), "of another model than its config.json: it"),
+        (_say("heads", 3), "heads=3 do not divide width=128 into even parts"),
+        (_say("kv_heads", 2), "kv_heads=2 does not divide heads=1"),
+        (_say("layers", 1.5), "layers=1.5 is not a whole number"),
+        (_say("depth", 1), "config.json that describes no model"),
+        (_say("arch", None), "config.json that describes no model"),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json that describes no model"),
+        (_other_tokenizer, "tokenizer.json of 262 ids where its config.json says vocab_size=280"),
+    ],
+)
+@pytest.mark.parametrize("command", ["sample", "evaluate"])
+def test_a_folder_that_is_no_whole_model_is_refused(
+    command: str,
+    model_dir: Path,
+    tmp_path: Path,
+    damage: Callable[[Path], None],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_dir, folder)
+    damage(folder)
+    main = {"sample": sample.main, "evaluate": lambda given: evaluate.main([*given, "data=pydocs"])}[command]
+    assert guarded(lambda: main([f"model_dir={folder}"])) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"fednano: model_dir={folder} has a ")
+    assert words in said.err
+    assert len(said.err.splitlines()) == 1
+    assert said.out == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -1,0 +1,194 @@
+"""Flower's deployment engine: settings, and real processes on this machine."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from support.deployed import WITHIN_S, Deployed, linux
+
+from fednano.config.cli import compose_config
+from fednano.coordination.memory import MemoryBoard
+from fednano.core import tensors
+from fednano.core.events import ChaosEnacted, ClientDown, LeaseReleased, RoundMerged, UpdateFolded, WorkDispatched
+from fednano.core.progress import Silent
+from fednano.experiment.experiment import Experiment
+from fednano.report.sinks import Local
+from fednano.runtime.deployment.deployment import Deployment
+from fednano.runtime.deployment.nodes.provision import Command, Subprocess
+from fednano.runtime.deployment.superlink import app_folder, free_port
+from fednano.runtime.run_folder import run_in_folder
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"port": 70000}, r"runtime\.port=70000"),
+        ({"transfer_s": 0.0}, r"runtime\.transfer_s=0"),
+        ({"transfer_s": float("inf")}, r"runtime\.transfer_s=inf"),
+        ({"restarts": -1}, r"runtime\.restarts=-1"),
+        ({"local_nodes": -1}, r"runtime\.local_nodes=-1"),
+        ({"min_clients": 0}, r"runtime\.min_clients=0"),
+        ({"crashes": {"cut": -1.0}}, r"runtime\.crashes\.cut=-1"),
+        ({"speedup": 0.0}, r"runtime\.speedup=0"),
+        ({"provisioner": "subprocess"}, "give it as runtime/provisioner=subprocess"),
+        ({"chaos": True, "local_nodes": 1}, r"runtime\.local_nodes=1 is not for runtime\.chaos"),
+        ({"chaos": True, "provisioner": Subprocess()}, "would both start and end nodes"),
+        ({"provisioner": Subprocess(), "local_nodes": 0}, r"local_nodes=0 is not for .*=subprocess; use null"),
+        ({"provisioner": Command(start=["a"], stop=["b"])}, r"local_nodes=None is not for .*=command; use 0"),
+    ],
+)
+def test_bad_settings_name_their_key(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Deployment(**settings)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["volatility=markov"], "volatility=markov has no effect"),
+        (["runtime.min_clients=3"], r"runtime.min_clients=3 is more than clients=2"),
+        (["runtime.local_nodes=1"], r"runtime.local_nodes=1 leaves clients to other machines"),
+        (["runtime.local_nodes=1", "runtime.hosts=[host.example.org]"], r"runtime.local_nodes=1 .* coordination=redis"),
+        (["coordination=memory"], r"coordination.kind=memory"),
+        (
+            ["runtime/provisioner=subprocess", "runtime/signal=redis", "volatility=markov"],
+            "volatility=markov has no effect",
+        ),
+        (
+            [
+                "runtime/provisioner=subprocess",
+                "runtime/signal=url",
+                "runtime.signal.url='https://example.org'",
+                "runtime.signal.path=x",
+                "runtime.signal.threshold=1",
+                "runtime.signal.token_env=NO_SUCH_TOKEN_HERE",
+            ],
+            "token_env=NO_SUCH_TOKEN_HERE is not set",
+        ),
+    ],
+)
+def test_choices_that_do_not_suit_it_are_refused(steady: list[str], overrides: list[str], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        experiment = Experiment(compose_config([*steady, "runtime=deployment", *overrides]))
+        experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+
+
+def test_the_bundle_names_apps_that_are_there() -> None:
+    import tomllib
+
+    app = tomllib.loads((app_folder() / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["flwr"]["app"]
+    for component in app["components"].values():
+        module, _, name = component.partition(":")
+        source = (app_folder() / Path(*module.split("."))).with_suffix(".py")
+        assert f"{name} = " in source.read_text(encoding="utf-8")
+    assert {"folder", "control", "board", "resume"} < set(app["config"])
+
+
+def test_a_free_port_can_be_listened_on() -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", free_port())):
+        pass
+
+
+@linux
+@pytest.mark.slow
+def test_a_deployment_trains_what_the_virtual_clock_trains(
+    deploy: Callable[..., Deployed], steady: list[str], tmp_path: Path
+) -> None:
+    deployed = deploy()
+    assert deployed.process.wait(WITHIN_S) == 0, deployed.said()
+    summary = deployed.summary()
+    assert summary["status"] == "completed"
+    assert summary["rows"]["lost"] == summary["rows"]["doubled"] == 0
+    assert summary["audit"]["violations"] == 0
+    experiment = Experiment(compose_config(steady))
+    parts = experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+    (tmp_path / "virtual").mkdir()
+    virtual = run_in_folder(tmp_path / "virtual", "test", experiment.runtime, parts, Local(), {"name": "test"})
+    assert summary["weights_sha256"] == tensors.digest(virtual.state.weights)
+    assert 0.0 < summary["goodput"] <= 1.0
+    assert "round 2/2" in deployed.said()
+    assert list(Path(deployed.temporary).glob("fednano_*")) == []
+    deployed.clear()
+    # The board's password is in no file.
+    assert not [p for p in deployed.folder.rglob("*") if p.is_file() and b"redis://" in p.read_bytes()]
+    config = OmegaConf.load(deployed.folder / "config.yaml")
+    assert config.runtime.name == "deployment"
+
+
+@linux
+@pytest.mark.slow
+def test_nodes_go_on_while_their_updates_travel(
+    deploy: Callable[..., Deployed], steady: list[str], tmp_path: Path
+) -> None:
+    """Flower takes seconds for a message, and two steps milliseconds, so that all of them are taken."""
+    overlapped = ["round.overlap=2", "rounds=3", "network.latency_s=5"]
+    deployed = deploy(*overlapped)
+    assert deployed.process.wait(WITHIN_S) == 0, deployed.said()
+    summary, updates = deployed.summary(), deployed.of(UpdateFolded)
+    assert summary["audit"]["violations"] == summary["rows"]["lost"] == summary["rows"]["doubled"] == 0
+    assert {update.round for update in updates if update.ahead} == {1, 2}
+    assert all(update.ahead[1] <= update.busy_from for update in updates if update.ahead)
+    assert deployed.of(LeaseReleased) == []
+    experiment = Experiment(compose_config([*steady, *overlapped]))
+    parts = experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+    (tmp_path / "virtual").mkdir()
+    virtual = run_in_folder(tmp_path / "virtual", "test", experiment.runtime, parts, Local(), {"name": "test"})
+    assert summary["weights_sha256"] == tensors.digest(virtual.state.weights)
+    deployed.clear()
+
+
+@linux
+@pytest.mark.slow
+def test_a_server_that_is_killed_goes_on_from_its_checkpoint(deploy: Callable[..., Deployed]) -> None:
+    deployed = deploy("checkpoint_every=1")
+    deployed.until((deployed.folder / "checkpoints" / "round_000001").exists)
+    os.kill(deployed.server(), signal.SIGKILL)
+    assert deployed.process.wait(WITHIN_S) == 0, deployed.said()
+    assert "the ServerApp died" in deployed.said()
+    summary = deployed.summary()
+    assert (summary["status"], summary["rounds"]) == ("completed", 2)
+    assert summary["rows"]["lost"] == summary["rows"]["doubled"] == summary["audit"]["violations"] == 0
+    assert [event.round for event in deployed.events() if isinstance(event, RoundMerged)] == [0, 1]
+    deployed.clear()
+
+
+@linux
+@pytest.mark.slow
+def test_ctrl_c_ends_the_run_and_all_of_its_processes(deploy: Callable[..., Deployed]) -> None:
+    deployed = deploy()
+    deployed.until(lambda: any(isinstance(event, WorkDispatched) for event in deployed.events()))
+    deployed.process.send_signal(signal.SIGINT)
+    assert deployed.process.wait(WITHIN_S) == 130, deployed.said()
+    assert deployed.summary()["status"] == "interrupted"
+    assert not [event for event in deployed.events() if isinstance(event, ClientDown)]
+    assert {event.reason for event in deployed.events() if isinstance(event, LeaseReleased)} <= {"end"}
+    deployed.clear()
+
+
+@linux
+@pytest.mark.slow
+def test_chaos_kills_a_node_and_starts_it_again(deploy: Callable[..., Deployed], tmp_path: Path) -> None:
+    windows = tmp_path / "windows.csv"
+    windows.write_text("client,start,stop,exit\nclient_0,0,1e6,drain\nclient_1,0,3,crash\nclient_1,5,1e6,drain\n")
+    chaos = ["runtime.chaos=true", "runtime.links=true", "runtime.min_clients=2"]
+    recorded = [
+        "volatility=intervals",
+        f"volatility.file={windows}",
+        "volatility.on_end=down",
+        "volatility.period_s=null",
+    ]
+    deployed = deploy(*chaos, *recorded, "rounds=3")
+    assert deployed.process.wait(WITHIN_S) == 0, deployed.said()
+    events = deployed.events()
+    enacted = [(e.client, e.action) for e in events if isinstance(e, ChaosEnacted)]
+    assert enacted == [("client_0", "start"), ("client_1", "start"), ("client_1", "kill"), ("client_1", "start")]
+    assert [(e.client, e.exit) for e in events if isinstance(e, ClientDown)] == [("client_1", "crash")]
+    assert deployed.summary()["audit"]["violations"] == 0
+    assert "died" not in deployed.said() and "exit code" not in deployed.said()
+    assert deployed.left() == []

@@ -1,0 +1,199 @@
+"""Folders of the user's own: every document once, its source right, every mistake named."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fednano.core.progress import Silent
+from fednano.data.local import ParquetFolder, TextFolder, pieces
+from fednano.data.partition import Iid
+from fednano.data.shards import Corpus
+
+
+def text_data(tmp_path: Path, **changed: object) -> TextFolder:
+    made = TextFolder(
+        root=str(tmp_path / "root"),
+        path=str(tmp_path / "own"),
+        pattern="**/*.txt",
+        separator=None,
+        document_chars=16384,
+        validation_fraction=0.02,
+        partition=Iid(),
+    )
+    return dataclasses.replace(made, **changed)  # type: ignore[arg-type]
+
+
+def parquet_data(tmp_path: Path, **changed: object) -> ParquetFolder:
+    made = ParquetFolder(
+        root=str(tmp_path / "root"),
+        path=str(tmp_path / "own"),
+        pattern="**/*.parquet",
+        text_column="text",
+        source_column=None,
+        validation_fraction=0.02,
+        partition=Iid(),
+    )
+    return dataclasses.replace(made, **changed)  # type: ignore[arg-type]
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def write_parquet(path: Path, columns: dict[str, list[object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path, row_group_size=7)
+
+
+def contents(corpus: Corpus) -> set[tuple[str, str]]:
+    """(source, text) of all rows, those held out included."""
+    found = set()
+    for file in corpus.manifest.files:
+        found |= {(row["source"], row["text"]) for row in pq.read_table(corpus.folder / file.name).to_pylist()}
+    return found
+
+
+def test_a_text_file_is_a_document_of_its_folder_or_stem(tmp_path: Path) -> None:
+    write(tmp_path / "own/poems/deep/one.txt", "A poem.\r\nTwo lines.")
+    write(tmp_path / "own/poems/two.txt", "\ufeffAnother poem.")
+    write(tmp_path / "own/letter.txt", "A letter.")
+    write(tmp_path / "own/letter.md", "No text file.")
+    assert contents(text_data(tmp_path).ensure(Silent())) == {
+        ("poems", "A poem.\nTwo lines."),
+        ("poems", "Another poem."),
+        ("letter", "A letter."),
+    }
+
+
+def test_one_large_file_is_enough(tmp_path: Path) -> None:
+    write(tmp_path / "own/book.txt", "".join(f"Paragraph {i} of the book.\n\n" for i in range(1000)))
+    corpus = text_data(tmp_path, document_chars=500).ensure(Silent())
+    assert corpus.train_rows + corpus.validation_rows > 50
+    assert all(text.startswith("Paragraph") and text.endswith("book.\n\n") for _, text in contents(corpus))
+
+
+def test_a_separator_parts_documents(tmp_path: Path) -> None:
+    write(tmp_path / "own/all.txt", "one<|endoftext|>two\n\ntwo<|endoftext|>three<|endoftext|>")
+    corpus = text_data(tmp_path, separator="<|endoftext|>").ensure(Silent())
+    assert {text for _, text in contents(corpus)} == {"one", "two\n\ntwo", "three"}
+
+
+@given(
+    text=st.text("ab \n", max_size=300),
+    size=st.integers(1, 40),
+    limit=st.one_of(st.none(), st.integers(1, 50)),
+    separator=st.sampled_from([None, "\n\n", "ab"]),
+)
+def test_pieces_depend_on_the_text_alone_and_lose_nothing(
+    text: str, size: int, limit: int | None, separator: str | None
+) -> None:
+    chunks = (text[at : at + size] for at in range(0, len(text), size))
+    found = list(pieces(chunks, separator, limit))
+    assert found == list(pieces(iter([text]), separator, limit))
+    assert "".join(found) == (text if separator is None else text.replace(separator, ""))
+    assert limit is None or all(len(piece) <= limit for piece in found)
+
+
+def test_pieces_end_at_blank_lines_then_lines(tmp_path: Path) -> None:
+    assert list(pieces(iter(["aa\nbb\n\ncc\ndd"]), None, 9)) == ["aa\nbb\n\n", "cc\ndd"]
+    assert list(pieces(iter(["aa\nbb\ncc"]), None, 7)) == ["aa\nbb\n", "cc"]
+    assert list(pieces(iter(["aaaaaaa"]), None, 3)) == ["aaa", "aaa", "a"]
+
+
+def test_parquet_rows_keep_their_source(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "own/web/a.parquet", {"text": [f"web {i}" for i in range(20)], "id": list(range(20))})
+    write_parquet(tmp_path / "own/b.parquet", {"text": ["top", None, "  "], "id": [1, 2, 3]})
+    found = contents(parquet_data(tmp_path).ensure(Silent()))
+    assert found == {("web", f"web {i}") for i in range(20)} | {("own", "top")}
+
+
+def test_parquet_sources_and_texts_from_named_columns(tmp_path: Path) -> None:
+    columns = {"body": pa.array(["x", "y", "z"], pa.large_string()), "kind": ["a", None, "b"]}
+    write_parquet(tmp_path / "own/part/a.parquet", columns)
+    corpus = parquet_data(tmp_path, text_column="body", source_column="kind").ensure(Silent())
+    assert contents(corpus) == {("a", "x"), ("part", "y"), ("b", "z")}
+
+
+def test_a_changed_folder_makes_another_corpus(tmp_path: Path) -> None:
+    write(tmp_path / "own/a.txt", "first")
+    write(tmp_path / "own/b.txt", "second")
+    first = text_data(tmp_path).ensure(Silent())
+    assert text_data(tmp_path).ensure(Silent()).folder == first.folder
+    write(tmp_path / "own/b.txt", "sec0nd")
+    os.utime(tmp_path / "own/b.txt", ns=(0, 12345))
+    changed = text_data(tmp_path).ensure(Silent())
+    assert changed.folder != first.folder
+    assert ("b", "sec0nd") in contents(changed)
+    assert text_data(tmp_path, document_chars=9).ensure(Silent()).folder != changed.folder
+
+
+def one_line(error: pytest.ExceptionInfo[ValueError]) -> str:
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("make", [text_data, parquet_data])
+def test_folders_that_hold_nothing_are_named(tmp_path: Path, make: type[TextFolder]) -> None:
+    for act in (lambda: make(tmp_path).check(), lambda: make(tmp_path).ensure(Silent())):
+        with pytest.raises(ValueError, match=r"^data.path=.*own does not exist; ") as error:
+            act()
+        one_line(error)
+    (tmp_path / "own").mkdir()
+    with pytest.raises(ValueError, match=r"^data.path=.* holds no file for data.pattern=\*\*/\*\.\w+; "):
+        make(tmp_path).check()
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"^data.path=.* is a file; name its folder"):
+        make(tmp_path, path=str(tmp_path / "file")).check()
+    with pytest.raises(ValueError, match=r"^data.pattern=/x is no pattern"):
+        make(tmp_path, pattern="/x").check()
+    assert not (tmp_path / "root").exists(), "nothing is written"
+
+
+def test_wrong_columns_are_named_with_those_that_there_are(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "own/a.parquet", {"body": ["x"], "n": [1]})
+    with pytest.raises(ValueError, match=r"^data.text_column=text is not in .*; it has: body, n$"):
+        parquet_data(tmp_path).check()
+    with pytest.raises(ValueError, match=r"^data.source_column=kind is not in .*; it has: body, n$"):
+        parquet_data(tmp_path, text_column="body", source_column="kind").check()
+    with pytest.raises(ValueError, match=r"^data.text_column=n holds int64 in .*; name a column of strings$"):
+        parquet_data(tmp_path, text_column="n").check()
+
+
+def test_files_of_another_kind_are_named_and_leave_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "own/a.parquet", "no parquet at all")
+    with pytest.raises(ValueError, match=r"^data.path: .*a.parquet is not a parquet file; ") as error:
+        parquet_data(tmp_path).check()
+    one_line(error)
+    write(tmp_path / "own/a.txt", "fine")
+    (tmp_path / "own/b.txt").write_bytes(b"caf\xe9 au lait")
+    with pytest.raises(ValueError, match=r"^data.path: .*b.txt is not UTF-8 .*; ") as error:
+        text_data(tmp_path).ensure(Silent())
+    one_line(error)
+    assert [path.suffix for path in (tmp_path / "root").iterdir()] == [".lock"]
+
+
+def test_an_empty_corpus_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "own/a.txt", " \n ")
+    with pytest.raises(ValueError, match=r"^data.path=.*own holds no document with text in it"):
+        text_data(tmp_path).ensure(Silent())
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"path": ""}, "data.path='' is not a name"),
+        ({"separator": ""}, "data.separator='' is not a name"),
+        ({"document_chars": 0}, "data.document_chars=0 is not a whole number"),
+        ({"validation_fraction": 1}, "data.validation_fraction=1 does not lie between"),
+    ],
+)
+def test_settings_are_checked(tmp_path: Path, changed: dict[str, object], says: str) -> None:
+    with pytest.raises(ValueError, match=f"^{says}"):
+        text_data(tmp_path, **changed)

@@ -1,0 +1,207 @@
+"""The console on a terminal and in a log."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console as RichConsole
+from support.tapes import CLIENTS, centralized_run, steps_of, summary_of, volatile_run
+
+from fednano.core.events import ClientDown, Evaluated, Event, RoundMerged, RoundSkipped, UpdateFolded, WorkDispatched
+from fednano.report import console as console_module
+from fednano.report import display
+from fednano.report.console import Console, RichProgress
+from fednano.report.figures import fold
+
+FOLDER = Path("outputs/quickstart/now")
+
+
+def _log() -> tuple[RichConsole, io.StringIO]:
+    text = io.StringIO()
+    return RichConsole(file=text, force_terminal=False, width=100), text
+
+
+def _terminal() -> RichConsole:
+    return RichConsole(
+        record=True, force_terminal=True, force_interactive=True, width=100, height=40, file=io.StringIO()
+    )
+
+
+def _play(console: Console, events: list[Event]) -> None:
+    for event in events:
+        if isinstance(event, UpdateFolded):
+            for step in steps_of([event]):
+                console.step(*step)
+        console.event(event)
+
+
+def _shown(console: Console) -> list[str]:
+    """What the live display holds now."""
+    page = RichConsole(record=True, width=100, file=io.StringIO())
+    page.print(console._render())
+    return page.export_text().splitlines()
+
+
+def test_a_log_gets_one_plain_line_for_each_round_and_evaluation() -> None:
+    out, text = _log()
+    events = volatile_run(rounds=10)
+    console = Console("quick[bold]start", FOLDER, out)
+    _play(console, events)
+    lines = text.getvalue().splitlines()
+    assert "quick[bold]start" in lines[0]
+    assert "4 clients" in lines[0]
+    told = [e for e in events if isinstance(e, RoundMerged | RoundSkipped | Evaluated)]
+    assert len(lines) == 1 + len(told)
+    for event, line in zip(told, lines[1:], strict=True):
+        match event:
+            case RoundMerged():
+                assert line.startswith(f"round {event.round + 1}/10  {len(event.leases)} update")
+                assert f"loss {event.train_loss:.4f}  tokens {event.tokens_total:,}" in line
+            case RoundSkipped():
+                assert line == f"round {event.round + 1}/10  skipped (quorum)  {event.updates} update"
+            case Evaluated():
+                assert f"val_bpb {event.val_bpb:.4f}" in line
+    assert {c for c in text.getvalue() if not c.isprintable()} == {"\n"}
+
+
+def test_the_close_prints_the_summary_and_the_report() -> None:
+    out, text = _log()
+    events = volatile_run(rounds=4)
+    summary = summary_of(events)
+    console = Console("quickstart", FOLDER, out)
+    _play(console, events)
+    console.close(summary)
+    shown = dict(line.split(maxsplit=1) for line in text.getvalue().splitlines() if line[0] != "v")
+    assert shown["status"] == "completed"
+    assert shown["tokens"] == f"{summary['tokens']:,}"
+    assert shown["report"] == "outputs/quickstart/now/report.html"
+    assert "0 lost, 0 doubled" in shown["rows"]
+    initial, final = summary["val_bpb_initial"], summary["val_bpb"]
+    assert f"{initial:.3f} → {final:.3f}" in text.getvalue()
+
+
+def test_figures_that_were_not_measured_are_left_out_of_the_summary() -> None:
+    labels = [label for label, _ in display.summary_lines({"status": "failed", "tokens": 0, "goodput": None})]
+    assert labels == ["status", "tokens"]
+
+
+def test_the_live_display_shows_each_client_and_the_latest_figures() -> None:
+    console = Console("quickstart", FOLDER, out := _terminal())
+    events = volatile_run(rounds=8)
+    crash = next(k for k, e in enumerate(events) if isinstance(e, ClientDown) and e.exit == "crash")
+    _play(console, events[: crash + 1])
+    crashed = events[crash]
+    assert isinstance(crashed, ClientDown)
+    [row] = [line for line in _shown(console) if crashed.client in line]
+    assert "✕ crashed" in row
+    _play(console, events[crash + 1 :])
+    page = _shown(console)
+    figures = fold(events)
+    text = "\n".join(page)
+    assert "round 8/8" in text
+    assert figures.last_eval
+    assert f"val bpb {figures.last_eval.val_bpb:.3f}   █" in text
+    assert f"refused {figures.sum('refused')}" in text
+    for name in CLIENTS:
+        [row] = [line for line in page if name in line]
+        assert f" {figures.clients[name].rows} " in row
+    console.close(summary_of(events))
+    assert "report" in out.export_text().splitlines()[-1]
+
+
+def test_a_client_that_was_sent_work_trains_from_step_0() -> None:
+    console = Console("quickstart", FOLDER, _terminal())
+    events = volatile_run(rounds=8)
+    sent = next(k for k, e in enumerate(events) if isinstance(e, WorkDispatched) and e.round == 5)
+    _play(console, events[: sent + 1])
+    client = events[sent].client  # type: ignore[attr-defined]
+    [row] = [line for line in _shown(console) if client in line]
+    assert "● training" in row
+    assert " 0/25 " in row
+    console.step(client, 5, 7, 25, 2.5, 1024)
+    [row] = [line for line in _shown(console) if client in line]
+    assert " 7/25  2.500 " in row
+    console.close({})
+
+
+def test_many_clients_do_not_overflow_the_screen() -> None:
+    console = Console("quickstart", FOLDER, _terminal())
+    _play(console, volatile_run(rounds=2, clients=tuple(f"site-{k:03d}" for k in range(200))))
+    page = _shown(console)
+    assert len(page) <= 40
+    assert any("and 170 more" in line for line in page)
+    console.close({})
+
+
+def test_a_run_without_clients_shows_its_own_steps() -> None:
+    console = Console("baseline", FOLDER, _terminal())
+    _play(console, centralized_run(3))
+    console.step("central", 4, 3, 10, 4.25, 1024)
+    [row] = [line for line in _shown(console) if "central " in line and "3/10" in line]
+    assert "4.250" in row
+    console.close({})
+
+
+def test_the_time_left_follows_from_the_rounds_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(console_module, "wall", lambda: now[0])
+    out, text = _log()
+    console = Console("quickstart", FOLDER, out)
+    events = volatile_run(rounds=9)
+    _play(console, events[:1])
+    now[0] += 30.0
+    _play(console, [e for e in events if isinstance(e, RoundMerged) and e.round < 3])
+    console.step("site-0", 4, 1, 25, 3.0, 600)
+    assert console.pace() == display.Pace(elapsed_s=30.0, eta_s=60.0, tokens_per_s=20.0)
+    assert "eta 1m 00s" in text.getvalue().splitlines()[-1]
+
+
+def test_drawing_waits_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(console_module, "wall", lambda: now[0])
+    console = Console("quickstart", FOLDER, _terminal())
+    _play(console, volatile_run(rounds=1)[:1])
+    drawn: list[float] = []
+    monkeypatch.setattr(console, "_render", lambda: drawn.append(now[0]) or "")
+    for k in range(100):
+        now[0] = 101.0 + k / 100
+        console.step("site-0", 1, k, 100, 3.0, 10)
+    assert 2 <= len(drawn) <= 4
+    console.close({})
+
+
+def test_sparkline_scales_between_its_extremes() -> None:
+    assert display.sparkline([3.0, 2.0, 1.0]) == "█▅▁"
+    assert display.sparkline([1.0, float("nan"), 1.0]) == "▁▁"
+    assert display.sparkline([]) == ""
+    assert len(display.sparkline(list(range(100)), width=20)) == 20
+
+
+def test_progress_in_a_log_says_what_began_and_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(console_module, "wall", lambda: now[0])
+    out, text = _log()
+    progress = RichProgress(out)
+    progress.start("download", 4_000_000, "bytes")
+    progress.advance(1_000_000)
+    now[0] = 12.0
+    progress.advance(1_000_000)
+    progress.advance(2_000_000)
+    now[0] = 15.0
+    progress.finish()
+    assert text.getvalue().splitlines() == [
+        "download …",
+        "download: 2.00 MB of 4.00 MB",
+        "download: 4.00 MB in 15.0 s",
+    ]
+
+
+def test_progress_on_a_terminal_ends_full() -> None:
+    out = _terminal()
+    progress = RichProgress(out)
+    progress.start("train tokenizer [x]", None, "merges")
+    progress.advance(3800)
+    progress.finish()
+    line = out.export_text().splitlines()[-1]
+    assert "train tokenizer [x]" in line
+    assert "3,800 merges" in line

@@ -1,0 +1,388 @@
+"""The HTML report, the metrics file and the sinks: what is shown is what the events say."""
+
+import json
+import math
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from support.pages import Page, page_of, tiles, write_run
+from support.tapes import CLIENTS, ROW_TOKENS, centralized_run, volatile_run
+
+from fednano.core.events import (
+    ClientDown,
+    ClientUp,
+    Evaluated,
+    Event,
+    RoundMerged,
+    RoundSkipped,
+    RunEnded,
+    RunStarted,
+    UpdateFolded,
+    UpdateRefused,
+)
+from fednano.report import svg, units
+from fednano.report.figures import fold, rows_before
+from fednano.report.history import History, Lane, Span
+from fednano.report.html import LiveReport, write_report
+from fednano.report.sinks import Fanout, Local, MetricsFile
+from fednano.report.timeline import timeline
+
+
+def of(events: list[Event], kind: type[Any], **fields: Any) -> list[Any]:
+    return [e for e in events if isinstance(e, kind) and all(getattr(e, k) == v for k, v in fields.items())]
+
+
+def test_headline_figures_are_those_of_the_run(tmp_path: Path) -> None:
+    events = volatile_run(rounds=20)
+    page = page_of(write_run(tmp_path, events))
+    assert page.texts("span", id="status") == ["completed"]
+    assert page.texts("p", class_="notice") == []
+    found = tiles(page)
+    first, last = of(events, Evaluated)[0], of(events, Evaluated)[-1]
+    assert found["Validation bpb"][0] == f"{last.val_bpb:.3f}"
+    assert f"from {first.val_bpb:.3f}" in found["Validation bpb"][1]
+    tokens = sum(e.tokens for e in of(events, RoundMerged))
+    assert found["Tokens merged"] == (
+        units.count(tokens),
+        f"of {units.count(events[0].tokens_planned)} planned",
+    )  # type: ignore[attr-defined]
+    assert found["Goodput"][0] == "73.1 %"
+    assert found["Bytes up"][0] == units.size(sum(e.bytes for e in of(events, UpdateFolded)))
+    assert found["Rows lost / doubled"][0] == "0 / 0"
+    assert found["Virtual time"] == (units.duration(events[-1].t), "20 rounds")
+
+
+def test_the_timeline_has_a_lane_per_client_with_everything_that_happened(tmp_path: Path) -> None:
+    events = volatile_run(rounds=20)
+    page = page_of(write_run(tmp_path, events))
+    assert [a["data-client"] for t, a, _ in page.elements if t == "g" and "data-client" in a] == list(CLIENTS)
+    skipped = {e.round for e in of(events, RoundSkipped)}
+    discarded = [e for e in of(events, UpdateFolded) if e.round in skipped]
+    drained = [e for e in of(events, UpdateFolded, drained=True) if e.round not in skipped]
+    classes = Counter((a.get("class") or "").split()[-1] for t, a, _ in page.elements if t == "rect")
+    assert classes["window"] == len(of(events, ClientUp))
+    assert classes["drained"] == len(drained)
+    assert classes["discarded"] == len(discarded)
+    assert classes["full"] == len(of(events, UpdateFolded)) - len(drained) - len(discarded)
+    assert classes["refused"] == len(of(events, UpdateRefused))
+    assert classes["lost"] == len(of(events, ClientDown, exit="crash"))
+    assert len(page.texts("path", class_="crash")) == len(of(events, ClientDown, exit="crash"))
+    assert len(page.texts("line", class_="merge")) == len(of(events, RoundMerged))
+    assert "round 4: merged, all steps 25 steps, 4m 03s to 4m 38s" in page.texts("title")
+
+
+def history_of_rounds(length: float, pause: float, rounds: int) -> History:
+    """One client, up throughout, whose rounds take `length` seconds, `pause` seconds apart."""
+    history = History()
+    starts = [k * (length + pause) for k in range(rounds)]
+    work = {(k, k): Span(t, t + length, "full", k, 25) for k, t in enumerate(starts)}
+    end = rounds * (length + pause)
+    history.lanes["a"] = Lane("a", [(0.0, end)], work)
+    history.figures.t = end
+    return history
+
+
+def test_a_run_of_days_is_drawn_wide_and_dated_to_the_second(tmp_path: Path) -> None:
+    short, long = timeline(history_of_rounds(10, 1, 20)), timeline(history_of_rounds(120, 21_480, 8))
+    assert short is not None
+    assert long is not None
+    assert (short.frame.width, short.wide, long.wide) == (1100, False, True)
+    assert all(bar.width == pytest.approx(4.0, abs=0.2) for bar in long.lanes[0].work)
+    assert {"6h", "12h", "1d", "1d 6h"} <= {tick.label for tick in long.x_ticks}
+    assert long.lanes[0].work[5].label == "round 5: merged, all steps\n25 steps, 1d 06h 00m 00s to 1d 06h 02m 00s"
+    assert long.frame.x1 >= max(bar.x + bar.width for bar in long.lanes[0].windows)
+    assert timeline(history_of_rounds(1, 1e6, 9)).frame.width == pytest.approx(8800, abs=700)
+    assert not timeline(history_of_rounds(0.1, 10, 2000)).wide  # so many bars would make the page heavy
+    wide = page_of(write_run(tmp_path, [replace(event, t=100 * event.t) for event in volatile_run(rounds=4)]))
+    (style,) = [a.get("style") for t, a, _ in wide.elements if t == "svg" and "timeline" in (a.get("class") or "")]
+    assert style is not None
+    assert style.startswith("width: ")
+
+
+def test_the_client_table_counts_merged_work_only(tmp_path: Path) -> None:
+    events = volatile_run(rounds=20)
+    page = page_of(write_run(tmp_path, events))
+    merged = {lease for e in of(events, RoundMerged) for lease in e.leases}
+    cells = page.texts("td")
+    assert page.texts("th")[13:] == [*CLIENTS, "all clients"]
+    for k, client in enumerate(CLIENTS):
+        mine = [e for e in of(events, UpdateFolded, client=client) if e.lease in merged]
+        exits = Counter(e.exit for e in of(events, ClientDown, client=client))
+        refused = of(events, UpdateRefused, client=client)
+        share, up, busy, updates, steps, rows, tokens, *rest = cells[12 * k : 12 * (k + 1)]
+        assert updates == f"{len(mine):,}"
+        assert steps == f"{sum(e.steps for e in mine):,}"
+        assert tokens == f"{sum(e.tokens for e in mine):,}"
+        assert rows == f"{sum(e.tokens // ROW_TOKENS for e in mine):,}"
+        assert rest[:3] == [str(exits["drain"]), str(exits["crash"]), str(len(refused))]
+        assert share == "25.0 %"
+        assert up.endswith("%")
+        assert busy.endswith("%")
+    assert cells[-6] == f"{sum(e.tokens for e in of(events, RoundMerged)):,}"
+
+
+def test_an_update_that_its_round_left_out_counts_for_nobody() -> None:
+    events = volatile_run(rounds=1)
+    [merged] = of(events, RoundMerged)
+    events[events.index(merged)] = replace(merged, leases=merged.leases[1:])
+    figures = fold(events)
+    first = next(e for e in of(events, UpdateFolded) if e.lease == merged.leases[0])
+    assert figures.clients[first.client].tokens == figures.clients[first.client].updates == 0
+    assert figures.sum("updates") == len(merged.leases) - 1
+
+
+def test_client_up_time_and_rows_by_hand() -> None:
+    events = volatile_run(rounds=1)
+    figures = fold(events)
+    [crash] = of(events, ClientDown)
+    assert figures.clients[crash.client].up_seconds(figures.t) == pytest.approx(crash.t)
+    assert figures.clients["site-0"].up_seconds(figures.t) == pytest.approx(events[-1].t)
+    assert figures.clients["site-0"].rows == 25 * 1024 // ROW_TOKENS
+    assert rows_before(((4, 100, 6), (10, 0, 20)), row=13) == 5
+    assert rows_before(((4, 100, 6), (10, 0, 20)), row=5) == 1
+
+
+def test_hostile_names_are_escaped(tmp_path: Path) -> None:
+    nasty = "<script>alert('x')</script>"
+    events = volatile_run(rounds=3, clients=("site-0", nasty))
+    write_run(tmp_path, events, config=f"name: {nasty}\nnote: </pre>{nasty}\n", versions={nasty: nasty})
+    page = page_of(tmp_path)
+    assert len(page.texts("script")) == 1
+    assert page.texts("h1") == [f"{nasty} completed"]
+    assert f"</pre>{nasty}" in page.texts("pre")[0]
+    assert nasty in page.texts("text", class_="client")
+
+
+def test_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
+    text = write_report(write_run(tmp_path, volatile_run(rounds=3))).read_text(encoding="utf-8")
+    assert "://" not in text
+    assert not [a for _, a, _ in Page(text).elements if "src" in a or "href" in a]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "config.yaml", "events.jsonl", "report.html", "summary.json",
+    ]  # fmt: skip
+
+
+def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
+    write_run(tmp_path, volatile_run(rounds=3), goodput=None, rows=None, weights_sha256=None, val_bpb=None)
+    page = page_of(tmp_path)
+    found = tiles(page)
+    assert found["Goodput"][0] == found["Rows lost / doubled"][0] == "not measured"
+    assert "not measured" in page.texts("footer")[0]
+    assert "Rows: not measured." in page.texts("p", class_="empty")
+
+
+def test_lost_rows_are_shown_in_red(tmp_path: Path) -> None:
+    rows = {"total": 100, "done": 60, "leased": 10, "free": 30, "lost": 2, "doubled": 0}
+    page = page_of(write_run(tmp_path, volatile_run(rounds=3), rows=rows))
+    [bad] = page.texts("div", class_="bad")[:1]
+    assert bad.startswith("Rows lost / doubled 2 / 0")
+    widths = [
+        a["style"]
+        for t, a, _ in page.elements
+        if t == "i" and a.get("class") in ("done", "leased", "free") and "style" in a
+    ]
+    assert widths == ["width:60.000%", "width:10.000%", "width:30.000%"]
+
+
+def test_a_centralized_run_has_curves_but_no_timeline(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path, centralized_run(6)))
+    assert page.texts("section", id="timeline") == page.texts("section", id="clients") == []
+    assert len(page.texts("path", class_="line")) == 4
+    assert page.texts("figcaption")[2:] == ["Tokens merged per round"]
+
+
+def test_a_run_interrupted_before_its_first_round(tmp_path: Path) -> None:
+    events = [e for e in volatile_run(rounds=3) if e.t == 0.0 and not isinstance(e, Evaluated)]
+    page = page_of(write_run(tmp_path, events, status="interrupted"))
+    assert page.texts("span", id="status") == ["interrupted"]
+    assert "No evaluation yet." in page.texts("p", class_="empty")
+    assert "the 0 rounds that ended" in page.texts("p", class_="notice")[0]
+
+
+def test_a_run_killed_while_writing_is_reported_from_its_events(tmp_path: Path) -> None:
+    events = [e for e in volatile_run(rounds=5) if not isinstance(e, RunEnded)]
+    write_run(tmp_path, events)
+    (tmp_path / "summary.json").unlink()
+    with (tmp_path / "events.jsonl").open("a", encoding="utf-8") as tape:
+        tape.write('{"event": "RoundMerg')
+    page = page_of(tmp_path)
+    assert page.texts("span", id="status") == ["unfinished"]
+    assert "torn" in page.texts("p", class_="notice")[0]
+    assert tiles(page)["Tokens merged"][0] == units.count(of(events, RoundMerged)[-1].tokens_total)
+
+
+def test_a_summary_that_disagrees_with_the_tape_is_noticed(tmp_path: Path) -> None:
+    page = page_of(write_run(tmp_path, volatile_run(rounds=3), tape_sha256="0" * 64, tokens=5))
+    first, second = page.texts("p", class_="notice")
+    assert "does not match" in first
+    assert "says 5 tokens" in second
+
+
+def test_a_diverged_run_draws_what_is_finite(tmp_path: Path) -> None:
+    events = [
+        replace(e, train_loss=math.nan) if isinstance(e, RoundMerged) and e.round == 1 else e
+        for e in volatile_run(rounds=5)
+    ]
+    page = page_of(write_run(tmp_path, events))
+    assert "Not drawn because not finite: 1." in page.texts("p", class_="empty")
+    assert "nan" not in "".join(a["d"] or "" for t, a, _ in page.elements if t == "path")
+
+
+def test_thousands_of_events_stay_a_small_page(tmp_path: Path) -> None:
+    path = write_report(write_run(tmp_path, volatile_run(rounds=2000)))
+    assert path.stat().st_size < 1_000_000
+    page = Page(path.read_text(encoding="utf-8"))
+    assert len(page.texts("circle")) <= 4 * svg.MAX_POINTS
+    assert len(page.texts("rect", class_="bar")) <= 2 * svg.MAX_BARS
+
+
+def test_thinning_keeps_the_ends_and_the_spike() -> None:
+    points = [(float(k), 1.0 + 0.001 * (k % 7), "") for k in range(10_000)]
+    points[5003] = (5003.0, 50.0, "spike")
+    thinned = svg.thin(points, 100)
+    assert len(thinned) <= 100
+    assert thinned[0] == points[0]
+    assert thinned[-1] == points[-1]
+    assert points[5003] in thinned
+    assert [p[0] for p in thinned] == sorted(p[0] for p in thinned)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 10, [0, 2, 4, 6, 8, 10]),
+        (1.1, 3.1, [1.5, 2.0, 2.5, 3.0]),
+        (5, 5, [5]),
+        (0, 1e6, [0, 2e5, 4e5, 6e5, 8e5, 1e6]),
+    ],
+)
+def test_ticks_are_round_numbers_inside_the_range(low: float, high: float, expected: list[float]) -> None:
+    assert svg.ticks(low, high) == pytest.approx(expected)
+
+
+def test_time_ticks_fall_on_whole_units() -> None:
+    assert [svg.time_label(t) for t in svg.time_ticks(0, 4000)] == ["0", "15m", "30m", "45m", "1h"]
+    assert [svg.time_label(t) for t in svg.time_ticks(0, 9000)] == [
+        "0",
+        "30m",
+        "1h",
+        "1h 30m",
+        "2h",
+        "2h 30m",
+    ]
+    assert [svg.time_label(t) for t in svg.time_ticks(0, 400_000)] == ["0", "1d", "2d", "3d", "4d"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (units.count(9999), "9,999"), (units.count(12_345), "12.3k"), (units.count(999_960), "1.00M"),
+        (units.count(None), "not measured"), (units.count(math.nan), "not measured"),
+        (units.size(999), "999 B"), (units.size(12_345_678), "12.3 MB"), (units.size(999_960), "1.00 MB"),
+        (units.duration(0.0), "0 s"), (units.duration(59.97), "1m 00s"), (units.duration(3599.7), "1h 00m"),
+        (units.duration(86_399), "1d 00h"), (units.signed_percent(4.0, 3.0), "−25.0 %"),
+        (units.short(1_500_000), "1.5M"), (units.moment(75), "1m 15s"), (units.moment(3599.7), "1h 00m 00s"),
+        (units.moment(200_000), "2d 07h 33m 20s"),
+    ],
+)  # fmt: skip
+def test_figures_read_well(text: str, expected: str) -> None:
+    assert text == expected
+
+
+def _command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "fednano.report", *arguments]
+    return subprocess.run(line, capture_output=True, text=True, check=False)
+
+
+def test_the_command_rewrites_the_report_and_prints_its_path(tmp_path: Path) -> None:
+    write_run(tmp_path, volatile_run(rounds=2))
+    done = _command(str(tmp_path))
+    assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "report.html"))
+
+
+def test_the_command_names_a_folder_without_a_run(tmp_path: Path) -> None:
+    done = _command(str(tmp_path))
+    assert done.returncode == 2
+    assert str(tmp_path) in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_names_a_line_that_is_no_event(tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").write_text('{"event": "Unheard", "t": 0}\n')
+    done = _command(str(tmp_path))
+    assert done.returncode == 2
+    assert "line 1" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_metrics_file_has_a_line_per_round_and_evaluation(tmp_path: Path) -> None:
+    events = volatile_run(rounds=4)
+    merged = of(events, RoundMerged)
+    events[events.index(merged[1])] = replace(merged[1], train_loss=math.nan)
+    sink = Fanout([MetricsFile(tmp_path / "metrics.jsonl")])
+    for event in events:
+        sink.event(event)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]  # before the close
+    sink.close({})
+    assert [r["tokens"] for r in rows if "updates" in r] == [e.tokens_total for e in merged]
+    assert [r["train_loss"] for r in rows if "updates" in r] == [
+        merged[0].train_loss,
+        None,
+        *(e.train_loss for e in merged[2:]),
+    ]
+    assert [r["val_bpb"] for r in rows if "val_bpb" in r] == [e.val_bpb for e in of(events, Evaluated)]
+
+
+class _Spy:
+    def __init__(self, fails: bool = False) -> None:
+        self.heard: list[str] = []
+        self.fails = fails
+
+    def event(self, event: Event) -> None:
+        self.heard.append("event")
+        if self.fails:
+            raise OSError("disk full")
+
+    def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
+        self.heard.append(f"step {client} {round} {step}/{steps} {loss} {tokens}")
+
+    def close(self, summary: dict[str, Any]) -> None:
+        self.heard.append("close")
+        if self.fails:
+            raise OSError("disk full")
+
+
+def test_a_failing_sink_is_heard_and_the_others_are_still_closed() -> None:
+    before, broken, after = _Spy(), _Spy(fails=True), _Spy()
+    fan = Fanout([before, broken, after])
+    fan.step("site-0", 1, 2, 25, 3.5, 1024)
+    with pytest.raises(OSError, match="disk full"):
+        fan.event(volatile_run(1)[0])
+    with pytest.raises(OSError, match="disk full"):
+        fan.close({})
+    assert before.heard == ["step site-0 1 2/25 3.5 1024", "event", "close"]
+    assert after.heard == ["step site-0 1 2/25 3.5 1024", "close"]
+
+
+def test_a_report_hears_all_that_it_draws() -> None:
+    everything, drawn = History(), History()
+    for event in volatile_run(20):
+        everything.draw(event)
+        if isinstance(event, LiveReport.hears):
+            drawn.draw(event)
+    assert drawn == everything
+
+
+def test_the_local_logger_adds_nothing(tmp_path: Path) -> None:
+    assert Local().open(tmp_path, {}, dict) == []
+
+
+def test_the_tape_of_the_tests_is_deterministic() -> None:
+    assert volatile_run(6) == volatile_run(6)
+    assert isinstance(volatile_run(6)[0], RunStarted)

@@ -1,0 +1,175 @@
+"""The W&B sink, offline and for real: what it writes is read back from its log."""
+
+import json
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.tapes import CLIENTS, summary_of, volatile_run
+
+from fednano.core.events import Evaluated, RoundMerged
+from fednano.report import wandb_sink
+from fednano.report.sinks import Fanout
+from fednano.report.wandb_sink import CHARTED, Wandb
+
+BLOCK, HEADER = 32768, 7
+
+
+def _records(path: Path) -> list[Any]:
+    """The protobuf records of a run-*.wandb file, a LevelDB log behind seven bytes of identification."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, at, parts, records = path.read_bytes(), HEADER, b"", []
+    while at + HEADER <= len(data):
+        if BLOCK - at % BLOCK < HEADER:
+            at += BLOCK - at % BLOCK
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, at)
+        parts += data[at + HEADER : at + HEADER + length]
+        at += HEADER + length
+        if kind in (1, 4):  # full, last
+            record = Record()
+            record.ParseFromString(parts)
+            records.append(record)
+            parts = b""
+    return records
+
+
+def _items(items: Any) -> dict[str, Any]:
+    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    """What a run logged, row by row."""
+    import wandb
+
+    wandb.teardown()  # as at the end of the process: only then is the log surely on disk
+    [log] = folder.rglob("*.wandb")
+    return [_items(r.history.item) for r in _records(log) if r.WhichOneof("record_type") == "history"]
+
+
+def consumed(kwh: float) -> dict[str, Any]:
+    """An account of the clients, one of which has used nothing and has no share in windows."""
+    used = {"kwh": kwh, "co2_g": None, "share_in_windows": 0.5, "on_h": 1.0}
+    none = {"kwh": 0.0, "co2_g": None, "share_in_windows": None, "on_h": 0.0}
+    return {"total": used, "clients": {CLIENTS[0]: used, CLIENTS[1]: none}}
+
+
+@pytest.fixture
+def settings() -> Wandb:
+    return Wandb(project="fednano", mode="offline", name=None, group="sweep", tags=["test"])
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    for key in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_RUN_ID", "WANDB_SWEEP_ID"):
+        monkeypatch.delenv(key, raising=False)
+
+
+def test_offline_run_holds_what_the_events_say(tmp_path: Path, offline: None, settings: Wandb) -> None:
+    folder = tmp_path / "quickstart" / "2025-01-01_00-00-00"
+    folder.mkdir(parents=True)
+    events = volatile_run(rounds=6)
+    fan = Fanout(settings.open(folder, {"seed": 3, "model": {"depth": 2}}, lambda: consumed(1.5)))
+    for event in events:
+        fan.event(event)
+    fan.step("site-0", 1, 1, 25, 3.0, 1024)
+    fan.close(summary_of(events))
+    rows = _rows(folder)
+    [log] = folder.rglob("*.wandb")
+    records = _records(log)
+    merged = [e for e in events if isinstance(e, RoundMerged)]
+    evaluated = [e for e in events if isinstance(e, Evaluated)]
+    assert [(r["tokens"], r["train_loss"], r["round"], r["virtual_s"]) for r in rows if "train_loss" in r] == [
+        (e.tokens_total, e.train_loss, e.round, e.t) for e in merged
+    ]
+    assert [(r["tokens"], r["val_bpb"]) for r in rows if "val_bpb" in r] == [
+        (e.tokens_total, e.val_bpb) for e in evaluated
+    ]
+    energy = [{key: value for key, value in r.items() if key.startswith("energy/")} for r in rows if "train_loss" in r]
+    assert energy == len(merged) * [
+        {
+            "energy/total/kwh": 1.5,
+            "energy/total/share_in_windows": 0.5,
+            f"energy/clients/{CLIENTS[0]}/kwh": 1.5,
+            f"energy/clients/{CLIENTS[0]}/share_in_windows": 0.5,
+            f"energy/clients/{CLIENTS[1]}/kwh": 0.0,
+        }
+    ]
+    summary: dict[str, Any] = {}
+    for record in records:
+        if record.WhichOneof("record_type") == "summary":
+            summary |= _items(record.summary.update)
+    assert summary["val_bpb"] == evaluated[-1].val_bpb
+    assert summary["rows/lost"] == 0
+    assert "energy_kwh" not in summary
+    runs = [r.run for r in records if r.WhichOneof("record_type") == "run"]
+    assert runs[0].display_name == "quickstart/2025-01-01_00-00-00"
+    assert _items(runs[0].config.update)["model"] == {"depth": 2}
+    axes = {r.metric.glob_name: r.metric.step_metric for r in records if r.WhichOneof("record_type") == "metric"}
+    assert axes["*"] == "tokens"
+
+
+def test_energy_is_logged_as_it_is_used_and_ends_with_the_summary(
+    run: Callable[..., dict[str, Any]], offline: None
+) -> None:
+    summary = run(
+        "logger=wandb", "logger.mode=offline", "runtime.compute=analytic", "rounds=4", "energy.carbon=[100,500]"
+    )
+    rows = [row for row in _rows(summary["folder"]) if "energy/total/kwh" in row]
+    grown = [row["energy/total/kwh"] for row in rows]
+    assert len(rows) == 5
+    assert grown[:-1] == sorted(grown[:-1])
+    assert 0 < grown[0] < grown[-1] / 2
+    parts = {"total": summary["energy"]["total"], **summary["energy"]["clients"]}
+    for name, figures in parts.items():
+        place = f"energy/{name}" if name == "total" else f"energy/clients/{name}"
+        assert {key: rows[-1].get(f"{place}/{key}") for key in CHARTED} == {key: figures[key] for key in CHARTED}
+        # The last round ends with the run, so that what was added up in pieces is the same but for rounding.
+        assert rows[-2][f"{place}/kwh"] == pytest.approx(figures["kwh"], rel=1e-9)
+    assert (rows[-1]["tokens"], rows[-1]["virtual_s"]) == (summary["tokens"], pytest.approx(summary["virtual_s"]))
+
+
+def test_energy_of_many_clients_stands_beside_some_rounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: None, settings: Wandb
+) -> None:
+    events = volatile_run(rounds=6)
+    merged = sum(isinstance(event, RoundMerged) for event in events)
+    monkeypatch.setattr(wandb_sink, "MAX_ACCOUNTS", 6 * len(CLIENTS) // 2)
+    asked = []
+    fan = Fanout(settings.open(tmp_path, {}, lambda: asked.append(1) or consumed(1.0)))
+    for event in events:
+        fan.event(event)
+    fan.close(summary_of(events))
+    assert len([row for row in _rows(tmp_path) if "energy/total/kwh" in row]) == len(asked) == merged // 2 > 0
+
+
+def test_who_does_not_ask_has_nothing_counted(
+    run: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counted(meter: object) -> None:
+        raise AssertionError("nobody asked")
+
+    monkeypatch.setattr("fednano.runtime.meter.Meter.so_far", counted)
+    assert run("runtime.compute=analytic")["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [("mode", "of", "logger.mode=of"), ("project", "", "logger.project"), ("tags", "a", "logger.tags=a")],
+)
+def test_a_wrong_setting_is_named_before_wandb_is_asked(key: str, value: str, named: str) -> None:
+    good: dict[str, Any] = {"project": "p", "mode": "offline", "name": None, "group": None, "tags": []}
+    Wandb(**good)
+    with pytest.raises(ValueError, match=named):
+        Wandb(**{**good, key: value})
+
+
+def test_wandb_is_imported_only_when_a_run_opens_it() -> None:
+    code = "import sys, fednano.report.wandb_sink, fednano.report.console; sys.exit('wandb' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

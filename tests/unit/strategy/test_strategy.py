@@ -1,0 +1,103 @@
+"""Merging and outer steps against hand-made figures and torch's own optimizers."""
+
+import pytest
+import torch
+
+from fednano.core.tensors import State
+from fednano.strategy.base import ServerState
+from fednano.strategy.diloco import DiLoCo
+from fednano.strategy.merge import Accumulator
+from fednano.strategy.outer import SGD, Nesterov
+
+
+def one(*values: float) -> State:
+    return {"w": torch.tensor(values)}
+
+
+def test_accumulator_is_the_weighted_mean() -> None:
+    accumulator = Accumulator(one(0, 0))
+    accumulator.fold(one(1, 2), 1.0)
+    accumulator.fold(one(5, -2), 3.0)
+    assert accumulator.mean()["w"].tolist() == [4.0, -1.0]
+
+
+def test_the_order_of_updates_leaves_no_trace() -> None:
+    generator = torch.Generator().manual_seed(1)
+    updates = [torch.randn(200_001, generator=generator) * 10.0 ** -(i % 6) for i in range(7)]
+    weights = [float(51_200 - 977 * i) for i in range(7)]
+
+    def mean(order: list[int]) -> torch.Tensor:
+        accumulator = Accumulator({"w": updates[0]})
+        for i in order:
+            accumulator.fold({"w": updates[i]}, weights[i])
+        return accumulator.mean()["w"]
+
+    first = mean([0, 1, 2, 3, 4, 5, 6])
+    exact = sum(w * u.double() for w, u in zip(weights, updates, strict=True)) / sum(weights)
+    assert torch.equal(first, mean([6, 3, 1, 0, 5, 4, 2]))
+    assert torch.equal(first, mean([2, 5, 4, 6, 0, 1, 3]))
+    torch.testing.assert_close(first.double(), exact, rtol=1e-7, atol=0.0)
+    assert torch.equal(mean([4]), updates[4])
+
+
+def test_accumulator_refuses_what_does_not_fit() -> None:
+    accumulator = Accumulator(one(0))
+    with pytest.raises(ValueError, match="weight must be positive"):
+        accumulator.fold(one(1), 0.0)
+    with pytest.raises(ValueError, match="other tensors"):
+        accumulator.fold({"v": torch.zeros(1)}, 1.0)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_nesterov_equals_torch(momentum: float) -> None:
+    weights = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+    reference = torch.optim.SGD([weights], lr=0.7, momentum=momentum, nesterov=momentum > 0)
+    state = ServerState(one(1.0, -2.0), {})
+    outer = Nesterov(lr=0.7, momentum=momentum)
+    for delta in ((0.5, 0.1), (-0.2, 0.3), (0.05, -0.7)):
+        weights.grad = torch.tensor(delta)
+        reference.step()
+        stepped, momenta = outer.step(state.weights, state.outer, one(*delta))
+        state = ServerState(stepped, momenta, state.version + 1)
+        torch.testing.assert_close(state.weights["w"], weights.detach())
+
+
+def test_outer_steps_leave_their_arguments_alone() -> None:
+    weights, momenta, delta = one(1.0), one(2.0), one(3.0)
+    Nesterov().step(weights, momenta, delta)
+    SGD().step(weights, momenta, delta)
+    assert (weights["w"].item(), momenta["w"].item(), delta["w"].item()) == (1.0, 2.0, 3.0)
+
+
+def test_fedavg_of_one_client_is_its_model() -> None:
+    fedavg = DiLoCo(name="fedavg", outer=SGD(1.0))
+    base, local = one(1.0, 2.0), one(0.25, 3.5)
+    merged = fedavg.merge(ServerState(base, {}, 4), {"w": base["w"] - local["w"]})
+    assert torch.equal(merged.weights["w"], local["w"])
+    assert merged.version == 5
+
+
+def test_weighting() -> None:
+    assert DiLoCo(name="x", outer=SGD()).weight(tokens=100, steps=5) == 100.0
+    assert DiLoCo(name="x", outer=SGD(), weighting="uniform").weight(tokens=100, steps=5) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"local_steps": 0}, "strategy.local_steps=0"),
+        ({"quorum": 0}, "strategy.quorum=0"),
+        ({"weighting": "median"}, "strategy.weighting=median"),
+        ({"slack": 0.5}, "strategy.slack=0.5"),
+    ],
+)
+def test_bad_settings_name_key_and_value(kwargs: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DiLoCo(name="x", outer=SGD(), **kwargs)
+
+
+def test_bad_outer_settings() -> None:
+    with pytest.raises(ValueError, match=r"strategy.outer.lr=0"):
+        SGD(0)
+    with pytest.raises(ValueError, match=r"strategy.outer.momentum=1"):
+        Nesterov(0.7, 1.0)
