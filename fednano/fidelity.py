@@ -67,7 +67,7 @@ def replay(folder: Path, measured: Measured) -> Measured:
     parts = replace(
         parts,
         volatility=Recorded(measured.windows),
-        network=Network("recorded", up, down, 0.0),
+        network=Network(name="recorded", up_mbit_s=up, down_mbit_s=down, latency_s=0.0),
         hardware=replace(parts.hardware, tokens_per_s=tuple(parts.tokens_per_step / s for s in step_s.values())),
     )
     sites = {name: parts.site(i, size) for i, name in enumerate(names)}

@@ -29,7 +29,7 @@ KEYS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Writer:
     """Continues prompts of one model and prints what comes.
 
@@ -91,7 +91,14 @@ def main(overrides: Sequence[str]) -> int:
     folder = Path(chosen["model_dir"])
     model = load_model(folder).to(hardware.use())
     tokenizer = load_tokenizer(folder, model)
-    writer = Writer(model, tokenizer, sampling, chosen["samples"], chosen["tokens"], hardware.autocast)
+    writer = Writer(
+        model=model,
+        tokenizer=tokenizer,
+        sampling=sampling,
+        samples=chosen["samples"],
+        tokens=chosen["tokens"],
+        autocast=hardware.autocast,
+    )
     if chosen["interactive"]:
         _converse(writer)
     else:

@@ -42,7 +42,7 @@ def loaded_per_s(parts: Parts, count: int) -> float:
 
 def train(parts: Parts, trainer: LocalTrainer, weights: State, source: Iterable[Batch], steps: int) -> dict[str, float]:
     """Figures of `steps` inner steps: tokens_per_s, and waiting, the share of them spent on batches."""
-    plan = StepPlan(steps, 1.0, 0, parts.tokens_per_step, 10**12)
+    plan = StepPlan(steps=steps, step_s=1.0, tokens_before=0, tokens_per_step=parts.tokens_per_step, horizon=10**12)
     done, _ = trainer.run("bench", weights, source, plan, RealClock(), lambda _: True, lambda *_: None)
     return {"tokens_per_s": done.tokens / done.train_s, "waiting": done.data_s / done.train_s}
 

@@ -39,7 +39,7 @@ PLANNERS: dict[str, Planner] = {"blind": Blind(), "aware": Aware(), "oracle": Or
 NO_TEXT = TextSource(lambda rows: [], lambda texts: ([], []), 0)  # type: ignore[arg-type, return-value]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Play:
     """The protocol played over `membership` by clients that only take time.
 
@@ -74,16 +74,40 @@ class Play:
         """All rounds; what happened is in `events`."""
         names, clock, board = self.membership.clients, VirtualClock(), MemoryBoard()
         sites = {
-            name: Site(SERVER_NODE_ID + 1 + i, 0, self._step_s(i), self.transfer_s, self.transfer_s)
+            name: Site(
+                node_id=SERVER_NODE_ID + 1 + i,
+                pool=0,
+                step_s=self._step_s(i),
+                down_s=self.transfer_s,
+                up_s=self.transfer_s,
+            )
             for i, name in enumerate(names)
         }
         measured = lambda weights: (0.0, 0.0)  # noqa: E731
-        recorder = Recorder(self.rounds, self.rounds, measured, unsaved, self.events.append, clock, Progress())
-        strategy: Any = DiLoCo("play", SGD(1.0), self.local_steps, self.quorum, slack=self.slack)
+        recorder = Recorder(
+            eval_every=self.rounds,
+            checkpoint_every=self.rounds,
+            evaluate=measured,
+            mark=unsaved,
+            emit=self.events.append,
+            clock=clock,
+            progress=Progress(),
+        )
+        strategy: Any = DiLoCo(
+            name="play", outer=SGD(1.0), local_steps=self.local_steps, quorum=self.quorum, slack=self.slack
+        )
         federation = Federation(
             strategy=strategy,
             state=ServerState({}, {}),
-            plan=Plan(self.rounds, TOKENS, 1, lambda *_: 1.0, lambda _, n: n // TOKENS + 1, self.length, self.planner),
+            plan=Plan(
+                rounds=self.rounds,
+                tokens_per_step=TOKENS,
+                horizon=1,
+                lr_scale=lambda *_: 1.0,
+                rows_for=lambda _, n: n // TOKENS + 1,
+                length=self.length,
+                planner=self.planner,
+            ),
             sites=sites,
             ledger=Ledger([self.rows]),
             board=board,
@@ -110,24 +134,24 @@ class Play:
             own = VirtualClock()
             presence = Presence(self.membership, name, own, self.transfer_s)
             workers[name] = ClientWorker(
-                name,
-                AnalyticTrainer(TOKENS, TOKENS, self._sure_until),
-                NO_TEXT,
-                [range(self.rows)],
-                SHAPE,
-                STREAM,
-                TOKENS / self._step_s(i),
-                own,
-                presence.may_step,
-                lambda *_: None,
-                partial(self.membership.speed, name),
-                board.drain_requested,
-                presence.might_step,
+                client=name,
+                trainer=AnalyticTrainer(TOKENS, TOKENS, self._sure_until),
+                source=NO_TEXT,
+                pools=[range(self.rows)],
+                shape=SHAPE,
+                packing=STREAM,
+                tokens_per_s=TOKENS / self._step_s(i),
+                clock=own,
+                may_step=presence.may_step,
+                on_step=lambda *_: None,
+                speed=partial(self.membership.speed, name),
+                asked=board.drain_requested,
+                might_step=presence.might_step,
             )
             nodes.append(VirtualNode(name, own, presence, workers[name].crashed))
         app = make_client_app(lambda context: workers[str(context.node_config["name"])], Fp32())
-        link = Network("link", up_mbit_s=1.0, down_mbit_s=1.0, latency_s=self.transfer_s)
-        return self.grid(app, nodes, clock, link, lambda content: 0)
+        link = Network(name="link", up_mbit_s=1.0, down_mbit_s=1.0, latency_s=self.transfer_s)
+        return self.grid(app=app, nodes=nodes, clock=clock, network=link, size=lambda content: 0)
 
     def of(self, kind: type[Event]) -> list[Event]:
         """The events of a kind."""
@@ -165,13 +189,13 @@ def measure(chosen: argparse.Namespace) -> list[dict[str, object]]:
         for name, planner in PLANNERS.items():
             profile = Markov(exit=leaves, mean_up_s=chosen.up_s, mean_down_s=chosen.down_s)
             play = Play(
-                Membership.draw(profile, names, chosen.seed),
-                rounds,
-                chosen.local_steps,
-                (chosen.step_s,),
-                chosen.transfer_s,
-                length,
-                planner,
+                membership=Membership.draw(profile, names, chosen.seed),
+                rounds=rounds,
+                local_steps=chosen.local_steps,
+                step_s=(chosen.step_s,),
+                transfer_s=chosen.transfer_s,
+                length=length,
+                planner=planner,
             )
             play.run()
             rows.append({"exit": leaves, "planner": name, **goodput(play), "hours": play.events[-1].t / 3600})

@@ -28,7 +28,7 @@ OVERHEAD = ("model=d4", "clients=4", "strategy.local_steps=50", "volatility=none
 WARM_UP = ("strategy.local_steps=1", "rounds=1", "eval_tokens=512")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """A run's figures: `wall_s` its own, `process_s` with imports, data and report; `eval_s` in evaluations.
 
@@ -70,14 +70,14 @@ def run(name: str, overrides: Sequence[str]) -> Run:
             if isinstance(event, Evaluated):
                 eval_s += event.wall_s
     return Run(
-        name,
-        events,
-        summary["virtual_s"],
-        watch.seconds,
-        summary["wall_s"],
-        summary["train_s"],
-        eval_s,
-        summary["peak_rss_mb"],
+        name=name,
+        events=events,
+        virtual_s=summary["virtual_s"],
+        process_s=watch.seconds,
+        wall_s=summary["wall_s"],
+        train_s=summary["train_s"],
+        eval_s=eval_s,
+        peak_mb=summary["peak_rss_mb"],
     )
 
 

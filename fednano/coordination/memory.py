@@ -21,7 +21,7 @@ class MemoryBoard:
         self._stop = False
 
     def grant(self, client: str, round: int, expires: float, ahead: bool = False) -> Lease:
-        lease = Lease(self._next, client, round, expires, self._make_token(), ahead)
+        lease = Lease(id=self._next, client=client, round=round, expires=expires, token=self._make_token(), ahead=ahead)
         self._leases[lease.id] = lease
         self._next += 1
         return lease

@@ -131,7 +131,7 @@ class RedisPost:
             raise StopRequestedError
 
     def tell_step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
-        self._steps.append(StepTold(client, round, step, steps, loss, tokens))
+        self._steps.append(StepTold(client=client, round=round, step=step, steps=steps, loss=loss, tokens=tokens))
 
     def close(self) -> None:
         """Tell the last steps, end the thread and free the name."""

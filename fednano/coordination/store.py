@@ -11,7 +11,7 @@ class StopRequestedError(Exception):
 NO_LEASE = -1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Lease:
     """A client's right to train some rows until `expires`, in seconds on the run's clock.
 
@@ -27,7 +27,7 @@ class Lease:
     ahead: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Beat:
     """What a node says of itself every second.
 
@@ -48,7 +48,7 @@ class Beat:
     lease: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StepTold:
     """An inner step that a node has done: the `steps`-th of those planned is the last; `tokens` of this step."""
 

@@ -42,7 +42,7 @@ class Identity:
     sha256: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Downloader:
     """Fetches files, with `retries` further attempts 1, 2, 4 … at most 60 s apart.
 

@@ -41,7 +41,7 @@ class Content:
     sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HubShards:
     """The first `shards` shards to train on, shard `last_shard` held out; all rows are of one source, `name`.
 
@@ -122,7 +122,7 @@ class HubShards:
                 httpx.Client(timeout=self.timeout_s) as client,
                 ThreadPoolExecutor(self.threads, thread_name_prefix="fetch") as pool,
             ):
-                downloader = Downloader(client, self.retries, hint, stop, self.wait)
+                downloader = Downloader(client=client, retries=self.retries, hint=hint, stop=stop, wait=self.wait)
                 try:
                     futures = [pool.submit(self._shard, name, store, downloader) for name in names]
                     for future in as_completed(futures):
@@ -174,7 +174,14 @@ class HubShards:
         count = SourceCount(sum(file.rows for file in train), sum(file.text_bytes for file in train))
         settings = {"base_url": self.base_url, "shards": self.shards, "last_shard": self.last_shard}
         folder.mkdir(exist_ok=True)
-        Manifest(self.name, settings, tuple(files), {self.name: count}, None, self.text_column).write(folder)
+        Manifest(
+            name=self.name,
+            settings=settings,
+            files=tuple(files),
+            sources={self.name: count},
+            source_column=None,
+            text_column=self.text_column,
+        ).write(folder)
 
 
 def _note(path: Path) -> Path:

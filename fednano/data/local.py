@@ -32,7 +32,7 @@ READ_CHARS = 1 << 20
 READ_ROWS = 1000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ParquetFolder:
     """Rows of parquet files: the documents stand in `text_column`, nulls and blank ones are left out.
 
@@ -87,7 +87,7 @@ class ParquetFolder:
         return parquet
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TextFolder:
     """Text files in UTF-8. A file is one document, or several with `separator` between them.
 

@@ -14,7 +14,7 @@ FORMAT = 1
 Split = Literal["train", "validation"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ShardFile:
     """One parquet file; `name` is relative to the corpus folder, `text_bytes` counts UTF-8."""
 
@@ -34,7 +34,7 @@ class SourceCount:
     text_bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """`source_column` is None where the files have none and the whole corpus is one source."""
 

@@ -51,7 +51,7 @@ class Package:
         return sorted(found)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PyDocs:
     """Docstrings of at least `min_chars` characters; a package is a source, "python" the standard library.
 

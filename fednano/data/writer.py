@@ -189,6 +189,13 @@ class _ShardWriter:
         self._parquet = None
         size = self._path.stat().st_size
         self._files.append(
-            ShardFile(self._path.name, self._split, self._rows, self._bytes, size, sha256_of(self._path))
+            ShardFile(
+                name=self._path.name,
+                split=self._split,
+                rows=self._rows,
+                text_bytes=self._bytes,
+                file_bytes=size,
+                sha256=sha256_of(self._path),
+            )
         )
         self._rows = self._bytes = 0

@@ -46,7 +46,7 @@ class Signals:
     price: Trace | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Consumption:
     """Machine seconds on and training, kWh, g and cost; None is what no signal was given for."""
 
@@ -79,7 +79,7 @@ def consumption(on: Spans, busy: Spans, power: Power, signals: Signals, grid_s: 
     kwh, co2, cost = (
         None if found is None else found / J_PER_KWH for found in map(joules, (ONE, signals.carbon, signals.price))
     )
-    return Consumption(length(on), length(busy), kwh or 0.0, co2, cost)
+    return Consumption(on_s=length(on), train_s=length(busy), kwh=kwh or 0.0, co2_g=co2, cost=cost)
 
 
 def integral(spans: Spans, signal: Trace, grid_s: float | None = None) -> float:

@@ -12,7 +12,7 @@ from fednano.volatility.availability import Availability
 MAX_WINDOWS = 10_000  # that a site alone may take; a share of a thousand sites' work would take it years to draw
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Site:
     """A client: tokens per second, power, and what its electricity is like until `ends`, seconds of the run."""
 

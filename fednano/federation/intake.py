@@ -28,7 +28,7 @@ class Received:
     drained: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reception:
     """Takes replies, for the rounds of one federation. Nothing that a client sends is trusted."""
 

@@ -38,6 +38,7 @@ class Leases:
 
     def __init__(
         self,
+        *,
         board: Board,
         ledger: Ledger,
         plan: Plan,

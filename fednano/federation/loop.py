@@ -85,13 +85,20 @@ class Federation:
         self._recorder = recorder
         self._pack = pack
         self._size = size
-        self._reception = Reception(strategy, plan, ledger, clock, codec)
+        self._reception = Reception(strategy=strategy, plan=plan, ledger=ledger, clock=clock, codec=codec)
         self._live = live
         self._emit = recorder.emit
-        self._leases = Leases(board, ledger, plan, sites, clock, recorder.emit)
+        self._leases = Leases(board=board, ledger=ledger, plan=plan, sites=sites, clock=clock, emit=recorder.emit)
         self._progress = recorder.progress
         self._roster = Roster(membership)
-        self._merging = Merging(strategy, plan, self._leases, clock, recorder.progress, recorder.emit)
+        self._merging = Merging(
+            strategy=strategy,
+            plan=plan,
+            leases=self._leases,
+            clock=clock,
+            progress=recorder.progress,
+            emit=recorder.emit,
+        )
         self._outstanding: dict[str, Lease] = {}  # message id → lease
         self._late: dict[str, Lease] = {}  # messages whose lease has expired
         self._notified: Notifying | None = None
@@ -138,12 +145,12 @@ class Federation:
         if alone:
             length *= self._plan.length.alone
         round_ = Round(
-            index,
-            now,
-            now + length,
-            now + self._strategy.slack * length,
-            Accumulator(self.state.weights),
-            Accumulator(self.state.inner, is_count),
+            index=index,
+            started=now,
+            ends=now + length,
+            closes=now + self._strategy.slack * length,
+            accumulator=Accumulator(self.state.weights),
+            inner=Accumulator(self.state.inner, is_count),
             alone=alone,
             adopts=alone and self._plan.length.alone_merge == "adopt",
             overlaps=not alone and self._overlaps(index),
@@ -222,9 +229,21 @@ class Federation:
         version, total = self.state.version, self._progress.tokens
         horizon, inner, peers = self._plan.horizon, self.state.inner, self._roster.peers
         return Task(
-            lease.client, lease.round, version, lease.id, granted.rows, steps, total, peers, horizon, inner, seconds,
-            lease.token, round_.adopts, ahead,
-        )  # fmt: skip
+            client=lease.client,
+            round=lease.round,
+            version=version,
+            lease=lease.id,
+            grant=granted.rows,
+            steps=steps,
+            tokens_total=total,
+            peers=peers,
+            horizon=horizon,
+            inner=inner,
+            seconds=seconds,
+            token=lease.token,
+            whole=round_.adopts,
+            ahead=ahead,
+        )
 
     def _collect(self, grid: Grid, round_: Round | None) -> None:
         """Fold or refuse every reply that has arrived, one at a time; between rounds there are only late ones."""

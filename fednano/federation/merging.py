@@ -13,7 +13,7 @@ from fednano.strategy.base import ServerState, Strategy
 from fednano.training.recorder import Progress
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Merging:
     """Closes the rounds of one federation. `progress` is kept up to date; `since` is when the last one ended."""
 

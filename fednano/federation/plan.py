@@ -13,7 +13,7 @@ from fednano.strategy.merge import Accumulator
 STEPS, BLIND = Rounds(), Blind()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Site:
     """What the server knows of a client: its node, the pool it reads from, seconds per inner step and per transfer.
 
@@ -45,7 +45,7 @@ class Site:
         return seconds if math.isinf(seconds) else math.floor(seconds / self.step_s + 1e-9)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """The run's figures that do not change.
 
@@ -85,7 +85,7 @@ class Plan:
         return int(min(steps, site.steps_in(window_s))), min(left_s, window_s)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Round:
     """One round under way. Its work is planned to be in by `ends`; what is missing at `closes` is given up."""
 

@@ -18,7 +18,7 @@ class Pace(Protocol):
     def duration(self, steps: int) -> float: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rounds:
     """The `round` choice.
 

@@ -149,20 +149,20 @@ def unpack_task(content: RecordDict, codec: Codec) -> tuple[Task, State]:
         return content.held, {}
     c = content.config_records[TASK]
     task = Task(
-        str(c["client"]),
-        _int(c, "round"),
-        _int(c, "version"),
-        _int(c, "lease"),
-        Grant(_int(c, "pool"), _spans(c, "spans")),
-        _int(c, "steps"),
-        _int(c, "tokens_total"),
-        _int(c, "peers"),
-        _int(c, "horizon"),
-        unpack_inner(content),
-        _float(c, "seconds"),
-        str(c["token"]),
-        bool(c["whole"]),
-        _unpack_ahead(content),
+        client=str(c["client"]),
+        round=_int(c, "round"),
+        version=_int(c, "version"),
+        lease=_int(c, "lease"),
+        grant=Grant(_int(c, "pool"), _spans(c, "spans")),
+        steps=_int(c, "steps"),
+        tokens_total=_int(c, "tokens_total"),
+        peers=_int(c, "peers"),
+        horizon=_int(c, "horizon"),
+        inner=unpack_inner(content),
+        seconds=_float(c, "seconds"),
+        token=str(c["token"]),
+        whole=bool(c["whole"]),
+        ahead=_unpack_ahead(content),
     )
     return task, unpack_tensors(content.array_records[TENSORS], codec)
 
@@ -199,25 +199,25 @@ def unpack_result(content: RecordDict) -> Result:
     c = content.config_records[RESULT]
     cursor = _ints(c, "cursor")
     done = StepsDone(
-        _int(c, "steps"),
-        _int(c, "tokens"),
-        _float(c, "loss"),
-        (cursor[0], cursor[1]) if cursor else None,
-        bool(c["drained"]),
-        _float(c, "train_s"),
-        _float(c, "data_s"),
-        _spans(c, "left"),
+        steps=_int(c, "steps"),
+        tokens=_int(c, "tokens"),
+        loss=_float(c, "loss"),
+        cursor=(cursor[0], cursor[1]) if cursor else None,
+        drained=bool(c["drained"]),
+        train_s=_float(c, "train_s"),
+        data_s=_float(c, "data_s"),
+        left=_spans(c, "left"),
     )
     return Result(
-        str(c["client"]),
-        _int(c, "round"),
-        _int(c, "version"),
-        _int(c, "lease"),
-        done,
-        _float(c, "busy_from"),
-        _float(c, "busy_until"),
-        str(c["token"]),
-        _floats(c, "ahead"),
+        task_client=str(c["client"]),
+        round=_int(c, "round"),
+        version=_int(c, "version"),
+        lease=_int(c, "lease"),
+        done=done,
+        busy_from=_float(c, "busy_from"),
+        busy_until=_float(c, "busy_until"),
+        token=str(c["token"]),
+        ahead=_floats(c, "ahead"),
     )
 
 

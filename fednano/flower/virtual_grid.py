@@ -76,6 +76,7 @@ class VirtualGrid(Grid):
 
     def __init__(
         self,
+        *,
         app: ClientApp,
         nodes: Sequence[VirtualNode],
         clock: VirtualClock,

@@ -16,8 +16,8 @@ from fednano.experiment.experiment import Experiment
 from fednano.flower_app.hosted_simulation import Grid, HostedSimulation, is_simulated
 from fednano.flower_app.run_config import hydra_overrides
 from fednano.process.temporary import temporary_folder
-from fednano.runtime.deployment.deployment import Deployment
 from fednano.runtime.deployment import server as live
+from fednano.runtime.deployment.deployment import Deployment
 from fednano.runtime.deployment.server import Launch, RunConfig
 from fednano.runtime.ray.simulation import Simulation
 from fednano.runtime.run_folder import run_in_folder
@@ -36,16 +36,16 @@ def build(folder: Path, run: str, clock: Clock) -> Launch:
     board = experiment.groups["coordination"].board(run, clock)
     parts = experiment.parts(experiment.prepare(Silent()), board)
     return Launch(
-        cfg.name,
-        runtime.name,
-        parts,
-        board,
-        experiment.groups["logger"],
-        experiment.resolved(cfg),
-        runtime.transfer_s,
-        runtime.least_clients(parts.settings.clients),
-        run,
-        runtime.elsewhere(parts.settings.names),
+        name=cfg.name,
+        runtime=runtime.name,
+        parts=parts,
+        board=board,
+        logger=experiment.groups["logger"],
+        config=experiment.resolved(cfg),
+        transfer_s=runtime.transfer_s,
+        min_clients=runtime.least_clients(parts.settings.clients),
+        run=run,
+        elsewhere=runtime.elsewhere(parts.settings.names),
     )
 
 

@@ -7,7 +7,7 @@ VALUE_GATE_WIDTH = 12  # channels of the block's input that gate the value embed
 SMEAR_GATE_WIDTH = 24  # channels of the embedding that gate the smear
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Arch:
     """What the architecture is, whatever its size.
 

@@ -20,7 +20,7 @@ from fednano.model.window import attend
 IGNORE = -1  # target of a position whose next token does not count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GPTConfig:
     """Everything that the weights' shapes and the forward pass depend on.
 
@@ -52,7 +52,15 @@ class GPTConfig:
     @classmethod
     def derive(cls, depth: Depth, arch: Arch, vocab_size: int) -> "GPTConfig":
         """The model of `depth` for a tokenizer of `vocab_size` ids."""
-        return cls(vocab_size, depth.sequence_len, depth.depth, depth.width, depth.heads, depth.kv_heads, arch)
+        return cls(
+            vocab_size=vocab_size,
+            sequence_len=depth.sequence_len,
+            layers=depth.depth,
+            width=depth.width,
+            heads=depth.heads,
+            kv_heads=depth.kv_heads,
+            arch=arch,
+        )
 
     @property
     def head_dim(self) -> int:

@@ -39,7 +39,9 @@ def main(overrides: Sequence[str], form: str | None = None) -> int:
 
 def trainer(settings: Settings, data: dict[str, Any] | None) -> Program:
     """The resident trainer."""
-    return Program("trainer", [sys.executable, "-m", TRAINER, encode(settings, data)], leave_s=settings.drain_s)
+    return Program(
+        name="trainer", command=[sys.executable, "-m", TRAINER, encode(settings, data)], leave_s=settings.drain_s
+    )
 
 
 def supernode(settings: Settings) -> Program:
@@ -55,7 +57,7 @@ def supernode(settings: Settings) -> Program:
     # Flower's own files go there.
     environment = {"FLWR_HOME": str(settings.home / "flwr")}
     command = [sys.executable, "-m", SUPERNODE, settings.name, *arguments]
-    return Program("supernode", command, environment, settings.home / "supernode.log")
+    return Program(name="supernode", command=command, environment=environment, log=settings.home / "supernode.log")
 
 
 def _command() -> int:

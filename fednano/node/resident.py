@@ -66,6 +66,7 @@ class Resident:
 
     def __init__(
         self,
+        *,
         name: str,
         parts: Parts,
         post: Post,
@@ -143,16 +144,16 @@ class Resident:
                 raise AbandonedError
 
         worker = ClientWorker(
-            task.client,
-            self._trainer,
-            self._parts.source,
-            self._parts.pools.rows,
-            self._parts.shape,
-            self._parts.packing,
-            self._parts.tokens_per_step / self._step_s,
-            self._clock,
-            lambda step_s: not self._leaving,
-            on_step,
+            client=task.client,
+            trainer=self._trainer,
+            source=self._parts.source,
+            pools=self._parts.pools.rows,
+            shape=self._parts.shape,
+            packing=self._parts.packing,
+            tokens_per_s=self._parts.tokens_per_step / self._step_s,
+            clock=self._clock,
+            may_step=lambda step_s: not self._leaving,
+            on_step=on_step,
             # On a real clock time has passed before the first step, without which the transfer was for nothing.
             asked=lambda lease, now: stepped and self._post.asked(lease, now),
             onward=self._onward,
@@ -230,7 +231,16 @@ class Resident:
 
     def _beat(self, lease: int = NO_LEASE) -> None:
         ready = self._ready and not self._leaving
-        self._post.beat(Beat(self._name, self.incarnation, ready, self._leaving, self._step_s, lease))
+        self._post.beat(
+            Beat(
+                name=self._name,
+                incarnation=self.incarnation,
+                ready=ready,
+                leaving=self._leaving,
+                step_s=self._step_s,
+                lease=lease,
+            )
+        )
 
     def _listen(self, listener: socket.socket) -> None:
         try:

@@ -16,7 +16,7 @@ from fednano.core.clock import pause
 POLL_S = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """The keys of conf/node.yaml but the data.
 

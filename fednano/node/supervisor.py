@@ -21,7 +21,7 @@ LINE_BYTES = 4096  # that a line has at most
 SOUND_S = 60.0  # who lived as long starts over at FIRST_S
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Program:
     """What is to run.
 
@@ -40,7 +40,7 @@ class Program:
     leave_s: float = 10.0
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Running:
     program: Program
     process: subprocess.Popen[bytes] | None = None
@@ -61,7 +61,7 @@ class Supervisor:
     """
 
     def __init__(self, programs: Sequence[Program], say: Callable[[str], None]) -> None:
-        self._children = [_Running(program) for program in programs]
+        self._children = [_Running(program=program) for program in programs]
         self._say = say
         self._news: SimpleQueue[tuple[_Running, int] | None] = SimpleQueue()  # who ended, and how; None: end all
         self._lifeline = Lifeline()

@@ -46,7 +46,15 @@ def serve(argument: str, make_post: Callable[[str, str, Clock], Closable]) -> in
         print(f"fednano node {settings.name}: trainer: {line}", flush=True)
 
     with closing(make_post(run, settings.name, clock)) as post:
-        resident = Resident(settings.name, parts, post, clock, settings.socket, say, settings.config is None)
+        resident = Resident(
+            name=settings.name,
+            parts=parts,
+            post=post,
+            clock=clock,
+            path=settings.socket,
+            say=say,
+            renewable=settings.config is None,
+        )
 
         def leave(number: int, frame: object) -> None:
             resident.leave()

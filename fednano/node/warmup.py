@@ -18,7 +18,13 @@ _NOBODY = "warm-up"
 def warm_up(trainer: Trainer, parts: Parts) -> float:
     """Take a few steps and forget them; returns the median seconds of the last ones."""
     stamps: list[float] = []
-    plan = StepPlan(STEPS, 0.0, 0, parts.tokens_per_step, STEPS * parts.tokens_per_step)
+    plan = StepPlan(
+        steps=STEPS,
+        step_s=0.0,
+        tokens_before=0,
+        tokens_per_step=parts.tokens_per_step,
+        horizon=STEPS * parts.tokens_per_step,
+    )
     trainer.run(
         _NOBODY,
         parts.first_state(None).weights,

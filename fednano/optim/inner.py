@@ -108,7 +108,7 @@ def _gates(model: GPT) -> list[Tensor]:
     return [p for p in (gate, model.smear_lambda, model.backout_lambda) if p is not None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AdamW:
     """AdamW throughout.
 
@@ -145,7 +145,7 @@ class AdamW:
         return InnerOptimizer(_adamw(groups))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MuonAdamW:
     """Muon for the matrices of the blocks, AdamW for embeddings, head and scalars.
 

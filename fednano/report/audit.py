@@ -96,7 +96,7 @@ class _Pool:
         return sum(max(0, stop[0] - start[0] - (start[1] > 0)) for start, stop in self.pieces(DONE))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Auditor:
     """Replays a tape as it is written or read: feed it every event in order.
 

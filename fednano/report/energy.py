@@ -16,7 +16,7 @@ COLUMNS = ("on", "training", "energy", "inside windows", "carbon", "cost", "run 
 Curve = Sequence[tuple[float, float]]  # (t, g/kWh)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Strip:
     """One site's intensity as a path, above its windows and its training."""
 
@@ -29,7 +29,7 @@ class Strip:
     work: tuple[Bar, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Section:
     """Everything that the template draws; rows are (name, cells)."""
 
@@ -55,7 +55,15 @@ def section(history: History, summary: Mapping[str, Any], curves: Mapping[str, C
     )
     total = ("run", (*_cells(energy["total"], energy["currency"]), "", ""))
     strips, frame, x_ticks = _strips(history, curves)
-    return Section(rows, total, _oracle(alone.get("oracle")), sites_compared(energy), frame, x_ticks, strips)
+    return Section(
+        rows=rows,
+        total=total,
+        oracle=_oracle(alone.get("oracle")),
+        compared=sites_compared(energy),
+        frame=frame,
+        x_ticks=x_ticks,
+        strips=strips,
+    )
 
 
 def sites_compared(energy: Mapping[str, Any]) -> str:
@@ -113,7 +121,7 @@ def _oracle(baseline: Mapping[str, Any] | None) -> str:
 
 def _strips(history: History, curves: Mapping[str, Curve]) -> tuple[tuple[Strip, ...], Frame, tuple[Tick, ...]]:
     label = min(180.0, 60 + 7.2 * max((len(client) for client in curves), default=0))
-    frame = Frame(WIDTH, 8 + PITCH * len(curves) + 40, left=label, right=12, top=8)
+    frame = Frame(width=WIDTH, height=8 + PITCH * len(curves) + 40, left=label, right=12, top=8)
     end = max((t for curve in curves.values() for t, _ in curve), default=0.0)
     x = Scale(0.0, end, frame.left, frame.x1)
     # A tenth of air above the highest value; all strips share the scale, so that sites can be compared.
@@ -122,9 +130,12 @@ def _strips(history: History, curves: Mapping[str, Curve]) -> tuple[tuple[Strip,
     for k, (client, curve) in enumerate(curves.items()):
         top = frame.top + k * PITCH
         y = Scale(0.0, high, top + HEIGHT, top)
-        lane = history.lanes.get(client, Lane(client))
+        lane = history.lanes.get(client, Lane(client=client))
         work = sorted(lane.work.values(), key=lambda span: span.start)
-        ups = [Span(a, b, "up", 0, 0, f"{client} up {units.duration(b - a)}") for a, b in lane.windows]
+        ups = [
+            Span(start=a, stop=b, kind="up", round=0, steps=0, note=f"{client} up {units.duration(b - a)}")
+            for a, b in lane.windows
+        ]
         step = nice_step(high, 2)
         drawn.append(
             Strip(

@@ -25,7 +25,7 @@ from fednano.core.events import (
 Spans = tuple[tuple[int, int, int], ...]  # (row, token, stop), as in LeaseGranted
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ClientFigures:
     """One client. `tokens`, `steps`, `rows` and `updates` count what was merged into the global model."""
 
@@ -58,7 +58,7 @@ class ClientFigures:
         return self.up_s + (max(0.0, now - self.up_since) if self.up_since is not None else 0.0)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Figures:
     """Totals of a run so far; `add` takes the events in tape order."""
 
@@ -88,7 +88,7 @@ class Figures:
 
     def client(self, name: str) -> ClientFigures:
         if name not in self.clients:
-            self.clients[name] = ClientFigures(name)
+            self.clients[name] = ClientFigures(name=name)
         return self.clients[name]
 
     def add(self, event: Event) -> None:

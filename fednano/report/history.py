@@ -43,7 +43,7 @@ class Sample:
     round: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
     """Work of one client.
 
@@ -58,7 +58,7 @@ class Span:
     note: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Round:
     """A finished round; `updates` that were folded and `tokens` that reached the global model."""
 
@@ -69,7 +69,7 @@ class Round:
     merged: bool
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Lane:
     """What one client did: windows when it was up, work by (round, lease), crashes.
 
@@ -84,7 +84,7 @@ class Lane:
     open: set[tuple[int, ...]] = field(default_factory=set)  # keys of `work` whose outcome is not known yet
 
 
-@dataclass
+@dataclass(kw_only=True)
 class History:
     """Everything a report draws. Feed it a tape in order, then call `finish` once.
 
@@ -115,9 +115,11 @@ class History:
                     _draw(lane, event)
             case RoundMerged():
                 self.losses.append(Sample(event.tokens_total, event.t, event.train_loss, event.round))
-                self.rounds.append(Round(event.round, event.t, len(event.leases), event.tokens, merged=True))
+                self.rounds.append(
+                    Round(round=event.round, t=event.t, updates=len(event.leases), tokens=event.tokens, merged=True)
+                )
             case RoundSkipped():
-                self.rounds.append(Round(event.round, event.t, event.updates, 0, merged=False))
+                self.rounds.append(Round(round=event.round, t=event.t, updates=event.updates, tokens=0, merged=False))
             case Evaluated():
                 self.evals.append(Sample(event.tokens_total, event.t, event.val_bpb, event.round))
 
@@ -136,7 +138,7 @@ class History:
 
     def _lane(self, client: str) -> Lane | None:
         if client not in self.lanes and len(self.lanes) < MAX_LANES:
-            self.lanes[client] = Lane(client)
+            self.lanes[client] = Lane(client=client)
         return self.lanes.get(client)
 
 
@@ -148,15 +150,17 @@ def _draw(lane: Lane, event: ClientUp | ClientDown | WorkDispatched | UpdateFold
             _down(lane, event)
         case WorkDispatched():
             key = (event.round, event.lease)
-            lane.work[key] = Span(event.t, event.t, "open", event.round, event.steps)
+            lane.work[key] = Span(start=event.t, stop=event.t, kind="open", round=event.round, steps=event.steps)
             lane.open.add(key)
         case UpdateFolded():
             kind = "drained" if event.drained else "full"
             key = (event.round, event.lease)
             *ahead, (start, stop) = event.trained
-            lane.work[key] = Span(start, stop, kind, event.round, event.steps)
+            lane.work[key] = Span(start=start, stop=stop, kind=kind, round=event.round, steps=event.steps)
             for start, stop in ahead:
-                lane.work[(*key, 0)] = Span(start, stop, kind, event.round, event.steps, "ahead of the task")
+                lane.work[(*key, 0)] = Span(
+                    start=start, stop=stop, kind=kind, round=event.round, steps=event.steps, note="ahead of the task"
+                )
             lane.open.discard(key)
         case UpdateRefused():
             _refuse(lane, event)

@@ -34,7 +34,7 @@ class LiveReport:
     hears = DRAWN
 
     def __init__(self, figures: Figures) -> None:
-        self._history = History(figures)
+        self._history = History(figures=figures)
 
     def event(self, event: Event) -> None:
         self._history.draw(event)

@@ -23,7 +23,7 @@ Span = tuple[float, float, str]  # up from, up to, "drain" or "crash"
 STRUCK = ("kill", "reclaim", "pause", "cut")  # what ends a node, whatever it holds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Measured:
     """Figures of a tape, in seconds on the run's clock.
 
@@ -71,7 +71,7 @@ def measure(events: Iterable[Event]) -> Measured:
     return read.measured()
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Reading:
     """A tape read so far; times are those of its events."""
 

@@ -10,8 +10,8 @@ from fednano.report import svg, units
 from fednano.report.history import History, Round, Sample
 from fednano.report.svg import Chart, Frame
 
-HALF = Frame(540, 250)
-SHORT = Frame(540, 190)
+HALF = Frame(width=540, height=250)
+SHORT = Frame(width=540, height=190)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class Dot:
     label: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bar:
     x: float
     y: float
@@ -51,7 +51,7 @@ class Bar:
     kind: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Frame:
     """The plot area inside the drawing, in pixels."""
 
@@ -71,7 +71,7 @@ class Frame:
         return self.height - self.bottom
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Chart:
     """One chart, ready to draw: either a curve (`path`, `dots`) or bars."""
 
@@ -204,12 +204,12 @@ def bars(
         top = y(mean)
         label = hover(bucket[0][0], bucket[-1][0], mean)
         left = round(frame.left + (k + 0.5) * slot - width / 2, 1)
-        drawn.append(Bar(left, top, round(width, 2), round(frame.y1 - top, 1), label, kind))
+        drawn.append(Bar(x=left, y=top, width=round(width, 2), height=round(frame.y1 - top, 1), label=label, kind=kind))
     every = max(1, math.ceil(len(buckets) / 8))
     x_ticks = tuple(
         Tick(round(frame.left + (k + 0.5) * slot, 1), f"{buckets[k][0][0]:,}") for k in range(0, len(buckets), every)
     )
-    return Chart(frame, x_label, x_ticks, _y_ticks(y, 4), bars=tuple(drawn))
+    return Chart(frame=frame, x_label=x_label, x_ticks=x_ticks, y_ticks=_y_ticks(y, 4), bars=tuple(drawn))
 
 
 def _x_ticks(x: Scale, time_axis: bool) -> tuple[Tick, ...]:

@@ -26,7 +26,7 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DrawnLane:
     """One client's lane in pixels."""
 
@@ -38,7 +38,7 @@ class DrawnLane:
     crashes: tuple[Dot, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Timeline:
     """The whole drawing; `left_out` clients have no lane because there are too many."""
 
@@ -69,7 +69,7 @@ def timeline(history: History) -> Timeline | None:
     pitch = 30.0 if len(shown) <= 12 else 22.0 if len(shown) <= 32 else 14.0
     label = min(180.0, 24 + 7.2 * max(len(lane.client) for lane in shown))
     width = label + (WIDTH - label) * _zoom(shown, end, WIDTH - label)
-    frame = Frame(width, 8 + pitch * len(shown) + 40, left=label, right=12, top=8)
+    frame = Frame(width=width, height=8 + pitch * len(shown) + 40, left=label, right=12, top=8)
     x = Scale(0.0, end, frame.left, frame.x1)
     merges = [x(r.t) for r in history.rounds if r.merged]
     present = {span.kind for lane in shown for span in lane.work.values()}
@@ -99,7 +99,9 @@ def _lane(lane: Lane, x: Scale, top: float, pitch: float) -> DrawnLane:
     y = round(top + (pitch - height) / 2, 1)
     inset = round(height * 0.18, 1)
     windows = [
-        Span(start, stop, "up", 0, 0, f"{lane.client} up {units.duration(stop - start)}")
+        Span(
+            start=start, stop=stop, kind="up", round=0, steps=0, note=f"{lane.client} up {units.duration(stop - start)}"
+        )
         for start, stop in lane.windows
     ]
     work = sorted(lane.work.values(), key=lambda span: span.start)
@@ -126,10 +128,21 @@ def bars(spans: Sequence[Span], x: Scale, y: float, height: float) -> list[Bar]:
             joined[span.kind] = joined.get(span.kind, 0.0) + span.stop - span.start
             kind = max(joined, key=lambda kind: joined[kind])
             label = f"{pieces} pieces, most of it {KINDS.get(kind, kind)}"
-            drawn[-1] = Bar(last.x, last.y, round(right - last.x, 1), last.height, label, kind)
+            drawn[-1] = Bar(
+                x=last.x, y=last.y, width=round(right - last.x, 1), height=last.height, label=label, kind=kind
+            )
         else:
             pieces, joined = 1, {span.kind: span.stop - span.start}
-            drawn.append(Bar(left, round(y, 1), round(right - left, 1), round(height, 1), _label(span), span.kind))
+            drawn.append(
+                Bar(
+                    x=left,
+                    y=round(y, 1),
+                    width=round(right - left, 1),
+                    height=round(height, 1),
+                    label=_label(span),
+                    kind=span.kind,
+                )
+            )
     return drawn
 
 

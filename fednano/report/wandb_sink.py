@@ -28,6 +28,7 @@ class WandbSink:
 
     def __init__(
         self,
+        *,
         project: str,
         mode: str,
         name: str | None,
@@ -110,7 +111,7 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Wandb:
     """`logger=wandb`: the settings of a `WandbSink`.
 
@@ -132,7 +133,18 @@ class Wandb:
             raise ValueError(f"logger.tags={self.tags} is one string; write a list: logger.tags=[{self.tags}]")
 
     def open(self, folder: Path, config: dict[str, Any], energy: Energy) -> list[Sink]:
-        return [WandbSink(self.project, self._mode(), self.name, self.group, self.tags, config, folder, energy)]
+        return [
+            WandbSink(
+                project=self.project,
+                mode=self._mode(),
+                name=self.name,
+                group=self.group,
+                tags=self.tags,
+                config=config,
+                folder=folder,
+                energy=energy,
+            )
+        ]
 
     def _mode(self) -> str:
         if self.mode != "auto":

@@ -113,11 +113,11 @@ class Meter:
     def _site(self, index: int) -> Site:
         client = self._names[index]
         return Site(
-            client,
-            self._hardware.speed(index),
-            Power(*self._hardware.watts(index)),
-            self._supply.signals(client, index, self._profile),
-            self._ends,
+            client=client,
+            tokens_per_s=self._hardware.speed(index),
+            power=Power(*self._hardware.watts(index)),
+            signals=self._supply.signals(client, index, self._profile),
+            ends=self._ends,
         )
 
     @property

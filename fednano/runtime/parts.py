@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -42,7 +43,7 @@ LEASE_MARGIN = 1.2  # a lease is this much longer than it should need; what is l
 SPARE_ROWS = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """The keys of the configuration that belong to no group.
 
@@ -101,7 +102,7 @@ class Resumable(Protocol):
     def states(self) -> Mapping[str, State]: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Parts:
     """All objects of an experiment, built from its configuration."""
 
@@ -202,9 +203,16 @@ class Parts:
         """Evaluates (on held-out rows unless told how) and saves below the run folder; only the first rank does."""
         settings = self.settings
         progress = replace(session.resume.progress) if session.resume else Progress()
-        every = settings.eval_every, settings.checkpoint_every
+        make = partial(
+            Recorder,
+            eval_every=settings.eval_every,
+            checkpoint_every=settings.checkpoint_every,
+            emit=session.emit,
+            clock=clock,
+            progress=progress,
+        )
         if replicas.rank:
-            return Recorder(*every, lambda _: (0.0, 0.0), unsaved, session.emit, clock, progress)
+            return make(evaluate=lambda _: (0.0, 0.0), mark=unsaved)
         checkpoints = Checkpoints(session.folder / "checkpoints", settings.checkpoint_keep)
         # Ranks stop together, which they can agree on at inner steps only.
         check = self.board.check_stop if replicas.world == 1 else _go_on
@@ -236,11 +244,18 @@ class Parts:
             )
             return lambda: checkpoints.save(replace(snapshot, ledger=held.to_record()))
 
-        return Recorder(*every, evaluator, mark, session.emit, clock, progress)
+        return make(evaluate=evaluator, mark=mark)
 
     def trainer(self, batch_tokens: int, resume: Snapshot | None, replicas: Replicas, split_rows: bool) -> LocalTrainer:
         """A model of this process and the optimizers of whoever trains in it, for steps of `batch_tokens` tokens."""
-        trainer = LocalTrainer(GPT(self.gpt), self.optim, self.hardware, batch_tokens, replicas, split_rows)
+        trainer = LocalTrainer(
+            model=GPT(self.gpt),
+            optim=self.optim,
+            hardware=self.hardware,
+            batch_tokens=batch_tokens,
+            replicas=replicas,
+            split_rows=split_rows,
+        )
         if resume:
             trainer.restore(resume.inner, resume.train_s, resume.data_s)
             self.board.skip(resume.leases)

@@ -57,7 +57,7 @@ def run_in_folder(
     if not isinstance(runtime, Runtime):
         return runtime.conduct(folder, name, parts, config, resume)
     if rank():
-        return runtime.run(parts, Session(folder, Tape(None), Fanout(()), resume))
+        return runtime.run(parts, Session(folder=folder, tape=Tape(None), sink=Fanout(()), resume=resume))
     meter = Meter(parts)
     loggers = logger.open(folder, config, meter.so_far)
     tape = Tape(events, resume.tape if resume else None)
@@ -70,7 +70,7 @@ def run_in_folder(
     try:
         for event in read_tape(events):
             sink.event(event)
-        session = Session(folder, tape, sink, resume)
+        session = Session(folder=folder, tape=tape, sink=sink, resume=resume)
         outcome = runtime.run(parts, session)
         wall_s = session.wall_s
         if outcome.state.weights:

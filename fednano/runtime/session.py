@@ -15,7 +15,7 @@ from fednano.training.recorder import Progress
 Status = Literal["completed", "interrupted", "failed"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Session:
     """Where a run's events go: on the tape, and to everyone who shows them.
 
@@ -45,7 +45,7 @@ class Session:
         self.sink.event(event)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What a runtime measured. None where it cannot."""
 

@@ -175,8 +175,15 @@ def play(
     """
     settings = parts.settings
     membership = Membership.draw(parts.volatility, settings.names, settings.seed)
-    every = settings.rounds, settings.checkpoint_every  # nobody goes ahead over a checkpoint
-    recorder = Recorder(*every, lambda _: (0.0, 0.0), unsaved, told, clock, Progress())
+    recorder = Recorder(
+        eval_every=settings.rounds,
+        checkpoint_every=settings.checkpoint_every,  # nobody goes ahead over a checkpoint
+        evaluate=lambda _: (0.0, 0.0),
+        mark=unsaved,
+        emit=told,
+        clock=clock,
+        progress=Progress(),
+    )
     trainer = _analytic(parts, membership, size)
     state, ledger = ServerState({}, {}), parts.ledger()
     board = MemoryBoard()
@@ -235,13 +242,13 @@ def federate(
     # Without weights nothing is encoded, and messages are as long as they would be.
     wire: dict[str, Any] = {} if state.weights else {"pack": records.hold_task, "size": _as_sent(size)}
     plan = Plan(
-        parts.settings.rounds,
-        parts.tokens_per_step,
-        horizon,
-        parts.optim.schedule.scale,
-        parts.rows_for,
-        parts.round,
-        parts.planner,
+        rounds=parts.settings.rounds,
+        tokens_per_step=parts.tokens_per_step,
+        horizon=horizon,
+        lr_scale=parts.optim.schedule.scale,
+        rows_for=parts.rows_for,
+        length=parts.round,
+        planner=parts.planner,
     )
     return Federation(
         strategy=parts.strategy,
@@ -280,24 +287,26 @@ def _grid(
         own = VirtualClock()
         presence = Presence(membership, client, own, parts.network.hand_in_s(size, i))
         worker = ClientWorker(
-            client,
-            trainer,
-            parts.source,
-            parts.pools.rows,
-            parts.shape,
-            parts.packing,
-            parts.hardware.speed(i),
-            own,
-            presence.may_step,
-            on_step,
-            partial(membership.speed, client),
-            board.drain_requested,
-            presence.might_step,
+            client=client,
+            trainer=trainer,
+            source=parts.source,
+            pools=parts.pools.rows,
+            shape=parts.shape,
+            packing=parts.packing,
+            tokens_per_s=parts.hardware.speed(i),
+            clock=own,
+            may_step=presence.may_step,
+            on_step=on_step,
+            speed=partial(membership.speed, client),
+            asked=board.drain_requested,
+            might_step=presence.might_step,
         )
         workers[client] = worker
         nodes.append(VirtualNode(client, own, presence, worker.crashed))
     app = make_client_app(lambda context: workers[str(context.node_config["name"])], parts.codec)
-    return VirtualGrid(app, nodes, clock, parts.network, _as_sent(size), parts.settings.seed)
+    return VirtualGrid(
+        app=app, nodes=nodes, clock=clock, network=parts.network, size=_as_sent(size), seed=parts.settings.seed
+    )
 
 
 def _pooled_grid(parts: Parts, pool: WorkerPool, membership: Membership, clock: VirtualClock, size: int) -> VirtualGrid:
@@ -314,7 +323,15 @@ def _pooled_grid(parts: Parts, pool: WorkerPool, membership: Membership, clock: 
         clients[client].begin(*records.unpack_task(content, parts.codec))
 
     app = make_client_app(lambda context: clients[str(context.node_config["name"])], parts.codec)
-    return VirtualGrid(app, nodes, clock, parts.network, _as_sent(size), parts.settings.seed, begin)
+    return VirtualGrid(
+        app=app,
+        nodes=nodes,
+        clock=clock,
+        network=parts.network,
+        size=_as_sent(size),
+        seed=parts.settings.seed,
+        begin=begin,
+    )
 
 
 def run_started(runtime: str, parts: Parts, horizon: int) -> RunStarted:

@@ -8,7 +8,7 @@ from fednano.strategy.base import ServerState
 from fednano.strategy.outer import Outer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DiLoCo:
     """Every client takes up to H inner steps from the same base; the mean pseudo-gradient feeds the outer optimizer.
 

@@ -25,7 +25,10 @@ def builtin_tasks(documents: Sequence[str], seed: int) -> list[Task]:
             raise ValueError(
                 f"tasks=builtin finds no {label} in {len(documents)} held-out documents; use tasks=none or more data"
             )
-    return [Task(label, items, 0, " ", baseline) for label, (items, baseline) in makers.items()]
+    return [
+        Task(label=label, items=items, shots=0, delimiter=" ", baseline=baseline)
+        for label, (items, baseline) in makers.items()
+    ]
 
 
 def last_words(paragraphs: Sequence[Sequence[str]]) -> list[Item]:

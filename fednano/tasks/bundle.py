@@ -56,7 +56,13 @@ def _tasks(folder: Path, entry: dict[str, Any], baselines: dict[str, float]) -> 
     items = list(_items(folder / DATA / entry["dataset_uri"], KINDS[kind]))
     for shots in entry["num_fewshot"]:
         name = label if len(entry["num_fewshot"]) == 1 else f"{label} ({shots}-shot)"
-        yield Task(name, items, shots, entry.get("continuation_delimiter", " "), baselines[label])
+        yield Task(
+            label=name,
+            items=items,
+            shots=shots,
+            delimiter=entry.get("continuation_delimiter", " "),
+            baseline=baselines[label],
+        )
 
 
 def _items(path: Path, make: Callable[[dict[str, Any]], Item]) -> Iterator[Item]:

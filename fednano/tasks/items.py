@@ -73,7 +73,7 @@ class LanguageModelling:
 Item = MultipleChoice | Schema | LanguageModelling
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """Items of one kind.
 

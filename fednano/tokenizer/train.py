@@ -11,7 +11,7 @@ from fednano.tokenizer.settings import SPECIAL_TOKENS, Ties, check_settings, che
 from fednano.tokenizer.texts import Texts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BpeTrainer:
     """Byte-level BPE of `vocab_size` ids, bytes and special tokens included.
 

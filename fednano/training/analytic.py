@@ -62,7 +62,9 @@ class AnalyticTrainer:
             on_step(steps, math.nan)
         until = (behind + steps) * self._tokens_per_step
         cursor = position(batches.grant.spans, until, self._row_tokens) if steps else None
-        return StepsDone(steps, tokens, math.nan, cursor, drained, 0.0), weights
+        return StepsDone(
+            steps=steps, tokens=tokens, loss=math.nan, cursor=cursor, drained=drained, train_s=0.0
+        ), weights
 
     def _unquestioned(self, client: str, plan: StepPlan, clock: Clock) -> int:
         """Take the steps that nobody needs to be asked about, all at once; how many."""

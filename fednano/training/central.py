@@ -111,7 +111,9 @@ class Central:
         leases, batches = self._lease(index, steps)
         progress = self._recorder.progress
         per_step = len(leases) * B * T
-        plan = StepPlan(steps, self._step_s, progress.tokens, per_step, horizon)
+        plan = StepPlan(
+            steps=steps, step_s=self._step_s, tokens_before=progress.tokens, tokens_per_step=per_step, horizon=horizon
+        )
 
         def on_step(taken: int, loss: float) -> None:
             self._on_step(NAME, index, taken, steps, loss, per_step)

@@ -42,7 +42,7 @@ def write_json(path: Path, record: dict[str, Any]) -> None:
     write_atomically(path, json.dumps(finite(record), indent=2, allow_nan=False) + "\n")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """All that a run needs to go on behind a round, when no work is under way and no reply on its way.
 

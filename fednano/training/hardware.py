@@ -13,7 +13,7 @@ from fednano.process.memory import keep_freed_memory
 DTYPES = ("auto", "float32", "bfloat16")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Hardware:
     """What one client computes on.
 

@@ -53,7 +53,7 @@ class Trainer(Protocol):
         """Drop what is remembered for a client between rounds."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StepPlan:
     """What to do: at most `steps` inner steps of `step_s` seconds each at full speed.
 
@@ -76,7 +76,7 @@ class StepPlan:
         return self.step_s / self.speed(begins)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StepsDone:
     """What was done: `loss` is the mean over the steps in nats per token, NaN after none; `cursor` None after none.
 
@@ -124,6 +124,7 @@ class LocalTrainer:
 
     def __init__(
         self,
+        *,
         model: GPT,
         optim: Optim,
         hardware: Hardware,
@@ -217,7 +218,17 @@ class LocalTrainer:
         cursor, left = (last.cursor, last.left) if last else (None, ())
         local = {name: tensor.cpu() for name, tensor in self._model.state_dict().items()}
         inner = {name: value.cpu() for name, value in optimizer.state().items()} if plan.inner else {}
-        done = StepsDone(steps, tokens, mean, cursor, drained, stopwatch.seconds, waiting.seconds, left, inner)
+        done = StepsDone(
+            steps=steps,
+            tokens=tokens,
+            loss=mean,
+            cursor=cursor,
+            drained=drained,
+            train_s=stopwatch.seconds,
+            data_s=waiting.seconds,
+            left=left,
+            inner=inner,
+        )
         return done, local
 
     def _optimizer(self, client: str) -> InnerOptimizer:

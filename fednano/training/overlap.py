@@ -14,7 +14,7 @@ from fednano.data.ledger import Grant
 from fednano.data.loader import PartedLoader
 from fednano.training.local import MayStep, OnStep, StepPlan, StepsDone, Trainer
 
-NOTHING = StepsDone(0, 0, math.nan, None, False, 0.0)
+NOTHING = StepsDone(steps=0, tokens=0, loss=math.nan, cursor=None, drained=False, train_s=0.0)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class HeadStart:
         )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Onward:
     """The work that a client may go on with, once it has handed in.
 

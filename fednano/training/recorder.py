@@ -15,7 +15,7 @@ Evaluate = Callable[[State], tuple[float, float]]
 """Measures weights: (nats per token, bits per byte)."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Progress:
     """Counts since the run began; a checkpoint holds them beside the state and the ledger."""
 
@@ -46,7 +46,7 @@ def unsaved(*place: object) -> Write:
     return lambda: CheckpointSaved(t=0.0, round=0, version=0, name="")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Recorder:
     """Evaluates and saves every so many rounds, each version at most once.
 

@@ -26,7 +26,7 @@ def never(lease: int, now: float) -> bool:
     return False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """What the server asks of a client in one message.
 
@@ -53,7 +53,7 @@ class Task:
     ahead: Advance | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """What the client answers, beside the pseudo-gradient or its weights.
 
@@ -95,6 +95,7 @@ class ClientWorker:
 
     def __init__(
         self,
+        *,
         client: str,
         trainer: Trainer,
         source: TextSource,
@@ -163,8 +164,16 @@ class ClientWorker:
             done = replace(done, drained=False)
         done, ended = head.joined(done), self._clock.now()
         result = Result(
-            task.client, task.round, task.version, task.lease, done, begun, ended, task.token, head.took
-        )  # fmt: skip
+            task_client=task.client,
+            round=task.round,
+            version=task.version,
+            lease=task.lease,
+            done=done,
+            busy_from=begun,
+            busy_until=ended,
+            token=task.token,
+            ahead=head.took,
+        )
         if task.ahead and done.steps and not done.drained:
             self.onward = self._onward(task, task.ahead, local)
         return result, local if task.whole else tensors.subtract(weights, local)
@@ -182,12 +191,29 @@ class ClientWorker:
         step_tokens = self._shape[0] * self._shape[1]
         peers_tokens = step_tokens * task.peers
         step_s, before = step_tokens / self._tokens_per_s, task.tokens_total + behind * peers_tokens
-        return StepPlan(steps, step_s, before, peers_tokens, task.horizon, inner, self._speed, quiet_until)
+        return StepPlan(
+            steps=steps,
+            step_s=step_s,
+            tokens_before=before,
+            tokens_per_step=peers_tokens,
+            horizon=task.horizon,
+            inner=inner,
+            speed=self._speed,
+            quiet_until=quiet_until,
+        )
 
     def _onward(self, task: Task, ahead: Advance, local: State) -> Onward:
         """What may follow a task: its steps are merged by then, as far as anyone knows."""
         plan, loader = self._plan(task, ahead.steps, task.steps, {}), self._loader(ahead.grant)
-        return Onward(task.client, task.round + 1, ahead, tensors.clone(local), loader, plan, self._clock.now())
+        return Onward(
+            client=task.client,
+            round=task.round + 1,
+            advance=ahead,
+            weights=tensors.clone(local),
+            loader=loader,
+            plan=plan,
+            begins=self._clock.now(),
+        )
 
     def _head_start(self, task: Task) -> HeadStart:
         """What is done of a task's lease by now. Steps ahead on another lease are in vain, and forgotten."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fednano.core.randomness import generator
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Network:
     """The links of all clients. Of several values, each is dealt to the clients in turn.
 

@@ -139,7 +139,14 @@ def test_steps_at_once_are_the_steps_one_by_one(data: st.DataObject) -> None:
         presence.arrive()
         sure_until = lambda client, t: membership.steady_until(client, t) - hand_in_s if at_once else t  # noqa: E731
         trainer = AnalyticTrainer(8, 5.0, sure_until)
-        plan = StepPlan(20, step_s, 0, 8, 100, speed=lambda t: membership.speed("a", t))
+        plan = StepPlan(
+            steps=20,
+            step_s=step_s,
+            tokens_before=0,
+            tokens_per_step=8,
+            horizon=100,
+            speed=lambda t: membership.speed("a", t),
+        )
         loader = LeaseLoader(None, range(99), Grant(0, (Span(0, 0, 50),)), 1, 8)  # type: ignore[arg-type]
         try:
             done, _ = trainer.run("a", {}, loader, plan, clock, presence.may_step, lambda steps, loss: None)

@@ -40,9 +40,9 @@ def windows(draw: st.DrawFn) -> list[Window]:
 LENGTHS = [
     Rounds(),
     Rounds(elastic=True, alone=3),
-    Rounds("seconds", seconds=5.0),
-    Rounds("seconds", seconds=5.0, elastic=True, alone=2),
-    Rounds("tokens", tokens=40),
+    Rounds(until="seconds", seconds=5.0),
+    Rounds(until="seconds", seconds=5.0, elastic=True, alone=2),
+    Rounds(until="tokens", tokens=40),
 ]
 
 
@@ -53,7 +53,7 @@ def plays(draw: st.DrawFn) -> Play:
     if length.until == "steps":
         length = replace(length, overlap=draw(st.integers(0, local_steps)))
     return Play(
-        Membership({f"c{i}": Availability(iter(w)) for i, w in enumerate(clients)}),
+        membership=Membership({f"c{i}": Availability(iter(w)) for i, w in enumerate(clients)}),
         rounds=draw(st.integers(1, 6)),
         local_steps=local_steps,
         step_s=draw(st.sampled_from([(1.0,), (0.5, 1.0), (0.25, 1.5)])),
@@ -96,7 +96,7 @@ def test_ten_thousand_schedules_lose_and_double_no_row(play: Play) -> None:
 
 def one(fate: str, late_s: float, **others: Any) -> Play:
     always = Membership({name: Availability(iter([Window(0, math.inf, "drain")])) for name in ("a", "b")})
-    play = Play(always, rounds=2, local_steps=4, grid=hostile([fate], late_s), **others)
+    play = Play(membership=always, rounds=2, local_steps=4, grid=hostile([fate], late_s), **others)
     check(play)
     return play
 

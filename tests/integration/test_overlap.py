@@ -74,7 +74,7 @@ def played(
 ) -> Play:
     membership = Membership({f"c{i}": Availability(iter(w)) for i, w in enumerate(windows)}, speeds)
     length = Rounds(elastic=elastic, overlap=overlap)
-    play = Play(membership, rounds, H, transfer_s=transfer_s, length=length, **settings)
+    play = Play(membership=membership, rounds=rounds, local_steps=H, transfer_s=transfer_s, length=length, **settings)
     federation = play.run()
     checked = audit(play.events)
     assert checked.violations == []
@@ -284,7 +284,14 @@ class Halving:
             taken.append(batch)
             on_step(len(taken), 1.0 + len(self.plans))
         cursor = taken[-1].cursor if taken else None
-        done = StepsDone(len(taken), 4 * len(taken), float(len(self.plans)), cursor, False, 0.5)
+        done = StepsDone(
+            steps=len(taken),
+            tokens=4 * len(taken),
+            loss=float(len(self.plans)),
+            cursor=cursor,
+            drained=False,
+            train_s=0.5,
+        )
         return done, {"w": weights["w"] * 0.5 ** len(taken)}
 
 
@@ -302,7 +309,17 @@ class Client:
         tell = lambda client, round, step, steps, loss, tokens: self.told.append((round, step, steps))  # noqa: E731
         always = lambda *_: True  # noqa: E731
         self.worker = ClientWorker(
-            "a", self.trainer, ROWS, [range(999)], (1, 4), STREAM, 4.0, self.clock, always, tell, might_step=always
+            client="a",
+            trainer=self.trainer,
+            source=ROWS,
+            pools=[range(999)],
+            shape=(1, 4),
+            packing=STREAM,
+            tokens_per_s=4.0,
+            clock=self.clock,
+            may_step=always,
+            on_step=tell,
+            might_step=always,
         )
 
     def work(self, task: Task, w: float) -> tuple[Any, float]:
@@ -311,7 +328,16 @@ class Client:
 
 
 FIRST = Task(
-    "a", 0, 0, 1, Grant(0, (Span(0, 0, 9),)), 2, 100, 3, 10**6, ahead=Advance(2, "t", Grant(0, (Span(9, 0, 30),)), 3)
+    client="a",
+    round=0,
+    version=0,
+    lease=1,
+    grant=Grant(0, (Span(0, 0, 9),)),
+    steps=2,
+    tokens_total=100,
+    peers=3,
+    horizon=10**6,
+    ahead=Advance(2, "t", Grant(0, (Span(9, 0, 30),)), 3),
 )
 SECOND = replace(FIRST, round=1, version=1, lease=2, token="t", grant=Grant(0, (Span(9, 0, 30),)), tokens_total=140)
 
@@ -421,12 +447,48 @@ def test_without_a_gap_the_weights_are_the_same_bits(parts: Parts, packing: Pack
         always = lambda *_: True  # noqa: E731
         trainer = parts.trainer(parts.tokens_per_step, None, Replicas(), split_rows=True)
         worker = ClientWorker(
-            "a", trainer, parts.source, parts.pools.rows, parts.shape, packing, 32.0, clock, always,
-            lambda *_: None, might_step=always,
-        )  # fmt: skip
-        worker.work(Task("a", 0, 0, 0, grants[0], 4, 0, 1, 1000, ahead=ahead), weights)
+            client="a",
+            trainer=trainer,
+            source=parts.source,
+            pools=parts.pools.rows,
+            shape=parts.shape,
+            packing=packing,
+            tokens_per_s=32.0,
+            clock=clock,
+            may_step=always,
+            on_step=lambda *_: None,
+            might_step=always,
+        )
+        worker.work(
+            Task(
+                client="a",
+                round=0,
+                version=0,
+                lease=0,
+                grant=grants[0],
+                steps=4,
+                tokens_total=0,
+                peers=1,
+                horizon=1000,
+                ahead=ahead,
+            ),
+            weights,
+        )
         clock.wait(clock.now() + gap_s)
-        return worker.work(Task("a", 1, 1, 1, grants[1], 4, 128, 1, 1000), weights)
+        return worker.work(
+            Task(
+                client="a",
+                round=1,
+                version=1,
+                lease=1,
+                grant=grants[1],
+                steps=4,
+                tokens_total=128,
+                peers=1,
+                horizon=1000,
+            ),
+            weights,
+        )
 
     advance = Advance(1, "", grants[1], 3)
     (plain, expected), (same, found), (ahead, moved) = worked(None, 0.0), worked(advance, 0.0), worked(advance, 1.5)

@@ -85,7 +85,14 @@ def test_a_step_takes_what_the_speed_at_its_beginning_makes_of_it(tiny: list[str
     batches = [Batch(ids, ids, (k, 0)) for k in range(4)]
     asked: list[float] = []
     clock = VirtualClock()
-    plan = StepPlan(4, 10.0, 0, ids.size, 1000, speed=lambda t: 1.0 if t < 15 else 0.5)
+    plan = StepPlan(
+        steps=4,
+        step_s=10.0,
+        tokens_before=0,
+        tokens_per_step=ids.size,
+        horizon=1000,
+        speed=lambda t: 1.0 if t < 15 else 0.5,
+    )
     parts.trainer(ids.size, None, Replicas(), split_rows=True).run(
         "a", parts.first_state(None).weights, batches, plan, clock, lambda s: asked.append(s) is None, lambda *_: None
     )

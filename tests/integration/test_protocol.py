@@ -50,8 +50,10 @@ def test_flwr_is_the_version_that_the_identity_was_tested_with() -> None:
 
 
 def test_a_message_within_the_process_says_what_flowers_own_says() -> None:
-    grid = VirtualGrid(ClientApp(), [], VirtualClock(), LINK, lambda content: 0)
-    content = Unpacked(Task("a", 0, 0, 0, Grant(0, ()), 1, 0, 1, 1))
+    grid = VirtualGrid(app=ClientApp(), nodes=[], clock=VirtualClock(), network=LINK, size=lambda content: 0)
+    content = Unpacked(
+        Task(client="a", round=0, version=0, lease=0, grant=Grant(0, ()), steps=1, tokens_total=0, peers=1, horizon=1)
+    )
     made = grid.create_message(content, "train", 7, "3")
     flowers = Message(content, 7, "train", group_id="3")
     assert isinstance(made, Local)
@@ -114,13 +116,13 @@ def test_an_upload_is_cut_by_a_client_that_goes() -> None:
 
 def test_late_transfers_take_virtual_time() -> None:
     clock, own = VirtualClock(), VirtualClock()
-    network = Network("late", up_mbit_s=8, down_mbit_s=8, latency_s=0.25, jitter_s=2.0)
+    network = Network(name="late", up_mbit_s=8, down_mbit_s=8, latency_s=0.25, jitter_s=2.0)
     presence = Presence(Membership({"a": Availability(iter(always()))}), "a", own, 0.0)
 
     app = ClientApp()
     app.train()(lambda message, context: Message(message.content, reply_to=message))
     node = VirtualNode("a", own, presence, lambda: None)
-    grid = VirtualGrid(app, [node], clock, network, lambda content: 1_000_000, seed=4)
+    grid = VirtualGrid(app=app, nodes=[node], clock=clock, network=network, size=lambda content: 1_000_000, seed=4)
     message = grid.create_message(RecordDict(), "train", next(iter(grid.get_node_ids())), "0")
     assert len(list(grid.send_and_receive([message]))) == 1
     late = network.late_s(0, 4, repr(0.0), "down") + network.late_s(0, 4, repr(0.0), "up")
@@ -258,7 +260,13 @@ def test_send_and_receive_waits_in_virtual_time() -> None:
 
     app = ClientApp()
     app.train()(echo)
-    grid = VirtualGrid(app, [VirtualNode("a", own, presence, lambda: None)], clock, LINK, lambda content: 0)
+    grid = VirtualGrid(
+        app=app,
+        nodes=[VirtualNode("a", own, presence, lambda: None)],
+        clock=clock,
+        network=LINK,
+        size=lambda content: 0,
+    )
     message = lambda: grid.create_message(RecordDict(), "train", next(iter(grid.get_node_ids())), "0")  # noqa: E731
     assert list(grid.send_and_receive([message()], timeout=1.0)) == []
     assert clock.now() == 1.0

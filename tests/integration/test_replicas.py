@@ -193,7 +193,7 @@ def test_all_cuda_devices_train(tiny: list[str], tmp_path: Path) -> None:
 def test_an_apple_gpu_trains(command: Command, tiny: list[str], tmp_path: Path) -> None:
     if not torch.backends.mps.is_available():
         with pytest.raises(ValueError, match=r"hardware.device=mps finds no MPS device here; use hardware=cpu"):
-            Hardware("mps", "mps", 0, "float32", False, (1.0,))
+            Hardware(name="mps", device="mps", threads=0, dtype="float32", compile=False, tokens_per_s=(1.0,))
         pytest.skip("no Apple GPU here")
     ended = command("run", *tiny, "hardware=mps", "hydra.run.dir=run", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr

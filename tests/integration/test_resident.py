@@ -168,7 +168,19 @@ def task_of(
     parts: Parts, steps: int = 4, token: str = "right", lease: int = 0, ahead: Advance | None = None
 ) -> RecordDict:
     grant = parts.ledger().lease(lease, 0, parts.rows_for(0, steps * parts.tokens_per_step))
-    task = Task("client_0", lease, 0, lease, grant, steps, 0, 1, 1000, token=token, ahead=ahead)
+    task = Task(
+        client="client_0",
+        round=lease,
+        version=0,
+        lease=lease,
+        grant=grant,
+        steps=steps,
+        tokens_total=0,
+        peers=1,
+        horizon=1000,
+        token=token,
+        ahead=ahead,
+    )
     return records.pack_task(task, records.pack_tensors(parts.first_state(None).weights, parts.codec))
 
 
@@ -182,16 +194,16 @@ def steps_ahead(parts: Parts, steps: int, lease: int = 1) -> Advance:
 def a_worker(parts: Parts) -> tuple[ClientWorker, LocalTrainer]:
     trainer = parts.trainer(parts.tokens_per_step, None, Replicas(), split_rows=True)
     worker = ClientWorker(
-        "client_0",
-        trainer,
-        parts.source,
-        parts.pools.rows,
-        parts.shape,
-        parts.packing,
-        parts.hardware.speed(0),
-        RealClock(),
-        lambda step_s: True,
-        lambda *step: None,
+        client="client_0",
+        trainer=trainer,
+        source=parts.source,
+        pools=parts.pools.rows,
+        shape=parts.shape,
+        packing=parts.packing,
+        tokens_per_s=parts.hardware.speed(0),
+        clock=RealClock(),
+        may_step=lambda step_s: True,
+        on_step=lambda *step: None,
     )
     return worker, trainer
 

@@ -191,7 +191,15 @@ def test_while_a_reply_is_on_its_way_nothing_is_saved() -> None:
 
         return write
 
-    recorder = Recorder(100, 2, lambda _: (1.0, 1.0), mark, emitted.append, VirtualClock(), Progress())
+    recorder = Recorder(
+        eval_every=100,
+        checkpoint_every=2,
+        evaluate=lambda _: (1.0, 1.0),
+        mark=mark,
+        emit=emitted.append,
+        clock=VirtualClock(),
+        progress=Progress(),
+    )
     state, ledger = ServerState({}, {}), Ledger([1])
     recorder.begin(state, ledger)
     for done, quiet in enumerate((True, False, True, True, True, False), 1):

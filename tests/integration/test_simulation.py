@@ -168,13 +168,23 @@ class Answers(Grid):
 
 def task_message() -> Message:
     adopt_identity()
-    task = Task("client_0", 0, 0, 0, Grant(0, ()), 4, 0, 1, 100)
+    task = Task(
+        client="client_0",
+        round=0,
+        version=0,
+        lease=0,
+        grant=Grant(0, ()),
+        steps=4,
+        tokens_total=0,
+        peers=1,
+        horizon=100,
+    )
     return Message(records.pack_task(task, records.pack_tensors({}, records.LOSSLESS)), 2, "train")
 
 
 def reply_message(inner: dict[str, torch.Tensor]) -> Message:
-    done = StepsDone(4, 128, 1.0, (0, 1), False, train_s=2.0, data_s=0.5)
-    result = Result("client_0", 0, 0, 0, done, 0.0, 1.0)
+    done = StepsDone(steps=4, tokens=128, loss=1.0, cursor=(0, 1), drained=False, train_s=2.0, data_s=0.5)
+    result = Result(task_client="client_0", round=0, version=0, lease=0, done=done, busy_from=0.0, busy_until=1.0)
     content = records.pack_result(result, records.pack_tensors({}, records.LOSSLESS))
     reply = Message(content, reply_to=task_message())
     attach_kept(reply, inner)
@@ -224,8 +234,12 @@ def test_steps_are_shown_as_they_are_told(heard: StepsHeard, tmp_path: Path) -> 
     shown: list[tuple[Any, ...]] = []
     grid = RayGrid(Answers(), MemoryBoard(), Event(), Kept({}, 0.0, 0.0), heard, lambda *step: shown.append(step))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller:
-        tell_step(teller, tmp_path / "steps", StepTold("client_0", 0, 1, 4, 2.5, 32))
-        tell_step(teller, tmp_path / "nobody", StepTold("client_0", 0, 2, 4, 2.5, 32))
+        tell_step(
+            teller, tmp_path / "steps", StepTold(client="client_0", round=0, step=1, steps=4, loss=2.5, tokens=32)
+        )
+        tell_step(
+            teller, tmp_path / "nobody", StepTold(client="client_0", round=0, step=2, steps=4, loss=2.5, tokens=32)
+        )
     grid.pull_messages(["1"])
     assert shown == [("client_0", 0, 1, 4, 2.5, 32)]
 

@@ -27,7 +27,7 @@ from fednano.runtime.deployment.superlink import SuperLink
 pytestmark = pytest.mark.slow
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Servers:
     """A SuperLink that knows client_0, and Redis; `config` is a run's, `strange` holds files of another one."""
 
@@ -48,10 +48,21 @@ def servers(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterat
     make_certificates(strange)
     make_node_key(strange / "node.key")
     with EmbeddedRedis() as redis, temporary_folder() as private:
-        superlink = SuperLink(private, folder / "superlink.log", make_certificates(private), redis.address.environment)
+        superlink = SuperLink(
+            folder=private,
+            log=folder / "superlink.log",
+            certificates=make_certificates(private),
+            secrets=redis.address.environment,
+        )
         try:
             superlink.start()
-            yield Servers(superlink, superlink.register("client_0"), redis.address, folder / "config.yaml", strange)
+            yield Servers(
+                superlink=superlink,
+                key=superlink.register("client_0"),
+                redis=redis.address,
+                config=folder / "config.yaml",
+                strange=strange,
+            )
         finally:
             superlink.stop()
 
@@ -128,7 +139,7 @@ def test_a_node_with_a_wrong_password_is_refused(start: Callable[..., subprocess
 
 def test_a_second_node_of_one_name_is_refused(start: Callable[..., subprocess.Popen[str]], servers: Servers) -> None:
     with closing(RedisPost(servers.redis, "r1", "client_0", RealClock())) as first:
-        first.beat(Beat("client_0", "first", True, False, 0.1, -1))
+        first.beat(Beat(name="client_0", incarnation="first", ready=True, leaving=False, step_s=0.1, lease=-1))
         node = start()
         said, _ = node.communicate()
         assert "name=client_0 is taken by another node (incarnation first); stop that one, or choose another" in said

@@ -37,13 +37,13 @@ def fill(model: GPT) -> None:
 def reference_model(shape: dict[str, Any], arch: Arch) -> GPT:
     """A model of the reference's shape, filled by its rule."""
     config = GPTConfig(
-        shape["vocab_size"],
-        shape["sequence_len"],
-        shape["n_layer"],
-        shape["n_embd"],
-        shape["n_head"],
-        shape["n_kv_head"],
-        replace(arch, window_pattern=shape["window_pattern"]),
+        vocab_size=shape["vocab_size"],
+        sequence_len=shape["sequence_len"],
+        layers=shape["n_layer"],
+        width=shape["n_embd"],
+        heads=shape["n_head"],
+        kv_heads=shape["n_kv_head"],
+        arch=replace(arch, window_pattern=shape["window_pattern"]),
     )
     model = GPT(config)
     fill(model)

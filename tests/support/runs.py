@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-
 from fednano.coordination.memory import MemoryBoard
 from fednano.core.event_log import read_tape
 from fednano.report.audit import audit

@@ -33,7 +33,7 @@ ROUND_S = 60.0
 MODEL_BYTES = 35_000_000
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Tape:
     """State of the generator: who is up, what is trained."""
 
@@ -65,7 +65,7 @@ def volatile_run(
     Each round one thing happens, by turns: nothing; a client crashes and comes back; one drains; one joins
     in the middle of the round; an update is refused as stale. Every tenth round is skipped.
     """
-    tape = _Tape(rounds, clients, random.Random(seed))
+    tape = _Tape(rounds=rounds, clients=clients, rng=random.Random(seed))
     tape.emit(
         RunStarted(
             t=0.0,

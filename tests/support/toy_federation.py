@@ -38,7 +38,9 @@ SAVED = CheckpointSaved(t=0.0, round=0, version=0, name="x")
 H, STEP_S, TOKENS = 10, 1.0, 40
 
 
-LINK = Network("test", up_mbit_s=8.0, down_mbit_s=8.0, latency_s=0.25)  # 0.25 s and no bytes: transfers take 0.25 s
+LINK = Network(
+    name="test", up_mbit_s=8.0, down_mbit_s=8.0, latency_s=0.25
+)  # 0.25 s and no bytes: transfers take 0.25 s
 
 
 @dataclass
@@ -60,8 +62,17 @@ class FakeWorker:
             self.clock.charge(STEP_S)
             steps += 1
         cursor = _advance(task, steps * TOKENS) if steps else None
-        done = StepsDone(steps, steps * TOKENS, 1.0, cursor, drained, 0.0)
-        result = Result(task.client, task.round, task.version, task.lease, done, begun, self.clock.now(), task.token)
+        done = StepsDone(steps=steps, tokens=steps * TOKENS, loss=1.0, cursor=cursor, drained=drained, train_s=0.0)
+        result = Result(
+            task_client=task.client,
+            round=task.round,
+            version=task.version,
+            lease=task.lease,
+            done=done,
+            busy_from=begun,
+            busy_until=self.clock.now(),
+            token=task.token,
+        )
         return self.spoil(task, result, {"w": torch.full((1,), float(steps))})
 
     def crashed(self) -> None:
@@ -106,13 +117,28 @@ def federate(
     membership = drawn(windows)
     clock, events = VirtualClock(), []
     recorder = Recorder(
-        rounds, rounds, lambda w: (1.0, 1.0), lambda *_: lambda: SAVED, events.append, clock, Progress()
+        eval_every=rounds,
+        checkpoint_every=rounds,
+        evaluate=lambda w: (1.0, 1.0),
+        mark=lambda *_: lambda: SAVED,
+        emit=events.append,
+        clock=clock,
+        progress=Progress(),
     )
     federation = Federation(
         strategy=DiLoCo(name="test", outer=SGD(1.0), local_steps=H, quorum=quorum, slack=slack),
         state=ServerState({"w": torch.zeros(1)}, {}),
-        plan=Plan(rounds, TOKENS, 10**9, lambda *_: 1.0, lambda pool, tokens: -(-tokens // 4)),
-        sites={name: Site(SERVER_NODE_ID + 1 + i, 0, STEP_S, 0.25, 0.25) for i, name in enumerate(names)},
+        plan=Plan(
+            rounds=rounds,
+            tokens_per_step=TOKENS,
+            horizon=10**9,
+            lr_scale=lambda *_: 1.0,
+            rows_for=lambda pool, tokens: -(-tokens // 4),
+        ),
+        sites={
+            name: Site(node_id=SERVER_NODE_ID + 1 + i, pool=0, step_s=STEP_S, down_s=0.25, up_s=0.25)
+            for i, name in enumerate(names)
+        },
         ledger=Ledger([rows]),
         board=MemoryBoard(map(str, count()).__next__),
         membership=drawn(seen) if seen else membership,
@@ -128,7 +154,7 @@ def federate(
         workers[name] = FakeWorker(own, presence, **({"spoil": spoil} if spoil else {}))
         nodes.append(VirtualNode(name, own, presence, workers[name].crashed))
     app = make_client_app(lambda context: workers[context.node_config["name"]], Fp32())
-    grid = VirtualGrid(app, nodes, clock, LINK, lambda content: 0)
+    grid = VirtualGrid(app=app, nodes=nodes, clock=clock, network=LINK, size=lambda content: 0)
     make_server_app(lambda context: federation)(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
     outcome = Outcome(federation, workers, events)
     checked = audit(events)

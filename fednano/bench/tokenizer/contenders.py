@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Training:
     """What to train: `merges` wanted from `files`, which hold `alphabet` distinct bytes."""
 
@@ -40,7 +40,7 @@ class Encoder:
 Load = Callable[[Path, str, int], Encoder]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Contender:
     """A library: the pre-token patterns that it trains and encodes with, and how; empty where it is not measured."""
 
@@ -182,13 +182,23 @@ def _load_tiktoken(folder: Path, _pattern: str, threads: int) -> Encoder:
     )
 
 
-FEDNANO = Contender("fednano", _train_fednano, "gpt4", _load_fednano, "gpt4")
+FEDNANO = Contender(
+    library="fednano", train=_train_fednano, train_pattern="gpt4", load=_load_fednano, encode_pattern="gpt4"
+)
 PEERS = (
-    Contender("gigabpe", _train_gigabpe, "gpt2"),
-    Contender("gigatoken", _train_gigatoken, "gpt2", _load_gigatoken, "cl100k"),
-    Contender("rustbpe", _train_rustbpe, "gpt4"),
-    Contender("bpeasy", _train_bpeasy, "gpt4"),
-    Contender("tokenizers", _train_tokenizers, "gpt4", _load_tokenizers, "gpt4"),
-    Contender("tiktoken", load=_load_tiktoken, encode_pattern="gpt4"),
+    Contender(library="gigabpe", train=_train_gigabpe, train_pattern="gpt2"),
+    Contender(
+        library="gigatoken", train=_train_gigatoken, train_pattern="gpt2", load=_load_gigatoken, encode_pattern="cl100k"
+    ),
+    Contender(library="rustbpe", train=_train_rustbpe, train_pattern="gpt4"),
+    Contender(library="bpeasy", train=_train_bpeasy, train_pattern="gpt4"),
+    Contender(
+        library="tokenizers",
+        train=_train_tokenizers,
+        train_pattern="gpt4",
+        load=_load_tokenizers,
+        encode_pattern="gpt4",
+    ),
+    Contender(library="tiktoken", load=_load_tiktoken, encode_pattern="gpt4"),
 )
 CONTENDERS = {contender.library: contender for contender in (FEDNANO, *PEERS)}

@@ -10,7 +10,7 @@ from pathlib import Path
 ENCODED_BYTES = 10_000_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Corpus:
     """Texts, one a file. The first 10 MB of them are encoded."""
 
@@ -52,7 +52,14 @@ def write(source: Path | None, megabytes: float, folder: Path) -> Corpus:
             break
     if not files:
         raise ValueError(f"--texts={source} holds no text; name a folder of text files in UTF-8")
-    return Corpus(files, size, len(distinct), whole.hexdigest(), files[:encoded], encoded_bytes)
+    return Corpus(
+        files=files,
+        bytes=size,
+        alphabet=len(distinct),
+        sha256=whole.hexdigest(),
+        encoded=files[:encoded],
+        encoded_bytes=encoded_bytes,
+    )
 
 
 def _text(path: Path) -> bytes:

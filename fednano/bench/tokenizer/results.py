@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 BASE_PATTERN = "gpt4"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Row:
     """One contender at one kind of work, and what was measured: seconds and other figures of each repeat."""
 
@@ -27,7 +27,7 @@ class Row:
         return statistics.median(measurement[figure] for measurement in self.measurements)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """A row of the tables and of the JSON, which the package's docstring describes."""
 

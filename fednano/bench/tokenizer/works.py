@@ -22,7 +22,7 @@ HOSTILE_PEERS = ("tiktoken", "gigatoken")
 DECODING_PEERS = ("tiktoken", "gigatoken")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bench:
     """What is the same for all works. `folder` holds fednano's merges in the formats of the peers."""
 
@@ -115,7 +115,10 @@ def encoding(contender: Contender) -> str:
 def train(bench: Bench) -> list[Row]:
     """A new process for each training."""
     corpus = bench.corpus
-    rows = [Row("train", name, pattern, bench.threads, corpus.bytes) for name, pattern in contenders(training)]
+    rows = [
+        Row(work="train", contender=name, pattern=pattern, threads=bench.threads, bytes=corpus.bytes)
+        for name, pattern in contenders(training)
+    ]
 
     def measure(row: Row) -> dict[str, Any]:
         with bench.worker(row) as worker:
@@ -135,7 +138,10 @@ def train(bench: Bench) -> list[Row]:
 def cold(bench: Bench) -> list[Row]:
     """A new process for each start, after one that is not measured."""
     corpus = bench.corpus
-    rows = [Row("cold", name, pattern, 1, corpus.encoded_bytes) for name, pattern in contenders(encoding)]
+    rows = [
+        Row(work="cold", contender=name, pattern=pattern, threads=1, bytes=corpus.encoded_bytes)
+        for name, pattern in contenders(encoding)
+    ]
 
     def measure(row: Row) -> dict[str, Any]:
         start = wall()
@@ -153,14 +159,23 @@ def encode(bench: Bench, threads: list[int]) -> list[Row]:
     """Warm, with each number of threads."""
     size = bench.corpus.encoded_bytes
     found = contenders(encoding)
-    return warm(bench, [Row("encode", name, pattern, count, size) for count in threads for name, pattern in found])
+    return warm(
+        bench,
+        [
+            Row(work="encode", contender=name, pattern=pattern, threads=count, bytes=size)
+            for count in threads
+            for name, pattern in found
+        ],
+    )
 
 
 def decode(bench: Bench) -> list[Row]:
     """From one NumPy row of the ids of all texts to bytes."""
     size = bench.corpus.encoded_bytes
     found = contenders(encoding, DECODING_PEERS)
-    return warm(bench, [Row("decode", name, pattern, 1, size) for name, pattern in found])
+    return warm(
+        bench, [Row(work="decode", contender=name, pattern=pattern, threads=1, bytes=size) for name, pattern in found]
+    )
 
 
 def warm(bench: Bench, rows: list[Row]) -> list[Row]:
@@ -189,7 +204,11 @@ def attack(bench: Bench) -> list[Row]:
     found = contenders(encoding, HOSTILE_PEERS)
     rows = []
     for name in hostile.NAMES:
-        fresh = [Row("hostile", library, pattern, 1, size, name) for library, pattern in found for size in sizes]
+        fresh = [
+            Row(work="hostile", contender=library, pattern=pattern, threads=1, bytes=size, input=name)
+            for library, pattern in found
+            for size in sizes
+        ]
         _attack(bench, name, fresh)
         rows += fresh
     return rows

@@ -19,7 +19,7 @@ from fednano.process.memory import keep_freed_memory
 from fednano.training.local import compile_model
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Setting:
     """What every contender is told; sent as JSON.
 

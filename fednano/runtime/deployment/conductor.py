@@ -91,12 +91,12 @@ class Conductor:
         self._restarts = restarts
         self._run_name = secrets.token_hex(8)
         self._link = SuperLink(
-            private,
-            logs / "superlink.log",
-            make_certificates(private, hosts),
-            redis.environment,
-            "0.0.0.0" if hosts else "127.0.0.1",
-            port,
+            folder=private,
+            log=logs / "superlink.log",
+            certificates=make_certificates(private, hosts),
+            secrets=redis.environment,
+            host="0.0.0.0" if hosts else "127.0.0.1",
+            port=port,
         )
         self._nodes: list[Child] = []
         self._links: dict[str, Proxy] = {}

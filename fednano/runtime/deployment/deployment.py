@@ -29,10 +29,10 @@ from fednano.volatility.periodic import check_speedup
 from fednano.volatility.profiles import AlwaysOn
 
 LOGS = "logs"
-UNLIMITED = Network("unlimited", math.inf, math.inf, 0.0)
+UNLIMITED = Network(name="unlimited", up_mbit_s=math.inf, down_mbit_s=math.inf, latency_s=0.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Deployment:
     """A SuperLink whose ServerApp writes the run folder, and nodes with trainers that stay resident.
 
@@ -180,7 +180,9 @@ class Deployment:
         network = parts.network if self.links else UNLIMITED
         seed = parts.settings.seed
         needed = self.links or (self.chaos and self.crashes.get("cut", 0.0) > 0.0)
-        return (lambda targets, index: Proxy(targets, network, index, seed)) if needed else None
+        return (
+            (lambda targets, index: Proxy(targets=targets, network=network, index=index, seed=seed)) if needed else None
+        )
 
     def _attendance(self, parts: Parts, reach: Reach) -> Attendance:
         names, seed = parts.settings.names, parts.settings.seed

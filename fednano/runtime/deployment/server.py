@@ -39,7 +39,7 @@ POLL_S = 0.1
 LOST_AFTER = 3  # times what a message takes each way: a task of which an idle trainer has not said a word
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Launch:
     """What a resolved configuration makes of a live run: its parts, and how its server sees the clients.
 

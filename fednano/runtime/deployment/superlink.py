@@ -98,6 +98,7 @@ class SuperLink:
 
     def __init__(
         self,
+        *,
         folder: Path,
         log: Path,
         certificates: Certificates,

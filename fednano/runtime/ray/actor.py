@@ -2,7 +2,7 @@
 
 import json
 from contextlib import suppress
-from dataclasses import astuple, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from socket import AF_UNIX, SOCK_DGRAM
 from socket import socket as Socket
@@ -53,27 +53,31 @@ class Actor:
         """A `Worker` for any client."""
         parts = self._parts
         worker = ClientWorker(
-            task.client,
-            self._trainer,
-            parts.source,
-            parts.pools.rows,
-            parts.shape,
-            parts.packing,
-            parts.hardware.speed(parts.settings.names.index(task.client)),
-            self._clock,
-            lambda step_s: True,
-            self._tell,
+            client=task.client,
+            trainer=self._trainer,
+            source=parts.source,
+            pools=parts.pools.rows,
+            shape=parts.shape,
+            packing=parts.packing,
+            tokens_per_s=parts.hardware.speed(parts.settings.names.index(task.client)),
+            clock=self._clock,
+            may_step=lambda step_s: True,
+            on_step=self._tell,
         )
         return worker.work(task, weights)
 
     def _tell(self, client: str, round_index: int, step: int, steps: int, loss: float, tokens: int) -> None:
-        tell_step(self._socket, self._stage.steps, StepTold(client, round_index, step, steps, loss, tokens))
+        tell_step(
+            self._socket,
+            self._stage.steps,
+            StepTold(client=client, round=round_index, step=step, steps=steps, loss=loss, tokens=tokens),
+        )
 
 
 def tell_step(socket: Socket, path: Path, step: StepTold) -> None:
     """Tell who listens at `path` of a step. It is for the display alone: where that is slow, or gone, none waits."""
     with suppress(OSError):
-        socket.sendto(json.dumps(astuple(step)).encode(), str(path))
+        socket.sendto(json.dumps(asdict(step)).encode(), str(path))
 
 
 def attach_kept(message: Message, state: State) -> None:

@@ -62,7 +62,7 @@ class StepsHeard:
     def new(self) -> Iterable[StepTold]:
         while True:
             try:
-                yield StepTold(*json.loads(self._socket.recv(1 << 16)))
+                yield StepTold(**json.loads(self._socket.recv(1 << 16)))
             except BlockingIOError:
                 return
 

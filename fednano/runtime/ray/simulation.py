@@ -220,7 +220,9 @@ def _sites(parts: Parts, grid: Grid) -> dict[str, Site]:
             raise RuntimeError(f"Flower made {len(nodes)} nodes for {len(names)} clients; {LOG} may say why")
         pause(POLL_S)
     pools = parts.pools.of_client
-    return {c: Site(nodes[i], pools[i], step_s=math.inf, down_s=0.0, up_s=0.0) for i, c in enumerate(names)}
+    return {
+        c: Site(node_id=nodes[i], pool=pools[i], step_s=math.inf, down_s=0.0, up_s=0.0) for i, c in enumerate(names)
+    }
 
 
 @contextmanager

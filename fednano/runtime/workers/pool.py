@@ -35,7 +35,7 @@ class WorkerError(RuntimeError):
     """A worker process failed or ended."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Worker:
     """A process and what it has been given: the job that it is at, and those that wait for it."""
 
@@ -299,7 +299,7 @@ def _start(index: int, setup: Setup) -> _Worker:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
-    return _Worker(index, setup, process, ours)
+    return _Worker(index=index, setup=setup, process=process, pipe=ours)
 
 
 def _failure(worker: _Worker, failed: Failed) -> WorkerError:

@@ -23,7 +23,7 @@ from fednano.volatility.presence import ClientCrashedError, Presence
 from fednano.volatility.profiles import Profile
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Setup:
     """What a worker process begins with.
 
@@ -146,7 +146,9 @@ class PoolProcess:
         self._setup = setup
         self._pipe = pipe
         B, T = setup.shape
-        self._trainer = LocalTrainer(GPT(setup.gpt), setup.optim, setup.hardware, B * T)
+        self._trainer = LocalTrainer(
+            model=GPT(setup.gpt), optim=setup.optim, hardware=setup.hardware, batch_tokens=B * T
+        )
         restored = {c: {n: setup.copies[c][0].tensors[n] for n in names} for c, names in setup.restored.items()}
         self._trainer.restore(restored, 0.0, 0.0)
         self._place = dict.fromkeys(restored, 0)  # of each client's newest copy
@@ -160,19 +162,19 @@ class PoolProcess:
         clock = VirtualClock()
         presence = Presence(membership, client, clock, setup.hand_in_s[index])
         worker = ClientWorker(
-            client,
-            self._trainer,
-            setup.source,
-            setup.pools,
-            setup.shape,
-            setup.packing,
-            setup.hardware.speed(index),
-            clock,
-            presence.may_step,
-            self._stepped,
-            partial(membership.speed, client),
-            self._asked,
-            presence.might_step,
+            client=client,
+            trainer=self._trainer,
+            source=setup.source,
+            pools=setup.pools,
+            shape=setup.shape,
+            packing=setup.packing,
+            tokens_per_s=setup.hardware.speed(index),
+            clock=clock,
+            may_step=presence.may_step,
+            on_step=self._stepped,
+            speed=partial(membership.speed, client),
+            asked=self._asked,
+            might_step=presence.might_step,
         )
         return clock, presence, worker
 

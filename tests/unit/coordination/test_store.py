@@ -124,7 +124,7 @@ def any_board(request: pytest.FixtureRequest, board: RedisBoard) -> Board:
 def test_leases_are_numbered_held_and_given_up_once(any_board: Board) -> None:
     first = any_board.grant("site_a", 3, expires=50.0)
     second = any_board.grant("site_b", 3, expires=math.inf)
-    assert replace(first, token="") == Lease(0, "site_a", 3, 50.0)
+    assert replace(first, token="") == Lease(id=0, client="site_a", round=3, expires=50.0)
     assert (second.id, any_board.issued()) == (1, 2)
     assert any_board.held() == (first, second)
     assert any_board.give_up(0) == first
@@ -335,7 +335,9 @@ def test_who_lost_its_name_meanwhile_stops_working(post: RedisPost, link: Link) 
 
 
 def test_steps_come_in_order_and_once(board: RedisBoard, post: RedisPost) -> None:
-    told = [StepTold("site_a", 2, step, 900, 1 / step, 512) for step in range(1, 901)]
+    told = [
+        StepTold(client="site_a", round=2, step=step, steps=900, loss=1 / step, tokens=512) for step in range(1, 901)
+    ]
     heard: list[StepTold] = []
 
     def all_heard() -> bool:
@@ -361,7 +363,7 @@ def test_a_server_that_comes_back_empty_is_told_all_again(
 ) -> None:
     post.beat(BEAT)
     mine, endless = board.grant("site_a", 0, 500.0), board.grant("site_b", 0, math.inf)
-    step = StepTold("site_a", 0, 1, 9, 2.0, 512)
+    step = StepTold(client="site_a", round=0, step=1, steps=9, loss=2.0, tokens=512)
     tomorrow = f"{2**43}-0"  # the clock of the next server may be behind
     link.transact([("XADD", link.key("steps"), tomorrow, "step", json.dumps(vars(step)))])
     assert board.sync()

@@ -42,7 +42,7 @@ class Request:
     sent: int = 0
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Hub:
     """A server and its log; `faults[name]` says what it does wrong to the next requests for that file."""
 
@@ -113,7 +113,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    served = Hub({f"shard_{number:05d}.parquet": shard(number) for number in range(LAST + 1)})
+    served = Hub(files={f"shard_{number:05d}.parquet": shard(number) for number in range(LAST + 1)})
     handler = type("BoundHandler", (Handler,), {"hub": served})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     served.url = f"http://127.0.0.1:{server.server_address[1]}/main"

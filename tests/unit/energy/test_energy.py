@@ -187,7 +187,7 @@ def test_a_run_without_windows_is_on_throughout() -> None:
 
 
 def site(carbon: Trace, tokens_per_s: float = 10.0, ends: float = float("inf")) -> Site:
-    return Site("s", tokens_per_s, POWER, Signals(carbon), ends)
+    return Site(client="s", tokens_per_s=tokens_per_s, power=POWER, signals=Signals(carbon), ends=ends)
 
 
 def test_always_on_trains_from_the_beginning_to_its_last_token() -> None:
@@ -233,7 +233,14 @@ def test_the_oracle_takes_the_cleanest_hours_of_all_sites() -> None:
     assert everything.used.co2_g == pytest.approx(360 + 36 + 180 + 100)
     assert oracle([a, b], windows, 181_000) is None
     # Without intensities the least energy: b needs half the time for a token.
-    plain = oracle([Site("a", 10.0, POWER, Signals()), Site("b", 20.0, POWER, Signals())], windows, 72_000)
+    plain = oracle(
+        [
+            Site(client="a", tokens_per_s=10.0, power=POWER, signals=Signals()),
+            Site(client="b", tokens_per_s=20.0, power=POWER, signals=Signals()),
+        ],
+        windows,
+        72_000,
+    )
     assert plain is not None
     assert (plain.used.train_s, plain.used.co2_g) == (3600, None)
 

@@ -54,7 +54,7 @@ def test_training_stops_after_the_document_that_reaches_the_limit(corpus: Corpus
         for path in corpus.folder.glob("bpe-*"):
             path.unlink()
         with pytest.warns(UserWarning, match="is not reached"):
-            found = prepare_tokenizer(BpeTrainer(5000, train_bytes=limit), corpus, bar)
+            found = prepare_tokenizer(BpeTrainer(vocab_size=5000, train_bytes=limit), corpus, bar)
         with pytest.warns(UserWarning, match="is not reached"):
             expected = Tokenizer.train(texts[:rows], 5000)
         assert found.sha256 == expected.sha256, limit

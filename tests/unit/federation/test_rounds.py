@@ -49,7 +49,7 @@ def played(
     *windows: Sequence[Window], rounds: int = 1, speeds: dict[str, Speed] | None = None, **settings: Any
 ) -> Play:
     membership = Membership({f"c{i}": Availability(iter(w)) for i, w in enumerate(windows)}, speeds)
-    play = Play(membership, rounds, H, **settings)
+    play = Play(membership=membership, rounds=rounds, local_steps=H, **settings)
     play.run()
     assert audit(play.events).violations == []
     return play
@@ -148,14 +148,18 @@ def test_blind_rounds_of_steps_leave_the_tapes_of_old() -> None:
 
 
 def test_a_round_of_seconds() -> None:
-    play = played(ALWAYS, ALWAYS, step_s=(1.0, 3.0), length=Rounds("seconds", seconds=10.0), rounds=2)
+    play = played(ALWAYS, ALWAYS, step_s=(1.0, 3.0), length=Rounds(until="seconds", seconds=10.0), rounds=2)
     assert done(play) == [("c0", 9, False), ("c1", 3, False)] * 2
     assert [e.t for e in play.of(RoundMerged)] == [9.5, 19.0]
 
 
 def test_a_round_of_seconds_ends_for_slow_clients_too() -> None:
     play = played(
-        ALWAYS, ALWAYS, length=Rounds("seconds", seconds=10.0), speeds={"c0": steady(), "c1": steady(0.5)}, rounds=2
+        ALWAYS,
+        ALWAYS,
+        length=Rounds(until="seconds", seconds=10.0),
+        speeds={"c0": steady(), "c1": steady(0.5)},
+        rounds=2,
     )
     assert asked(play)[:2] == [("c0", 9), ("c1", 9)]
     assert sorted(done(play)) == [("c0", 9, False)] * 2 + [("c1", 4, False)] * 2
@@ -163,14 +167,14 @@ def test_a_round_of_seconds_ends_for_slow_clients_too() -> None:
 
 def test_a_round_of_tokens_is_shared_out_by_speed() -> None:
     """12 steps: 9 s of training make 9 of 1 s and 3 of 3 s."""
-    play = played(ALWAYS, ALWAYS, step_s=(1.0, 3.0), length=Rounds("tokens", tokens=48))
+    play = played(ALWAYS, ALWAYS, step_s=(1.0, 3.0), length=Rounds(until="tokens", tokens=48))
     assert sorted(done(play)) == [("c0", 9, False), ("c1", 3, False)]
     assert [e.tokens for e in play.of(RoundMerged)] == [48]
 
 
 def test_late_joiners_make_up_for_tokens_that_were_lost() -> None:
     """10 steps are shared by two until 5.5 s; of the 5 lost at 2 s, 2 still fit for who comes at 3 s."""
-    length, late = Rounds("tokens", tokens=40), [Window(3, math.inf, "drain")]
+    length, late = Rounds(until="tokens", tokens=40), [Window(3, math.inf, "drain")]
     assert asked(played(ALWAYS, [Window(0, 2, "crash")], late, length=length)) == [("c0", 5), ("c1", 5), ("c2", 2)]
     assert asked(played(ALWAYS, ALWAYS, late, length=length)) == [("c0", 5), ("c1", 5)]
 
@@ -195,7 +199,7 @@ def test_alone_it_hands_in_before_its_window_ends() -> None:
 def test_alone_it_takes_no_more_than_so_many_rounds() -> None:
     alone = Rounds(elastic=True, alone=3)
     assert [e.steps for e in played(ALWAYS, rounds=2, length=alone).of(UpdateFolded)] == [30, 30]
-    seconds = Rounds("seconds", seconds=10.0, elastic=True, alone=3)
+    seconds = Rounds(until="seconds", seconds=10.0, elastic=True, alone=3)
     assert [e.steps for e in played(ALWAYS, rounds=2, length=seconds).of(UpdateFolded)] == [29, 29]
     assert [e.steps for e in played(ALWAYS, rounds=2).of(UpdateFolded)] == [10, 10]
 
@@ -209,10 +213,13 @@ def test_several_train_in_rounds_and_one_that_stays_trains_on() -> None:
 
 def test_tokens_of_a_round_without_departures() -> None:
     # Steps of 1 s and of 2 s, 0.5 s of transfers: within 7 s six and three of them.
-    sites = [Site(2, 0, 1.0, 0.25, 0.25), Site(3, 0, 2.0, 0.25, 0.25)]
+    sites = [
+        Site(node_id=2, pool=0, step_s=1.0, down_s=0.25, up_s=0.25),
+        Site(node_id=3, pool=0, step_s=2.0, down_s=0.25, up_s=0.25),
+    ]
     assert Rounds().planned(sites, 10, 4) == 2 * 10 * 4
-    assert Rounds("seconds", seconds=7.0).planned(sites, 10, 4) == (6 + 3) * 4
-    assert Rounds("tokens", tokens=30).planned(sites, 10, 4) == 32
+    assert Rounds(until="seconds", seconds=7.0).planned(sites, 10, 4) == (6 + 3) * 4
+    assert Rounds(until="tokens", tokens=30).planned(sites, 10, 4) == 32
 
 
 def test_to_train_alone_is_to_train_without_rounds(run: Callable[..., Any]) -> None:

@@ -28,18 +28,56 @@ def test_tensors_come_back_as_they_were() -> None:
 def test_tasks_and_results_come_back_as_they_were() -> None:
     grant = Grant(3, (Span(1, 2, 9), Span(12, 0, 14)))
     for ahead in (None, Advance(8, "secret", Grant(3, (Span(14, 0, 30),)), 5)):
-        task = Task("a", 1, 2, 7, grant, 4, 100, 3, 9000, {}, 60.5, "token", True, ahead)
+        task = Task(
+            client="a",
+            round=1,
+            version=2,
+            lease=7,
+            grant=grant,
+            steps=4,
+            tokens_total=100,
+            peers=3,
+            horizon=9000,
+            inner={},
+            seconds=60.5,
+            token="token",
+            whole=True,
+            ahead=ahead,
+        )
         content = records.pack_task(task, records.pack_tensors(STATE, Fp32()))
         assert records.unpack_task(content, Fp32())[0] == task
-    done = StepsDone(4, 128, 1.5, (12, 1), False, 2.5, 0.5, (Span(3, 0, 4),))
+    done = StepsDone(
+        steps=4, tokens=128, loss=1.5, cursor=(12, 1), drained=False, train_s=2.5, data_s=0.5, left=(Span(3, 0, 4),)
+    )
     for took in ((), (-4.5, -1.0)):
-        result = Result("a", 1, 2, 7, done, 0.0, 3.0, "token", took)
+        result = Result(
+            task_client="a",
+            round=1,
+            version=2,
+            lease=7,
+            done=done,
+            busy_from=0.0,
+            busy_until=3.0,
+            token="token",
+            ahead=took,
+        )
         assert records.unpack_result(records.pack_result(result, ArrayRecord())) == result
 
 
 @pytest.mark.parametrize("field", ["lease", "token", "pool", "spans", "steps"])
 def test_a_lease_ahead_without_a_field_is_refused(field: str) -> None:
-    task = Task("a", 1, 2, 7, Grant(0, ()), 4, 100, 3, 9000, ahead=Advance(8, "secret", Grant(0, ()), 5))
+    task = Task(
+        client="a",
+        round=1,
+        version=2,
+        lease=7,
+        grant=Grant(0, ()),
+        steps=4,
+        tokens_total=100,
+        peers=3,
+        horizon=9000,
+        ahead=Advance(8, "secret", Grant(0, ()), 5),
+    )
     content = records.pack_task(task, ArrayRecord())
     del content.config_records[records.AHEAD][field]
     with pytest.raises(KeyError):

@@ -241,7 +241,7 @@ def test_refused_input_ends_all(supervise: Callable[..., subprocess.Popen[str]])
 def test_who_refuses_its_input_is_quoted(tmp_path: Path) -> None:
     said: list[str] = []
     code = "print('noise'); print('fednano: key=3 is too much; use 2'); raise SystemExit(2)"
-    program = Program("a", [sys.executable, "-c", code], log=tmp_path / "a.log")
+    program = Program(name="a", command=[sys.executable, "-c", code], log=tmp_path / "a.log")
     assert Supervisor([program], said.append).run() == 2
     assert said[-1] == "a refuses what it was given (key=3 is too much; use 2); the node ends"
 

@@ -12,7 +12,7 @@ from fednano.training.hardware import Hardware, multiplies_bfloat16_faster
 
 
 def hardware(dtype: str) -> Hardware:
-    return Hardware("cpu", "cpu", 1, dtype, False, (1.0,))  # type: ignore[arg-type]
+    return Hardware(name="cpu", device="cpu", threads=1, dtype=dtype, compile=False, tokens_per_s=(1.0,))  # type: ignore[arg-type]
 
 
 def product_dtype(dtype: str) -> torch.dtype:

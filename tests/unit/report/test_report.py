@@ -80,9 +80,9 @@ def history_of_rounds(length: float, pause: float, rounds: int) -> History:
     """One client, up throughout, whose rounds take `length` seconds, `pause` seconds apart."""
     history = History()
     starts = [k * (length + pause) for k in range(rounds)]
-    work = {(k, k): Span(t, t + length, "full", k, 25) for k, t in enumerate(starts)}
+    work = {(k, k): Span(start=t, stop=t + length, kind="full", round=k, steps=25) for k, t in enumerate(starts)}
     end = rounds * (length + pause)
-    history.lanes["a"] = Lane("a", [(0.0, end)], work)
+    history.lanes["a"] = Lane(client="a", windows=[(0.0, end)], work=work)
     history.figures.t = end
     return history
 

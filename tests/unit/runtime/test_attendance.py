@@ -315,7 +315,12 @@ def test_redis_is_cut_off_and_back_through_a_link_and_its_keys_are_read() -> Non
         link = Link(server.address, "r")
         link.transact([("SET", link.key("wanted:a"), "up", "EX", 60)])
         link.close()
-        proxy = Proxy(redis_server(server.address.url), Network("any", 1e4, 1e4, 0.0), 0, 0)
+        proxy = Proxy(
+            targets=redis_server(server.address.url),
+            network=Network(name="any", up_mbit_s=1e4, down_mbit_s=1e4, latency_s=0.0),
+            index=0,
+            seed=0,
+        )
         there = type(server.address)(rerouted(server.address.url, proxy.ports))
         assert [board_value(there, "r", key) for key in ("wanted:a", "wanted:b")] == ["up", None]
         proxy.cut()

@@ -13,8 +13,8 @@ from fednano.coordination.memory import MemoryBoard
 from fednano.coordination.redis_link import Address
 from fednano.coordination.settings import Serving
 from fednano.report.console import Console
-from fednano.runtime.deployment.conductor import Conductor
 from fednano.runtime.deployment import conductor
+from fednano.runtime.deployment.conductor import Conductor
 from fednano.runtime.deployment.nodes.attendance import Steady
 from fednano.runtime.deployment.serving import LOCK
 from fednano.runtime.deployment.superlink import RAISED, RunStatus

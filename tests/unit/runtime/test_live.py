@@ -36,7 +36,7 @@ from fednano.runtime.deployment.server import LiveClock
 from fednano.runtime.deployment.serving import LOCK, StopSignal, read_steps, server_pid
 
 LOST_S = 60.0
-BEAT = Beat("client_0", "first", ready=True, leaving=False, step_s=0.5, lease=NO_LEASE)
+BEAT = Beat(name="client_0", incarnation="first", ready=True, leaving=False, step_s=0.5, lease=NO_LEASE)
 
 
 class Scene:
@@ -46,7 +46,7 @@ class Scene:
         self.board = HandBoard()
         self.nodes = {"client_0": 70, "client_1": 71, "stranger": 72}
         self.asked = 0
-        self.sites = {f"client_{i}": Site(-1, i, 9.0, 5.0, 5.0) for i in range(2)}
+        self.sites = {f"client_{i}": Site(node_id=-1, pool=i, step_s=9.0, down_s=5.0, up_s=5.0) for i in range(2)}
         self.failed: dict[str, float] = {}
         self.members = LiveMembership(["client_0", "client_1"], self.board, self._node_ids, self.sites, self.failed)
 
@@ -122,7 +122,7 @@ def test_nodes_under_other_names_are_nobody(scene: Scene) -> None:
 def test_sites_follow_the_nodes_and_what_they_measure(scene: Scene) -> None:
     scene.board.beat(BEAT)
     scene.members.up(0.0)
-    assert scene.sites["client_0"] == Site(70, 0, 0.5, 5.0, 5.0)
+    assert scene.sites["client_0"] == Site(node_id=70, pool=0, step_s=0.5, down_s=5.0, up_s=5.0)
     scene.board.beat(replace(BEAT, step_s=0.25))
     scene.members.up(1.0)
     assert scene.sites["client_0"].step_s == 0.25
@@ -130,7 +130,7 @@ def test_sites_follow_the_nodes_and_what_they_measure(scene: Scene) -> None:
     scene.members.up(2.0)
     assert scene.sites["client_0"].step_s == 0.25  # unknown is not zero
     assert scene.asked == 1
-    assert scene.sites["client_1"] == Site(71, 1, 9.0, 5.0, 5.0)
+    assert scene.sites["client_1"] == Site(node_id=71, pool=1, step_s=9.0, down_s=5.0, up_s=5.0)
 
 
 def test_a_trainer_that_was_restarted_was_down_in_between(scene: Scene) -> None:
@@ -183,7 +183,7 @@ def test_the_clock_heeds_a_stop_and_hands_on_steps(tmp_path: Path) -> None:
     lines = Lines(path)
     clock.wait(1.0)
     assert lines.new() == []
-    step = StepTold("client_0", 1, 2, 4, 5.5, 32)
+    step = StepTold(client="client_0", round=1, step=2, steps=4, loss=5.5, tokens=32)
     board.told.append(step)
     clock.wait(2.0)
     assert clock.now() == 2.0

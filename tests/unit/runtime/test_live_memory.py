@@ -67,7 +67,7 @@ def test_a_task_that_its_node_has_not_taken_is_not_kept(link: SuperLink, died: b
     if died:
         link.state.deactivate_node(link.node)
     else:
-        board.beat(Beat("client_0", "first", ready=True, leaving=False, step_s=0.5, lease=NO_LEASE))
+        board.beat(Beat(name="client_0", incarnation="first", ready=True, leaving=False, step_s=0.5, lease=NO_LEASE))
         grid.arrived()
         until(lambda: not grid.arrived() and not grid.pulling)
         clock.wait(61.0)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from fednano.runtime.deployment.nodes.proxy import Lane, Proxy
 from fednano.volatility.network import Network
 
-FAST = Network("fast", up_mbit_s=1e6, down_mbit_s=1e6, latency_s=0.0)
-THIN = Network("thin", up_mbit_s=[1.0, 8.0], down_mbit_s=[2.0, 16.0], latency_s=[0.5, 0.25])
+FAST = Network(name="fast", up_mbit_s=1e6, down_mbit_s=1e6, latency_s=0.0)
+THIN = Network(name="thin", up_mbit_s=[1.0, 8.0], down_mbit_s=[2.0, 16.0], latency_s=[0.5, 0.25])
 TIMEOUT_S = 20.0
 
 
@@ -65,7 +65,7 @@ def echoed(port: int, data: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def fast() -> Iterator[int]:
-    with echo() as port, closing(Proxy([("127.0.0.1", port)], FAST, 0, 0)) as proxy:
+    with echo() as port, closing(Proxy(targets=[("127.0.0.1", port)], network=FAST, index=0, seed=0)) as proxy:
         yield proxy.ports[0]
 
 
@@ -88,13 +88,13 @@ def test_connections_share_a_link_without_mixing(fast: int) -> None:
 def test_a_link_leads_to_several_servers() -> None:
     with echo() as first, echo() as second:
         targets = [("127.0.0.1", first), ("127.0.0.1", second)]
-        with closing(Proxy(targets, FAST, 0, 0)) as proxy:
+        with closing(Proxy(targets=targets, network=FAST, index=0, seed=0)) as proxy:
             assert len(set(proxy.ports)) == 2
             assert [echoed(port, b"x") for port in proxy.ports] == [b"x", b"x"]
 
 
 def test_a_cut_resets_connections_and_refuses_new_ones_until_it_is_mended() -> None:
-    with echo() as port, closing(Proxy([("127.0.0.1", port)], FAST, 0, 0)) as proxy:
+    with echo() as port, closing(Proxy(targets=[("127.0.0.1", port)], network=FAST, index=0, seed=0)) as proxy:
         (near,) = proxy.ports
         assert echoed(near, b"before") == b"before"
         with connect(near) as connection:
@@ -114,7 +114,7 @@ def test_a_server_that_is_away_resets_the_connection() -> None:
     with echo() as port:
         pass
     with (
-        closing(Proxy([("127.0.0.1", port)], FAST, 0, 0)) as proxy,
+        closing(Proxy(targets=[("127.0.0.1", port)], network=FAST, index=0, seed=0)) as proxy,
         connect(proxy.ports[0]) as connection,
         pytest.raises(ConnectionResetError),
     ):
@@ -122,7 +122,7 @@ def test_a_server_that_is_away_resets_the_connection() -> None:
 
 
 def test_a_link_that_is_closed_is_refused_and_closes_again() -> None:
-    proxy = Proxy([("127.0.0.1", 9)], FAST, 0, 0)
+    proxy = Proxy(targets=[("127.0.0.1", 9)], network=FAST, index=0, seed=0)
     proxy.close()
     proxy.close()
     with pytest.raises(ConnectionRefusedError):
@@ -145,14 +145,19 @@ class Slept:
 @pytest.mark.parametrize(("index", "seconds"), [(0, 1.0 + 0.5 + 0.5 + 0.5), (1, 0.125 + 0.25 + 0.0625 + 0.25)])
 def test_a_transfer_takes_no_less_than_the_network_says(index: int, seconds: float) -> None:
     clock = Slept()
-    with echo() as port, closing(Proxy([("127.0.0.1", port)], THIN, index, 0, clock.now, clock.sleep)) as proxy:
+    with (
+        echo() as port,
+        closing(
+            Proxy(targets=[("127.0.0.1", port)], network=THIN, index=index, seed=0, now=clock.now, sleep=clock.sleep)
+        ) as proxy,
+    ):
         assert len(echoed(proxy.ports[0], bytes(125_000))) == 125_000
     # This clock moves for one sleeper after the other, so that it may show more than both together take.
     assert clock.t >= seconds - 1e-9
 
 
 def test_a_lane_is_shared_and_can_be_slowed() -> None:
-    lane = Lane(8e6, 0.1, lambda n: 0.0)
+    lane = Lane(bit_s=8e6, latency_s=0.1, late_s=lambda n: 0.0)
     assert lane.leaves(0.0, 1_000_000) == 1.0
     assert lane.leaves(0.5, 1_000_000) == 2.0  # behind the one before
     assert lane.leaves(5.0, 1_000_000) == 6.0
@@ -161,8 +166,10 @@ def test_a_lane_is_shared_and_can_be_slowed() -> None:
 
 
 def test_transfers_are_late_by_draws_that_are_named() -> None:
-    flaky = Network("flaky", 1.0, 1.0, 0.0, jitter_s=0.5)
-    lanes = [Lane(1e6, 0.0, lambda n, seed=seed: flaky.late_s(3, seed, "up", n)) for seed in (0, 0, 1)]  # type: ignore[misc]
+    flaky = Network(name="flaky", up_mbit_s=1.0, down_mbit_s=1.0, latency_s=0.0, jitter_s=0.5)
+    lanes = [
+        Lane(bit_s=1e6, latency_s=0.0, late_s=lambda n, seed=seed: flaky.late_s(3, seed, "up", n)) for seed in (0, 0, 1)
+    ]  # type: ignore[misc]
     drawn = [[lane.next_late_s() for _ in range(200)] for lane in lanes]
     assert drawn[0] == drawn[1] != drawn[2]
     assert len(set(drawn[0])) == 200 and 0.35 < sum(drawn[0]) / 200 < 0.65

@@ -384,14 +384,14 @@ def test_ensure_trains_once_for_each_corpus_and_setting(tmp_path):
         calls.append(1)
         return real_text(3)
 
-    trainer = BpeTrainer(300)
+    trainer = BpeTrainer(vocab_size=300)
     first = trainer.ensure(tmp_path, "a" * 64, texts)
     assert trainer.ensure(tmp_path, "a" * 64, texts).sha256 == first.sha256
     assert len(calls) == 1
     trainer.ensure(tmp_path, "b" * 64, texts)
     assert len(calls) == 2
-    BpeTrainer(301).ensure(tmp_path, "b" * 64, texts)
-    BpeTrainer(300, special_tokens=("<|bos|>",)).ensure(tmp_path, "b" * 64, texts)
+    BpeTrainer(vocab_size=301).ensure(tmp_path, "b" * 64, texts)
+    BpeTrainer(vocab_size=300, special_tokens=("<|bos|>",)).ensure(tmp_path, "b" * 64, texts)
     assert len(calls) == 4
     retrained = trainer.ensure(tmp_path, "b" * 64, texts)
     assert retrained.meta == {"corpus_sha256": "b" * 64, "train_bytes": trainer.train_bytes}
@@ -399,7 +399,7 @@ def test_ensure_trains_once_for_each_corpus_and_setting(tmp_path):
 
 
 def test_ensure_replaces_a_file_of_an_earlier_release_but_no_damaged_one(tmp_path):
-    trainer = BpeTrainer(300)
+    trainer = BpeTrainer(vocab_size=300)
     path = tmp_path / trainer.file_name
     path.write_text('{"checksum":"0","format":"fednano-tokenizer","version":1,"merges":[[97,98]]}', encoding="utf-8")
     with pytest.raises(ValueError, match="it says version 1"):
@@ -418,7 +418,7 @@ def test_every_configuration_makes_a_trainer(path):
     trainer = BpeTrainer(**config)
     assert trainer.special_tokens == SPECIAL_TOKENS
     assert f"{trainer.vocab_size // 1024}k" in path.stem
-    assert hash(trainer) == hash(BpeTrainer(trainer.vocab_size))
+    assert hash(trainer) == hash(BpeTrainer(vocab_size=trainer.vocab_size))
 
 
 def test_import_is_light():

@@ -12,7 +12,7 @@ from fednano.model.scaling import Depth, flops_per_token
 from fednano.training.evaluate import Validation
 from fednano.training.hardware import Hardware
 
-CPU = Hardware("cpu", "cpu", 1, "float32", False, (1.0,))
+CPU = Hardware(name="cpu", device="cpu", threads=1, dtype="float32", compile=False, tokens_per_s=(1.0,))
 BOS = 9
 LENGTHS = np.array([1, 2, 3, 1, 1, 1, 1, 1, 1, 0])  # bytes of the ids 0 … 9; the last is special
 

@@ -297,20 +297,20 @@ def test_work_cannot_begin_while_down() -> None:
 
 
 def test_network_times() -> None:
-    network = Network("x", up_mbit_s=8, down_mbit_s=80, latency_s=0.5)
+    network = Network(name="x", up_mbit_s=8, down_mbit_s=80, latency_s=0.5)
     assert network.up_s(1_000_000) == pytest.approx(1.5)
     assert network.down_s(1_000_000) == pytest.approx(0.6)
 
 
 def test_links_are_dealt_to_the_clients_in_turn() -> None:
-    network = Network("x", up_mbit_s=[8, 4], down_mbit_s=80, latency_s=[0.5, 0.1, 0.2])
+    network = Network(name="x", up_mbit_s=[8, 4], down_mbit_s=80, latency_s=[0.5, 0.1, 0.2])
     assert [network.up_s(1_000_000, i) for i in range(4)] == [1.5, 2.1, 1.2, 2.5]
     assert network.late_s(0, 0, 1, "up") == 0
     assert network.hand_in_s(1_000_000, 1) == network.up_s(1_000_000, 1)
 
 
 def test_transfers_are_late_by_an_exponential_time() -> None:
-    network = Network("x", 8, 8, 0, jitter_s=[0.5, 0.0])
+    network = Network(name="x", up_mbit_s=8, down_mbit_s=8, latency_s=0, jitter_s=[0.5, 0.0])
     late = [network.late_s(0, 3, k, "up") for k in range(4000)]
     assert sum(late) / 4000 == pytest.approx(0.5, rel=0.06)
     assert sum(network.up_s(0) + x <= network.hand_in_s(0) for x in late) / 4000 == pytest.approx(0.95, abs=0.01)
@@ -344,10 +344,10 @@ def test_generators_are_named() -> None:
         (lambda: Straggler(mean_hold_s=0), "volatility.mean_hold_s=0"),
         (lambda: Compose("x", "some", {"a": AlwaysOn()}), "volatility.how=some is unknown; use all or turn"),
         (lambda: Compose("x", "all", {}), r"volatility.parts=\[\] must be profiles; add \+volatility@"),
-        (lambda: Network("x", [], 1, 0), r"network.up_mbit_s=\[\] is no link"),
-        (lambda: Network("x", 1, 1, 0, math.inf), "network.jitter_s=inf"),
-        (lambda: Network("x", 0, 1, 0), "network.up_mbit_s=0"),
-        (lambda: Network("x", 1, 1, -1), "network.latency_s=-1"),
+        (lambda: Network(name="x", up_mbit_s=[], down_mbit_s=1, latency_s=0), r"network.up_mbit_s=\[\] is no link"),
+        (lambda: Network(name="x", up_mbit_s=1, down_mbit_s=1, latency_s=0, jitter_s=math.inf), "network.jitter_s=inf"),
+        (lambda: Network(name="x", up_mbit_s=0, down_mbit_s=1, latency_s=0), "network.up_mbit_s=0"),
+        (lambda: Network(name="x", up_mbit_s=1, down_mbit_s=1, latency_s=-1), "network.latency_s=-1"),
     ],
 )
 def test_bad_settings_name_key_and_value(make, message: str) -> None:

@@ -212,7 +212,7 @@ def redacted(text: str, environment: Mapping[str, str]) -> str:
     return text
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Site:
     wants: bool = False
     wish: int = 0  # how often the wish has changed

@@ -26,7 +26,7 @@ ANSWER_S = 10.0  # the proxy's thread takes commands at once
 T = TypeVar("T")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Lane:
     """One direction of a link, which all its connections share. Pure arithmetic: times are handed in.
 
@@ -69,6 +69,7 @@ class Proxy:
 
     def __init__(
         self,
+        *,
         targets: Sequence[tuple[str, int]],
         network: Network,
         index: int,
@@ -80,8 +81,16 @@ class Proxy:
         self._now = now
         self._sleep = sleep
         latency_s = network.up_s(0, index)
-        self._up = Lane(_bit_s(network.up_s, index), latency_s, lambda n: network.late_s(index, seed, "up", n))
-        self._down = Lane(_bit_s(network.down_s, index), latency_s, lambda n: network.late_s(index, seed, "down", n))
+        self._up = Lane(
+            bit_s=_bit_s(network.up_s, index),
+            latency_s=latency_s,
+            late_s=lambda n: network.late_s(index, seed, "up", n),
+        )
+        self._down = Lane(
+            bit_s=_bit_s(network.down_s, index),
+            latency_s=latency_s,
+            late_s=lambda n: network.late_s(index, seed, "down", n),
+        )
         self._listeners: list[socket.socket] = []
         self._carried: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
