@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run simulation flwr-config test slow chaos fidelity lint bench fuzz wheels
+.PHONY: help run simulation flwr-config test slow chaos fidelity map lint bench fuzz wheels
 
 # Compared with, beside tiktoken and tokenizers, which the tests use too.
 PEERS := --with 'gigabpe>=0.1,<0.2' --with 'gigatoken>=0.10,<0.11' --with 'rustbpe>=0.1,<0.2' --with 'bpeasy>=0.1.6,<0.2'
@@ -25,7 +25,7 @@ slow: ## the tests that take minutes each
 	uv run pytest -m slow
 
 chaos: ## live federations whose processes are killed, one after the other; CHAOS_ROUNDS=12 for fewer random kills
-	uv run pytest -n 0 -m slow tests/test_live_failures.py tests/test_node_refusals.py tests/test_node_whole.py
+	uv run pytest -n 0 -m slow tests/live/test_live_failures.py tests/live/test_node_refusals.py tests/live/test_node_whole.py
 
 LIVE := runtime=deployment clients=3 hardware.threads=1 batch_size=4 eval_tokens=2048 seed=199
 VOLATILE := runtime.chaos=true volatility=markov volatility.mean_up_s=60 volatility.mean_down_s=20
@@ -34,6 +34,9 @@ fidelity: ## live federations, one of them volatile, beside the replay of their 
 	uv run python -m fednano.run $(LIVE) $(VOLATILE) strategy.local_steps=120 rounds=15 hydra.run.dir=$$folder/volatile && \
 	uv run python -m fednano.run $(LIVE) volatility=none strategy.local_steps=60 rounds=5 hydra.run.dir=$$folder/steady && \
 	uv run python -m fednano.fidelity $$folder/volatile && uv run python -m fednano.fidelity $$folder/steady
+
+map: ## files per folder, longest file and function, positional records, import circles
+	uv run python tests/support/house.py
 
 lint: ## format, lint and type checks, Python and Rust
 	uv run ruff format --check

@@ -1,8 +1,8 @@
-"""How true the virtual clock is: a run's own tape replayed on it, beside what was measured.
+"""How true the virtual clock is: a run's own event log replayed on it, beside what was measured.
 
     python -m fednano.fidelity outputs/NAME/DATE_TIME
 
-The replay is given what the tape tells of the machines (when each was there, its mean inner step and transfers, what
+The replay is given what the event log tells of the machines (when each was up, its mean inner step and transfers, what
 the server took between rounds) and nothing of what came of it.
 """
 
@@ -19,7 +19,7 @@ from rich.table import Table
 
 from fednano.config.cli import compose_config, guarded
 from fednano.core.clock import VirtualClock
-from fednano.core.event_log import read_tape
+from fednano.core.event_log import read_log
 from fednano.core.events import Evaluated, Event, RoundMerged, RoundSkipped
 from fednano.report.measured import Measured, measure
 from fednano.report.printer import printer
@@ -31,7 +31,7 @@ WITHIN = 0.10
 
 @dataclass(frozen=True)
 class Recorded(Profile):
-    """The windows that a tape tells of; a client that it does not name is never up."""
+    """The windows that an event log tells of; a client that it does not name is never up."""
 
     windows: Mapping[str, tuple[tuple[float, float, str], ...]]
     name: str = "recorded"
@@ -41,11 +41,11 @@ class Recorded(Profile):
 
 
 def replay(folder: Path, measured: Measured) -> Measured:
-    """The figures of the run in `folder`, played on the virtual clock with the machines that its tape tells of.
+    """The figures of the run in `folder`, played on the virtual clock with the machines that its event log tells of.
 
     Raises ValueError for a folder that holds no run.
     """
-    from fednano.coordination.memory import MemoryBoard
+    from fednano.coordination.memory import MemoryStore
     from fednano.core.progress import Silent
     from fednano.experiment.experiment import Experiment
     from fednano.experiment.resume import recorded_config
@@ -60,7 +60,7 @@ def replay(folder: Path, measured: Measured) -> Measured:
     plain = compose_config(["volatility=none", "energy=none"])
     cfg.volatility, cfg.energy = plain.volatility, plain.energy
     experiment = Experiment(cfg)
-    parts = experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+    parts = experiment.parts(experiment.prepare(Silent()), MemoryStore())
     size, names = parts.message_bytes(), parts.settings.names
     step_s = known(measured.step_s, names)
     up, down = (mbit_s(known(seconds, names), size) for seconds in (measured.up_s, measured.down_s))
@@ -105,7 +105,7 @@ def compare(folder: Path) -> dict[str, dict[str, float]]:
     events = folder / "events.jsonl"
     if not events.is_file():
         raise ValueError(f"{folder} holds no events.jsonl; name the folder of a run, such as outputs/NAME/DATE_TIME")
-    measured = measure(read_tape(events))
+    measured = measure(read_log(events))
     predicted = replay(folder, measured)
     step_s = known(measured.step_s, tuple(measured.windows))
     pairs = {

@@ -56,7 +56,7 @@ def _preflight(arguments: Any) -> int:
     composed = [compose_config(job, arguments.config_name or "config", with_hydra=True) for job in jobs]
     if arguments.cfg:
         return 0
-    from fednano.coordination.memory import MemoryBoard
+    from fednano.coordination.memory import MemoryStore
     from fednano.experiment.experiment import Experiment
     from fednano.runtime.virtual import check_traces
 
@@ -66,7 +66,7 @@ def _preflight(arguments: Any) -> int:
             _refuse_used_folder(Path(cfg.hydra.run.dir))
         experiments.append(Experiment(_without_hydra(cfg)))
     for experiment in experiments:
-        check_traces(experiment.parts(experiment.prepare(_progress()), MemoryBoard()))
+        check_traces(experiment.parts(experiment.prepare(_progress()), MemoryStore()))
     return 0
 
 
@@ -97,8 +97,8 @@ def _withdraw(folder: Path, held: Collection[Path], hydras: str | None) -> None:
 
     `held` is what was there before, `hydras` where Hydra keeps its own files.
     """
-    tape = folder / "events.jsonl"
-    if tape.exists() and tape.stat().st_size:
+    event_log = folder / "events.jsonl"
+    if event_log.exists() and event_log.stat().st_size:
         return
     for path in set(folder.iterdir()) - set(held):
         if path.is_dir():
@@ -165,17 +165,17 @@ def _run(cfg: DictConfig, folder: Path, resume: "Snapshot | None" = None, unfore
 
     Of a job that nobody has foreseen, traces that end before it does are refused here.
     """
-    from fednano.coordination.memory import MemoryBoard
+    from fednano.coordination.memory import MemoryStore
 
-    board = MemoryBoard()
+    store = MemoryStore()
     # Under torchrun the second signal is torchrun's own, sent on; it ends what has not stopped after half a minute.
-    with asked_to_end(board.request_stop, again=world() > 1):
+    with asked_to_end(store.request_stop, again=world() > 1):
         from fednano.experiment.experiment import Experiment
         from fednano.runtime.run_folder import run_in_folder
         from fednano.runtime.virtual import check_traces
 
         experiment = Experiment(cfg)
-        parts = experiment.parts(experiment.prepare(_progress()), board)
+        parts = experiment.parts(experiment.prepare(_progress()), store)
         if unforeseen:
             check_traces(parts)
         return run_in_folder(

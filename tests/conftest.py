@@ -69,21 +69,21 @@ def tiny(text_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[st
 def run(tiny: list[str], tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Run an experiment in a folder below tmp_path; returns its summary, with the folder under "folder"."""
     from fednano.config.cli import compose_config
-    from fednano.coordination.memory import MemoryBoard
+    from fednano.coordination.memory import MemoryStore
     from fednano.core.progress import Silent
     from fednano.experiment.experiment import Experiment
     from fednano.runtime.run_folder import run_in_folder
     from fednano.training.checkpoint import Checkpoints
 
     def go(
-        *overrides: str, folder: str = "run", board: MemoryBoard | None = None, resume: bool = False
+        *overrides: str, folder: str = "run", store: MemoryStore | None = None, resume: bool = False
     ) -> dict[str, Any]:
         path = tmp_path / folder
         path.mkdir(exist_ok=resume)
         snapshot = Checkpoints.newest(path / "checkpoints") if resume else None
         cfg = compose_config([*tiny, *overrides])
         experiment = Experiment(cfg)
-        parts = experiment.parts(experiment.prepare(Silent()), board or MemoryBoard())
+        parts = experiment.parts(experiment.prepare(Silent()), store or MemoryStore())
         logger = experiment.groups["logger"]
         run_in_folder(path, "test", experiment.runtime, parts, logger, {"name": "test"}, snapshot)
         return {**json.loads((path / "summary.json").read_text()), "folder": path}

@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from fednano.config.cli import compose_config
-from fednano.coordination.memory import MemoryBoard
+from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import RealClock, Stopwatch
 from fednano.core.progress import Progress, Silent
 from fednano.core.tensors import State
@@ -56,7 +56,7 @@ def measure(overrides: list[str], steps: int, repeats: int, progress: Progress) 
     trials: dict[str, Parts] = {}
     for packing in PACKINGS:
         experiment = Experiment(compose_config([*overrides, f"packing={packing}"]))
-        trials[packing] = experiment.parts(experiment.prepare(progress), MemoryBoard())
+        trials[packing] = experiment.parts(experiment.prepare(progress), MemoryStore())
     first = trials[PACKINGS[0]]
     trainer = first.trainer(first.tokens_per_step, None, Replicas(), split_rows=True)
     weights = first.first_state(None).weights

@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from fednano.codec.fp32 import Fp32
-from fednano.coordination.memory import MemoryBoard
+from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import VirtualClock
 from fednano.core.events import ClientDown, Event, LeaseReleased, RoundMerged, RunEnded, UpdateFolded, WorkDispatched
 from fednano.data.ledger import Ledger
@@ -72,7 +72,7 @@ class Play:
 
     def run(self) -> Federation:
         """All rounds; what happened is in `events`."""
-        names, clock, board = self.membership.clients, VirtualClock(), MemoryBoard()
+        names, clock, store = self.membership.clients, VirtualClock(), MemoryStore()
         sites = {
             name: Site(
                 node_id=SERVER_NODE_ID + 1 + i,
@@ -110,13 +110,13 @@ class Play:
             ),
             sites=sites,
             ledger=Ledger([self.rows]),
-            board=board,
+            store=store,
             membership=self.membership,
             clock=clock,
             codec=Fp32(),
             recorder=recorder,
         )
-        federation.run(self._grid(names, clock, board))
+        federation.run(self._grid(names, clock, store))
         self.events.append(
             RunEnded(t=clock.now(), status="completed", rounds=self.rounds, tokens_total=recorder.progress.tokens)
         )
@@ -128,7 +128,7 @@ class Play:
     def _step_s(self, index: int) -> float:
         return self.step_s[index % len(self.step_s)]
 
-    def _grid(self, names: Sequence[str], clock: VirtualClock, board: MemoryBoard) -> VirtualGrid:
+    def _grid(self, names: Sequence[str], clock: VirtualClock, store: MemoryStore) -> VirtualGrid:
         workers, nodes = {}, []
         for i, name in enumerate(names):
             own = VirtualClock()
@@ -145,7 +145,7 @@ class Play:
                 may_step=presence.may_step,
                 on_step=lambda *_: None,
                 speed=partial(self.membership.speed, name),
-                asked=board.drain_requested,
+                asked=store.drain_requested,
                 might_step=presence.might_step,
             )
             nodes.append(VirtualNode(name, own, presence, workers[name].crashed))

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.table import Table
 
 from fednano.core.clock import Stopwatch
-from fednano.core.event_log import read_tape
+from fednano.core.event_log import read_log
 from fednano.core.events import Evaluated
 from fednano.report.printer import printer
 
@@ -32,7 +32,7 @@ WARM_UP = ("strategy.local_steps=1", "rounds=1", "eval_tokens=512")
 class Run:
     """A run's figures: `wall_s` its own, `process_s` with imports, data and report; `eval_s` in evaluations.
 
-    `events` on its tape; `virtual_s` seconds on the run's clock; `peak_mb` resident.
+    `events` on its event log; `virtual_s` seconds on the run's clock; `peak_mb` resident.
     """
 
     name: str
@@ -65,7 +65,7 @@ def run(name: str, overrides: Sequence[str]) -> Run:
             raise ValueError(f"{name}: {ran.stderr.strip() or ran.stdout.strip()}")
         summary = json.loads((Path(folder) / "summary.json").read_text(encoding="utf-8"))
         events, eval_s = 0, 0.0
-        for event in read_tape(Path(folder) / "events.jsonl"):
+        for event in read_log(Path(folder) / "events.jsonl"):
             events += 1
             if isinstance(event, Evaluated):
                 eval_s += event.wall_s

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from fednano.core.event_log import read_tape
+from fednano.core.event_log import read_log
 from fednano.core.events import RoundMerged
 from fednano.report.printer import printer
 
@@ -39,7 +39,7 @@ def run(workers: int, overrides: list[str]) -> Rounds:
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         if ran.returncode:
             raise ValueError(f"hardware.workers={workers}: {ran.stderr.strip() or ran.stdout.strip()}")
-        merged = [event for event in read_tape(Path(folder) / "events.jsonl") if isinstance(event, RoundMerged)][1:]
+        merged = [event for event in read_log(Path(folder) / "events.jsonl") if isinstance(event, RoundMerged)][1:]
     return Rounds(workers, sum(event.tokens for event in merged), sum(event.wall_s for event in merged))
 
 

@@ -1,4 +1,4 @@
-"""The board of a run that lives in one process."""
+"""The coordination store of a run that lives in one process."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,8 +6,8 @@ from dataclasses import replace
 from fednano.coordination.store import Lease, StopRequestedError
 
 
-class MemoryBoard:
-    """Implements `Board` in plain memory. `request_stop` is safe in a signal handler.
+class MemoryStore:
+    """Implements `CoordinationStore` in plain memory. `request_stop` is safe in a signal handler.
 
     Args:
         make_token: makes the token of each lease.

@@ -1,4 +1,4 @@
-"""A node's side of a board in Redis. The work never waits for it, and goes on without it."""
+"""A node's side of a coordination store in Redis. The work never waits for it, and goes on without it."""
 
 import hmac
 import json
@@ -19,13 +19,13 @@ from fednano.coordination.redis_link import (
     Link,
     LostError,
 )
-from fednano.coordination.store import Beat, NameTakenError, StepTold, StopRequestedError
+from fednano.coordination.store import Heartbeat, NameTakenError, StepTold, StopRequestedError
 from fednano.core.clock import Clock, pause
 
 STEPS_KEPT = 10_000  # in the stream
 STEPS_WAITING = 1000  # at the node, while Redis is lost
 
-# The name's owner, if it is another; else the name is ours and the beat is told.
+# The name's owner, if it is another; else the name is ours and the heartbeat is told.
 BEAT = """
 local owner = redis.call('GET', KEYS[1])
 if owner and owner ~= ARGV[1] then return owner end
@@ -51,8 +51,8 @@ class _Seen:
     drain_at: float = inf
 
 
-class RedisPost:
-    """Implements `Post`. All but `holds` and the first `beat` answer at once: a thread exchanges news every second.
+class NodeStore:
+    """Implements `Post`. All but `holds` and the first `heartbeat` answer at once: a thread exchanges news each second.
 
     While Redis is lost, a lease is in force until its own expiry, and requests are those last known.
 
@@ -61,31 +61,31 @@ class RedisPost:
         run: the run's id.
         name: the client's name.
         clock: the node's clock.
-        beat_s: seconds between two beats.
+        beat_s: seconds between two heartbeats.
 
     Raises:
         ValueError: Redis does not answer, or not to us, or the name cannot be part of a key.
     """
 
-    def __init__(self, address: Address, run: str, name: str, clock: Clock, beat_s: float = BEAT_S) -> None:
+    def __init__(self, address: Address, run: str, name: str, clock: Clock, heartbeat_s: float = BEAT_S) -> None:
         if not NAME.fullmatch(name):
             raise ValueError(f"name={name} cannot be part of a key; use letters, digits, dots and dashes")
         self._name = name
         self._clock = clock
-        self._ttl_s = BEATS * beat_s
+        self._ttl_s = BEATS * heartbeat_s
         self._link = Link(address, run)
         self._link.check()
-        self._beat: Beat | None = None
+        self._heartbeat: Heartbeat | None = None
         self._owner: str | None = None  # of the name, when last seen
         self._taking = False  # the name is being waited for
         self._lease = -1
         self._seen: _Seen | None = None
         self._stop = False
         self._steps: deque[StepTold] = deque(maxlen=STEPS_WAITING)
-        self._courier = Courier(f"node-{name}", self._visit, beat_s)
+        self._courier = Courier(f"node-{name}", self._visit, heartbeat_s)
         self._courier.start()
 
-    def beat(self, beat: Beat) -> None:
+    def heartbeat(self, heartbeat: Heartbeat) -> None:
         """What to say from now on, every second.
 
         The first call takes the name, and waits as long as a predecessor that died would still hold it.
@@ -95,12 +95,12 @@ class RedisPost:
                 took the name while this node was away.
         """
         self._courier.check()
-        if beat.name != self._name:
-            raise ValueError(f"name={beat.name} is not this node's; beat as {self._name}")
-        last, self._beat = self._beat, beat
+        if heartbeat.name != self._name:
+            raise ValueError(f"name={heartbeat.name} is not this node's; heartbeat as {self._name}")
+        last, self._heartbeat = self._heartbeat, heartbeat
         if last is None:
-            self._take_name(beat)
-        elif beat != last:
+            self._take_name(heartbeat)
+        elif heartbeat != last:
             self._courier.wake()
 
     def holds(self, lease: int, token: str) -> bool:
@@ -136,18 +136,18 @@ class RedisPost:
     def close(self) -> None:
         """Tell the last steps, end the thread and free the name."""
         self._courier.close()
-        beat = self._beat
-        if beat is not None and self._courier.connected:
+        heartbeat = self._heartbeat
+        if heartbeat is not None and self._courier.connected:
             with suppress(LostError):
-                self._link.transact([("EVAL", LEAVE, 2, *self._own_keys(), beat.incarnation)])
+                self._link.transact([("EVAL", LEAVE, 2, *self._own_keys(), heartbeat.incarnation)])
         self._link.close()
 
-    def _take_name(self, beat: Beat) -> None:
+    def _take_name(self, heartbeat: Heartbeat) -> None:
         self._taking = True
         until = self._clock.now() + self._ttl_s + TIMEOUT_S
-        while self._courier.visited(TIMEOUT_S) and self._owner != beat.incarnation:
+        while self._courier.visited(TIMEOUT_S) and self._owner != heartbeat.incarnation:
             if self._clock.now() > until:
-                self._beat = None
+                self._heartbeat = None
                 raise self._taken()
             pause(self._ttl_s / 10)
         self._taking = False
@@ -167,20 +167,20 @@ class RedisPost:
     # What the thread does
 
     def _visit(self) -> None:
-        if self._beat is not None:
-            self._say(self._beat)
+        if self._heartbeat is not None:
+            self._say(self._heartbeat)
         self._listen(self._lease)
         self._tell_steps()
 
     def _own_keys(self) -> tuple[str, str]:
-        return self._link.key("name", self._name), self._link.key("beat", self._name)
+        return self._link.key("name", self._name), self._link.key("heartbeat", self._name)
 
-    def _say(self, beat: Beat) -> None:
-        nodes, said = self._link.key("nodes"), json.dumps(asdict(beat))
-        arguments = (beat.incarnation, said, self._name, int(self._ttl_s * 1000), DAY_MS)
+    def _say(self, heartbeat: Heartbeat) -> None:
+        nodes, said = self._link.key("nodes"), json.dumps(asdict(heartbeat))
+        arguments = (heartbeat.incarnation, said, self._name, int(self._ttl_s * 1000), DAY_MS)
         (other,) = self._link.transact([("EVAL", BEAT, 3, *self._own_keys(), nodes, *arguments)])
-        self._owner = other or beat.incarnation
-        if other and not self._taking and self._beat is not None:
+        self._owner = other or heartbeat.incarnation
+        if other and not self._taking and self._heartbeat is not None:
             raise self._taken()
 
     def _listen(self, lease: int) -> None:

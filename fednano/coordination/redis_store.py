@@ -1,4 +1,4 @@
-"""The server's side of a board in Redis. Its memory is the truth; Redis tells the nodes of it."""
+"""The server's side of a coordination store in Redis. Its memory is the truth; Redis tells the nodes of it."""
 
 import json
 import secrets
@@ -6,9 +6,9 @@ from math import inf, isfinite
 from queue import Empty, SimpleQueue
 
 from fednano.coordination.courier import MOST_S, Courier
-from fednano.coordination.memory import MemoryBoard
+from fednano.coordination.memory import MemoryStore
 from fednano.coordination.redis_link import BEAT_S, BEATS, DAY_MS, Address, Command, Link
-from fednano.coordination.store import Beat, Lease, StepTold
+from fednano.coordination.store import Heartbeat, Lease, StepTold
 from fednano.core.clock import Clock
 
 ENDLESS_S = 3600.0  # a lease without an expiry, unless refreshed
@@ -16,8 +16,8 @@ PAGE = 1000  # steps read at once
 FLUSH_S = 5.0
 
 
-class RedisBoard(MemoryBoard):
-    """Implements `LiveBoard`. No call but `sync` waits for the network: a thread tells Redis what has changed.
+class RedisStore(MemoryStore):
+    """Implements `LiveStore`. No call but `sync` waits for the network: a thread tells Redis what has changed.
 
     Leases are numbered on from what Redis remembers of this run. Of an earlier server's leases, and its requests to
     stop or to drain, none stays in force. A Redis that comes back empty is told everything again.
@@ -26,28 +26,28 @@ class RedisBoard(MemoryBoard):
         address: where Redis is.
         run: the run's id; all keys begin with it.
         clock: the run's clock.
-        beat_s: seconds between two beats of a node.
+        beat_s: seconds between two heartbeats of a node.
 
     Raises:
         ValueError: Redis does not answer, or not to us.
     """
 
-    def __init__(self, address: Address, run: str, clock: Clock, beat_s: float = BEAT_S) -> None:
+    def __init__(self, address: Address, run: str, clock: Clock, heartbeat_s: float = BEAT_S) -> None:
         super().__init__(make_token=lambda: secrets.token_hex(16))
         self._clock = clock
-        self._grace_s = BEATS * beat_s + MOST_S
+        self._grace_s = BEATS * heartbeat_s + MOST_S
         self._link = Link(address, run)
         self._link.check()
         self._changed: SimpleQueue[int] = SimpleQueue()
         self._untold: set[int] = set()  # leases that Redis may know otherwise
-        self._beats: dict[str, Beat] = {}
-        self._kept_until = -inf  # until then, who does not beat may still be looking for Redis
+        self._heartbeats: dict[str, Heartbeat] = {}
+        self._kept_until = -inf  # until then, who does not heartbeat may still be looking for Redis
         self._refresh_at = clock.now()
         self._told: SimpleQueue[StepTold] = SimpleQueue()
         self._acknowledged: set[int] = set()
         self._stopping: frozenset[str] = frozenset()
         self._take_up()
-        self._courier = Courier(f"board-{run}", self._visit, beat_s / 2)
+        self._courier = Courier(f"coordination store-{run}", self._visit, heartbeat_s / 2)
         self._courier.start()
 
     # What the server calls
@@ -83,10 +83,10 @@ class RedisBoard(MemoryBoard):
         self._courier.check()
         super().check_stop()
 
-    def present(self) -> dict[str, Beat]:
-        """Who beats, by name. Nobody goes while Redis is lost, nor before the nodes have had time to find it again."""
+    def present(self) -> dict[str, Heartbeat]:
+        """Heartbeats by client. No client is dropped while Redis is lost, nor before nodes could find it again."""
         self._courier.check()
-        return dict(self._beats)
+        return dict(self._heartbeats)
 
     def steps(self) -> list[StepTold]:
         """The inner steps told since the last call, as they came."""
@@ -156,7 +156,7 @@ class RedisBoard(MemoryBoard):
             self._read_to = "0"
         if issued is None or not self._courier.connected:
             self._kept_until = now + self._grace_s
-        self._read_beats(sorted(names), now)
+        self._read_heartbeats(sorted(names), now)
         redis_now = int(time[0]) + int(time[1]) / 1e6
         link.transact([c for lease in sorted(self._untold) for c in self._state_of(lease, redis_now)] + self._always())
         self._untold.clear()
@@ -199,17 +199,21 @@ class RedisBoard(MemoryBoard):
             if len(entries) == PAGE:
                 self._courier.wake()
 
-    def _read_beats(self, names: list[str], now: float) -> None:
+    def _read_heartbeats(self, names: list[str], now: float) -> None:
         if not names:
-            fresh: dict[str, Beat] = {}
+            fresh: dict[str, Heartbeat] = {}
         else:
             link = self._link
-            beats, stopped = link.transact(
-                [("MGET", *(link.key(kind, name) for name in names)) for kind in ("beat", "stopped")]
+            heartbeats, stopped = link.transact(
+                [("MGET", *(link.key(kind, name) for name in names)) for kind in ("heartbeat", "stopped")]
             )
-            fresh = {name: Beat(**json.loads(beat)) for name, beat in zip(names, beats, strict=True) if beat}
+            fresh = {
+                name: Heartbeat(**json.loads(heartbeat))
+                for name, heartbeat in zip(names, heartbeats, strict=True)
+                if heartbeat
+            }
             self._stopping |= {name for name, known in zip(names, stopped, strict=True) if known}
-        self._beats = {**self._beats, **fresh} if now < self._kept_until else fresh
+        self._heartbeats = {**self._heartbeats, **fresh} if now < self._kept_until else fresh
 
 
 def _ms(seconds: float) -> int:

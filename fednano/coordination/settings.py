@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     # Imported late: most runs need no Redis.
     from fednano.coordination.embedded import EmbeddedRedis
     from fednano.coordination.redis_link import Address
-    from fednano.coordination.redis_store import RedisBoard
+    from fednano.coordination.redis_store import RedisStore
 
 Kind = Literal["auto", "memory", "embedded", "redis"]
 
@@ -67,11 +67,11 @@ class Coordination:
             with EmbeddedRedis() as server:
                 yield Serving(server.address, server)
 
-    def board(self, run: str, clock: Clock) -> "RedisBoard":
+    def store(self, run: str, clock: Clock) -> "RedisStore":
         """The server's side, in a process that was started with `Serving.environment`. Raises ValueError."""
-        from fednano.coordination.redis_store import RedisBoard
+        from fednano.coordination.redis_store import RedisStore
 
-        return RedisBoard(self._address(), run, clock)
+        return RedisStore(self._address(), run, clock)
 
     def _address(self) -> "Address":
         from fednano.coordination.redis_link import Address

@@ -1,4 +1,4 @@
-"""The board: who holds which lease, who is there, and whether the run is asked to stop."""
+"""The coordination store: who holds which lease, who is there, and whether the run is asked to stop."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,7 +15,7 @@ NO_LEASE = -1
 class Lease:
     """A client's right to train some rows until `expires`, in seconds on the run's clock.
 
-    Who hands in shows the fencing `token`, which nobody can guess where others could try. A lease that is granted
+    Who submits shows the fencing `token`, which nobody can guess where others could try. A lease that is granted
     `ahead` is for work that is not asked for yet.
     """
 
@@ -28,14 +28,14 @@ class Lease:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beat:
+class Heartbeat:
     """What a node says of itself every second.
 
     Args:
         name: the client's name, as the server knows it.
         incarnation: made anew whenever its trainer starts.
         ready: it is warm and can train at once.
-        leaving: it hands in what it has and takes no more work.
+        leaving: it submits what it has and takes no more work.
         step_s: measured seconds of one inner step, 0 while unknown.
         lease: the lease that it works on, or `NO_LEASE`.
     """
@@ -64,7 +64,7 @@ class NameTakenError(ValueError):
     """Another node works under this name; its text says what to do."""
 
 
-class Board(Protocol):
+class CoordinationStore(Protocol):
     """Coordination between the server and its clients."""
 
     def grant(self, client: str, round: int, expires: float, ahead: bool = False) -> Lease:
@@ -89,10 +89,10 @@ class Board(Protocol):
         """All leases in force, oldest first."""
 
     def request_drain(self, lease: int, at: float) -> None:
-        """Ask who holds a lease to hand in from `at` on, in seconds on the run's clock; the earliest request counts."""
+        """Ask who holds a lease to submit from `at` on, in seconds on the run's clock; the earliest request counts."""
 
     def drain_requested(self, lease: int, now: float) -> bool:
-        """Whether who holds the lease is asked to hand in by now."""
+        """Whether who holds the lease is asked to submit by now."""
 
     def request_stop(self) -> None:
         """Ask the run to stop after the inner step under way."""
@@ -101,30 +101,30 @@ class Board(Protocol):
         """Raise StopRequestedError if a stop was requested."""
 
 
-class LiveBoard(Board, Protocol):
-    """A board whose clients are elsewhere, as the server sees it."""
+class LiveStore(CoordinationStore, Protocol):
+    """A coordination store whose clients are elsewhere, as the server sees it."""
 
-    def present(self) -> dict[str, Beat]:
-        """The nodes whose beats have not expired, by name."""
+    def present(self) -> dict[str, Heartbeat]:
+        """The nodes whose heartbeats have not expired, by name."""
 
     def steps(self) -> list[StepTold]:
         """The inner steps told since the last call, as they came."""
 
     def acknowledged(self, lease: int) -> bool:
-        """Whether who holds the lease knows that it is asked to hand in."""
+        """Whether who holds the lease knows that it is asked to submit."""
 
     def stopping(self) -> frozenset[str]:
         """The nodes that know of the request to stop."""
 
 
 class Post(Protocol):
-    """A node's side of a live board. All but `holds` answer from memory: a step never waits for the network."""
+    """A node's side of a live coordination store. All but `holds` answer from memory: no step waits for the network."""
 
-    def beat(self, beat: Beat) -> None:
+    def heartbeat(self, heartbeat: Heartbeat) -> None:
         """What to say from now on, every second. The first call takes the name: NameTakenError where it is taken."""
 
     def holds(self, lease: int, token: str) -> bool:
-        """Whether the lease is in force and this is its token; by its expiry alone while the board cannot be asked."""
+        """Whether the lease is in force and this is its token; by its expiry alone while the store is out of reach."""
 
     def may_hold(self, lease: int, token: str) -> bool:
         """`holds` as far as it is known: False once the lease is known to be out of force."""

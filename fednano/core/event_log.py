@@ -1,4 +1,4 @@
-"""The JSONL tape that holds a run's events.
+"""The JSONL event log that holds a run's events.
 
 Its digest leaves out fields whose names begin with `wall_`, so that the same experiment replayed gives the same one.
 """
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class InUseError(ValueError):
-    """Another process writes the tape; the text says what to do."""
+    """Another process writes the event log; the text says what to do."""
 
 
 _encode = msgspec.json.Encoder(enc_hook=lambda number: number.item()).encode  # of NumPy's types
@@ -29,7 +29,7 @@ _WALL = f',"{WALL_PREFIX}'.encode()  # begins no part of a text, whose quotes ar
 
 
 def to_line(event: Event) -> bytes:
-    """The event as a line of a tape, without its end: one JSON object, whose first field is its type under `event`.
+    """The event as a line of the log, without its end: one JSON object, whose first field is its type under `event`.
 
     null is a figure that diverged or that nobody measured. What may be left out is, where it is the default.
     """
@@ -61,7 +61,7 @@ def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
-def read_tape(path: Path) -> Iterator[Event]:
+def read_log(path: Path) -> Iterator[Event]:
     """The events of an `events.jsonl`, in order."""
     with path.open("rb") as lines:
         yield from map(from_line, lines)
@@ -85,30 +85,30 @@ def read_whole(path: Path, parse: Callable[[dict[str, Any]], T]) -> Iterator[T |
 
 
 @dataclass(frozen=True)
-class TapeMark:
-    """A place on a tape: behind its first `events` events, whose digest is `sha256`."""
+class LogMark:
+    """A place on an event log: behind its first `events` events, whose digest is `sha256`."""
 
     events: int
     sha256: str
 
 
-class Tape:
+class EventLog:
     """Appends events to a JSONL file and digests them on the way.
 
-    Lines are written whole, so that a killed run leaves a readable tape: at every `mark`, which a round ends with, at
+    Lines are written whole, so that a killed run leaves a readable log: at every `mark`, which a round ends with, at
     the next event once FLUSH_S have passed, on `flush` and on `close`. The file is locked while it is open: a run
     folder has one writer.
 
     Args:
         path: the file; None to digest alone.
-        keep: where a tape that is there goes on; what lies behind is cut off. None begins a new one.
+        keep: where an event log that is there goes on; what lies behind is cut off. None begins a new one.
 
     Raises:
-        InUseError: another process writes the tape; the file is as it was.
+        InUseError: another process writes the event log; the file is as it was.
         ValueError: it does not hold what `keep` says; likewise.
     """
 
-    def __init__(self, path: Path | None, keep: TapeMark | None = None) -> None:
+    def __init__(self, path: Path | None, keep: LogMark | None = None) -> None:
         self._file: IO[bytes] | None = None
         self._digest = hashlib.sha256()
         self._events = 0
@@ -121,7 +121,7 @@ class Tape:
                 self._read(self._file, keep, path)
             self._file.truncate(self._file.seek(self._file.tell() if keep else 0))
 
-    def _read(self, file: IO[bytes], keep: TapeMark, path: Path) -> None:
+    def _read(self, file: IO[bytes], keep: LogMark, path: Path) -> None:
         while self._events < keep.events and (line := file.readline()).endswith(b"}\n"):
             self._count(line[:-1])
         if self.mark() != keep:
@@ -140,17 +140,17 @@ class Tape:
         self._events += 1
 
     def flush(self) -> None:
-        """Write every line, for who follows the tape while nothing happens."""
+        """Write every line, for who follows the event log while nothing happens."""
         if self._file and self._lines:
             self._file.write(b"\n".join((*self._lines, b"")))
             self._file.flush()
             self._lines.clear()
         self._flushed = wall()
 
-    def mark(self) -> TapeMark:
+    def mark(self) -> LogMark:
         """The place behind everything appended so far, which is on disk then."""
         self.flush()
-        return TapeMark(self._events, self.sha256())
+        return LogMark(self._events, self.sha256())
 
     def sha256(self) -> str:
         """Digest of everything appended so far, wall-clock fields excluded."""

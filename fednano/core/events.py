@@ -37,7 +37,7 @@ class ClientUp(Event, frozen=True, kw_only=True):
 
 
 class ClientDown(Event, frozen=True, kw_only=True):
-    """`exit`: "drain" (it handed in what it did) or "crash" (what it did since its last hand-in is lost)."""
+    """`exit`: "drain" (it submitted what it did) or "crash" (what it did since its last submission is lost)."""
 
     client: str
     exit: str

@@ -3,7 +3,7 @@
 A pool is a sequence of N rows that is read over and over; stream row r is row r mod N of the pool in epoch r div N.
 Positions are (row, token) pairs: all rows before `row` and the first `token` tokens of `row` lie behind them. A
 partly trained row goes on at its token, with whoever leases it next. Rows that were passed over on the way to a
-position are handed in beside it, as spans.
+position are submitted beside it, as spans.
 """
 
 from bisect import bisect_left, bisect_right

@@ -146,11 +146,11 @@ class _Ahead:
 
 
 class Usage:
-    """When each client was up and when it computed, from events in tape order.
+    """When each client was up and when it computed, from events in event log order.
 
     Work that was merged or folded is as long as the client says. Work that was lost, refused or came too late counts
     as computing from its dispatch until its reply came, its machine went, or it was given up; but nothing was computed
-    where no step fitted. Lost steps ahead count as long as they would take at the speed of those handed in before.
+    where no step fitted. Lost steps ahead count as long as they would take at the speed of those submitted before.
     """
 
     def __init__(self) -> None:
@@ -167,7 +167,7 @@ class Usage:
     def add(self, event: Event) -> None:
         self.t = max(self.t, event.t)
         match event:
-            case WorkDispatched():  # the three that are most of a tape come first
+            case WorkDispatched():  # the three that are most of an event log come first
                 self._work[event.client][event.lease] = event.t
             case UpdateFolded():
                 self._work[event.client].pop(event.lease, None)
@@ -223,7 +223,7 @@ class Usage:
         return max(0.0, min(self.t - provisioning_s * coming, *self._work[client].values(), *ahead, self.t))
 
     def _foresee(self, event: UpdateFolded) -> None:
-        """Note until when a client that has handed in may take steps ahead."""
+        """Note until when a client that has submitted may take steps ahead."""
         granted = self._granted.get(event.client)
         if granted and granted.round == event.round + 1 and not event.drained:
             ends = event.busy_until + granted.ahead[0] * event.trained_s / event.steps

@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from fednano.config.checks import check_value
 from fednano.config.cli import build_groups
-from fednano.coordination.memory import MemoryBoard
-from fednano.coordination.store import Board
+from fednano.coordination.memory import MemoryStore
+from fednano.coordination.store import CoordinationStore
 from fednano.core.progress import Progress, Silent
 from fednano.core.ranks import world
 from fednano.data.loader import TextSource
@@ -21,7 +21,7 @@ from fednano.flower.records import LOSSLESS
 from fednano.model.gpt import GPTConfig
 from fednano.model.scaling import derived_shape
 from fednano.runtime.parts import Conducted, Parts, Runtime, Settings
-from fednano.runtime.ray.stage import Recipe
+from fednano.runtime.recipe import Recipe
 from fednano.tokenizer import Tokenizer
 from fednano.tokenizer.train import BpeTrainer
 from fednano.training.evaluate import Validation, require_row
@@ -89,7 +89,7 @@ class Experiment:
         tokenizer = prepare_tokenizer(self.groups["tokenizer"], corpus, progress)
         return Prepared(corpus, tokenizer)
 
-    def parts(self, prepared: Prepared, board: Board) -> Parts:
+    def parts(self, prepared: Prepared, store: CoordinationStore) -> Parts:
         """Everything that a runtime needs. Raises ValueError where the data does not suffice."""
         corpus, tokenizer, settings, groups = prepared.corpus, prepared.tokenizer, self.settings, self.groups
         gpt = GPTConfig.derive(groups["model"], groups["arch"], tokenizer.vocab_size)
@@ -117,7 +117,7 @@ class Experiment:
             source=TextSource(corpus.texts, tokenizer.encode_batch, tokenizer.bos_id),
             validation=validation,
             tokenizer=tokenizer,
-            board=board,
+            store=store,
             coordination=groups["coordination"],
             tokens_per_row=tokens_per_row,
         )
@@ -170,7 +170,7 @@ class Experiment:
         round_, codec = self.groups["round"], self.groups["codec"]
         if round_.elastic and round_.alone_merge == "adopt" and codec.name != LOSSLESS.name:
             raise ValueError(
-                f"round.alone_merge=adopt hands in weights, of which codec={codec.name} drops a part; use "
+                f"round.alone_merge=adopt submits weights, of which codec={codec.name} drops a part; use "
                 "round.alone_merge=outer or codec=fp32"
             )
         self._check_overlap()
@@ -216,7 +216,7 @@ def rebuilt(config: str) -> Parts:
     cfg = OmegaConf.create(config)
     assert isinstance(cfg, DictConfig)
     experiment = Experiment(cfg)
-    return experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+    return experiment.parts(experiment.prepare(Silent()), MemoryStore())
 
 
 def prepare_tokenizer(trainer: BpeTrainer, corpus: Corpus, progress: Progress) -> Tokenizer:

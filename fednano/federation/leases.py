@@ -1,4 +1,4 @@
-"""Which rows clients may train: leases on the board and in the ledger, and every change of them on the tape.
+"""Leases: which rows clients may train, kept in the coordination store and the ledger and told to the event log.
 
 Under `round.overlap` a client has two: rows for this round, and ahead of it rows for the next, on which it goes on
 while its update travels. It keeps those where its next task goes out as the next round begins.
@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from fednano.coordination.store import Board, Lease
+from fednano.coordination.store import CoordinationStore, Lease
 from fednano.core.clock import Clock
 from fednano.core.events import Event, LeaseGranted, LeaseReleased, UpdateFolded
 from fednano.data.ledger import Grant, Ledger, Span
@@ -28,7 +28,7 @@ class Leases:
     """The leases of one federation.
 
     Args:
-        board: who holds which.
+        coordination store: who holds which.
         ledger: their rows.
         plan: how many rows some steps take.
         sites: from which pool; kept up to date by others.
@@ -39,14 +39,14 @@ class Leases:
     def __init__(
         self,
         *,
-        board: Board,
+        store: CoordinationStore,
         ledger: Ledger,
         plan: Plan,
         sites: Mapping[str, Site],
         clock: Clock,
         emit: Callable[[Event], None],
     ) -> None:
-        self._board = board
+        self._store = store
         self._ledger = ledger
         self._plan = plan
         self._sites = sites
@@ -75,7 +75,7 @@ class Leases:
         if granted is None or granted.lease.round != round:
             return None
         del self._ahead[client]
-        return replace(granted, lease=self._board.take_up(granted.lease.id, expires))
+        return replace(granted, lease=self._store.take_up(granted.lease.id, expires))
 
     def drop(self, client: str) -> None:
         """The client will not go on with what it was granted ahead, if it was."""
@@ -90,11 +90,11 @@ class Leases:
     def settle(self, update: UpdateFolded) -> None:
         """End the lease of an update that was merged."""
         self._ledger.settle(update.lease, update.row, update.token, tuple(Span(*span) for span in update.left))
-        self._board.give_up(update.lease)
+        self._store.give_up(update.lease)
 
     def release(self, lease_id: int, reason: str) -> None:
         """End a lease; all of its rows are free."""
-        lease = self._board.give_up(lease_id)
+        lease = self._store.give_up(lease_id)
         self._ledger.release(lease_id)
         self._emit(
             LeaseReleased(t=self._clock.now(), round=lease.round, client=lease.client, lease=lease.id, reason=reason)
@@ -103,12 +103,12 @@ class Leases:
     def release_all(self) -> None:
         """End all leases, as the run ends."""
         self._ahead.clear()
-        for lease in self._board.held():
+        for lease in self._store.held():
             self.release(lease.id, "end")
 
     def _grant(self, client: str, round: int, steps: int, expires: float, ahead: int) -> Granted:
         pool = self._sites[client].pool
-        lease = self._board.grant(client, round, expires, bool(ahead))
+        lease = self._store.grant(client, round, expires, bool(ahead))
         rows = self._ledger.lease(lease.id, pool, self._plan.rows_for(pool, steps * self._plan.tokens_per_step))
         self._emit(
             LeaseGranted(

@@ -1,10 +1,10 @@
-"""Who is up in a live run: the nodes whose trainers beat, as far as Flower can reach them."""
+"""Who is up in a live run: the nodes whose trainers heartbeat, as far as Flower can reach them."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fednano.coordination.store import Beat, LiveBoard
+from fednano.coordination.store import Heartbeat, LiveStore
 from fednano.federation.plan import Site
 from fednano.volatility.availability import Window
 
@@ -12,29 +12,30 @@ HAND_IN_S = 20.0  # from a drained trainer's end until Flower has brought its an
 LOOK_S = 1.0
 ASK_S = 5.0  # between two questions to Flower who is connected
 DOUBT_S = (
-    4.0  # for so long nothing proves that a node that failed lives: a dead trainer's last beat is heard until then
+    4.0  # for so long nothing proves that a node that failed lives: a dead trainer's last heartbeat is heard until then
 )
 ALWAYS = Window(0.0, math.inf, "drain", 0.0)
 
 
 @dataclass(frozen=True)
 class _Seen:
-    beat: Beat
+    heartbeat: Heartbeat
     at: float
 
 
 class LiveMembership:
-    """Implements `Members` on beats.
+    """Implements `Members` on heartbeats.
 
-    A client is up while its trainer beats and is warm, and Flower knows its node, but not just after it failed. One
+    A client is up while its trainer is warm and sends heartbeats and Flower knows its node, except just after it
+    failed. One
     that is leaving is up as long as it holds a lease of work that was asked for: what it drained is on its way, even
-    behind its last beat. A trainer that was restarted between two looks was down in between.
+    behind its last heartbeat. A trainer that was restarted between two looks was down in between.
 
     Args:
         clients: their names; nodes under other names are not asked for anything.
-        board: tells the beats, and who holds leases.
+        coordination store: tells the heartbeats, and who holds leases.
         node_ids: Flower's node ids of those that are connected; asked for when somebody comes whose id is not known,
-            and now and then, since a trainer beats on where its SuperNode is gone.
+            and now and then, since a trainer heartbeats on where its SuperNode is gone.
         sites: what the server knows of each client; its node id and its seconds per step are kept up to date here.
         failed: when each client last failed at what it was asked for last; kept up to date by others.
     """
@@ -42,14 +43,14 @@ class LiveMembership:
     def __init__(
         self,
         clients: Sequence[str],
-        board: LiveBoard,
+        store: LiveStore,
         node_ids: Callable[[], Mapping[str, int]],
         sites: dict[str, Site],
         failed: Mapping[str, float],
     ) -> None:
         self._failed = failed
         self._rank = {client: rank for rank, client in enumerate(clients)}
-        self._board = board
+        self._store = store
         self._node_ids = node_ids
         self._sites = sites
         self._known: dict[str, int] = {}
@@ -96,36 +97,42 @@ class LiveMembership:
         return self._possible_steps
 
     def _look(self, t: float) -> None:
-        beats = {name: beat for name, beat in self._board.present().items() if name in self._rank}
-        self._learn(beats, t)
-        held = {lease.client for lease in self._board.held() if not lease.ahead}
+        heartbeats = {name: heartbeat for name, heartbeat in self._store.present().items() if name in self._rank}
+        self._learn(heartbeats, t)
+        held = {lease.client for lease in self._store.held() if not lease.ahead}
         since = 0.0 if self._at is None else max(0.0, t - self._at)
         self._possible_steps += sum(since / self._sites[client].step_s for client in self._up)
-        up = {client for client in self._rank if self._is_there(client, beats.get(client), client in held, t)}
-        for name, beat in beats.items():
-            self._seen[name] = _Seen(beat, t)
-            if beat.step_s > 0.0:
-                self._sites[name] = replace(self._sites[name], step_s=beat.step_s)
+        up = {client for client in self._rank if self._is_there(client, heartbeats.get(client), client in held, t)}
+        for name, heartbeat in heartbeats.items():
+            self._seen[name] = _Seen(heartbeat, t)
+            if heartbeat.step_s > 0.0:
+                self._sites[name] = replace(self._sites[name], step_s=heartbeat.step_s)
         self._moved |= up ^ self._up
         self._up, self._at = up, t
 
-    def _is_there(self, client: str, beat: Beat | None, holds: bool, t: float) -> bool:
+    def _is_there(self, client: str, heartbeat: Heartbeat | None, holds: bool, t: float) -> bool:
         if t < self._failed.get(client, -math.inf) + DOUBT_S:
             return False
         seen = self._seen.get(client)
-        if beat is None:
+        if heartbeat is None:
             # A crash says nothing beforehand.
-            drained = client in self._up and seen is not None and seen.beat.leaving
+            drained = client in self._up and seen is not None and seen.heartbeat.leaving
             return drained and holds and seen is not None and t - seen.at < HAND_IN_S
-        if client not in self._known or (client in self._up and seen and seen.beat.incarnation != beat.incarnation):
+        if client not in self._known or (
+            client in self._up and seen and seen.heartbeat.incarnation != heartbeat.incarnation
+        ):
             return False
-        return holds and client in self._up if beat.leaving else beat.ready
+        return holds and client in self._up if heartbeat.leaving else heartbeat.ready
 
-    def _learn(self, beats: Mapping[str, Beat], t: float) -> None:
+    def _learn(self, heartbeats: Mapping[str, Heartbeat], t: float) -> None:
         """Ask Flower for the nodes of those who are new or came anew; a key registered again has another node id."""
-        new = [n for n, b in beats.items() if n not in self._seen or self._seen[n].beat.incarnation != b.incarnation]
+        new = [
+            n
+            for n, b in heartbeats.items()
+            if n not in self._seen or self._seen[n].heartbeat.incarnation != b.incarnation
+        ]
         due = self._up and t >= self._asked + ASK_S
-        if not new and not due and all(name in self._known for name in beats):
+        if not new and not due and all(name in self._known for name in heartbeats):
             return
         self._asked = t
         self._known = {name: node for name, node in self._node_ids().items() if name in self._rank}

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from fednano.coordination.store import Board, Lease
+from fednano.coordination.store import CoordinationStore, Lease
 from fednano.core.clock import Clock, wall
 from fednano.core.events import (
     ClientDown,
@@ -64,7 +64,7 @@ class Federation:
         plan: Plan,
         sites: dict[str, Site],
         ledger: Ledger,
-        board: Board,
+        store: CoordinationStore,
         membership: Members,
         clock: Clock,
         codec: Codec,
@@ -78,7 +78,7 @@ class Federation:
         self._strategy = strategy
         self._plan = plan
         self._sites = sites
-        self._board = board
+        self._store = store
         self._membership = membership
         self._clock = clock
         self._codec = codec
@@ -88,7 +88,7 @@ class Federation:
         self._reception = Reception(strategy=strategy, plan=plan, ledger=ledger, clock=clock, codec=codec)
         self._live = live
         self._emit = recorder.emit
-        self._leases = Leases(board=board, ledger=ledger, plan=plan, sites=sites, clock=clock, emit=recorder.emit)
+        self._leases = Leases(store=store, ledger=ledger, plan=plan, sites=sites, clock=clock, emit=recorder.emit)
         self._progress = recorder.progress
         self._roster = Roster(membership)
         self._merging = Merging(
@@ -194,7 +194,7 @@ class Federation:
             round_.planned[lease.id] = steps
             if round_.alone:
                 # On a virtual clock, where all of it is done at once, who comes is known before.
-                self._board.request_drain(lease.id, self._membership.next_arrival(now, besides=client))
+                self._store.request_drain(lease.id, self._membership.next_arrival(now, besides=client))
             size = self._size(content)
             self._progress.bytes_down += size
             self._emit(
@@ -214,7 +214,7 @@ class Federation:
             self._roster.asked(client, message_id)
 
     def _window_s(self, client: str, now: float) -> float:
-        """Seconds that a client that is given work now can train and still hand in, as far as the planner knows."""
+        """Seconds that a client that is given work now can train and still submit, as far as the planner knows."""
         return self._sites[client].window_s(self._plan.planner.known_end(self._membership, client, now) - now)
 
     def _granted(self, client: str, round_: Round, steps: int) -> tuple[Granted, int]:
@@ -297,10 +297,10 @@ class Federation:
         return self._plan.length.duration(sites, self._strategy.local_steps, self._plan.tokens_per_step)
 
     def _end_alone(self, round_: Round) -> None:
-        """Another client came: who trains alone is asked to hand in, and nobody begins before that."""
+        """Another client came: who trains alone is asked to submit, and nobody begins before that."""
         now = self._clock.now()
         for lease in self._outstanding.values():
-            self._board.request_drain(lease.id, now)
+            self._store.request_drain(lease.id, now)
         round_.ends = now
         round_.closes = min(round_.closes, now + self._strategy.slack * self._duration(self._roster.everyone))
         round_.alone = False
@@ -316,7 +316,7 @@ class Federation:
             self._note_changes()
 
     def _note_changes(self, round_: Round | None = None) -> None:
-        """Record who came and went; what a client held that went without handing in is lost."""
+        """Record who came and went; what a client held that went without submitting is lost."""
         now = self._clock.now()
         came, went = self._roster.changes(now)
         for client in went:
@@ -356,7 +356,7 @@ class Federation:
                 t=self._clock.now(), round=lease.round, client=lease.client, lease=lease.id, reason=reason, bytes=size
             )
         )
-        if reason != "duplicate" and self._board.holds(lease.id):
+        if reason != "duplicate" and self._store.holds(lease.id):
             self._leases.release(lease.id, "refused")
             self._leases.drop(lease.client)
 

@@ -33,7 +33,7 @@ class Site:
         return self.down_s + self.up_s
 
     def duration(self, steps: int) -> float:
-        """Seconds from dispatch to hand-in of `steps` steps."""
+        """Seconds from dispatch to submission of `steps` steps."""
         return self.down_s + steps * self.step_s + self.up_s
 
     def window_s(self, seconds: float) -> float:
@@ -99,6 +99,6 @@ class Round:
     served: set[str] = field(default_factory=set)  # clients that had their share since they came up
     planned: dict[int, int] = field(default_factory=dict)  # lease → steps that were asked for, or were done
     alone: bool = False  # one client trains on until another comes
-    adopts: bool = False  # what one client alone hands in becomes the global model
+    adopts: bool = False  # what one client alone submits becomes the global model
     adopted: State | None = None
-    overlaps: bool = False  # whoever has handed in goes on with rows of the next round
+    overlaps: bool = False  # whoever has submitted goes on with rows of the next round

@@ -1,7 +1,7 @@
 """What the server knows of the end of a client's window when it gives out work.
 
 A planner stands on the server's side and decides how much is asked for. The drain stands on the client's: whatever was
-asked for, a client that sees its end coming hands in what it did (`Presence`). Who knows ends may also plan with them
+asked for, a client that sees its end coming submits what it did (`Presence`). Who knows ends may also plan with them
 when machines are switched off: the delay before that guards those who cannot tell whether a window opens again at once.
 """
 

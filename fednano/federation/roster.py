@@ -70,7 +70,7 @@ class Roster:
             self._free.add(client)
 
     def drained(self, client: str) -> None:
-        """The client has handed in for good, and leaves."""
+        """The client has submitted for good, and leaves."""
         self._leaving.add(client)
 
     def changes(self, now: float) -> tuple[list[str], list[str]]:

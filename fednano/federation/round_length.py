@@ -23,12 +23,12 @@ class Rounds:
     """The `round` choice.
 
     Args:
-        until: steps, everyone takes H; seconds, everyone trains until so many have passed and hands in what it did;
+        until: steps, everyone takes H; seconds, everyone trains until so many have passed and submits what it did;
             tokens, everyone trains as long as it takes to have about so many of all together, by its speed.
         seconds: of the run's clock from a round's begin until its updates are in; where until is seconds.
         tokens: of a round; where until is tokens.
-        elastic: whether a client that is up alone trains on without rounds until another one comes, and hands in then.
-        alone: how many rounds' steps it takes at most before it hands in; a crash loses no more.
+        elastic: whether a client that is up alone trains on without rounds until another one comes, and submits then.
+        alone: how many rounds' steps it takes at most before it submits; a crash loses no more.
         alone_merge: what becomes of that. outer: an outer step, as for any update; adopt: its weights are the global
             ones, and the outer optimizer's state stays, so that to train alone is to train without rounds.
         overlap: inner steps that a client takes at most while its update travels and the next weights do, on rows of

@@ -15,7 +15,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.superlink.grid import http_grid
 
-from fednano.coordination.store import NO_LEASE, LiveBoard
+from fednano.coordination.store import NO_LEASE, LiveStore
 from fednano.core.clock import Clock
 from fednano.core.marks import mark
 from fednano.flower import records
@@ -27,7 +27,7 @@ ASK_S = 0.25  # between two questions for the reply to a message
 PULLS = 4  # at the same time; one from a node that died over it lasts until Flower gives it up, three minutes
 LOOK_S = 3.0  # between two questions who is connected
 FRESH_S = 20.0  # a node counts as connected for 60 s from each heartbeat, which comes every 21 to 27 s
-AGAIN_S = 120.0  # a trainer that was told what is run beats within seconds, once its data is there
+AGAIN_S = 120.0  # a trainer that was told what is run heartbeats within seconds, once its data is there
 
 
 def wait_briefly() -> None:
@@ -60,20 +60,20 @@ class LiveGrid(WrappedGrid):
     that it works on the task. Replies are pulled in threads of their own: Flower's grid waits for a reply that is still
     on its way to the SuperLink, even if its sender has died.
 
-    Flower's nodes drop a message, and say nothing, where a connection breaks in certain ways. Whose trainer beats and
-    has nothing to do for long, without a word of its task, is taken for such a one: the task comes back as an error.
+    Where a connection breaks in certain ways, Flower's nodes drop a message without a word. If a trainer sends heartbeats
+    but stays idle and silent about its task for long, the task counts as lost: it comes back as an error.
 
     Args:
         grid: Flower's.
         clock: the run's.
-        board: tells what the trainers work on.
+        coordination store: tells what the trainers work on.
         lost_s: so long is long; more than a message takes each way.
     """
 
-    def __init__(self, grid: Grid, clock: Clock, board: LiveBoard, lost_s: float) -> None:
+    def __init__(self, grid: Grid, clock: Clock, store: LiveStore, lost_s: float) -> None:
         super().__init__(grid)
         self._clock = clock
-        self._board = board
+        self._store = store
         self._lost_s = lost_s
         self._unanswered: dict[str, tuple[str, int]] = {}  # message → client, lease
         self.failed: dict[str, float] = {}  # client → when it last answered its newest task with an error
@@ -134,7 +134,7 @@ class LiveGrid(WrappedGrid):
         now = self._clock.now()
         if now >= self._asked + ASK_S:
             self._asked = now
-            at_work = {name: beat.lease for name, beat in self._board.present().items()}
+            at_work = {name: heartbeat.lease for name, heartbeat in self._store.present().items()}
             for message_id, (client, lease) in self._unanswered.items():
                 if at_work.get(client) == NO_LEASE:
                     self._idle.setdefault(message_id, now)
@@ -217,27 +217,27 @@ def _shift_busy(content: RecordDict, at: float) -> None:
 
 
 class Invitation:
-    """Tells nodes elsewhere what is run: those that are connected and whose trainers do not beat, once in a while.
+    """Tells nodes elsewhere what is run: those that are connected and whose trainers do not heartbeat, once in a while.
 
     Args:
         grid: reaches them.
-        board: tells who beats.
+        coordination store: tells who heartbeats.
         clients: their names.
-        run: the run's name on the board.
+        run: the run's name in the coordination store.
         config: the resolved configuration.
     """
 
     def __init__(
-        self, grid: LiveGrid, board: LiveBoard, clients: Sequence[str], run: str, config: Mapping[str, Any]
+        self, grid: LiveGrid, store: LiveStore, clients: Sequence[str], run: str, config: Mapping[str, Any]
     ) -> None:
         self._grid = grid
-        self._board = board
+        self._store = store
         self._record = {"run": run, "config": json.dumps(config)}
         self._due = dict.fromkeys(clients, 0.0)
 
     def send(self, now: float) -> None:
-        """What is due at `now`. Answers are not waited for: the beats of a trainer are one."""
-        present = self._board.present() if self._due else {}
+        """What is due at `now`. Answers are not waited for: the heartbeats of a trainer are one."""
+        present = self._store.present() if self._due else {}
         waited_for = [name for name, due in self._due.items() if name not in present and due <= now]
         if not waited_for:
             return

@@ -18,7 +18,7 @@ from fednano.flower.wire import Parcel
 
 FAILED = 2  # Flower's own code of a ClientApp that raised, which this stands for
 
-RUN = "fednano.run"  # the record of a query that tells what is run: the board's `run`, and its `config` as JSON
+RUN = "fednano.run"  # the record of a query that tells what is run: the store's `run`, and its `config` as JSON
 TOLD = "run.json"  # beside the socket: what the last query told
 
 app = ClientApp()

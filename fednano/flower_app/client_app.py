@@ -7,7 +7,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from fednano.flower import relay
-from fednano.runtime.ray import stage
+from fednano.runtime.ray import stage, tasks
 
 app = ClientApp()
 
@@ -18,7 +18,7 @@ def train(message: Message, context: Context) -> Message:
     if "socket" in context.node_config:
         return relay.train(message, context)
     if stage.RECORD in message.content.config_records:
-        return stage.train(message, context)
+        return tasks.train(message, context)
     raise ValueError("the node's configuration names no socket of a trainer; start it by python -m fednano.node")
 
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console as RichConsole
 
 from fednano.config.cli import QUIET, compose_config
-from fednano.coordination.memory import MemoryBoard
+from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import Clock
 from fednano.core.progress import Silent
 from fednano.experiment.experiment import Experiment
@@ -33,13 +33,13 @@ def build(folder: Path, run: str, clock: Clock) -> Launch:
     runtime = experiment.runtime
     if not isinstance(runtime, Deployment):
         raise ValueError(f"runtime={runtime.name} of {folder}/config.yaml is not served live; use runtime=deployment")
-    board = experiment.groups["coordination"].board(run, clock)
-    parts = experiment.parts(experiment.prepare(Silent()), board)
+    store = experiment.groups["coordination"].store(run, clock)
+    parts = experiment.parts(experiment.prepare(Silent()), store)
     return Launch(
         name=cfg.name,
         runtime=runtime.name,
         parts=parts,
-        board=board,
+        store=store,
         logger=experiment.groups["logger"],
         config=experiment.resolved(cfg),
         transfer_s=runtime.transfer_s,
@@ -84,7 +84,7 @@ def composed(overrides: Sequence[str]) -> tuple[Path, DictConfig]:
 
 def _simulate(grid: Grid, folder: Path, cfg: DictConfig, experiment: Experiment, out: RichConsole) -> None:
     assert isinstance(experiment.runtime, Simulation), "the keys name the runtime"
-    parts = experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+    parts = experiment.parts(experiment.prepare(Silent()), MemoryStore())
     runtime = HostedSimulation(experiment.runtime, grid)
     runtime.check(parts)
     folder.mkdir(parents=True)

@@ -11,7 +11,7 @@ from threading import Thread
 
 from flwr.app import ConfigRecord, RecordDict
 
-from fednano.coordination.store import NO_LEASE, Beat, Post, StopRequestedError
+from fednano.coordination.store import NO_LEASE, Heartbeat, Post, StopRequestedError
 from fednano.core.clock import Clock, pause
 from fednano.core.marks import mark
 from fednano.core.tensors import State
@@ -50,14 +50,14 @@ class Resident:
     """Trains what comes over the socket at `path` until it is asked to leave.
 
     A task whose lease is not held any more is refused before its first step. Afterwards it is not asked again: the
-    server alone decides about an update, and refuses one of a lost lease with an event on the tape. A trainer that
-    leaves hands in after the step under way. One whose relay has died stops after that step, since nobody is there
+    server alone decides about an update, and refuses one of a lost lease with an event on the event log. A trainer that
+    leaves submits after the step under way. One whose relay has died stops after that step, since nobody is there
     to take the result. Steps ahead, where a task has granted any, are taken until the next task comes.
 
     Args:
         name: the node's name, as the server knows it.
         parts: the run's.
-        post: the node's side of the board.
+        post: the node's side of the coordination store.
         clock: the node's clock, which is the post's too.
         path: the socket, in a folder that is this user's alone.
         say: shows a line.
@@ -88,7 +88,7 @@ class Resident:
         self._leaving = False
         self._ready = False
         self._step_s = 0.0
-        self._handed_in: tuple[float, Task] | None = None  # the last one, and when
+        self._submitted: tuple[float, Task] | None = None  # the last one, and when
         self._onward: Onward | None = None  # what it may go on with since then
         self._error: BaseException | None = None  # of the thread that listens
 
@@ -98,18 +98,18 @@ class Resident:
         return self._ready
 
     def leave(self) -> None:
-        """Hand in after the step under way, and end. Safe in a signal handler."""
+        """Submit after the step under way, and end. Safe in a signal handler."""
         self._leaving = True
         self._jobs.put(None)
 
     def serve(self) -> None:
         """Take tasks until `leave`. Raises NameTakenError for a name in use, ValueError for an unsafe folder."""
         with closing(wire.listen(self._path)) as listener:
-            self._beat()
+            self._heartbeat()
             Thread(target=self._listen, args=(listener,), name="fednano-listen", daemon=True).start()
             self._step_s = warm_up(self._trainer, self._parts)
             self._ready = True
-            self._beat()
+            self._heartbeat()
             self._say(f"ready, {self._step_s:.3f} s a step")
             while not self._leaving and (job := self._jobs.get()):
                 with job.connection:
@@ -117,7 +117,7 @@ class Resident:
                 self._go_on()
             if self._error:
                 raise RuntimeError("the node's socket failed") from self._error
-            self._beat()
+            self._heartbeat()
             self._linger()
             with suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)  # ends `_listen`, which closing alone does not on Linux
@@ -132,7 +132,7 @@ class Resident:
         stepped = False
         if not self._post.holds(task.lease, task.token):
             raise RefusedError(f"lease {task.lease} is no longer held by {task.client}")
-        self._beat(task.lease)
+        self._heartbeat(task.lease)
 
         def on_step(client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
             nonlocal stepped
@@ -165,7 +165,7 @@ class Resident:
             raise
         finally:
             self._onward = worker.onward
-        self._handed_in = self._clock.now(), task
+        self._submitted = self._clock.now(), task
         if result.done.steps:
             self._step_s = result.done.train_s / result.done.steps
         begun, ended, ahead = result.busy_from - came, result.busy_until - came, tuple(t - came for t in result.ahead)
@@ -210,7 +210,7 @@ class Resident:
                 self._hand_over(job, wire.refusal(f"the trainer of {self._name} failed: {error!r}"))
                 raise
         finally:
-            self._beat()
+            self._heartbeat()
 
     def _hand_over(self, job: Job, parcel: Parcel) -> None:
         job.connection.settimeout(SEND_S)
@@ -223,16 +223,16 @@ class Resident:
             self._say(_described(parcel))
 
     def _linger(self) -> None:
-        """Stay while a hand-in may still be under way to the server, which ends its lease when it has merged it."""
-        if self._handed_in:
-            at, task = self._handed_in
+        """Stay while a submission may still be under way to the server, which ends its lease when it has merged it."""
+        if self._submitted:
+            at, task = self._submitted
             while self._clock.now() < at + LINGER_S and self._post.holds(task.lease, task.token):
                 pause(POLL_S)
 
-    def _beat(self, lease: int = NO_LEASE) -> None:
+    def _heartbeat(self, lease: int = NO_LEASE) -> None:
         ready = self._ready and not self._leaving
-        self._post.beat(
-            Beat(
+        self._post.heartbeat(
+            Heartbeat(
                 name=self._name,
                 incarnation=self.incarnation,
                 ready=ready,

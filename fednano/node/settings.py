@@ -23,13 +23,13 @@ class Settings:
     Args:
         name: the client's name, as the run calls it.
         superlink: HOST:PORT of the SuperLink's Fleet API.
-        run: the run's id, which names its keys on the board; None: as the server tells.
+        run: the run's id, which names its keys in the coordination store; None: as the server tells.
         config: config.yaml of the run; None: as the server tells.
         folder: where socket and logs lie, this user's alone; None: below the user's cache.
         root_certificates: PEM file of who signed the SuperLink's certificate; None: the system's.
         private_key: PEM file of the key that the SuperLink knows this node by; None: none.
         insecure: speak to the SuperLink without TLS.
-        drain_s: seconds that a trainer is given to finish the step under way and hand in.
+        drain_s: seconds that a trainer is given to finish the step under way and submit.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Settings:
             if self.insecure and getattr(self, key):
                 raise ValueError(f"{key}={getattr(self, key)} needs TLS; leave it out or use insecure=false")
         if not self.drain_s > 0:
-            raise ValueError(f"drain_s={self.drain_s} leaves no time to hand in; use more seconds than a step takes")
+            raise ValueError(f"drain_s={self.drain_s} leaves no time to submit; use more seconds than a step takes")
 
     @property
     def home(self) -> Path:

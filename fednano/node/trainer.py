@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from fednano.config.cli import guarded
-from fednano.coordination.memory import MemoryBoard
+from fednano.coordination.memory import MemoryStore
 from fednano.coordination.redis_link import Address
-from fednano.coordination.redis_node import RedisPost
+from fednano.coordination.redis_node import NodeStore
 from fednano.coordination.store import Post
 from fednano.core.clock import Clock, RealClock
 from fednano.experiment.experiment import Experiment
@@ -22,7 +22,7 @@ from fednano.report.console import RichProgress
 
 
 class Closable(Post, Protocol):
-    """A node's side of a board that is told when the node ends."""
+    """A node's side of a coordination store that is told when the node ends."""
 
     def close(self) -> None:
         """Say what is left to say, and leave."""
@@ -31,7 +31,7 @@ class Closable(Post, Protocol):
 def serve(argument: str, make_post: Callable[[str, str, Clock], Closable]) -> int:
     """Train what the relay hands over until SIGTERM; the exit code. Raises ValueError for bad input.
 
-    `make_post` makes the node's side of the board from run, name and clock.
+    `make_post` makes the node's side of the coordination store from run, name and clock.
     """
     settings, data = decode(argument)
     clock = RealClock()
@@ -40,7 +40,7 @@ def serve(argument: str, make_post: Callable[[str, str, Clock], Closable]) -> in
     else:
         run, cfg = told_config(settings.home / TOLD, data)
     experiment = Experiment(cfg)
-    parts = experiment.parts(experiment.prepare(RichProgress()), MemoryBoard())
+    parts = experiment.parts(experiment.prepare(RichProgress()), MemoryStore())
 
     def say(line: str) -> None:
         print(f"fednano node {settings.name}: trainer: {line}", flush=True)
@@ -66,8 +66,8 @@ def serve(argument: str, make_post: Callable[[str, str, Clock], Closable]) -> in
     return 0
 
 
-def _redis_post(run: str, name: str, clock: Clock) -> RedisPost:
-    return RedisPost(Address.from_environment(), run, name, clock)
+def _redis_post(run: str, name: str, clock: Clock) -> NodeStore:
+    return NodeStore(Address.from_environment(), run, name, clock)
 
 
 if __name__ == "__main__":

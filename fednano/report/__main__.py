@@ -1,10 +1,10 @@
-"""`python -m fednano.report RUN_DIR`: writes the report of a run again, or audits its tape."""
+"""`python -m fednano.report RUN_DIR`: writes the report of a run again, or audits its event log."""
 
 import sys
 from pathlib import Path
 
 from fednano.report import units
-from fednano.report.audit import audit_tape
+from fednano.report.audit import audit_log
 from fednano.report.html import write_report
 
 USAGE = "usage: python -m fednano.report [--audit] RUN_DIR   (a folder outputs/<experiment>/<date_time>)"
@@ -12,9 +12,9 @@ AUDIT = "--audit"
 
 
 def main(arguments: list[str]) -> int:
-    """Write the report and print its path, or audit the tape.
+    """Write the report and print its path, or audit the event log.
 
-    Returns the exit code: 2 for a folder that holds no run, 1 for a tape on which rows are lost or trained twice.
+    Returns the exit code: 2 for a folder that holds no run, 1 for an event log on which rows are lost or trained twice.
     """
     audits = AUDIT in arguments
     arguments = [argument for argument in arguments if argument != AUDIT]
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _audit(folder: Path) -> int:
-    audited = audit_tape(folder / "events.jsonl")
+    audited = audit_log(folder / "events.jsonl")
     for violation in audited.violations:
         print(violation)
     torn = ", the last line is torn" if audited.torn else ""

@@ -1,4 +1,4 @@
-"""Exactly-once from the event tape alone: what was granted, folded, merged and freed, replayed position by position.
+"""Exactly-once from the event log alone: what was granted, folded, merged and freed, replayed position by position.
 
 Nothing of the program's own book-keeping is used. Positions are (row, token) pairs: all rows before `row` and the first
 `token` tokens of `row` lie behind them.
@@ -98,7 +98,7 @@ class _Pool:
 
 @dataclass(kw_only=True)
 class Auditor:
-    """Replays a tape as it is written or read: feed it every event in order.
+    """Replays an event log as it is written or read: feed it every event in order.
 
     Each row is trained into the global model once, or it is free, leased or new. A violation names the line of its
     event, counted from 1. Time grows with the events times the logarithm of the leases in force.
@@ -231,14 +231,14 @@ class Auditor:
 
 
 def audit(events: Iterable[Event]) -> Auditor:
-    """What a whole tape proves."""
+    """What a whole event log proves."""
     auditor = Auditor()
     for event in events:
         auditor.event(event)
     return auditor
 
 
-def audit_tape(path: Path) -> Auditor:
+def audit_log(path: Path) -> Auditor:
     """The audit of an `events.jsonl`, read line by line; a last line without its end is left out.
 
     Raises ValueError naming the line that is no event.
@@ -256,7 +256,7 @@ def audit_tape(path: Path) -> Auditor:
 
 
 def _audited(record: dict[str, Any]) -> Event | str:
-    """The event of a line, or the name of one that has nothing to do with rows: most of a tape."""
+    """The event of a line, or the name of one that has nothing to do with rows: most of an event log."""
     return from_record(record) if record["event"] in AUDITED else str(record["event"])
 
 

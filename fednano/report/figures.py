@@ -60,7 +60,7 @@ class ClientFigures:
 
 @dataclass(kw_only=True)
 class Figures:
-    """Totals of a run so far; `add` takes the events in tape order."""
+    """Totals of a run so far; `add` takes the events in event log order."""
 
     run: RunStarted | None = None
     end: RunEnded | None = None
@@ -94,7 +94,7 @@ class Figures:
     def add(self, event: Event) -> None:
         self.t = max(self.t, event.t)
         match event:
-            case LeaseGranted():  # the three that are most of a tape come first
+            case LeaseGranted():  # the three that are most of an event log come first
                 self._spans[event.lease] = event.spans
             case WorkDispatched():
                 client = self.client(event.client)
@@ -183,7 +183,7 @@ def rows_before(spans: Spans, row: int) -> int:
 
 
 def fold(events: Iterable[Event]) -> Figures:
-    """The figures of a whole tape."""
+    """The figures of a whole event log."""
     figures = Figures()
     for event in events:
         figures.add(event)

@@ -1,9 +1,9 @@
-"""A tape unrolled for drawing: curves, rounds, and what each client did when."""
+"""An event log unrolled for drawing: curves, rounds, and what each client did when."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fednano.core.event_log import Tape, from_record, read_whole
+from fednano.core.event_log import EventLog, from_record, read_whole
 from fednano.core.events import (
     ClientDown,
     ClientUp,
@@ -86,7 +86,7 @@ class Lane:
 
 @dataclass(kw_only=True)
 class History:
-    """Everything a report draws. Feed it a tape in order, then call `finish` once.
+    """Everything a report draws. Feed it an event log in order, then call `finish` once.
 
     Only the first MAX_LANES clients have lanes, so that memory does not grow with the work of all the others.
     """
@@ -191,13 +191,13 @@ def read_history(path: Path) -> History:
     Raises ValueError naming the line that is no event.
     """
     history = History()
-    tape = Tape(None)
+    event_log = EventLog(None)
     for event in read_whole(path, from_record):
         if event is None:
             history.torn = True
         else:
             history.add(event)
-            tape.append(event)
+            event_log.append(event)
     history.finish()
-    history.tape_sha256 = tape.sha256()
+    history.tape_sha256 = event_log.sha256()
     return history

@@ -19,13 +19,13 @@ def write_report(folder: Path) -> Path:
 
     Without a summary the run counts as unfinished, and the events alone are reported.
 
-    Raises FileNotFoundError if the tape is missing, ValueError if a file cannot be read as what it should be.
+    Raises FileNotFoundError if the event log is missing, ValueError if a file cannot be read as what it should be.
     """
     return _write(folder, read_history(folder / "events.jsonl"))
 
 
 class LiveReport:
-    """A sink that folds events as they come, so that the report of a run that ends need not read its tape.
+    """A sink that folds events as they come, so that the report of a run that ends need not read its event log.
 
     Args:
         figures: the run's, kept by a sink that hears events before this one.

@@ -1,4 +1,4 @@
-"""What a tape tells of the machines behind it: when they were there, how fast they were, what a round cost beside."""
+"""What an event log tells of the machines behind it: when they were up, how fast they were, a round's overhead."""
 
 import math
 from collections import defaultdict
@@ -25,10 +25,10 @@ STRUCK = ("kill", "reclaim", "pause", "cut")  # what ends a node, whatever it ho
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Figures of a tape, in seconds on the run's clock.
+    """Figures of an event log, in seconds on the run's clock.
 
     Args:
-        windows: of each client, in order; the last may be endless. Who drained was there until its hand-in,
+        windows: of each client, in order; the last may be endless. Who drained was there until its submission,
             half a step more or less.
         step_s: of each client that handed anything in, the mean inner step.
         down_s: likewise, from when it could have been given work to the beginning of that.
@@ -62,7 +62,7 @@ class Measured:
 
 
 def measure(events: Iterable[Event]) -> Measured:
-    """Raises ValueError for a tape on which no work was given out, or no round merged."""
+    """Raises ValueError for an event log on which no work was given out, or no round merged."""
     read = _Reading()
     for event in events:
         read.add(event)
@@ -73,7 +73,7 @@ def measure(events: Iterable[Event]) -> Measured:
 
 @dataclass(kw_only=True)
 class _Reading:
-    """A tape read so far; times are those of its events."""
+    """An event log read so far; times are those of its events."""
 
     windows: dict[str, list[Span]] = field(default_factory=lambda: defaultdict(list))
     came: dict[str, float] = field(default_factory=dict)  # of who is up
@@ -119,7 +119,7 @@ class _Reading:
     def _down(self, event: ClientDown) -> None:
         drained = event.client in self.drained
         stop = self.drained.pop(event.client, event.t)
-        # On the tape who held nothing has drained, whatever became of it.
+        # On the event log who held nothing has drained, whatever became of it.
         exit_ = "crash" if event.client in self.struck and not drained else event.exit
         self.windows[event.client].append((self.came.pop(event.client), stop, exit_))
 
@@ -142,7 +142,7 @@ class _Reading:
         self.ended = t if self.came.keys() - self.drained.keys() else None
 
     def measured(self) -> Measured:
-        """What the tape told; windows that are open have no end."""
+        """What the event log told; windows that are open have no end."""
         open_ = {client: [(t, self.drained.get(client, math.inf), "drain")] for client, t in self.came.items()}
         busy, done, steps = (defaultdict[str, float](float), defaultdict[str, int](int), defaultdict[str, int](int))
         for update in self.folded.values():

@@ -103,7 +103,7 @@ def notices(history: History, summary: dict[str, Any]) -> list[str]:
     violations = (summary.get("audit") or {}).get("violations")
     if violations:
         shown = units.plural(violations, "time")
-        found.append(f"The tape breaks exactly-once {shown}; python -m fednano.report --audit lists where.")
+        found.append(f"The event log breaks exactly-once {shown}; python -m fednano.report --audit lists where.")
     if summary.get("status") in ("interrupted", "failed", "unfinished"):
         ended = units.plural(history.figures.rounds, "round")
         found.append(f"The run is {summary['status']}: the figures are those of the {ended} that ended.")

@@ -1,6 +1,6 @@
 """Where a run's news goes: the `Sink` protocol, a fan-out, and the metrics file.
 
-A sink hears every event of the tape, and each inner step besides. Sinks do not catch their own failures:
+A sink hears every event of the event log, and each inner step besides. Sinks do not catch their own failures:
 one that cannot write stops the run with its cause.
 """
 
@@ -21,7 +21,7 @@ class Sink(Protocol):
     """Something that is told what a run does."""
 
     def event(self, event: Event) -> None:
-        """An event, at the moment it goes on the tape."""
+        """An event, at the moment it goes on the event log."""
 
     def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
         """Inner step `step` of `steps` (from 1) is done, on `tokens` tokens; `loss` in nats per token."""

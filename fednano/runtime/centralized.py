@@ -63,7 +63,7 @@ class Centralized:
             pools=parts.pools.rows,
             pool_of=parts.pools.of_client,
             ledger=ledger,
-            board=parts.board,
+            store=parts.store,
             recorder=recorder,
             clock=clock,
             step_s=step_s,

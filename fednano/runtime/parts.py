@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fednano.coordination.settings import Coordination
-from fednano.coordination.store import Board
+from fednano.coordination.store import CoordinationStore
 from fednano.core import tensors
 from fednano.core.clock import Clock
 from fednano.core.randomness import named_seed
@@ -27,7 +27,7 @@ from fednano.flower.virtual_grid import SERVER_NODE_ID
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.model.shapes import blueprint
 from fednano.optim.inner import Optim, blank_state
-from fednano.runtime.ray.stage import Recipe
+from fednano.runtime.recipe import Recipe
 from fednano.runtime.session import Outcome, Session
 from fednano.strategy.base import ServerState, Strategy
 from fednano.training.checkpoint import Checkpoints, Snapshot
@@ -39,7 +39,7 @@ from fednano.training.replicas import Replicas
 from fednano.volatility.network import Network
 from fednano.volatility.profiles import Profile
 
-LEASE_MARGIN = 1.2  # a lease is this much longer than it should need; what is left over is freed at hand-in
+LEASE_MARGIN = 1.2  # a lease is this much longer than it should need; what is left over is freed at submission
 SPARE_ROWS = 8
 
 
@@ -123,7 +123,7 @@ class Parts:
     source: TextSource
     validation: Validation
     tokenizer: TokenizerLike
-    board: Board
+    store: CoordinationStore
     coordination: Coordination
     tokens_per_row: float
 
@@ -151,7 +151,7 @@ class Parts:
             step_s=self.tokens_per_step / self.hardware.speed(index),
             down_s=network.down_s(size, index),
             up_s=up_s,
-            late_s=network.hand_in_s(size, index) - up_s,
+            late_s=network.submit_s(size, index) - up_s,
         )
 
     def first_state(self, resume: Snapshot | None) -> ServerState:
@@ -215,7 +215,7 @@ class Parts:
             return make(evaluate=lambda _: (0.0, 0.0), mark=unsaved)
         checkpoints = Checkpoints(session.folder / "checkpoints", settings.checkpoint_keep)
         # Ranks stop together, which they can agree on at inner steps only.
-        check = self.board.check_stop if replicas.world == 1 else _go_on
+        check = self.store.check_stop if replicas.world == 1 else _go_on
         evaluator = evaluate or Evaluator(GPT(self.gpt), self.hardware, self.validation, check)
 
         def mark(
@@ -233,10 +233,10 @@ class Parts:
                 ledger={},
                 progress=replace(progress),
                 clock=clock.now(),
-                leases=self.board.issued(),
+                leases=self.store.issued(),
                 up=tuple(up),
                 leaving=tuple(leaving),
-                tape=session.tape.mark(),
+                event_log=session.event_log.mark(),
                 due=due,
                 wall_s=session.wall_s,
                 train_s=trainer.train_s,
@@ -258,7 +258,7 @@ class Parts:
         )
         if resume:
             trainer.restore(resume.inner, resume.train_s, resume.data_s)
-            self.board.skip(resume.leases)
+            self.store.skip(resume.leases)
         return trainer
 
     def on_step(self, session: Session, replicas: Replicas) -> Callable[[str, int, int, int, float, int], None]:
@@ -266,7 +266,7 @@ class Parts:
 
         def told(client: str, round_index: int, step: int, steps: int, loss: float, tokens: int) -> None:
             session.sink.step(client, round_index, step, steps, loss, tokens)
-            replicas.heed(self.board)
+            replicas.heed(self.store)
 
         return told
 

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from rich.console import Console as RichConsole
 
 from fednano.core import tensors
-from fednano.core.event_log import Tape, read_tape
+from fednano.core.event_log import EventLog, read_log
 from fednano.core.events import finite
 from fednano.core.ranks import rank
 from fednano.report.audit import Auditor
@@ -44,12 +44,12 @@ def run_in_folder(
 ) -> Outcome:
     """Run an experiment and leave config, events, metrics, checkpoints, model, summary and report in `folder`.
 
-    With `resume`, the run whose folder it is goes on behind that checkpoint. Its tape is cut back to there, and what is
+    With `resume`, the run whose folder it is goes on behind that checkpoint. Its log is cut back to there, and what is
     left of it is told to metrics and loggers again. Ranks other than the first only train. The run is shown on `out`,
     the terminal unless given.
 
     Raises ValueError where the logger cannot be opened, or where the checkpoint does not fit; nothing but the logger's
-    own files is written then. What a runtime refuses before the first event leaves an empty tape.
+    own files is written then. What a runtime refuses before the first event leaves an empty event log.
     """
     events = folder / "events.jsonl"
     if resume:
@@ -57,10 +57,10 @@ def run_in_folder(
     if not isinstance(runtime, Runtime):
         return runtime.conduct(folder, name, parts, config, resume)
     if rank():
-        return runtime.run(parts, Session(folder=folder, tape=Tape(None), sink=Fanout(()), resume=resume))
+        return runtime.run(parts, Session(folder=folder, event_log=EventLog(None), sink=Fanout(()), resume=resume))
     meter = Meter(parts)
     loggers = logger.open(folder, config, meter.so_far)
-    tape = Tape(events, resume.tape if resume else None)
+    event_log = EventLog(events, resume.event_log if resume else None)
     if not resume:
         OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
     console = Console(name, folder, out)
@@ -68,22 +68,22 @@ def run_in_folder(
     sink = Fanout([meter, console, MetricsFile(folder / "metrics.jsonl"), auditor, report, *loggers])
     summary: dict[str, Any] = {"status": "failed"}
     try:
-        for event in read_tape(events):
+        for event in read_log(events):
             sink.event(event)
-        session = Session(folder=folder, tape=tape, sink=sink, resume=resume)
+        session = Session(folder=folder, event_log=event_log, sink=sink, resume=resume)
         outcome = runtime.run(parts, session)
         wall_s = session.wall_s
         if outcome.state.weights:
             save_model(folder / "model", outcome.state.weights, parts.gpt, parts.tokenizer.save)
         energy = meter.account(outcome.progress.tokens)
-        summary = finite(summarise(outcome, parts, runtime.name, tape, wall_s, auditor, energy))
+        summary = finite(summarise(outcome, parts, runtime.name, event_log, wall_s, auditor, energy))
         write_json(folder / "summary.json", summary)
         write_json(folder / "energy.json", meter.curves())
-        report.write(folder, tape.sha256())
+        report.write(folder, event_log.sha256())
     finally:
         # Whatever went wrong, the terminal is given back and loggers are told.
         sink.close(summary)
-        tape.close()
+        event_log.close()
     return outcome
 
 
@@ -91,7 +91,7 @@ def summarise(
     outcome: Outcome,
     parts: Parts,
     runtime: str,
-    tape: Tape,
+    event_log: EventLog,
     wall_s: float,
     auditor: Auditor,
     energy: dict[str, Any],
@@ -124,7 +124,7 @@ def summarise(
         "energy": energy,
         "peak_rss_mb": _peak_rss_mb(),
         "weights_sha256": tensors.digest(outcome.state.weights) if outcome.state.weights else None,
-        "tape_sha256": tape.sha256(),
+        "tape_sha256": event_log.sha256(),
         "seed": parts.settings.seed,
         "versions": {"python": platform.python_version(), **versions(DISTRIBUTIONS)},
     }

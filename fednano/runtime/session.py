@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from fednano.core.clock import wall
-from fednano.core.event_log import Tape
+from fednano.core.event_log import EventLog
 from fednano.core.events import Event, RunStarted
 from fednano.report.sinks import Sink
 from fednano.strategy.base import ServerState
@@ -17,13 +17,13 @@ Status = Literal["completed", "interrupted", "failed"]
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """Where a run's events go: on the tape, and to everyone who shows them.
+    """Where a run's events go: on the event log, and to everyone who shows them.
 
     `resume` is what it goes on from, if not from its beginning; `begun` is when this process took it up, by `wall()`.
     """
 
     folder: Path
-    tape: Tape
+    event_log: EventLog
     sink: Sink
     resume: Snapshot | None = None
     begun: float = field(default_factory=wall)
@@ -34,14 +34,14 @@ class Session:
         return wall() - self.begun + (self.resume.wall_s if self.resume else 0.0)
 
     def start(self, started: RunStarted) -> None:
-        """Begin the tape, or go on with it behind the checkpoint."""
+        """Begin the event log, or go on with it behind the checkpoint."""
         if not self.resume:
             self.emit(started)
         elif self.resume.due:
             self.emit(self.resume.saved)
 
     def emit(self, event: Event) -> None:
-        self.tape.append(event)
+        self.event_log.append(event)
         self.sink.event(event)
 
 

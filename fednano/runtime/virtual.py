@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 
 from flwr.app import Context, RecordDict
 
-from fednano.coordination.memory import MemoryBoard
-from fednano.coordination.store import Board, StopRequestedError
+from fednano.coordination.memory import MemoryStore
+from fednano.coordination.store import CoordinationStore, StopRequestedError
 from fednano.core.clock import Clock, VirtualClock
 from fednano.core.events import Event, RunEnded, RunStarted
 from fednano.data.ledger import Ledger
@@ -86,18 +86,18 @@ class Virtual:
             horizon = settings.rounds * round_tokens
             trainer = _analytic(parts, membership, size)
             recorder = parts.recorder(session, clock, trainer, replicas, lambda weights: (math.nan, math.nan))
-            on_step = _heeding(parts.board)
+            on_step = _heeding(parts.store)
             if resume:
-                parts.board.skip(resume.leases)
+                parts.store.skip(resume.leases)
         ledger = parts.ledger(resume)
-        federation = federate(parts, state, ledger, recorder, membership, clock, parts.board, horizon, size)
+        federation = federate(parts, state, ledger, recorder, membership, clock, parts.store, horizon, size)
         if resume:
             federation.resume(resume.up, resume.leaving)
         session.start(run_started(self.name, parts, horizon))
         if isinstance(trainer, WorkerPool):
             grid = _pooled_grid(parts, trainer, membership, clock, size)
         else:
-            grid = _grid(parts, trainer, membership, clock, parts.board, size, on_step)
+            grid = _grid(parts, trainer, membership, clock, parts.store, size, on_step)
         app = make_server_app(lambda context: federation)
         run = partial(app, grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
         outcome = concluded(run, parts, session, federation, recorder, trainer)
@@ -186,9 +186,9 @@ def play(
     )
     trainer = _analytic(parts, membership, size)
     state, ledger = ServerState({}, {}), parts.ledger()
-    board = MemoryBoard()
-    federation = federate(parts, state, ledger, recorder, membership, clock, board, 1, size, sites)
-    federation.run(_grid(parts, trainer, membership, clock, board, size, _unseen))
+    store = MemoryStore()
+    federation = federate(parts, state, ledger, recorder, membership, clock, store, 1, size, sites)
+    federation.run(_grid(parts, trainer, membership, clock, store, size, _unseen))
     return recorder.progress.tokens
 
 
@@ -205,21 +205,21 @@ def _unseen(client: str, round_index: int, step: int, steps: int, loss: float, t
     pass
 
 
-def _heeding(board: Board) -> OnStep:
+def _heeding(store: CoordinationStore) -> OnStep:
     """Heeds a request to stop after a client's steps, and shows none of them."""
 
     def told(client: str, round_index: int, step: int, steps: int, loss: float, tokens: int) -> None:
-        board.check_stop()
+        store.check_stop()
 
     return told
 
 
 def _analytic(parts: Parts, membership: Membership, size: int) -> AnalyticTrainer:
-    hand_in_s = {client: parts.network.hand_in_s(size, i) for i, client in enumerate(parts.settings.names)}
+    submit_s = {client: parts.network.submit_s(size, i) for i, client in enumerate(parts.settings.names)}
     return AnalyticTrainer(
         parts.tokens_per_step,
         parts.tokens_per_row,
-        lambda client, t: membership.steady_until(client, t) - hand_in_s[client],
+        lambda client, t: membership.steady_until(client, t) - submit_s[client],
     )
 
 
@@ -230,7 +230,7 @@ def federate(
     recorder: Recorder,
     membership: Members,
     clock: Clock,
-    board: Board,
+    store: CoordinationStore,
     horizon: int,
     size: int,
     sites: dict[str, Site] | None = None,
@@ -256,7 +256,7 @@ def federate(
         plan=plan,
         sites=sites,
         ledger=ledger,
-        board=board,
+        store=store,
         membership=membership,
         clock=clock,
         codec=parts.codec,
@@ -276,7 +276,7 @@ def _grid(
     trainer: Trainer,
     membership: Membership,
     clock: VirtualClock,
-    board: Board,
+    store: CoordinationStore,
     size: int,
     on_step: OnStep,
 ) -> VirtualGrid:
@@ -285,7 +285,7 @@ def _grid(
     workers = {}
     for i, client in enumerate(parts.settings.names):
         own = VirtualClock()
-        presence = Presence(membership, client, own, parts.network.hand_in_s(size, i))
+        presence = Presence(membership, client, own, parts.network.submit_s(size, i))
         worker = ClientWorker(
             client=client,
             trainer=trainer,
@@ -298,7 +298,7 @@ def _grid(
             may_step=presence.may_step,
             on_step=on_step,
             speed=partial(membership.speed, client),
-            asked=board.drain_requested,
+            asked=store.drain_requested,
             might_step=presence.might_step,
         )
         workers[client] = worker
@@ -316,7 +316,7 @@ def _pooled_grid(parts: Parts, pool: WorkerPool, membership: Membership, clock: 
     for i, client in enumerate(parts.settings.names):
         own = VirtualClock()
         clients[client] = PooledClient(client, own, pool)
-        presence = Presence(membership, client, own, parts.network.hand_in_s(size, i))
+        presence = Presence(membership, client, own, parts.network.submit_s(size, i))
         nodes.append(VirtualNode(client, own, presence, clients[client].crashed))
 
     def begin(client: str, content: RecordDict) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from fednano.coordination.store import Board
+from fednano.coordination.store import CoordinationStore
 from fednano.core import tensors
 from fednano.core.clock import VirtualClock, wall
 from fednano.core.events import LeaseGranted, LeaseReleased, RoundMerged, UpdateFolded
@@ -46,7 +46,7 @@ class Central:
         pools: corpus rows of every pool.
         pool_of: pool that each of the joined batches reads.
         ledger: row book-keeping, as in a federated run.
-        board: names leases and asks for stops.
+        coordination store: names leases and asks for stops.
         recorder: evaluates, saves and emits.
         clock: charged with `step_s` for every step.
         shape: (B, T) of one of the joined batches.
@@ -63,7 +63,7 @@ class Central:
         pools: Sequence[RowNumbers],
         pool_of: Sequence[int],
         ledger: Ledger,
-        board: Board,
+        store: CoordinationStore,
         recorder: Recorder,
         clock: VirtualClock,
         step_s: float,
@@ -79,7 +79,7 @@ class Central:
         self._pools = pools
         self._pool_of = pool_of
         self._ledger = ledger
-        self._board = board
+        self._store = store
         self._recorder = recorder
         self._clock = clock
         self._step_s = step_s
@@ -157,7 +157,7 @@ class Central:
         moved: float,
         started: float,
     ) -> None:
-        """Put each lease's share of the chunk on the tape and into the ledger."""
+        """Put each lease's share of the chunk on the event log and into the ledger."""
         # A rank knows how far its own loaders came; a batch that some rank had none beside was not trained.
         by_rank = self._replicas.gather(batches.reached[done.steps - 1])
         for i, lease in enumerate(leases):
@@ -186,13 +186,13 @@ class Central:
                 )
             )
             self._ledger.settle(lease, row, token, left)
-            self._board.give_up(lease)
+            self._store.give_up(lease)
 
     def _lease(self, index: int, steps: int) -> tuple[list[int], JoinedBatches]:
         B, T = self._shape
         leases, loaders = [], []
         for pool in self._pool_of:
-            lease = self._board.grant(NAME, index, expires=float("inf"))
+            lease = self._store.grant(NAME, index, expires=float("inf"))
             grant = self._ledger.lease(lease.id, pool, self._rows_for(pool, steps * B * T))
             self._recorder.emit(
                 LeaseGranted(
@@ -211,8 +211,8 @@ class Central:
 
     def abandon(self) -> None:
         """Free the rows of the chunk under way."""
-        for lease in self._board.held():
-            self._board.give_up(lease.id)
+        for lease in self._store.held():
+            self._store.give_up(lease.id)
             self._ledger.release(lease.id)
             self._recorder.emit(
                 LeaseReleased(t=self._clock.now(), round=lease.round, client=NAME, lease=lease.id, reason="end")

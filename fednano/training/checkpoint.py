@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from fednano.core.event_log import TapeMark
+from fednano.core.event_log import LogMark
 from fednano.core.events import CheckpointSaved, finite
 from fednano.core.files import write_atomically
 from fednano.core.tensors import State
@@ -55,7 +55,7 @@ class Snapshot:
         leases: how many were granted.
         up: clients that the server saw up.
         leaving: those of them that have drained.
-        tape: what the tape held.
+        event log: what the event log held.
         due: whether the configuration asked for a checkpoint here.
         wall_s: wall-clock seconds of the run.
         train_s: wall-clock seconds inside inner steps.
@@ -70,7 +70,7 @@ class Snapshot:
     leases: int
     up: tuple[str, ...]
     leaving: tuple[str, ...]
-    tape: TapeMark
+    event_log: LogMark
     due: bool
     wall_s: float
     train_s: float
@@ -107,8 +107,9 @@ class Checkpoints:
             (folder / INNER).mkdir()
             for client, inner in snapshot.inner.items():
                 save_file(_contiguous(inner), folder / INNER / f"{client}.safetensors")
-            rest = {f.name: getattr(snapshot, f.name) for f in fields(Snapshot) if f.name not in ("state", "inner")}
-            record = {**rest, "progress": asdict(snapshot.progress), "tape": asdict(snapshot.tape)}
+            apart = ("state", "inner", "event_log")
+            rest = {f.name: getattr(snapshot, f.name) for f in fields(Snapshot) if f.name not in apart}
+            record = {**rest, "progress": asdict(snapshot.progress), "tape": asdict(snapshot.event_log)}
             write_json(folder / STATE, {"version": state.version, **record})
 
         write_folder(self._folder / snapshot.saved.name, fill)
@@ -126,7 +127,7 @@ class Checkpoints:
             weights, outer, mean = (load_file(folder / name) for name in (WEIGHTS, OUTER, MEAN))
             state = ServerState(weights, outer, record.pop("version"), mean)
             inner = {path.stem: load_file(path) for path in sorted((folder / INNER).iterdir())}
-            record["progress"], record["tape"] = Progress(**record["progress"]), TapeMark(**record["tape"])
+            record["progress"], record["event_log"] = Progress(**record["progress"]), LogMark(**record.pop("tape"))
             record["up"], record["leaving"] = tuple(record["up"]), tuple(record["leaving"])
             return Snapshot(state=state, inner=inner, **record)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:

@@ -1,6 +1,6 @@
 """Steps that a client takes while its update travels: it goes on from its local weights, on rows of the next round.
 
-With θ_h as it was handed in, θ_a after the steps ahead and θ as the next round begins, the client trains on from
+With θ_h as it was submitted, θ_a after the steps ahead and θ as the next round begins, the client trains on from
 θ + (θ_a − θ_h). The next pseudo-gradient, θ − θ_local, then holds the steps ahead, once.
 """
 
@@ -19,7 +19,7 @@ NOTHING = StepsDone(steps=0, tokens=0, loss=math.nan, cursor=None, drained=False
 
 @dataclass(frozen=True)
 class Advance:
-    """A lease for the next round, of which a client that has handed in trains at most `steps` steps ahead."""
+    """A lease for the next round, of which a client that has submitted trains at most `steps` steps ahead."""
 
     lease: int
     token: str
@@ -68,7 +68,7 @@ class HeadStart:
 
 @dataclass(kw_only=True)
 class Onward:
-    """The work that a client may go on with, once it has handed in.
+    """The work that a client may go on with, once it has submitted.
 
     Args:
         client: its name.
@@ -77,7 +77,7 @@ class Onward:
         weights: θ_h, in memory of its own.
         loader: the lease's batches.
         plan: of the steps ahead.
-        begins: when it handed in, in seconds on its clock.
+        begins: when it submitted, in seconds on its clock.
         head: what it did, once it has.
     """
 

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fednano.coordination.store import Board, StopRequestedError
+from fednano.coordination.store import CoordinationStore, StopRequestedError
 from fednano.core.ranks import local_rank, rank, world
 
 TIMEOUT = timedelta(minutes=10)  # longer than the first rank evaluates or saves while the others wait for it
@@ -68,13 +68,13 @@ class Replicas:
             dist.all_gather_object(everyone, mine)
         return everyone
 
-    def heed(self, board: Board) -> None:
+    def heed(self, store: CoordinationStore) -> None:
         """Raise StopRequestedError on all ranks if any was asked to stop."""
         if self.world == 1:
-            return board.check_stop()
+            return store.check_stop()
         asked = 0.0
         try:
-            board.check_stop()
+            store.check_stop()
         except StopRequestedError:
             asked = 1.0
         if float(self._sum(torch.tensor([asked]))):

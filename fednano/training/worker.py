@@ -34,7 +34,7 @@ class Task:
     of tokens at which the schedule ends. `inner` is the clients' mean optimizer state, where they average theirs.
     Whatever `steps` says, the work is over after `seconds` on the client's clock. `token` is the lease's.
     The answer is the pseudo-gradient or, where `whole`, the weights themselves, which no difference rounds. Once it is
-    handed in, the client may go on with what it is granted `ahead`; a later task says whether that is merged.
+    submitted, the client may go on with what it is granted `ahead`; a later task says whether that is merged.
     """
 
     client: str
@@ -90,7 +90,7 @@ class ClientWorker:
         asked: given a lease and the time, whether the server wants it back by now.
         might_step: `may_step` of a time that has passed, on a clock on which steps ahead are computed once it is known
             how many they were; None: somebody takes them as time goes by.
-        onward: what it may go on with since it handed in last.
+        onward: what it may go on with since it submitted last.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class ClientWorker:
         came = self._clock.now()
         head = self._head_start(task)
         ahead, begun, over_at = head.done.steps, self._clock.now(), came + task.seconds
-        # A request to hand in may be known before its time.
+        # A request to submit may be known before its time.
         quiet_until = came if self._asked(task.lease, math.inf) else over_at
         plan = self._plan(task, max(0, task.steps - ahead), ahead, task.inner, quiet_until)
 

@@ -13,7 +13,7 @@ Exit = Literal["drain", "crash"]
 class Window:
     """The client may compute from `start` up to `stop`, in seconds; `exit` says how it leaves.
 
-    A drain is foreseen: the client hands in what it did before `stop`. A crash is not: what it holds at `stop` is lost.
+    A drain is foreseen: the client submits what it did before `stop`. A crash is not: what it holds at `stop` is lost.
     The end of a drain becomes known `notice_s` seconds before it.
     """
 

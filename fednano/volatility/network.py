@@ -42,8 +42,8 @@ class Network:
         """Seconds that `size` bytes take from the server to the client with this index, if they are not late."""
         return _dealt(self.latency_s, index) + size * 8e-6 / _dealt(self.down_mbit_s, index)
 
-    def hand_in_s(self, size: int, index: int = 0) -> float:
-        """Seconds that a client keeps free to hand in `size` bytes: 95 of 100 are not later."""
+    def submit_s(self, size: int, index: int = 0) -> float:
+        """Seconds that a client keeps free to submit `size` bytes: 95 of 100 are not later."""
         return self.up_s(size, index) + 3.0 * _dealt(self.jitter_s, index)
 
     def late_s(self, index: int, seed: int, *transfer: str | float) -> float:

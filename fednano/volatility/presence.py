@@ -16,14 +16,14 @@ class Presence:
         membership: everyone's windows.
         client: whose presence this is.
         clock: the client's clock.
-        hand_in_s: seconds that handing in takes, kept free before the end of a window that is known.
+        submit_s: seconds that submitting takes, kept free before the end of a window that is known.
     """
 
-    def __init__(self, membership: Membership, client: str, clock: Clock, hand_in_s: float) -> None:
+    def __init__(self, membership: Membership, client: str, clock: Clock, submit_s: float) -> None:
         self._membership = membership
         self._client = client
         self._clock = clock
-        self._hand_in_s = hand_in_s
+        self._submit_s = submit_s
         self._window: Window | None = None
 
     def arrive(self, sent: float | None = None) -> None:
@@ -33,7 +33,7 @@ class Presence:
             raise ClientCrashedError(self._client)
 
     def may_step(self, step_s: float) -> bool:
-        """Whether a step may begin; False: hand in now. Raises ClientCrashedError if the machine dies during it."""
+        """Whether a step may begin; False: submit now. Raises ClientCrashedError if the machine dies during it."""
         return self.might_step(self._clock.now(), step_s)
 
     def might_step(self, at: float, step_s: float) -> bool:
@@ -45,7 +45,7 @@ class Presence:
             if ends > self._window.stop:
                 raise ClientCrashedError(self._client)
             return True
-        return ends + self._hand_in_s <= self._window.stop
+        return ends + self._submit_s <= self._window.stop
 
     def survives(self, until: float) -> bool:
         """Whether the client is still up at `until`, in the window in which its work began."""

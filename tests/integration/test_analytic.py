@@ -11,9 +11,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fednano.config.cli import compose_config
-from fednano.coordination.memory import MemoryBoard
+from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import VirtualClock
-from fednano.core.event_log import read_tape
+from fednano.core.event_log import read_log
 from fednano.core.progress import Silent
 from fednano.data.ledger import Grant, Span
 from fednano.data.loader import LeaseLoader
@@ -34,7 +34,7 @@ ESTIMATED = {"tokens_planned", "spans", "row", "token", "left"}
 Run = Callable[..., dict[str, Any]]
 
 
-def tape(folder: Path) -> list[dict[str, Any]]:
+def event_log(folder: Path) -> list[dict[str, Any]]:
     lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     return [{k: v for k, v in record.items() if not k.startswith("wall_")} for record in records]
@@ -56,16 +56,16 @@ def without(record: dict[str, Any], names: set[str]) -> dict[str, Any]:
     ],
     ids=["markov", "late", "notices", "averaged", "overlapped", "overlapped and late"],
 )
-def test_the_tape_is_that_of_the_torch_run(run: Run, overrides: list[str]) -> None:
+def test_the_event_log_is_that_of_the_torch_run(run: Run, overrides: list[str]) -> None:
     torch = run(*overrides, folder="torch")
     analytic = run(*overrides, "runtime.compute=analytic", folder="analytic")
-    trained, played = tape(torch["folder"]), tape(analytic["folder"])
+    trained, played = event_log(torch["folder"]), event_log(analytic["folder"])
     assert [record["event"] for record in played] == [record["event"] for record in trained]
     assert [without(p, UNMEASURED | ESTIMATED) for p in played] == [without(t, UNMEASURED | ESTIMATED) for t in trained]
     assert {p[name] for p in played for name in UNMEASURED & set(p)} == {None}
     for key in ("rounds", "inner_steps", "tokens", "virtual_s", "bytes", "goodput", "parameters"):
         assert analytic[key] == torch[key], key
-    assert audit(read_tape(analytic["folder"] / "events.jsonl")).violations == []
+    assert audit(read_log(analytic["folder"] / "events.jsonl")).violations == []
     assert (analytic["rows"]["lost"], analytic["rows"]["doubled"], analytic["rows"]["leased"]) == (0, 0, 0)
 
 
@@ -78,7 +78,7 @@ def test_nothing_is_said_of_a_model(run: Run) -> None:
     assert "not measured" in (summary["folder"] / "report.html").read_text(encoding="utf-8")
 
 
-class StopsLater(MemoryBoard):
+class StopsLater(MemoryStore):
     """Asks the run to stop when it is looked at for the n-th time."""
 
     def __init__(self, looks: int) -> None:
@@ -95,7 +95,7 @@ class StopsLater(MemoryBoard):
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(run: Run) -> None:
     overrides = ("runtime.compute=analytic", "rounds=8", "checkpoint_every=3")
     whole = run(*overrides, folder="whole")
-    stopped = run(*overrides, board=StopsLater(15), folder="stopped")
+    stopped = run(*overrides, store=StopsLater(15), folder="stopped")
     assert stopped["status"] == "interrupted"
     assert 0 < stopped["rounds"] < 8
     resumed = run(*overrides, folder="stopped", resume=True)
@@ -128,16 +128,16 @@ def test_steps_at_once_are_the_steps_one_by_one(data: st.DataObject) -> None:
         data.draw(st.sampled_from([0.0, 2.0, math.inf])),
     )
     pieces = [(k * 4.0 + 4.0, data.draw(st.floats(0.3, 2))) for k in range(8)] + [(math.inf, 1.0)]
-    hand_in_s = data.draw(st.floats(0, 3))
+    submit_s = data.draw(st.floats(0, 3))
     begins = data.draw(st.floats(0, 0.09))
     assume(begins < window.stop)  # or it is not there to begin
 
     def played(at_once: bool) -> tuple[float, tuple[int, bool] | None]:
         membership = Membership({"a": Availability(iter([window]))}, {"a": Speed(iter(pieces))})
         clock = VirtualClock(begins)
-        presence = Presence(membership, "a", clock, hand_in_s)
+        presence = Presence(membership, "a", clock, submit_s)
         presence.arrive()
-        sure_until = lambda client, t: membership.steady_until(client, t) - hand_in_s if at_once else t  # noqa: E731
+        sure_until = lambda client, t: membership.steady_until(client, t) - submit_s if at_once else t  # noqa: E731
         trainer = AnalyticTrainer(8, 5.0, sure_until)
         plan = StepPlan(
             steps=20,
@@ -165,12 +165,12 @@ def test_the_scale_experiment_runs(text_folder: Path, tmp_path: Path) -> None:
         ]
     )
     experiment = Experiment(cfg)
-    parts = experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+    parts = experiment.parts(experiment.prepare(Silent()), MemoryStore())
     folder = tmp_path / "run"
     folder.mkdir()
     outcome = run_in_folder(folder, "scale", experiment.runtime, parts, experiment.groups["logger"], {"name": "scale"})
     assert outcome.status == "completed"
     assert outcome.virtual_s is not None and outcome.virtual_s > 4 * 3600
-    checked = audit(read_tape(folder / "events.jsonl"))
+    checked = audit(read_log(folder / "events.jsonl"))
     assert checked.violations == []
     assert "26 more clients are not drawn" in (folder / "report.html").read_text(encoding="utf-8")

@@ -98,11 +98,11 @@ def test_bad_data_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_sequence_longer_than_the_held_out_text_is_refused(tiny: list[str]) -> None:
-    from fednano.coordination.memory import MemoryBoard
+    from fednano.coordination.memory import MemoryStore
 
     experiment = Experiment(compose_config([*tiny, "model.sequence_len=1000000", "eval_tokens=1000000"]))
     with pytest.raises(ValueError, match=r"model\.sequence_len=1000000; use a shorter"):
-        experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+        experiment.parts(experiment.prepare(Silent()), MemoryStore())
 
 
 def test_an_unreadable_override_is_refused() -> None:

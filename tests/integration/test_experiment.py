@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from support.runs import StopsAfter
 
 from fednano.core import tensors
-from fednano.core.event_log import read_tape
+from fednano.core.event_log import read_log
 from fednano.core.events import ClientDown, ClientUp, RoundMerged, RunEnded, UpdateFolded, UpdateRefused, WorkDispatched
 from fednano.data.ledger import Ledger
 from fednano.report.audit import audit
@@ -52,9 +52,9 @@ def test_the_run_folder_is_whole(run: Run) -> None:
     assert not list(folder.rglob("*.tmp"))
 
 
-def test_the_summary_agrees_with_the_tape(run: Run) -> None:
+def test_the_summary_agrees_with_the_event_log(run: Run) -> None:
     summary = run("rounds=4")
-    events = list(read_tape(summary["folder"] / "events.jsonl"))
+    events = list(read_log(summary["folder"] / "events.jsonl"))
     merged = [e for e in events if isinstance(e, UpdateFolded)]
     assert summary["tokens"] == sum(e.tokens for e in merged)
     assert summary["inner_steps"] == sum(e.steps for e in merged)
@@ -66,7 +66,7 @@ def test_the_summary_agrees_with_the_tape(run: Run) -> None:
     assert hashlib.sha256(timeless).hexdigest() == summary["tape_sha256"]
 
 
-def test_same_config_and_seed_give_the_same_weights_and_tape(run: Run) -> None:
+def test_same_config_and_seed_give_the_same_weights_and_event_log(run: Run) -> None:
     first, again, other = run(folder="a"), run(folder="b"), run("seed=1", folder="c")
     for key in ("weights_sha256", "tape_sha256", "val_bpb", "tokens", "rows"):
         assert first[key] == again[key]
@@ -84,7 +84,7 @@ def test_churn_loses_and_doubles_no_row(run: Run, seed: int, partition: str) -> 
         "volatility.crash_share=0.5",
         f"partition={partition}",
     )
-    events = list(read_tape(summary["folder"] / "events.jsonl"))
+    events = list(read_log(summary["folder"] / "events.jsonl"))
     assert any(isinstance(e, ClientDown) for e in events)
     assert sum(isinstance(e, ClientUp) for e in events) > 3  # some came back
     checked = audit(events)
@@ -106,7 +106,7 @@ def test_best_fit_packing_loses_and_doubles_no_row(run: Run, runtime: str) -> No
     summary, again = run(*overrides, folder="a"), run(*overrides, folder="b")
     assert (summary["weights_sha256"], summary["tape_sha256"]) == (again["weights_sha256"], again["tape_sha256"])
     assert summary["val_bpb"] < summary["val_bpb_initial"]
-    events = list(read_tape(summary["folder"] / "events.jsonl"))
+    events = list(read_log(summary["folder"] / "events.jsonl"))
     assert any(e.left for e in events if isinstance(e, UpdateFolded))
     checked = audit(events)
     assert checked.violations == []
@@ -116,10 +116,10 @@ def test_best_fit_packing_loses_and_doubles_no_row(run: Run, runtime: str) -> No
     assert rows["done"] > 0
 
 
-def test_a_tape_of_plain_streaming_names_nothing_left(run: Run) -> None:
-    tape = (run()["folder"] / "events.jsonl").read_text()
-    assert '"UpdateFolded"' in tape
-    assert '"left"' not in tape
+def test_a_event_log_of_plain_streaming_names_nothing_left(run: Run) -> None:
+    event_log = (run()["folder"] / "events.jsonl").read_text()
+    assert '"UpdateFolded"' in event_log
+    assert '"left"' not in event_log
 
 
 @pytest.mark.parametrize("optim", ["adamw", "muon_adamw"])
@@ -142,7 +142,7 @@ def test_the_centralized_baseline_trains_as_many_tokens(run: Run) -> None:
     assert (central["strategy"], central["goodput"], central["clients"]) == (None, None, 1)
     assert central["val_bpb_initial"] == federated["val_bpb_initial"]
     assert central["val_bpb"] < central["val_bpb_initial"]
-    checked = audit(read_tape(central["folder"] / "events.jsonl"))
+    checked = audit(read_log(central["folder"] / "events.jsonl"))
     assert checked.violations == []
     again = run("runtime=centralized", folder="c")
     assert (again["weights_sha256"], again["tape_sha256"]) == (central["weights_sha256"], central["tape_sha256"])
@@ -151,7 +151,7 @@ def test_the_centralized_baseline_trains_as_many_tokens(run: Run) -> None:
 @pytest.mark.parametrize("runtime", ["virtual", "centralized"])
 @pytest.mark.parametrize("checks", [0, 18, 22])
 def test_an_interrupted_run_leaves_a_summary_and_a_checkpoint(run: Run, runtime: str, checks: int) -> None:
-    summary = run(f"runtime={runtime}", board=StopsAfter(checks))
+    summary = run(f"runtime={runtime}", store=StopsAfter(checks))
     folder = summary["folder"]
     assert summary["status"] == "interrupted"
     assert (summary["rows"]["leased"], summary["rows"]["lost"], summary["rows"]["doubled"]) == (0, 0, 0)
@@ -164,7 +164,7 @@ def test_an_interrupted_run_leaves_a_summary_and_a_checkpoint(run: Run, runtime:
     assert Ledger.from_record(snapshot.ledger).counts() == summary["rows"]
     assert load_model(folder / "model").config.sequence_len == 16
     assert (folder / "report.html").exists()
-    events = list(read_tape(folder / "events.jsonl"))
+    events = list(read_log(folder / "events.jsonl"))
     assert isinstance(events[-1], RunEnded)
     assert not audit(events).open_leases
 
@@ -197,7 +197,7 @@ def test_a_loader_that_fails_ends_the_run_with_its_cause(
 
 def test_no_thread_outlives_a_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     before = set(threading.enumerate())
-    run(board=StopsAfter(18), folder="stopped")
+    run(store=StopsAfter(18), folder="stopped")
     assert set(threading.enumerate()) <= before
 
     def broken(*args: object) -> None:
@@ -245,7 +245,7 @@ def test_a_diverged_baseline_leaves_strict_json(run: Run, monkeypatch: pytest.Mo
     assert [line["train_loss"] for line in lines if line.get("event") == "UpdateFolded"] == [None] * 4
     for path in (folder / "summary.json", *folder.glob("checkpoints/*/state.json")):
         json.loads(path.read_text(), parse_constant=pytest.fail)
-    merged = [event for event in read_tape(folder / "events.jsonl") if isinstance(event, RoundMerged)]
+    merged = [event for event in read_log(folder / "events.jsonl") if isinstance(event, RoundMerged)]
     assert math.isnan(merged[0].train_loss)
     assert read_history(folder / "events.jsonl").tape_sha256 == summary["tape_sha256"]
     # The first measurement stands in the chart alone.

@@ -1,4 +1,4 @@
-"""Replaying a run's own tape: a virtual run predicts itself."""
+"""Replaying a run's own event log: a virtual run predicts itself."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from fednano import fidelity
 from fednano.config.cli import compose_config
-from fednano.core.event_log import read_tape
+from fednano.core.event_log import read_log
 from fednano.core.events import (
     ChaosEnacted,
     ClientDown,
@@ -40,8 +40,8 @@ def volatile(run: Run, tiny: list[str]) -> Path:
     return folder
 
 
-def test_the_figures_of_a_tape(volatile: Path) -> None:
-    measured = measure(read_tape(volatile / "events.jsonl"))
+def test_the_figures_of_a_event_log(volatile: Path) -> None:
+    measured = measure(read_log(volatile / "events.jsonl"))
     assert measured.step_s == pytest.approx(dict.fromkeys(measured.step_s, 1.0))
     assert len(measured.rounds) == 8
     assert any(len(windows) > 1 for windows in measured.windows.values())
@@ -83,7 +83,7 @@ def down(t: float, client: str) -> ClientDown:
     return ClientDown(t=t, client=client, exit="drain")
 
 
-def test_who_drained_was_there_until_its_hand_in_and_who_was_struck_crashed() -> None:
+def test_who_drained_was_there_until_its_submit_and_who_was_struck_crashed() -> None:
     measured = measure(
         [
             up(1.0, "a"), up(1.0, "b"), up(1.0, "c"),

@@ -15,7 +15,7 @@ from flwr.superlink.grid.inmemory_grid import InMemoryGrid
 
 from fednano import flower_config
 from fednano.config.cli import compose_config
-from fednano.coordination.memory import MemoryBoard
+from fednano.coordination.memory import MemoryStore
 from fednano.core.progress import Silent
 from fednano.experiment.experiment import Experiment
 from fednano.flower import records
@@ -28,7 +28,8 @@ from fednano.flower_app.run_config import KEYS, hydra_overrides
 from fednano.runtime.deployment.superlink import app_folder
 from fednano.runtime.ray.grid import WrappedGrid
 from fednano.runtime.ray.simulation import Simulation
-from fednano.runtime.ray.stage import RECORD, Recipe, Stage
+from fednano.runtime.ray.stage import RECORD, Stage
+from fednano.runtime.recipe import Recipe
 
 Config = dict[str, Any]
 
@@ -46,7 +47,7 @@ def given(defaults: Config, *run_config: str) -> Config:
 
 
 def test_the_app_names_each_key_with_its_default(defaults: Config) -> None:
-    internal = {"folder": "", "control": "", "board": "", "resume": False}
+    internal = {"folder": "", "control": "", "coordination store": "", "resume": False}
     assert defaults == {**{name: key.default for name, key in KEYS.items()}, flower_keys.OVERRIDES: "", **internal}
 
 
@@ -93,7 +94,7 @@ def test_bad_values_are_refused_with_their_key(defaults: Config, tiny: list[str]
         _, cfg = serve.composed(hydra_overrides(given(defaults, run_config), simulated=True))
         cfg.data = compose_config(tiny).data
         experiment = Experiment(cfg)
-        experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+        experiment.parts(experiment.prepare(Silent()), MemoryStore())
 
 
 def test_connections_are_added_below_what_is_there(tmp_path: Path, command: Any) -> None:
@@ -204,7 +205,7 @@ class Nodes(Pushed):
 def test_a_simulation_of_too_few_nodes_is_refused(tiny: list[str], clients: int) -> None:
     overrides = [override for override in tiny if not override.startswith("volatility.")]
     experiment = Experiment(compose_config([*overrides, *flower_keys.SIMULATED, f"clients={clients}"]))
-    parts = experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+    parts = experiment.parts(experiment.prepare(Silent()), MemoryStore())
     assert isinstance(experiment.runtime, Simulation)
     hosted = HostedSimulation(experiment.runtime, Nodes())
     if clients == 2:

@@ -8,7 +8,7 @@ import torch
 from support.runs import StopsAfter, assert_same
 
 from fednano.config.cli import compose_config
-from fednano.core.event_log import read_tape
+from fednano.core.event_log import read_log
 from fednano.core.events import UpdateFolded, WorkDispatched
 from fednano.core.tensors import State, digest
 from fednano.experiment.experiment import build_groups
@@ -74,7 +74,7 @@ def test_states_travel_and_count(run: Run) -> None:
     assert averaged["weights_sha256"] != kept["weights_sha256"]
     assert averaged["val_bpb"] < averaged["val_bpb_initial"]
     for summary in (kept, averaged):
-        events = list(read_tape(summary["folder"] / "events.jsonl"))
+        events = list(read_log(summary["folder"] / "events.jsonl"))
         assert audit(events).violations == []
         sizes = {e.bytes for e in events if isinstance(e, WorkDispatched | UpdateFolded)}
         assert len(sizes) == 1, "states travel both ways, from the first round on"
@@ -89,5 +89,5 @@ def test_states_travel_and_count(run: Run) -> None:
 def test_averaged_states_are_resumed(run: Run) -> None:
     options = ("optim.state=average", "rounds=4", "clients=3", "eval_tokens=64", "checkpoint_every=1")
     whole = run(*options)
-    assert run(*options, board=StopsAfter(20), folder="stopped")["status"] == "interrupted"
+    assert run(*options, store=StopsAfter(20), folder="stopped")["status"] == "interrupted"
     assert_same(run(*options, folder="stopped", resume=True), whole)

@@ -15,15 +15,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
+from support.event_logs import volatile_run
 from support.hostile import hostile
 from support.runs import StopsAfter, assert_same
-from support.tapes import volatile_run
 
 from fednano.bench.planners import Play, goodput
 from fednano.config.cli import compose_config
-from fednano.coordination.memory import MemoryBoard
+from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import Clock, VirtualClock
-from fednano.core.event_log import read_tape
+from fednano.core.event_log import read_log
 from fednano.core.events import (
     Event,
     LeaseGranted,
@@ -97,7 +97,7 @@ def unused(play: Play) -> list[tuple[float, str, int]]:
     ("overlap", "ends"), [(0, [14, 28, 42]), (2, [14, 26, 38]), (4, [14, 24, 34]), (10, [14, 24, 34])]
 )
 def test_rounds_are_shorter_by_the_steps_that_transfers_hide(overlap: int, ends: list[float]) -> None:
-    """Four seconds pass from the hand-in to the next task; in the last round there is nothing to go ahead of."""
+    """Four seconds pass from the submission to the next task; in the last round there is nothing to go ahead of."""
     play = played(ALWAYS, overlap=overlap)
     assert merged(play) == ends
     assert [e.steps for e in play.of(UpdateFolded)] == [H] * 3
@@ -105,7 +105,7 @@ def test_rounds_are_shorter_by_the_steps_that_transfers_hide(overlap: int, ends:
 
 
 def test_a_step_under_way_is_finished_before_the_task_is_taken_up() -> None:
-    """Handed in at 12.25 s; the task comes at 16.75 s, when the fifth step ahead has a half to go."""
+    """Submitted at 12.25 s; the task comes at 16.75 s, when the fifth step ahead has a half to go."""
     play = played(ALWAYS, overlap=10, transfer_s=2.25, rounds=2)
     first, second = play.of(UpdateFolded)
     assert (first.ahead, first.busy_from, first.busy_until) == ((), 2.25, 12.25)
@@ -115,7 +115,7 @@ def test_a_step_under_way_is_finished_before_the_task_is_taken_up() -> None:
 
 
 def test_who_waits_for_slower_clients_goes_on_meanwhile() -> None:
-    """c0 has handed in at 10 s, c1 at 20 s, and no transfer takes time: c0 takes all it may, c1 none."""
+    """c0 has submitted at 10 s, c1 at 20 s, and no transfer takes time: c0 takes all it may, c1 none."""
     play = played(ALWAYS, ALWAYS, overlap=6, transfer_s=0.0, rounds=2, step_s=(1.0, 2.0))
     assert merged(play) == [20, 40]
     ahead = {e.client: (e.ahead, e.busy_from) for e in play.of(UpdateFolded) if e.round == 1}
@@ -145,7 +145,7 @@ def test_without_a_gap_nothing_changes() -> None:
 
 
 def test_who_is_gone_in_the_next_round_loses_the_steps_ahead() -> None:
-    """c1 has handed in at 10.5 s and goes at 13 s, while c0 trains on until 15.5 s."""
+    """c1 has submitted at 10.5 s and goes at 13 s, while c0 trains on until 15.5 s."""
     gone = [Window(0, 13, "crash"), Window(30, math.inf, "drain")]
     play = played(ALWAYS, gone, overlap=5, transfer_s=0.5, step_s=(1.5, 1.0))
     assert unused(play)[0] == (13, "c1", 1)
@@ -239,7 +239,7 @@ def test_steps_ahead_count_as_computing_and_the_wait_does_not() -> None:
 
 
 def test_lost_steps_ahead_count_as_computing() -> None:
-    """Handed in at 10.5 s, it may take three steps more; it is gone at 12 s, or a slower client is waited for."""
+    """Submitted at 10.5 s, it may take three steps more; it is gone at 12 s, or a slower client is waited for."""
     for gone_s, until in ((12.0, 12.0), (15.0, 13.5)):
         gone = [Window(0, gone_s, "crash"), Window(40, math.inf, "drain")]
         play = played(gone, ALWAYS, overlap=3, transfer_s=0.5, step_s=(1.0, 1.5), rounds=2)
@@ -343,7 +343,7 @@ SECOND = replace(FIRST, round=1, version=1, lease=2, token="t", grant=Grant(0, (
 
 
 def test_a_client_goes_on_from_where_it_is_and_hands_that_in_once() -> None:
-    """16 → 4 is handed in; a step ahead makes 2; from the new weights, 10, it goes on at 8, and ends at 4."""
+    """16 → 4 is submitted; a step ahead makes 2; from the new weights, 10, it goes on at 8, and ends at 4."""
     client = Client()
     result, delta = client.work(FIRST, 16.0)
     assert (delta, result.done.steps, result.ahead) == (12.0, 2, ())
@@ -433,7 +433,7 @@ def test_batches_in_parts_are_the_batches(packing: Packing, parts: list[int]) ->
 @pytest.fixture
 def parts(tiny: list[str]) -> Parts:
     experiment = Experiment(compose_config(tiny))
-    return experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+    return experiment.parts(experiment.prepare(Silent()), MemoryStore())
 
 
 @pytest.mark.parametrize("packing", [STREAM, BestFit(8)])
@@ -503,15 +503,15 @@ SLOW_LINKS = ("network.latency_s=1.25", "clients=3", "rounds=8", "checkpoint_eve
 CHURN = (*SLOW_LINKS, "round.overlap=3", "volatility.crash_share=0.5", "volatility.mean_up_s=20")
 
 
-def tape(summary: dict[str, Any]) -> list[Event]:
-    return list(read_tape(summary["folder"] / "events.jsonl"))
+def event_log(summary: dict[str, Any]) -> list[Event]:
+    return list(read_log(summary["folder"] / "events.jsonl"))
 
 
 def test_a_run_overlaps_but_not_over_its_checkpoints(run: Callable[..., Any]) -> None:
     always = (*SLOW_LINKS, "volatility.mean_up_s=1e9")
     plain = run(*always, folder="plain")
     overlapped = run(*always, "round.overlap=3", folder="overlapped")
-    events = tape(overlapped)
+    events = event_log(overlapped)
     assert audit(events).violations == []
     assert {e.round for e in events if isinstance(e, UpdateFolded) and e.ahead} == {1, 2, 4, 5, 7}
     assert not any(e.ahead for e in events if isinstance(e, LeaseGranted) and e.round in (3, 6))
@@ -523,12 +523,12 @@ def test_a_run_overlaps_but_not_over_its_checkpoints(run: Callable[..., Any]) ->
 
 def test_an_overlapped_run_stopped_anywhere_ends_the_same(run: Callable[..., Any]) -> None:
     whole = run(*CHURN, folder="whole")
-    events = tape(whole)
+    events = event_log(whole)
     assert any(e.ahead for e in events if isinstance(e, UpdateFolded))
     assert any(e.reason == "unused" for e in events if isinstance(e, LeaseReleased))
     for checks in (10, 31, 52):
         folder = f"after_{checks}"
-        assert run(*CHURN, board=StopsAfter(checks), folder=folder)["status"] == "interrupted"
+        assert run(*CHURN, store=StopsAfter(checks), folder=folder)["status"] == "interrupted"
         assert_same(run(*CHURN, folder=folder, resume=True), whole)
 
 
@@ -560,7 +560,7 @@ def test_choices_that_do_not_go_together(run: Callable[..., Any], overrides: lis
 def test_the_simulation_keeps_no_client(steady: list[str]) -> None:
     experiment = Experiment(compose_config([*steady, "runtime=simulation", "round.overlap=1"]))
     with pytest.raises(ValueError, match=r"round\.overlap=1 has .* where runtime=simulation keeps none; use 0 or"):
-        experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+        experiment.parts(experiment.prepare(Silent()), MemoryStore())
 
 
 def test_a_strategy_may_not_allow_it(tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

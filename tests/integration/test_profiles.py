@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fednano.config.cli import compose_config, conf_dir
-from fednano.coordination.memory import MemoryBoard
+from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import VirtualClock
 from fednano.core.progress import Silent
 from fednano.data.loader import Batch
@@ -21,7 +21,7 @@ NETWORKS = sorted(p.stem for p in (conf_dir() / "network").glob("[!_]*.yaml"))
 def parts_of(tiny: list[str], *overrides: str) -> Parts:
     general = [override for override in tiny if not override.startswith("volatility.")]
     experiment = Experiment(compose_config([*general, *overrides]))
-    return experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+    return experiment.parts(experiment.prepare(Silent()), MemoryStore())
 
 
 @pytest.mark.parametrize("choice", CHOICES)

@@ -106,7 +106,7 @@ def test_a_download_is_cut_by_a_client_that_goes_and_comes_back() -> None:
 
 
 def test_an_upload_is_cut_by_a_client_that_goes() -> None:
-    """Without notice it trains on until there is no time to hand in: 10 steps from 0.25 s on, 0.25 s to send."""
+    """Without notice it trains on until there is no time to submit: 10 steps from 0.25 s on, 0.25 s to send."""
     late = federate([[Window(0, 10.4, "drain", notice_s=0.2), Window(11, math.inf, "drain")]])
     assert late.workers["c0"].crashes == 1
     assert [(e.t, e.exit) for e in late.of(ClientDown)] == [(10.4, "crash")]
@@ -235,7 +235,7 @@ def test_a_reply_after_the_round_closed_is_refused() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_random_churn_keeps_every_row(data: st.DataObject) -> None:
-    """`federate` audits the tape: no lease overlaps another, nothing is trained twice, and the ledger agrees."""
+    """`federate` audits the event log: no lease overlaps another, nothing is trained twice, and the ledger agrees."""
 
     def windows() -> list[Window]:
         t, result = data.draw(st.floats(0, 8)), []

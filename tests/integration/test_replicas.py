@@ -85,7 +85,7 @@ def test_two_ranks_take_the_steps_of_one(command: Command, tiny: list[str], tmp_
 TOGETHER = """
 import torch
 from fednano.coordination.store import StopRequestedError
-from fednano.coordination.memory import MemoryBoard
+from fednano.coordination.memory import MemoryStore
 from fednano.model.arch import SEED
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.model.scaling import Depth
@@ -114,12 +114,12 @@ with joined("cpu") as replicas:
     assert replicas.share(None if replicas.rank else 5) is None, "a rank without a batch stops both"
     assert replicas.share(0) == 0.0
     assert replicas.gather(("cursor", replicas.rank)) == [("cursor", 0), ("cursor", 1)]
-    board = MemoryBoard()
-    replicas.heed(board)
+    coordination store = MemoryStore()
+    replicas.heed(coordination store)
     if replicas.rank:
-        board.request_stop()
+        coordination store.request_stop()
     try:
-        replicas.heed(board)
+        replicas.heed(coordination store)
     except StopRequestedError:
         print("stopped together", flush=True)
 """

@@ -15,7 +15,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from omegaconf import OmegaConf
 
 from fednano.config.cli import compose_config
-from fednano.coordination.memory import MemoryBoard
+from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import RealClock
 from fednano.core.progress import Silent
 from fednano.experiment.experiment import Experiment
@@ -30,7 +30,7 @@ from fednano.training.overlap import Advance
 from fednano.training.replicas import Replicas
 from fednano.training.worker import ClientWorker, Task
 
-# Its board: beats and steps go out as lines, and files in its folder say what is asked of it.
+# Its coordination store: heartbeats and steps go out as lines, and files in its folder say what is asked of it.
 STAND_IN = """
 import json, sys
 from dataclasses import asdict
@@ -42,7 +42,7 @@ from fednano.process import lifeline
 folder = Path(sys.argv[2])
 
 class Post:
-    def beat(self, beat): tell("beat", **asdict(beat))
+    def heartbeat(self, heartbeat): tell("heartbeat", **asdict(heartbeat))
     def holds(self, lease, token): return not (folder / "lost").exists() and token == "right"
     def may_hold(self, lease, token): return self.holds(lease, token)
     def asked(self, lease, now): return (folder / "asked").exists()
@@ -121,7 +121,7 @@ def parts(tiny: list[str], folder: Path) -> Parts:
     """Those of a run whose config.yaml lies in the folder."""
     experiment = Experiment(cfg := compose_config(tiny))
     OmegaConf.save(OmegaConf.create(experiment.resolved(cfg)), folder / "config.yaml")
-    return experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+    return experiment.parts(experiment.prepare(Silent()), MemoryStore())
 
 
 def started(config: Path | None, folder: Path) -> Iterator[Trainer]:
@@ -148,7 +148,7 @@ def started(config: Path | None, folder: Path) -> Iterator[Trainer]:
 def resident(parts: Parts, folder: Path) -> Iterator[Trainer]:
     """A trainer that is at work before and after a test."""
     for trainer in started(folder / "config.yaml", folder):
-        trainer.until("beat")
+        trainer.until("heartbeat")
         yield trainer
 
 
@@ -221,9 +221,9 @@ def settled(content: RecordDict) -> dict[str, Any]:
 
 
 def test_tasks_give_the_same_bytes_as_in_process(parts: Parts, mortal: Trainer) -> None:
-    first = mortal.until("beat")
+    first = mortal.until("heartbeat")
     assert (first["ready"], first["step_s"], first["lease"]) == (False, 0.0, -1)
-    ready = mortal.until("beat", ready=True)
+    ready = mortal.until("heartbeat", ready=True)
     assert ready["step_s"] > 0
     tasks = [task_of(parts), task_of(parts, steps=3)]  # the second goes on with the optimizer of the first
     for asked, expected in zip(tasks, in_process(parts, tasks), strict=True):
@@ -233,7 +233,7 @@ def test_tasks_give_the_same_bytes_as_in_process(parts: Parts, mortal: Trainer) 
         assert reply.content.array_records == expected.array_records
         result = records.unpack_result(reply.content)
         assert 0 <= result.busy_from <= result.busy_until
-    assert mortal.until("beat", lease=0)["incarnation"] == ready["incarnation"]
+    assert mortal.until("heartbeat", lease=0)["incarnation"] == ready["incarnation"]
     assert mortal.until("step", step=4)["client"] == "client_0"
     # Then it is killed over a task.
     asked = mortal.ask(task_of(parts, steps=5000))
@@ -249,7 +249,7 @@ def test_who_leaves_hands_in_after_the_step_under_way(
     untold.settings.home.mkdir(mode=0o700)
     plain = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     Asked(untold.settings, run_record("r1", plain), "query").reply()
-    untold.until("beat", ready=True)
+    untold.until("heartbeat", ready=True)
     asked = untold.ask(task_of(parts, steps=5000))
     untold.until("step", step=2)
     (tmp_path / "lost").touch()  # so that it does not linger
@@ -262,7 +262,7 @@ def test_who_leaves_hands_in_after_the_step_under_way(
     result = records.unpack_result(asked.reply().content)
     assert result.done.drained
     assert 2 <= result.done.steps < 5000
-    untold.until("beat", leaving=True, ready=False, lease=-1)
+    untold.until("heartbeat", leaving=True, ready=False, lease=-1)
     untold.until("closed")
     assert untold.process.wait() == 0
     assert not untold.settings.socket.exists()
@@ -272,7 +272,7 @@ def run_record(run: str, config: Any) -> RecordDict:
     return RecordDict({relay.RUN: ConfigRecord({"run": run, "config": json.dumps(config)})})
 
 
-def test_a_request_to_hand_in_is_no_departure(parts: Parts, resident: Trainer) -> None:
+def test_a_request_to_submit_is_no_departure(parts: Parts, resident: Trainer) -> None:
     (resident.folder / "asked").touch()
     done = records.unpack_result(resident.ask(task_of(parts, steps=5000)).reply().content).done
     (resident.folder / "asked").unlink()
@@ -282,7 +282,7 @@ def test_a_request_to_hand_in_is_no_departure(parts: Parts, resident: Trainer) -
 def test_work_for_nobody_is_dropped_and_forgotten(parts: Parts, resident: Trainer) -> None:
     with closing(wire.connect(resident.settings.socket)) as connection:
         wire.send(connection, Parcel(wire.TRAIN, task_of(parts, steps=5000)))
-        resident.until("beat", lease=0)
+        resident.until("heartbeat", lease=0)
         resident.until("step", step=1)
     # The next task begins as a first one does.
     (expected,) = in_process(parts, [task_of(parts)])
@@ -345,7 +345,7 @@ def test_a_stop_ends_steps_ahead_too(parts: Parts, resident: Trainer) -> None:
 
 
 def test_who_leaves_ends_its_steps_ahead(parts: Parts, mortal: Trainer) -> None:
-    mortal.until("beat", ready=True)
+    mortal.until("heartbeat", ready=True)
     mortal.ask(task_of(parts, ahead=steps_ahead(parts, 5000))).reply()
     mortal.until("step", round=1, step=2)
     (mortal.folder / "lost").touch()  # so that it does not linger

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from support.runs import StopsAfter, assert_same, kill_at, summary_of
 
 from fednano.core.clock import VirtualClock
-from fednano.core.event_log import Tape, TapeMark, read_tape
+from fednano.core.event_log import EventLog, LogMark, read_log
 from fednano.core.events import CheckpointSaved, Event, RoundMerged, RoundSkipped, RunStarted
 from fednano.data.ledger import Ledger
 from fednano.strategy.base import ServerState
@@ -28,7 +28,7 @@ CHURN = ("clients=3", "volatility.crash_share=0.5", "rounds=8", "checkpoint_ever
 def stopped(run: Run, checks: int, *overrides: str) -> dict[str, Any]:
     """The summary of a run that was stopped after so many checks and then resumed."""
     folder = f"after_{checks}"
-    assert run(*overrides, board=StopsAfter(checks), folder=folder)["status"] == "interrupted"
+    assert run(*overrides, store=StopsAfter(checks), folder=folder)["status"] == "interrupted"
     return run(*overrides, folder=folder, resume=True)
 
 
@@ -45,8 +45,8 @@ def test_a_centralized_run_stopped_anywhere_ends_the_same(run: Run, optim: str, 
 def test_a_run_stopped_twice_ends_the_same(run: Run) -> None:
     options = (*CENTRAL, "checkpoint_every=3")
     whole = run(*options)
-    run(*options, board=StopsAfter(4), folder="twice")
-    again = run(*options, board=StopsAfter(6), folder="twice", resume=True)
+    run(*options, store=StopsAfter(4), folder="twice")
+    again = run(*options, store=StopsAfter(6), folder="twice", resume=True)
     assert (again["status"], again["rounds"]) == ("interrupted", 1)
     assert_same(run(*options, folder="twice", resume=True), whole)
 
@@ -58,7 +58,7 @@ def test_forgetting_the_optimizers_would_show(run: Run, monkeypatch: pytest.Monk
 
 
 def test_wall_time_adds_up(run: Run) -> None:
-    stopped_run = run(*CENTRAL, board=StopsAfter(7))
+    stopped_run = run(*CENTRAL, store=StopsAfter(7))
     snapshot = Checkpoints.newest(stopped_run["folder"] / "checkpoints")
     assert snapshot is not None
     resumed = run(*CENTRAL, resume=True)
@@ -136,29 +136,29 @@ def test_what_cannot_be_resumed_is_refused(command: Command, run: Run, tiny: lis
     assert "before its first checkpoint" in refused(f"resume={folder}")
 
 
-def test_a_tape_has_one_writer_and_goes_on_where_it_is_cut(tmp_path: Path) -> None:
+def test_a_event_log_has_one_writer_and_goes_on_where_it_is_cut(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     first = RunStarted(
         t=0.0, runtime="x", strategy="x", volatility="x", clients=(), parameters=1, rounds=1, local_steps=1,
         tokens_per_step=1, tokens_planned=1, seed=0, train_rows=1,
     )  # fmt: skip
     saved = CheckpointSaved(t=1.0, round=0, version=0, name="x")
-    tape = Tape(path)
-    tape.append(first)
-    mark = tape.mark()
-    tape.append(saved)
+    event_log = EventLog(path)
+    event_log.append(first)
+    mark = event_log.mark()
+    event_log.append(saved)
     with pytest.raises(ValueError, match="written by another process"):
-        Tape(path)
-    tape.close()
+        EventLog(path)
+    event_log.close()
     with pytest.raises(ValueError, match="does not begin with the 1 events"):
-        Tape(path, TapeMark(1, "0" * 64))
-    assert len(list(read_tape(path))) == 2
+        EventLog(path, LogMark(1, "0" * 64))
+    assert len(list(read_log(path))) == 2
     with path.open("a") as file:
         file.write('{"event": "Checkp')
-    again = Tape(path, mark)
+    again = EventLog(path, mark)
     again.append(replace(saved, t=2.0))
     again.close()
-    assert list(read_tape(path)) == [first, replace(saved, t=2.0)]
+    assert list(read_log(path)) == [first, replace(saved, t=2.0)]
 
 
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_while_a_reply_is_on_its_way_nothing_is_saved() -> None:
 def test_a_federated_run_stopped_anywhere_ends_the_same(run: Run, optim: str, stops: list[int]) -> None:
     options = (*CHURN, f"optim={optim}", "eval_tokens=64")
     whole = run(*options)
-    events = list(read_tape(whole["folder"] / "events.jsonl"))
+    events = list(read_log(whole["folder"] / "events.jsonl"))
     assert {"ClientDown", "ClientUp", "LeaseReleased"} <= {type(event).__name__ for event in events[1:]}
     for checks in stops:
         assert_same(stopped(run, checks, *options), whole)

@@ -15,10 +15,10 @@ from flwr.supercore.run import Run as FlowerRun
 from ray._private import ray_constants
 
 from fednano.config.cli import compose_config
-from fednano.coordination.memory import MemoryBoard
+from fednano.coordination.memory import MemoryStore
 from fednano.coordination.store import Lease, StepTold, StopRequestedError
 from fednano.core.clock import RealClock
-from fednano.core.event_log import read_tape
+from fednano.core.event_log import read_log
 from fednano.core.events import UpdateFolded
 from fednano.core.progress import Silent
 from fednano.data.ledger import Grant
@@ -28,7 +28,7 @@ from fednano.flower.virtual_grid import adopt_identity
 from fednano.runtime.ray.actor import attach_kept, take_kept, tell_step
 from fednano.runtime.ray.grid import ClientFailedError, Kept, RayGrid, StepsHeard
 from fednano.runtime.ray.simulation import Simulation, available_cores
-from fednano.runtime.ray.stage import Recipe
+from fednano.runtime.recipe import Recipe
 from fednano.training.local import StepsDone
 from fednano.training.worker import Result, Task
 
@@ -47,7 +47,7 @@ def tiny(tiny: list[str]) -> list[str]:
     return [override for override in tiny if not override.startswith("volatility.")]
 
 
-class StopsInRound(MemoryBoard):
+class StopsInRound(MemoryStore):
     """Asks for a stop once work is given out in a round."""
 
     def __init__(self, index: int) -> None:
@@ -77,7 +77,7 @@ def test_gives_the_weights_of_the_virtual_runtime_and_leaves_nothing(run: Run, h
     for key in ("status", "weights_sha256", "val_bpb", "tokens", "rounds", "bytes", "rows"):
         assert simulation[key] == virtual[key], key
     assert simulation["audit"]["violations"] == 0
-    updates = [e for e in read_tape(simulation["folder"] / "events.jsonl") if isinstance(e, UpdateFolded)]
+    updates = [e for e in read_log(simulation["folder"] / "events.jsonl") if isinstance(e, UpdateFolded)]
     assert len(updates) == 4
     assert all(0 < e.busy_from < e.busy_until <= e.t for e in updates)
     assert left_behind() == before
@@ -90,7 +90,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(run: Run) -> None:
     """Optimizer states come back from the checkpoint: Muon's momentum makes the difference."""
     options = (*ALWAYS_UP, "rounds=4", "checkpoint_every=1")
     whole = run(*options, folder="whole")
-    stopped = run(*options, "runtime=simulation", folder="simulation", board=StopsInRound(2))
+    stopped = run(*options, "runtime=simulation", folder="simulation", store=StopsInRound(2))
     assert (stopped["status"], stopped["rounds"]) == ("interrupted", 2)
     resumed = run(*options, "runtime=simulation", folder="simulation", resume=True)
     assert (resumed["status"], resumed["weights_sha256"]) == ("completed", whole["weights_sha256"])
@@ -134,7 +134,7 @@ def test_choices_that_do_not_suit_are_refused_before_anything_runs(
 ) -> None:
     experiment = Experiment(compose_config([*tiny, *ALWAYS_UP, "runtime=simulation", override]))
     with pytest.raises(ValueError, match=words[0]) as caught:
-        experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+        experiment.parts(experiment.prepare(Silent()), MemoryStore())
     assert all(word in str(caught.value) for word in words)
 
 
@@ -201,7 +201,7 @@ def test_optimizer_states_travel_beside_what_the_federation_sees(heard: StepsHea
     state = {"momentum": torch.tensor([1.0, 2.0])}
     kept = Kept({}, 10.0, 1.0)
     flower = Answers(reply_message(state))
-    grid = RayGrid(flower, MemoryBoard(), Event(), kept, heard, lambda *step: None)
+    grid = RayGrid(flower, MemoryStore(), Event(), kept, heard, lambda *step: None)
     (reply,) = grid.pull_messages(["1"])
     assert records.payload_bytes(reply.content) == 0
     assert (kept.train_s, kept.data_s) == (12.0, 1.5)
@@ -213,26 +213,26 @@ def test_optimizer_states_travel_beside_what_the_federation_sees(heard: StepsHea
 
 def test_the_error_of_a_client_is_raised_with_its_cause(heard: StepsHeard) -> None:
     failed = Message(Error(0, "the actor died: out of memory"), reply_to=task_message())
-    grid = RayGrid(Answers(failed), MemoryBoard(), Event(), Kept({}, 0.0, 0.0), heard, lambda *step: None)
+    grid = RayGrid(Answers(failed), MemoryStore(), Event(), Kept({}, 0.0, 0.0), heard, lambda *step: None)
     with pytest.raises(ClientFailedError, match="out of memory"):
         grid.pull_messages(["1"])
 
 
 def test_waiting_ends_when_asked_to_stop_and_when_ray_is_lost(heard: StepsHeard) -> None:
-    board, lost = MemoryBoard(), Event()
-    grid = RayGrid(Answers(), board, lost, Kept({}, 0.0, 0.0), heard, lambda *step: None)
+    store, lost = MemoryStore(), Event()
+    grid = RayGrid(Answers(), store, lost, Kept({}, 0.0, 0.0), heard, lambda *step: None)
     assert grid.pull_messages(["1"]) == []
     lost.set()
     with pytest.raises(ClientFailedError, match="Ray"):
         grid.pull_messages(["1"])
-    board.request_stop()
+    store.request_stop()
     with pytest.raises(StopRequestedError):
         grid.pull_messages(["1"])
 
 
 def test_steps_are_shown_as_they_are_told(heard: StepsHeard, tmp_path: Path) -> None:
     shown: list[tuple[Any, ...]] = []
-    grid = RayGrid(Answers(), MemoryBoard(), Event(), Kept({}, 0.0, 0.0), heard, lambda *step: shown.append(step))
+    grid = RayGrid(Answers(), MemoryStore(), Event(), Kept({}, 0.0, 0.0), heard, lambda *step: shown.append(step))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller:
         tell_step(
             teller, tmp_path / "steps", StepTold(client="client_0", round=0, step=1, steps=4, loss=2.5, tokens=32)

@@ -20,8 +20,8 @@ import torch
 from support.runs import StopsAfter, assert_same, kill_at, summary_of
 
 from fednano.config.cli import compose_config, conf_dir
-from fednano.coordination.memory import MemoryBoard
-from fednano.core.event_log import read_tape
+from fednano.coordination.memory import MemoryStore
+from fednano.core.event_log import read_log
 from fednano.core.events import ClientDown, RoundMerged, RoundSkipped, UpdateFolded
 from fednano.core.progress import Silent
 from fednano.experiment.experiment import Experiment
@@ -48,7 +48,7 @@ def leaves_no_process() -> Any:
 def test_any_number_of_workers_gives_the_same_bits(run: Run, policy: str, numbers: tuple[int, ...]) -> None:
     options = (*CHURN, f"optim.state={policy}")
     runs = [run(*options, f"hardware.workers={n}", folder=f"with_{n}") for n in (1, *numbers)]
-    events = list(read_tape(runs[0]["folder"] / "events.jsonl"))
+    events = list(read_log(runs[0]["folder"] / "events.jsonl"))
     exits = {e.exit for e in events if isinstance(e, ClientDown)}
     assert exits == {"drain", "crash"}
     assert any(e.drained for e in events if isinstance(e, UpdateFolded))
@@ -81,7 +81,7 @@ def test_what_workers_began_others_end(run: Run, monkeypatch: pytest.MonkeyPatch
     whole = run(*CHURN, folder="whole")
     seen: list[tuple[str, int, int]] = []
     monkeypatch.setattr(Console, "step", lambda self, client, round, step, *rest: seen.append((client, round, step)))
-    stopped = run(*CHURN, TWO, board=StopsAfter(30), folder="stopped")
+    stopped = run(*CHURN, TWO, store=StopsAfter(30), folder="stopped")
     assert stopped["status"] == "interrupted"
     assert len(set(seen)) == len(seen) > 8, "steps are shown"
     snapshot = Checkpoints.newest(stopped["folder"] / "checkpoints")
@@ -143,7 +143,7 @@ def await_end(pid: int) -> None:
 
 def outcome_of(tiny: list[str], folder: Path, *overrides: str) -> Outcome:
     experiment = Experiment(compose_config([*tiny, *overrides]))
-    parts = experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+    parts = experiment.parts(experiment.prepare(Silent()), MemoryStore())
     folder.mkdir()
     return run_in_folder(folder, "test", experiment.runtime, parts, experiment.groups["logger"], {"name": "test"})
 

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from support.deployed import WITHIN_S, Deployed, linux
 
 from fednano.config.cli import compose_config
-from fednano.coordination.memory import MemoryBoard
+from fednano.coordination.memory import MemoryStore
 from fednano.core import tensors
 from fednano.core.events import ChaosEnacted, ClientDown, LeaseReleased, RoundMerged, UpdateFolded, WorkDispatched
 from fednano.core.progress import Silent
@@ -74,7 +74,7 @@ def test_bad_settings_name_their_key(settings: dict[str, Any], says: str) -> Non
 def test_choices_that_do_not_suit_it_are_refused(steady: list[str], overrides: list[str], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         experiment = Experiment(compose_config([*steady, "runtime=deployment", *overrides]))
-        experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+        experiment.parts(experiment.prepare(Silent()), MemoryStore())
 
 
 def test_the_bundle_names_apps_that_are_there() -> None:
@@ -85,7 +85,7 @@ def test_the_bundle_names_apps_that_are_there() -> None:
         module, _, name = component.partition(":")
         source = (app_folder() / Path(*module.split("."))).with_suffix(".py")
         assert f"{name} = " in source.read_text(encoding="utf-8")
-    assert {"folder", "control", "board", "resume"} < set(app["config"])
+    assert {"folder", "control", "coordination store", "resume"} < set(app["config"])
 
 
 def test_a_free_port_can_be_listened_on() -> None:
@@ -107,7 +107,7 @@ def test_a_deployment_trains_what_the_virtual_clock_trains(
     assert summary["rows"]["lost"] == summary["rows"]["doubled"] == 0
     assert summary["audit"]["violations"] == 0
     experiment = Experiment(compose_config(steady))
-    parts = experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+    parts = experiment.parts(experiment.prepare(Silent()), MemoryStore())
     (tmp_path / "virtual").mkdir()
     virtual = run_in_folder(tmp_path / "virtual", "test", experiment.runtime, parts, Local(), {"name": "test"})
     assert summary["weights_sha256"] == tensors.digest(virtual.state.weights)
@@ -115,7 +115,7 @@ def test_a_deployment_trains_what_the_virtual_clock_trains(
     assert "round 2/2" in deployed.said()
     assert list(Path(deployed.temporary).glob("fednano_*")) == []
     deployed.clear()
-    # The board's password is in no file.
+    # The store's password is in no file.
     assert not [p for p in deployed.folder.rglob("*") if p.is_file() and b"redis://" in p.read_bytes()]
     config = OmegaConf.load(deployed.folder / "config.yaml")
     assert config.runtime.name == "deployment"
@@ -136,7 +136,7 @@ def test_nodes_go_on_while_their_updates_travel(
     assert all(update.ahead[1] <= update.busy_from for update in updates if update.ahead)
     assert deployed.of(LeaseReleased) == []
     experiment = Experiment(compose_config([*steady, *overlapped]))
-    parts = experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+    parts = experiment.parts(experiment.prepare(Silent()), MemoryStore())
     (tmp_path / "virtual").mkdir()
     virtual = run_in_folder(tmp_path / "virtual", "test", experiment.runtime, parts, Local(), {"name": "test"})
     assert summary["weights_sha256"] == tensors.digest(virtual.state.weights)

@@ -48,23 +48,23 @@ GROWTH_MB = 24.0  # beyond that; one update kept for each round would be 95 in 5
 def in_training(deployed: Deployed, client: str, after: int = -1) -> int:
     """Wait until a client's trainer says that it works on a lease behind `after`; which one.
 
-    The tape is no help: it tells when work is given out, not when it begins.
+    The event log is no help: it tells when work is given out, not when it begins.
     """
 
     def working() -> bool:
-        beat = deployed.beat(client)
-        return beat is not None and beat.lease > after
+        heartbeat = deployed.heartbeat(client)
+        return heartbeat is not None and heartbeat.lease > after
 
     deployed.until(working)
-    beat = deployed.beat(client)
-    assert beat and beat.lease > after, "the steps were over before somebody looked"
-    return beat.lease
+    heartbeat = deployed.heartbeat(client)
+    assert heartbeat and heartbeat.lease > after, "the steps were over before somebody looked"
+    return heartbeat.lease
 
 
 def lost(deployed: Deployed, lease: int) -> None:
     """The work of a lease was lost, and its rows were free again."""
     (released,) = deployed.of(LeaseReleased, lease=lease)
-    # The relay of a trainer that died may say so before its beats are missed.
+    # The relay of a trainer that died may say so before its heartbeats are missed.
     assert released.reason in ("crash", "refused")
     assert not deployed.of(UpdateFolded, lease=lease)
 

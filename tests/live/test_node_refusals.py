@@ -15,8 +15,8 @@ from fednano.config.checks import BAD_INPUT
 from fednano.config.cli import compose_config
 from fednano.coordination.embedded import EmbeddedRedis
 from fednano.coordination.redis_link import URL_VARIABLE, Address
-from fednano.coordination.redis_node import RedisPost
-from fednano.coordination.store import Beat
+from fednano.coordination.redis_node import NodeStore
+from fednano.coordination.store import Heartbeat
 from fednano.core.clock import RealClock
 from fednano.core.progress import Silent
 from fednano.experiment.experiment import Experiment
@@ -138,8 +138,10 @@ def test_a_node_with_a_wrong_password_is_refused(start: Callable[..., subprocess
 
 
 def test_a_second_node_of_one_name_is_refused(start: Callable[..., subprocess.Popen[str]], servers: Servers) -> None:
-    with closing(RedisPost(servers.redis, "r1", "client_0", RealClock())) as first:
-        first.beat(Beat(name="client_0", incarnation="first", ready=True, leaving=False, step_s=0.1, lease=-1))
+    with closing(NodeStore(servers.redis, "r1", "client_0", RealClock())) as first:
+        first.heartbeat(
+            Heartbeat(name="client_0", incarnation="first", ready=True, leaving=False, step_s=0.1, lease=-1)
+        )
         node = start()
         said, _ = node.communicate()
         assert "name=client_0 is taken by another node (incarnation first); stop that one, or choose another" in said

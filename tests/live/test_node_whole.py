@@ -1,4 +1,4 @@
-"""A whole node beside a real Redis server: it beats once it is warm, is whole again after a kill, and leaves clean."""
+"""A whole node beside a real Redis server: heartbeats once it is warm, whole again after a kill, a clean exit."""
 
 import signal
 import subprocess
@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 
 from fednano.config.cli import compose_config
 from fednano.coordination.embedded import EmbeddedRedis
-from fednano.coordination.redis_store import RedisBoard
-from fednano.coordination.store import Beat
+from fednano.coordination.redis_store import RedisStore
+from fednano.coordination.store import Heartbeat
 from fednano.core.clock import RealClock, pause
 from fednano.core.progress import Silent
 from fednano.experiment.experiment import Experiment
@@ -31,21 +31,21 @@ def test_a_node_lives_through_the_death_of_its_trainer(tiny: list[str], tmp_path
     command = [sys.executable, "-m", "fednano.node", *words, f"config={tmp_path / 'config.yaml'}"]
     with EmbeddedRedis() as redis:
         node = subprocess.Popen(command, env=environ | redis.address.environment, stdout=subprocess.PIPE, text=True)
-        with closing(RedisBoard(redis.address, "r1", RealClock())) as board, node:
+        with closing(RedisStore(redis.address, "r1", RealClock())) as store, node:
             try:
                 trainer = until(node, "trainer started")
                 until(node, "trainer: ready")
-                first = beating(board, lambda beat: beat.ready)
+                first = beating(store, lambda heartbeat: heartbeat.ready)
                 assert first.step_s > 0
                 kill(int(trainer.rpartition(" ")[2]), signal.SIGKILL)
                 until(node, "trainer was killed by SIGKILL")
                 until(node, "trainer: ready")
-                beating(board, lambda beat: beat.ready and beat.incarnation != first.incarnation)
+                beating(store, lambda heartbeat: heartbeat.ready and heartbeat.incarnation != first.incarnation)
                 node.terminate()
                 until(node, "trainer ended")
                 until(node, "supernode ended")
                 assert node.wait() == 0
-                assert not board.present(), "its name is free at once"
+                assert not store.present(), "its name is free at once"
             finally:
                 node.kill()
 
@@ -61,12 +61,12 @@ def until(node: subprocess.Popen[str], what: str) -> str:
     raise AssertionError(f"{what!r} is not in {''.join(seen)}")
 
 
-def beating(board: RedisBoard, expected: Callable[[Beat], bool]) -> Beat:
-    """The node's beat, once it is as expected."""
+def beating(store: RedisStore, expected: Callable[[Heartbeat], bool]) -> Heartbeat:
+    """The node's heartbeat, once it is as expected."""
     clock = RealClock()
     while clock.now() < PATIENCE_S:
-        beat = board.present().get("client_0")
-        if beat and expected(beat):
-            return beat
+        heartbeat = store.present().get("client_0")
+        if heartbeat and expected(heartbeat):
+            return heartbeat
         pause(0.05)
-    raise AssertionError(f"the node says {board.present()}")
+    raise AssertionError(f"the node says {store.present()}")

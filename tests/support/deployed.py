@@ -15,9 +15,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from fednano.coordination.redis_link import URL_VARIABLE
-from fednano.coordination.store import Beat
+from fednano.coordination.store import Heartbeat
 from fednano.core.clock import pause, wall
-from fednano.core.event_log import read_tape
+from fednano.core.event_log import read_log
 from fednano.core.events import ChaosEnacted, Event
 from fednano.process import tree
 from fednano.runtime.deployment.inbox import Inbox
@@ -47,12 +47,12 @@ class Deployed:
         )
 
     def events(self) -> list[Event]:
-        """What is on the tape by now."""
-        tape = self.folder / "events.jsonl"
-        return list(read_tape(tape)) if tape.exists() else []
+        """What is on the event log by now."""
+        event_log = self.folder / "events.jsonl"
+        return list(read_log(event_log)) if event_log.exists() else []
 
     def of(self, kind: type[E], **fields: object) -> list[E]:
-        """The events of a kind on the tape whose fields have these values."""
+        """The events of a kind on the event log whose fields have these values."""
         found = [event for event in self.events() if isinstance(event, kind)]
         return [e for e in found if all(getattr(e, name) == value for name, value in fields.items())]
 
@@ -74,15 +74,15 @@ class Deployed:
         return list(Path(self.temporary).glob(f"fednano_*/{name}"))
 
     def url(self) -> str:
-        """Where the board is, with its password: in the ServerApp's environment alone."""
+        """Where the coordination store is, with its password: in the ServerApp's environment alone."""
         variables = Path(f"/proc/{self.server()}/environ").read_text().split("\0")
         return dict(word.partition("=")[::2] for word in variables)[URL_VARIABLE]
 
-    def beat(self, client: str) -> Beat | None:
+    def heartbeat(self, client: str) -> Heartbeat | None:
         """What a client's node says of itself; None while it does not."""
         with suppress(RedisError, OSError, ValueError), closing(Redis.from_url(self.url())) as redis:
-            for key in redis.keys(f"fednano:*:beat:{client}"):
-                return Beat(**json.loads(redis.get(key) or ""))
+            for key in redis.keys(f"fednano:*:heartbeat:{client}"):
+                return Heartbeat(**json.loads(redis.get(key) or ""))
         return None
 
     def redis(self) -> int:
@@ -92,7 +92,7 @@ class Deployed:
         return pid
 
     def note(self, client: str, action: str) -> None:
-        """Have the server put onto the tape, at its time, what was just done to a client's node."""
+        """Have the server put onto the event log, at its time, what was just done to a client's node."""
         (lock,) = self._control(LOCK)
         Inbox(lock.with_name(ACTIONS)).put(ChaosEnacted(t=0.0, client=client, action=action, value=1.0))
 

@@ -1,4 +1,4 @@
-"""Bits per byte of a byte n-gram model: what a language model has to beat.
+"""Bits per byte of a byte n-gram model: what a language model has to heartbeat.
 
     uv run python tests/ngram.py CORPUS_FOLDER [--order 2]
 

@@ -5,9 +5,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from support.tapes import summary_of
+from support.event_logs import summary_of
 
-from fednano.core.event_log import Tape
+from fednano.core.event_log import EventLog
 from fednano.core.events import (
     Event,
 )
@@ -57,13 +57,13 @@ class Page(HTMLParser):
 
 
 def write_run(folder: Path, events: list[Event], config: str = "name: quickstart\n", **summary: Any) -> Path:
-    """A run folder with a summary that agrees with the tape, except for `summary`."""
+    """A run folder with a summary that agrees with the event log, except for `summary`."""
     folder.mkdir(parents=True, exist_ok=True)
-    tape = Tape(folder / "events.jsonl")
+    event_log = EventLog(folder / "events.jsonl")
     for event in events:
-        tape.append(event)
-    tape.close()
-    told = {**summary_of(events), "tape_sha256": tape.sha256(), **summary}
+        event_log.append(event)
+    event_log.close()
+    told = {**summary_of(events), "tape_sha256": event_log.sha256(), **summary}
     (folder / "summary.json").write_text(json.dumps(told), encoding="utf-8")
     (folder / "config.yaml").write_text(config, encoding="utf-8")
     return folder

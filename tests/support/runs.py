@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fednano.coordination.memory import MemoryBoard
-from fednano.core.event_log import read_tape
+from fednano.coordination.memory import MemoryStore
+from fednano.core.event_log import read_log
 from fednano.report.audit import audit
 
 
-class StopsAfter(MemoryBoard):
+class StopsAfter(MemoryStore):
     """Asks for a stop after so many checks, as a signal between two inner steps would."""
 
     def __init__(self, checks: int) -> None:
@@ -40,20 +40,20 @@ def assert_same(resumed: dict[str, Any], whole: dict[str, Any]) -> None:
         for path in (resumed["folder"] / "metrics.jsonl", whole["folder"] / "metrics.jsonl")
     ]
     assert lines[0] == lines[1]
-    assert audit(read_tape(resumed["folder"] / "events.jsonl")).violations == []
+    assert audit(read_log(resumed["folder"] / "events.jsonl")).violations == []
 
 
 def kill_at(cwd: Path, arguments: list[str], event: Callable[[Any], bool]) -> None:
-    """Start a run and SIGKILL it as soon as such an event is on its tape."""
+    """Start a run and SIGKILL it as soon as such an event is on its event log."""
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW, *arguments], cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    tape = cwd / "killed" / "events.jsonl"
+    event_log = cwd / "killed" / "events.jsonl"
     while process.poll() is None:
         time.sleep(0.01)
-        whole = tape.read_text().rpartition("\n")[0] if tape.exists() else ""
+        whole = event_log.read_text().rpartition("\n")[0] if event_log.exists() else ""
         (cwd / "seen.jsonl").write_text(whole + "\n" if whole else "")
-        if any(event(seen) for seen in read_tape(cwd / "seen.jsonl")):
+        if any(event(seen) for seen in read_log(cwd / "seen.jsonl")):
             os.kill(process.pid, signal.SIGKILL)
             break
     (cwd / "seen.jsonl").unlink()

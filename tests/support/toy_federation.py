@@ -8,7 +8,7 @@ import torch
 from flwr.app import Context, RecordDict
 
 from fednano.codec.fp32 import Fp32
-from fednano.coordination.memory import MemoryBoard
+from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import VirtualClock
 from fednano.core.events import (
     CheckpointSaved,
@@ -140,7 +140,7 @@ def federate(
             for i, name in enumerate(names)
         },
         ledger=Ledger([rows]),
-        board=MemoryBoard(map(str, count()).__next__),
+        store=MemoryStore(map(str, count()).__next__),
         membership=drawn(seen) if seen else membership,
         clock=clock,
         codec=Fp32(),

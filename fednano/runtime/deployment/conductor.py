@@ -17,7 +17,7 @@ from typing import Any
 
 from fednano.coordination.redis_link import URL_VARIABLE
 from fednano.coordination.settings import Serving
-from fednano.coordination.store import Board, StopRequestedError
+from fednano.coordination.store import CoordinationStore, StopRequestedError
 from fednano.core.clock import pause, wall
 from fednano.core.event_log import from_line
 from fednano.core.events import Event, ProvisionFailed, RoundStarted, SignalLost
@@ -26,7 +26,7 @@ from fednano.report import units
 from fednano.report.console import Console
 from fednano.runtime.deployment.following import Lines, outcome_of
 from fednano.runtime.deployment.inbox import Inbox
-from fednano.runtime.deployment.nodes.attendance import Attendance, Reach, board_value
+from fednano.runtime.deployment.nodes.attendance import Attendance, Reach, store_value
 from fednano.runtime.deployment.nodes.local import LocalNodes, redis_server, rerouted
 from fednano.runtime.deployment.nodes.proxy import Proxy
 from fednano.runtime.deployment.security import make_certificates
@@ -48,8 +48,8 @@ class Conductor:
         folder: the run folder, with the resolved configuration.
         logs: a folder for the processes' logs.
         private: a folder that only this user can read, for keys, sockets and Flower's own files.
-        redis: the server of the board, and what tells its address.
-        board: of this process; asked whether the run is to stop.
+        redis: the server of the coordination store, and what tells its address.
+        coordination store: of this process; asked whether the run is to stop.
         console: makes what shows the run from its beginning.
         clients: the names of all.
         local: those whose nodes run here.
@@ -68,7 +68,7 @@ class Conductor:
         logs: Path,
         private: Path,
         redis: Serving,
-        board: Board,
+        store: CoordinationStore,
         console: Callable[[], Console],
         clients: Sequence[str],
         local: Sequence[str],
@@ -83,7 +83,7 @@ class Conductor:
         self._logs = logs
         self._private = private
         self._redis = redis
-        self._board = board
+        self._store = store
         self._make_console = console
         self._clients = clients
         self._local = local
@@ -112,7 +112,7 @@ class Conductor:
         self._asked_at = -ASK_S
         self._gone_at: float | None = None
         self._console = console()
-        self._tape = Lines(folder / "events.jsonl")
+        self._event_log = Lines(folder / "events.jsonl")
         self._steps = Lines(private / STEPS)
 
     def run(self, strategy: str, resume: bool) -> Outcome:
@@ -158,7 +158,7 @@ class Conductor:
         self._console.note(self._described())
         nodes = LocalNodes({node.name: node for node in self._nodes}, self._links)
         self._attendance = self._attend(
-            Reach(nodes, self._tell, partial(board_value, self._redis.address, self._run_name))
+            Reach(nodes, self._tell, partial(store_value, self._redis.address, self._run_name))
         )
         # The trainers take longest to become ready. Time stands still until a round begins, if one can.
         if not self._attendance.begin(self._at):
@@ -175,7 +175,8 @@ class Conductor:
     def _described(self) -> str:
         here = units.plural(len(self._nodes), "node")
         lines = [
-            f"SuperLink at {self._link.address}, {here} here, board fednano:{self._run_name}:; logs in {self._logs}"
+            f"SuperLink at {self._link.address}, {here} here, Redis keys fednano:{self._run_name}:*; "
+            f"logs in {self._logs}"
         ]
         if elsewhere := [client for client in self._clients if client not in self._local]:
             authority = self._link.certificates.authority
@@ -218,17 +219,17 @@ class Conductor:
             {
                 "folder": str(self._folder.resolve()),
                 "control": str(self._private),
-                "board": self._run_name,
+                "coordination store": self._run_name,
                 "resume": resume,
             }
         )
 
     def _follow(self) -> None:
-        """Show what is new on the tape, and the steps that were told."""
-        if (lines := self._tape.new()) is None:
+        """Show what is new on the event log, and the steps that were told."""
+        if (lines := self._event_log.new()) is None:
             # A ServerApp that goes on behind its checkpoint takes back what came later.
             self._console.stop()
-            self._console, self._tape = self._make_console(), Lines(self._folder / "events.jsonl")
+            self._console, self._event_log = self._make_console(), Lines(self._folder / "events.jsonl")
         for line in lines or ():
             event = from_line(line)
             if self._begun is None and isinstance(event, RoundStarted):
@@ -266,7 +267,7 @@ class Conductor:
         self._console.note(said)
 
     def _resubmit(self) -> None:
-        """Begin a new run behind the newest checkpoint; the tape goes on from there."""
+        """Begin a new run behind the newest checkpoint; the event log goes on from there."""
         with suppress(UnreachableError):
             self._link.end_run(self._run)
         self._submit(any((self._folder / "checkpoints").glob("round_*")))
@@ -297,7 +298,7 @@ class Conductor:
         """Hand a request to stop on to the ServerApp."""
         if not self._stopping:
             try:
-                self._board.check_stop()
+                self._store.check_stop()
             except StopRequestedError:
                 self._stopping = True
         if self._stopping and not self._told_to_stop and (pid := server_pid(self._private)):

@@ -161,7 +161,7 @@ class Deployment:
                 logs=folder / LOGS,
                 private=private,
                 redis=redis,
-                board=parts.board,
+                store=parts.store,
                 console=lambda: Console(name, folder),
                 clients=names,
                 local=self.here(names),
@@ -195,7 +195,7 @@ class Deployment:
                 speedup=self.speedup,
                 seed=seed,
                 crashes=self.crashes,
-                hand_in_s=self.transfer_s,
+                submit_s=self.transfer_s,
             )
             return Chaotic(chaos, names, reach.nodes)
         if isinstance(self.provisioner, Unprovisioned):

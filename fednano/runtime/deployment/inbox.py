@@ -1,4 +1,4 @@
-"""Events that one process has to tell and another one writes onto the tape, which has a single writer."""
+"""Events that one process has to tell and another one writes onto the event log, which has a single writer."""
 
 from pathlib import Path
 

@@ -16,8 +16,8 @@ from flwr.serverapp import Grid, ServerApp
 from msgspec import structs
 from rich.console import Console as RichConsole
 
-from fednano.coordination.redis_store import RedisBoard
-from fednano.coordination.store import LiveBoard
+from fednano.coordination.redis_store import RedisStore
+from fednano.coordination.store import LiveStore
 from fednano.core.clock import Clock, RealClock
 from fednano.core.events import Event, UpdateFolded
 from fednano.core.tensors import State
@@ -44,13 +44,13 @@ class Launch:
     """What a resolved configuration makes of a live run: its parts, and how its server sees the clients.
 
     `transfer_s` is what a message takes each way through Flower, at most; `min_clients` have to be up at the beginning.
-    `run` is its name on the board. The nodes of the clients in `elsewhere` have to be told what is run.
+    `run` is its name in the coordination store. The nodes of the clients in `elsewhere` have to be told what is run.
     """
 
     name: str
     runtime: str
     parts: Parts
-    board: RedisBoard
+    store: RedisStore
     logger: Logger
     config: dict[str, Any]
     transfer_s: float
@@ -60,14 +60,14 @@ class Launch:
 
 
 Build = Callable[[Path, str, Clock], Launch]
-"""Given a run folder, the run's name on the board and its clock."""
+"""Given a run folder, the run's name in the coordination store and its clock."""
 RunConfig = Mapping[str, bool | int | float | str]
 
 
 def make_app(build: Build, begin: Callable[[Grid, RunConfig], None]) -> ServerApp:
     """The ServerApp of live runs.
 
-    Its run configuration names the run folder, the board and the control folder. Where it names none, the run was
+    Its run configuration names run folder, coordination store and control folder. Where it names none, the run was
     started by Flower's own command, and is left to `begin`.
     """
     app = ServerApp()
@@ -79,7 +79,7 @@ def make_app(build: Build, begin: Callable[[Grid, RunConfig], None]) -> ServerAp
             begin(grid, config)
             return
         folder, control = Path(str(config["folder"])), Path(str(config["control"]))
-        serve(grid, folder, control, str(config["board"]), bool(config["resume"]), build)
+        serve(grid, folder, control, str(config["coordination store"]), bool(config["resume"]), build)
 
     return app
 
@@ -88,7 +88,7 @@ def serve(
     grid: Grid,
     folder: Path,
     control: Path,
-    board: str,
+    store: str,
     resume: bool,
     build: Build,
     out: RichConsole | None = None,
@@ -104,9 +104,9 @@ def serve(
     with StopSignal() as stop, serving(control):
         snapshot = Checkpoints.newest(folder / "checkpoints") if resume else None
         clock = RealClock(POLL_S, at=snapshot.clock if snapshot else 0.0)
-        launch = build(folder, board, clock)
-        with closing(launch.board):
-            stop.tell(launch.board)
+        launch = build(folder, store, clock)
+        with closing(launch.store):
+            stop.tell(launch.store)
             server = LiveServer(launch, grid, clock, control)
             shown = out or RichConsole(quiet=True)
             outcome = run_in_folder(
@@ -126,22 +126,22 @@ class LiveServer:
         self.name = launch.runtime
         self._launch = launch
         wait_briefly()
-        self._grid = LiveGrid(grid, clock, launch.board, LOST_AFTER * launch.transfer_s)
-        self._invitation = Invitation(self._grid, launch.board, launch.elsewhere, launch.run, launch.config)
+        self._grid = LiveGrid(grid, clock, launch.store, LOST_AFTER * launch.transfer_s)
+        self._invitation = Invitation(self._grid, launch.store, launch.elsewhere, launch.run, launch.config)
         self._actions = Inbox(control / ACTIONS)
         self._session: Session | None = None  # once it has started
-        self._clock = LiveClock(clock, launch.board, control / STEPS, self._besides)
+        self._clock = LiveClock(clock, launch.store, control / STEPS, self._besides)
 
     def check(self, parts: Parts) -> None:
         """Has been checked where the run was started."""
 
     def run(self, parts: Parts, session: Session) -> Outcome:
-        clock, board, settings, resume = self._clock, self._launch.board, parts.settings, session.resume
+        clock, store, settings, resume = self._clock, self._launch.store, parts.settings, session.resume
         told = Told(resume.train_s, resume.data_s) if resume else Told()
         session = replace(session, sink=Fanout([told, session.sink]))
         state = parts.first_state(resume)
         if resume:
-            board.skip(resume.leases)
+            store.skip(resume.leases)
         else:
             state = replace(state, inner=parts.blank_inner())
         recorder = parts.recorder(session, clock, told, Replicas())
@@ -153,9 +153,9 @@ class LiveServer:
             name: replace(parts.site(i, size), down_s=transfer_s, up_s=transfer_s, late_s=0.0)
             for i, name in enumerate(settings.names)
         }
-        members = LiveMembership(settings.names, board, self._grid.node_ids, sites, self._grid.failed)
+        members = LiveMembership(settings.names, store, self._grid.node_ids, sites, self._grid.failed)
         federation = federate(
-            parts, state, parts.ledger(resume), recorder, members, clock, board, horizon, size, sites, live=True
+            parts, state, parts.ledger(resume), recorder, members, clock, store, horizon, size, sites, live=True
         )
         if resume:
             federation.resume(resume.up, ())
@@ -174,12 +174,12 @@ class LiveServer:
         return replace(outcome, goodput=goodput)
 
     def _besides(self, now: float) -> None:
-        """Tell nodes elsewhere what is run, the tape what was done to nodes, and who follows the tape what is new."""
+        """Tell nodes elsewhere what is run, and the event log what was done to nodes; flush it for its followers."""
         self._invitation.send(now)
         if self._session:
             for event in self._actions.take():
                 self._session.emit(structs.replace(event, t=now))
-            self._session.tape.flush()
+            self._session.event_log.flush()
 
 
 class LiveClock:
@@ -187,14 +187,14 @@ class LiveClock:
 
     Args:
         clock: the run's.
-        board: tells both.
+        coordination store: tells both.
         steps: the file that takes the steps.
         besides: what else is done at a wait, given the time.
     """
 
-    def __init__(self, clock: Clock, board: LiveBoard, steps: Path, besides: Callable[[float], None]) -> None:
+    def __init__(self, clock: Clock, store: LiveStore, steps: Path, besides: Callable[[float], None]) -> None:
         self._clock = clock
-        self._board = board
+        self._store = store
         self._steps = steps
         self._besides = besides
 
@@ -206,8 +206,8 @@ class LiveClock:
 
     def wait(self, until: float) -> None:
         """Raises StopRequestedError where the run is asked to stop."""
-        self._board.check_stop()
-        if told := self._board.steps():
+        self._store.check_stop()
+        if told := self._store.steps():
             with self._steps.open("a", encoding="utf-8") as lines:
                 lines.writelines(f"{json.dumps(asdict(step))}\n" for step in told)
         self._besides(self.now())

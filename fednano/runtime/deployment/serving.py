@@ -1,7 +1,7 @@
 """Between the process that serves a live run and the one that shows it: files of a control folder, and a signal.
 
 `LOCK` is locked as long as the server serves and holds its process id; `STEPS` takes the inner steps that the nodes
-have told, `ACTIONS` what was done to the nodes, for the tape. A SIGUSR1 asks the run to stop.
+have told, `ACTIONS` what was done to the nodes, for the event log. A SIGUSR1 asks the run to stop.
 """
 
 import fcntl
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fednano.coordination.store import LiveBoard, StepTold
+from fednano.coordination.store import LiveStore, StepTold
 
 LOCK, STEPS, ACTIONS = "server.lock", "steps.jsonl", "actions.jsonl"
 
@@ -43,10 +43,10 @@ def server_pid(control: Path) -> int | None:
 
 
 class StopSignal:
-    """A SIGUSR1 within the block asks the board to stop the run, once there is a board."""
+    """A SIGUSR1 within the block asks the coordination store to stop the run, once there is a coordination store."""
 
     def __init__(self) -> None:
-        self._board: LiveBoard | None = None
+        self._store: LiveStore | None = None
         self._asked = False
 
     def __enter__(self) -> "StopSignal":
@@ -56,16 +56,16 @@ class StopSignal:
     def __exit__(self, *exc: object) -> None:
         signal.signal(signal.SIGUSR1, self._before)
 
-    def tell(self, board: LiveBoard) -> None:
-        """From now on `board` is told; at once if the signal has come before."""
-        self._board = board
+    def tell(self, store: LiveStore) -> None:
+        """From now on `coordination store` is told; at once if the signal has come before."""
+        self._store = store
         if self._asked:
-            board.request_stop()
+            store.request_stop()
 
     def _ask(self, number: int, frame: object) -> None:
         self._asked = True
-        if self._board:
-            self._board.request_stop()
+        if self._store:
+            self._store.request_stop()
 
 
 def read_steps(line: str) -> StepTold:

@@ -9,7 +9,7 @@ from threading import Event
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from fednano.coordination.store import Board, StepTold
+from fednano.coordination.store import CoordinationStore, StepTold
 from fednano.core.tensors import State
 from fednano.flower import records
 from fednano.flower.wrapped_grid import WrappedGrid
@@ -72,7 +72,7 @@ class RayGrid(WrappedGrid):
 
     Args:
         grid: Flower's own.
-        board: of the run.
+        coordination store: of the run.
         lost: set once there is nobody left to wait for.
         kept: what clients remember.
         heard: the steps of the worker processes.
@@ -82,14 +82,14 @@ class RayGrid(WrappedGrid):
     def __init__(
         self,
         grid: Grid,
-        board: Board,
+        store: CoordinationStore,
         lost: Event,
         kept: Kept,
         heard: StepsHeard,
         on_step: Callable[[str, int, int, int, float, int], None],
     ) -> None:
         super().__init__(grid)
-        self._board = board
+        self._store = store
         self._lost = lost
         self._kept = kept
         self._heard = heard
@@ -103,7 +103,7 @@ class RayGrid(WrappedGrid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The replies that are there. Raises StopRequestedError, and ClientFailedError for an error among them."""
-        self._board.check_stop()
+        self._store.check_stop()
         if self._lost.is_set():
             raise ClientFailedError("Ray ended before the run did")
         for told in self._heard.new():

@@ -27,7 +27,8 @@ from fednano.flower.virtual_grid import identity_kept
 from fednano.process.temporary import temporary_folder
 from fednano.runtime.parts import Parts
 from fednano.runtime.ray.grid import Kept, RayGrid, StepsHeard
-from fednano.runtime.ray.stage import Stage, make_actor_app
+from fednano.runtime.ray.stage import Stage
+from fednano.runtime.ray.tasks import make_actor_app
 from fednano.runtime.session import Outcome, Session
 from fednano.runtime.virtual import concluded, federate, planned_tokens, run_started
 from fednano.training.replicas import Replicas
@@ -56,7 +57,7 @@ class Simulation:
     """
 
     shared: ClassVar[str] = "clients"
-    in_process: ClassVar[bool] = True  # as far as the board goes: Ray's processes are told all by messages
+    in_process: ClassVar[bool] = True  # as far as the coordination store goes: Ray's processes are told all by messages
     name: str = "simulation"
     client_cpus: float = 1.0
     client_gpus: float = 0.0
@@ -116,7 +117,7 @@ class Simulation:
         kept = Kept(resume.inner, resume.train_s, resume.data_s) if resume else Kept({}, 0.0, 0.0)
         state = parts.first_state(resume)
         if resume:
-            parts.board.skip(resume.leases)
+            parts.store.skip(resume.leases)
         else:
             state = replace(state, inner=parts.blank_inner())
         recorder = parts.recorder(session, clock, kept, Replicas())
@@ -125,15 +126,15 @@ class Simulation:
         with identity_kept():
             horizon = planned_tokens(parts, size)
         sites: dict[str, Site] = {}  # once Flower has numbered the nodes
-        ledger, board = parts.ledger(resume), parts.board
-        federation = federate(parts, state, ledger, recorder, membership, clock, board, horizon, size, sites, live=True)
+        ledger, store = parts.ledger(resume), parts.store
+        federation = federate(parts, state, ledger, recorder, membership, clock, store, horizon, size, sites, live=True)
         if resume:
             federation.resume(resume.up, resume.leaving)
         session.start(run_started(self.name, parts, horizon))
 
         def serve(grid: Grid, heard: StepsHeard, lost: Event) -> None:
             sites.update(_sites(parts, grid))
-            federation.run(RayGrid(grid, board, lost, kept, heard, session.sink.step))
+            federation.run(RayGrid(grid, store, lost, kept, heard, session.sink.step))
 
         run = partial(simulate, parts, session.folder, clock.since, serve)
         return concluded(run, parts, session, federation, recorder, kept)

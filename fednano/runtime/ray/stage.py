@@ -1,35 +1,17 @@
-"""What Ray's worker processes are sent: light, since it is there before anything heavy is imported."""
+"""What Ray's worker processes are told of a run. Imports nothing heavy, since every process reads it first."""
 
 import os
 import signal
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from flwr.app import ConfigRecord, Context, Message
-from flwr.clientapp import ClientApp
+from flwr.app import ConfigRecord, Message
 
 from fednano.coordination.store import StopRequestedError
-
-if TYPE_CHECKING:
-    from fednano.runtime.ray.actor import Actor
+from fednano.runtime.recipe import Recipe
 
 RECORD = "fednano.stage"  # of a task, where Flower's own command has started the processes
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How another process builds the parts of a run: `build` names the function that takes `config`, as YAML."""
-
-    build: str
-    config: str
-
-    def parts(self) -> Any:
-        module, _, function = self.build.rpartition(".")
-        return getattr(import_module(module), function)(self.config)
 
 
 @dataclass(frozen=True)
@@ -94,31 +76,3 @@ class Stage:
     @property
     def _over(self) -> Path:
         return self.folder / "over"
-
-
-def make_actor_app(stage: Stage) -> ClientApp:
-    """A ClientApp that is sent to Ray's processes, each of which builds the run's parts once."""
-    app = ClientApp()
-
-    @app.train()
-    def train(message: Message, context: Context) -> Message:
-        return _train(stage, message, context)
-
-    return app
-
-
-def train(message: Message, context: Context) -> Message:
-    """The answer to a task that has its stage beside it."""
-    return _train(Stage.take(message), message, context)
-
-
-def _train(stage: Stage, message: Message, context: Context) -> Message:
-    stage.enter()
-    return _actor(stage).train(message, context)
-
-
-@cache
-def _actor(stage: Stage) -> "Actor":
-    from fednano.runtime.ray.actor import Actor
-
-    return Actor(stage)

@@ -240,8 +240,8 @@ def opened(parts: Parts, resume: Snapshot | None, on_step: OnStep) -> Iterator[W
     spent = 0.0, 0.0
     if resume:
         inner, spent = resume.inner, (resume.train_s, resume.data_s)
-        parts.board.skip(resume.leases)
-    pool = WorkerPool(_setups(parts, inner), on_step, parts.board.drain_requested, spent)
+        parts.store.skip(resume.leases)
+    pool = WorkerPool(_setups(parts, inner), on_step, parts.store.drain_requested, spent)
     try:
         yield pool
     finally:
@@ -270,7 +270,7 @@ def _setups(parts: Parts, restored: Mapping[str, State]) -> list[Setup]:
                 volatility=parts.volatility,
                 seed=settings.seed,
                 names=settings.names,
-                hand_in_s=tuple(parts.network.hand_in_s(size, i) for i in range(settings.clients)),
+                submit_s=tuple(parts.network.submit_s(size, i) for i in range(settings.clients)),
                 source=parts.source,
                 pools=parts.pools.rows,
                 packing=parts.packing,

@@ -29,7 +29,7 @@ class Setup:
 
     Args:
         names: all clients of the run.
-        hand_in_s: seconds that handing in takes each of them.
+        submit_s: seconds that submitting takes each of them.
         weights: the global weights, written before the first task of their version.
         mean: the clients' mean optimizer state, likewise; empty where they average none.
         delta: where this worker leaves a pseudo-gradient.
@@ -44,7 +44,7 @@ class Setup:
     volatility: Profile
     seed: int
     names: tuple[str, ...]
-    hand_in_s: tuple[float, ...]
+    submit_s: tuple[float, ...]
     source: TextSource
     pools: Sequence[RowNumbers]
     packing: Packing
@@ -160,7 +160,7 @@ class PoolProcess:
     def _client(self, client: str, membership: Membership) -> tuple[VirtualClock, Presence, ClientWorker]:
         setup, index = self._setup, self._setup.names.index(client)
         clock = VirtualClock()
-        presence = Presence(membership, client, clock, setup.hand_in_s[index])
+        presence = Presence(membership, client, clock, setup.submit_s[index])
         worker = ClientWorker(
             client=client,
             trainer=self._trainer,

@@ -250,14 +250,14 @@ def test_a_run_serves_itself_and_its_processes_find_the_server(monkeypatch: pyte
         for name, value in serving.environment.items():
             monkeypatch.setenv(name, value)
         assert serving.address.url not in repr(serving)
-        with closing(coordination.board("test", RealClock())) as board:
-            assert board.sync()
+        with closing(coordination.store("test", RealClock())) as store:
+            assert store.sync()
             assert not serving.tend()
             assert serving.server is not None
             kill(serving.server)
             assert serving.tend()
             assert not serving.tend()
-            assert any(board.sync() for _ in range(100))
+            assert any(store.sync() for _ in range(100))
 
 
 def test_a_server_that_is_there_is_named_by_the_environment(

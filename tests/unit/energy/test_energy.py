@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from support.tapes import volatile_run
+from support.event_logs import volatile_run
 
 from fednano.config.cli import build_groups, compose_config
-from fednano.coordination.memory import MemoryBoard
-from fednano.core.event_log import read_tape
+from fednano.coordination.memory import MemoryStore
+from fednano.core.event_log import read_log
 from fednano.core.events import (
     ClientDown,
     ClientUp,
@@ -325,7 +325,7 @@ def test_a_gap_names_its_settings(tmp_path: Path) -> None:
         Supply(name="t", carbon=column(tmp_path, "t,x\n0,1\n60,2\n120,3\n600,4\n"))
 
 
-def test_the_summary_is_what_the_tape_and_the_watts_say(run: Run) -> None:
+def test_the_summary_is_what_the_event_log_and_the_watts_say(run: Run) -> None:
     summary = run(
         "clients=2", "rounds=4", "hardware.idle_watts=36", "hardware.train_watts=[360,720]", "energy.carbon=[100,500]",
         "energy.price=0.25",
@@ -335,7 +335,7 @@ def test_the_summary_is_what_the_tape_and_the_watts_say(run: Run) -> None:
     busy = dict(up)
     since: dict[str, float] = {}
     work: dict[int, float] = {}
-    for event in read_tape(summary["folder"] / "events.jsonl"):
+    for event in read_log(summary["folder"] / "events.jsonl"):
         match event:
             case ClientUp():
                 since[event.client] = event.t
@@ -373,15 +373,15 @@ Played = Callable[..., tuple[Parts, list[Event]]]
 
 @pytest.fixture
 def played(tiny: list[str], tmp_path: Path) -> Played:
-    """The parts of a run with some overrides, and its tape."""
+    """The parts of a run with some overrides, and its event log."""
 
     def go(*overrides: str) -> tuple[Parts, list[Event]]:
         markov = not any(word.startswith("volatility=") for word in overrides)
         words = [word for word in tiny if markov or not word.startswith("volatility.")]
         experiment = Experiment(compose_config([*words, *overrides]))
-        parts = experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+        parts = experiment.parts(experiment.prepare(Silent()), MemoryStore())
         run_in_folder(tmp_path, "test", experiment.runtime, parts, experiment.groups["logger"], {"name": "test"})
-        return parts, list(read_tape(tmp_path / "events.jsonl"))
+        return parts, list(read_log(tmp_path / "events.jsonl"))
 
     return go
 
@@ -491,7 +491,7 @@ def test_who_foresees_the_ends_of_windows_emits_a_twentieth_of_each_site_always_
             *("model.sequence_len=512", "batch_size=1024"),  # steps of as many tokens, of a shorter held-out text
         ]
         experiment = Experiment(compose_config(overrides))
-        parts = experiment.parts(experiment.prepare(Silent()), MemoryBoard())
+        parts = experiment.parts(experiment.prepare(Silent()), MemoryStore())
         folder = tmp_path / planner
         folder.mkdir()
         run_in_folder(folder, planner, experiment.runtime, parts, experiment.groups["logger"], {"name": planner})

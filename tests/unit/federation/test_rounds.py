@@ -17,8 +17,8 @@ from fednano.bench.planners import Play, goodput
 from fednano.bench.planners import main as bench
 from fednano.codec.fp32 import Fp32
 from fednano.config.cli import compose_config
-from fednano.coordination.memory import MemoryBoard
-from fednano.core.event_log import read_tape
+from fednano.coordination.memory import MemoryStore
+from fednano.core.event_log import read_log
 from fednano.core.events import (
     LeaseReleased,
     RoundMerged,
@@ -128,7 +128,7 @@ def test_planners_that_foresee_plan_when_machines_leave() -> None:
             planner_type("early")
 
 
-def test_blind_rounds_of_steps_leave_the_tapes_of_old() -> None:
+def test_blind_rounds_of_steps_leave_the_event_logs_of_old() -> None:
     """The digest, of sorted JSON, is that of the round loop before there were planners."""
 
     def windows(i: int) -> list[Window]:
@@ -243,21 +243,21 @@ def test_to_train_alone_is_to_train_without_rounds(run: Callable[..., Any]) -> N
     assert steps["outer"] == steps["adopt"]
 
 
-def test_weights_that_a_codec_would_change_are_not_handed_in(tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_a_codec_would_change_are_not_submitted(tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Fp32, "name", "half")
     with pytest.raises(ValueError, match=r"round\.alone_merge=adopt .* codec=half .* use round\.alone_merge=outer"):
         Experiment(compose_config([*tiny, "round.elastic=true", "codec.name=half"]))
 
 
-def test_drain_requests_on_the_board() -> None:
-    board = MemoryBoard()
-    lease = board.grant("a", 0, 9.0).id
-    assert not board.drain_requested(lease, 5.0)
-    board.request_drain(lease, 4.0)
-    board.request_drain(lease, 6.0)
-    assert [board.drain_requested(lease, t) for t in (3.9, 4.0)] == [False, True]
-    board.give_up(lease)
-    assert not board.drain_requested(lease, 5.0)
+def test_drain_requests_on_the_store() -> None:
+    store = MemoryStore()
+    lease = store.grant("a", 0, 9.0).id
+    assert not store.drain_requested(lease, 5.0)
+    store.request_drain(lease, 4.0)
+    store.request_drain(lease, 6.0)
+    assert [store.drain_requested(lease, t) for t in (3.9, 4.0)] == [False, True]
+    store.give_up(lease)
+    assert not store.drain_requested(lease, 5.0)
 
 
 # Bad values, whole runs
@@ -299,7 +299,7 @@ def test_a_run_of_seconds_and_its_baseline_train_the_same_tokens(run: Callable[.
     choices = ("round=seconds", "round.seconds=6", "round.elastic=true", "planner=aware", "clients=2")
     federated = run(*choices, "hardware.tokens_per_s=[32,16]", folder="federated")
     central = run(*choices, "hardware.tokens_per_s=[32,16]", "runtime=centralized", folder="central")
-    planned = next(read_tape(federated["folder"] / "events.jsonl")).tokens_planned
+    planned = next(read_log(federated["folder"] / "events.jsonl")).tokens_planned
     assert federated["tokens"] == planned
     assert federated["audit"]["violations"] == central["audit"]["violations"] == 0
     assert planned <= central["tokens"] < planned + 2 * 32

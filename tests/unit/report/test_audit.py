@@ -1,4 +1,4 @@
-"""The audit of tapes: what real and made ones prove, and each kind of violation, made by hand."""
+"""The audit of event logs: what real and made ones prove, and each kind of violation, made by hand."""
 
 import subprocess
 import sys
@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from support.tapes import centralized_run, volatile_run
+from support.event_logs import centralized_run, volatile_run
 
-from fednano.core.event_log import Tape
+from fednano.core.event_log import EventLog
 from fednano.core.events import Event, LeaseGranted, LeaseReleased, RoundMerged, RunEnded, UpdateFolded
 from fednano.report.__main__ import main
-from fednano.report.audit import DONE, FREE, Piece, Position, _Pool, audit, audit_tape
+from fednano.report.audit import DONE, FREE, Piece, Position, _Pool, audit, audit_log
 
 
 def granted(lease: int, *spans: tuple[int, int, int]) -> LeaseGranted:
@@ -81,7 +81,7 @@ def sound() -> list[Event]:
     ]
 
 
-def test_a_sound_tape_has_no_violation() -> None:
+def test_a_sound_event_log_has_no_violation() -> None:
     checked = audit(sound())
     assert checked.violations == []
     assert checked.rows_done == 30
@@ -90,7 +90,7 @@ def test_a_sound_tape_has_no_violation() -> None:
     assert audit(sound()[:5]).rows_done == 6
 
 
-def test_made_tapes_are_sound() -> None:
+def test_made_event_logs_are_sound() -> None:
     assert audit(volatile_run(30)).violations == []
     assert audit(centralized_run()).violations == []
 
@@ -133,7 +133,7 @@ TAMPERED: list[tuple[Callable[[list[Event]], list[Event]], list[str]]] = [
 
 
 @pytest.mark.parametrize(("tamper", "violations"), TAMPERED, ids=[v[-1].partition(": ")[2] for _, v in TAMPERED])
-def test_a_tampered_tape_is_found_out(tamper, violations: list[str], tmp_path: Path, capsys) -> None:
+def test_a_tampered_event_log_is_found_out(tamper, violations: list[str], tmp_path: Path, capsys) -> None:
     write(tmp_path, tamper(sound()))
     assert main(["--audit", str(tmp_path)]) == 1
     *lines, summary = capsys.readouterr().out.splitlines()
@@ -142,10 +142,10 @@ def test_a_tampered_tape_is_found_out(tamper, violations: list[str], tmp_path: P
 
 
 def write(folder: Path, events: list[Event]) -> None:
-    tape = Tape(folder / "events.jsonl")
+    event_log = EventLog(folder / "events.jsonl")
     for event in events:
-        tape.append(event)
-    tape.close()
+        event_log.append(event)
+    event_log.close()
 
 
 def test_the_command_says_that_all_is_well(tmp_path: Path) -> None:
@@ -159,13 +159,13 @@ def test_the_command_says_that_all_is_well(tmp_path: Path) -> None:
     assert done.stdout.endswith("0 leases in force, the last line is torn\n")
 
 
-def test_no_tape_or_a_damaged_one_is_bad_input(tmp_path: Path, capsys) -> None:
+def test_no_event_log_or_a_damaged_one_is_bad_input(tmp_path: Path, capsys) -> None:
     assert main(["--audit", str(tmp_path)]) == 2
     (tmp_path / "events.jsonl").write_text('{"event": "RoundMerged"}\n')
     assert main(["--audit", str(tmp_path)]) == 2
     assert "line 1 is no event of this version" in capsys.readouterr().err
     with pytest.raises(ValueError, match="line 1"):
-        audit_tape(tmp_path / "events.jsonl")
+        audit_log(tmp_path / "events.jsonl")
 
 
 POSITIONS = st.tuples(st.integers(0, 12), st.integers(0, 2))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console as RichConsole
-from support.tapes import CLIENTS, centralized_run, steps_of, summary_of, volatile_run
+from support.event_logs import CLIENTS, centralized_run, steps_of, summary_of, volatile_run
 
 from fednano.core.events import ClientDown, Evaluated, Event, RoundMerged, RoundSkipped, UpdateFolded, WorkDispatched
 from fednano.report import console as console_module

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from support.event_logs import CLIENTS, volatile_run
 from support.pages import Page, page_of, tiles, write_run
-from support.tapes import CLIENTS, volatile_run
 
 from fednano.report import units
 from fednano.report.display import summary_lines

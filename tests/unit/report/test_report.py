@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from support.event_logs import CLIENTS, ROW_TOKENS, centralized_run, volatile_run
 from support.pages import Page, page_of, tiles, write_run
-from support.tapes import CLIENTS, ROW_TOKENS, centralized_run, volatile_run
 
 from fednano.core.events import (
     ClientDown,
@@ -208,15 +208,15 @@ def test_a_run_killed_while_writing_is_reported_from_its_events(tmp_path: Path) 
     events = [e for e in volatile_run(rounds=5) if not isinstance(e, RunEnded)]
     write_run(tmp_path, events)
     (tmp_path / "summary.json").unlink()
-    with (tmp_path / "events.jsonl").open("a", encoding="utf-8") as tape:
-        tape.write('{"event": "RoundMerg')
+    with (tmp_path / "events.jsonl").open("a", encoding="utf-8") as event_log:
+        event_log.write('{"event": "RoundMerg')
     page = page_of(tmp_path)
     assert page.texts("span", id="status") == ["unfinished"]
     assert "torn" in page.texts("p", class_="notice")[0]
     assert tiles(page)["Tokens merged"][0] == units.count(of(events, RoundMerged)[-1].tokens_total)
 
 
-def test_a_summary_that_disagrees_with_the_tape_is_noticed(tmp_path: Path) -> None:
+def test_a_summary_that_disagrees_with_the_event_log_is_noticed(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path, volatile_run(rounds=3), tape_sha256="0" * 64, tokens=5))
     first, second = page.texts("p", class_="notice")
     assert "does not match" in first
@@ -383,6 +383,6 @@ def test_the_local_logger_adds_nothing(tmp_path: Path) -> None:
     assert Local().open(tmp_path, {}, dict) == []
 
 
-def test_the_tape_of_the_tests_is_deterministic() -> None:
+def test_the_event_log_of_the_tests_is_deterministic() -> None:
     assert volatile_run(6) == volatile_run(6)
     assert isinstance(volatile_run(6)[0], RunStarted)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.tapes import CLIENTS, summary_of, volatile_run
+from support.event_logs import CLIENTS, summary_of, volatile_run
 
 from fednano.core.events import Evaluated, RoundMerged
 from fednano.report import wandb_sink

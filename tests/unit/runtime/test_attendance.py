@@ -1,4 +1,4 @@
-"""Which nodes of a deployment run: processes that are dummies, wishes that a test makes, and what reaches the tape."""
+"""Which nodes of a deployment run: dummy processes, wishes that a test makes, and what reaches the log."""
 
 import signal
 import sys
@@ -14,7 +14,7 @@ from fednano.core.events import ChaosEnacted, Event, Provisioned, SignalLost
 from fednano.process import tree
 from fednano.process.child import Child
 from fednano.runtime.deployment.inbox import Inbox
-from fednano.runtime.deployment.nodes.attendance import Chaotic, Steady, board_value
+from fednano.runtime.deployment.nodes.attendance import Chaotic, Steady, store_value
 from fednano.runtime.deployment.nodes.attendance import Provisioned as ProvisionedNodes
 from fednano.runtime.deployment.nodes.chaos import Chaos
 from fednano.runtime.deployment.nodes.local import LocalNodes, redis_server, rerouted
@@ -197,7 +197,7 @@ def test_chaos_comes_and_goes_with_the_windows(house: House) -> None:
         speedup=10.0,
         seed=0,
         crashes={"kill": 1.0},
-        hand_in_s=0.5,
+        submit_s=0.5,
     )
     attendance = Chaotic(chaos, ("a",), house.nodes)
     assert attendance.begin(0.0)
@@ -223,7 +223,7 @@ def test_a_run_whose_nodes_all_come_later_does_not_wait_for_a_round(house: House
         speedup=1.0,
         seed=0,
         crashes={"kill": 1.0},
-        hand_in_s=0.5,
+        submit_s=0.5,
     )
     assert not Chaotic(chaos, ("a",), house.nodes).begin(0.0)
 
@@ -322,10 +322,10 @@ def test_redis_is_cut_off_and_back_through_a_link_and_its_keys_are_read() -> Non
             seed=0,
         )
         there = type(server.address)(rerouted(server.address.url, proxy.ports))
-        assert [board_value(there, "r", key) for key in ("wanted:a", "wanted:b")] == ["up", None]
+        assert [store_value(there, "r", key) for key in ("wanted:a", "wanted:b")] == ["up", None]
         proxy.cut()
         with pytest.raises(SignalError, match="does not answer"):
-            board_value(there, "r", "wanted:a")
+            store_value(there, "r", "wanted:a")
         proxy.mend()
-        assert board_value(there, "r", "wanted:a") == "up"
+        assert store_value(there, "r", "wanted:a") == "up"
         proxy.close()

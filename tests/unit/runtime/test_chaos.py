@@ -29,7 +29,7 @@ def members(speed: Speed | None = None, **windows: list[Window]) -> Membership:
 
 
 def planned(membership: Membership, until: float = 1e4, crashes: dict[str, float] = KILLS) -> list[tuple[float, str]]:
-    return [(a.at, f"{a.kind} {a.client}") for a in schedule(membership, until, 0, crashes, hand_in_s=5.0)]
+    return [(a.at, f"{a.kind} {a.client}") for a in schedule(membership, until, 0, crashes, submit_s=5.0)]
 
 
 def test_a_drain_is_asked_for_before_the_end_and_what_is_left_is_taken() -> None:
@@ -44,7 +44,7 @@ def test_a_drain_is_asked_for_before_the_end_and_what_is_left_is_taken() -> None
     ]
 
 
-def test_a_window_too_short_to_hand_in_is_left_as_it_begins() -> None:
+def test_a_window_too_short_to_submit_is_left_as_it_begins() -> None:
     assert planned(members(a=[Window(1.0, 3.0, "drain")])) == [(1.0, "start a"), (1.0, "drain a"), (3.0, "reclaim a")]
 
 
@@ -163,7 +163,7 @@ def chaos(
         speedup=speedup,
         seed=0,
         crashes=crashes,
-        hand_in_s=0.5,
+        submit_s=0.5,
     )
     return made, control, told
 

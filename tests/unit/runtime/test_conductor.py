@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console as RichConsole
 
-from fednano.coordination.memory import MemoryBoard
+from fednano.coordination.memory import MemoryStore
 from fednano.coordination.redis_link import Address
 from fednano.coordination.settings import Serving
 from fednano.report.console import Console
@@ -85,7 +85,7 @@ def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple
             logs=tmp_path,
             private=tmp_path,
             redis=Serving(Address("redis://127.0.0.1:1")),
-            board=MemoryBoard(),
+            store=MemoryStore(),
             console=lambda: Console("test", tmp_path, RichConsole(file=shown, width=200)),
             clients=("client_0",),
             local=(),

@@ -1,4 +1,4 @@
-"""A live run's server side on a board and a clock that a test moves by hand."""
+"""A live run's server side on a coordination store and a clock that a test moves by hand."""
 
 import inspect
 import os
@@ -19,10 +19,10 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.superlink.grid import http_grid
 from support.awaiting import WITHIN_S, until
-from support.hand_board import HandBoard
+from support.hand_store import HandStore
 
-from fednano.coordination.memory import MemoryBoard
-from fednano.coordination.store import NO_LEASE, Beat, StepTold, StopRequestedError
+from fednano.coordination.memory import MemoryStore
+from fednano.coordination.store import NO_LEASE, Heartbeat, StepTold, StopRequestedError
 from fednano.core.clock import VirtualClock
 from fednano.federation.live_members import DOUBT_S, HAND_IN_S, LiveMembership
 from fednano.federation.plan import Site
@@ -36,19 +36,19 @@ from fednano.runtime.deployment.server import LiveClock
 from fednano.runtime.deployment.serving import LOCK, StopSignal, read_steps, server_pid
 
 LOST_S = 60.0
-BEAT = Beat(name="client_0", incarnation="first", ready=True, leaving=False, step_s=0.5, lease=NO_LEASE)
+BEAT = Heartbeat(name="client_0", incarnation="first", ready=True, leaving=False, step_s=0.5, lease=NO_LEASE)
 
 
 class Scene:
     """Two clients, of whose nodes Flower knows those in `nodes`."""
 
     def __init__(self) -> None:
-        self.board = HandBoard()
+        self.store = HandStore()
         self.nodes = {"client_0": 70, "client_1": 71, "stranger": 72}
         self.asked = 0
         self.sites = {f"client_{i}": Site(node_id=-1, pool=i, step_s=9.0, down_s=5.0, up_s=5.0) for i in range(2)}
         self.failed: dict[str, float] = {}
-        self.members = LiveMembership(["client_0", "client_1"], self.board, self._node_ids, self.sites, self.failed)
+        self.members = LiveMembership(["client_0", "client_1"], self.store, self._node_ids, self.sites, self.failed)
 
     def _node_ids(self) -> dict[str, int]:
         self.asked += 1
@@ -60,43 +60,43 @@ def scene() -> Scene:
     return Scene()
 
 
-def test_a_client_is_up_while_it_beats_and_is_warm(scene: Scene) -> None:
+def test_a_client_is_up_while_it_heartbeats_and_is_warm(scene: Scene) -> None:
     assert scene.members.up(0.0) == ()
-    scene.board.beat(replace(BEAT, ready=False))
+    scene.store.heartbeat(replace(BEAT, ready=False))
     assert scene.members.up(1.0) == ()
-    scene.board.beat(BEAT)
+    scene.store.heartbeat(BEAT)
     assert scene.members.up(2.0) == ("client_0",)
     assert scene.members.window("client_0", 2.0) is not None
     assert scene.members.window("client_1", 2.0) is None
-    del scene.board.beats["client_0"]
+    del scene.store.heartbeats["client_0"]
     assert scene.members.up(3.0) == ()
     assert not scene.members.is_up("client_0", 3.0)
 
 
 def test_who_came_or_went_is_told_once_and_all_are_at_first(scene: Scene) -> None:
     assert scene.members.moved(0.0) == ["client_0", "client_1"]
-    scene.board.beat(replace(BEAT, name="client_1"))
-    scene.board.beat(BEAT)
+    scene.store.heartbeat(replace(BEAT, name="client_1"))
+    scene.store.heartbeat(BEAT)
     assert scene.members.moved(1.0) == ["client_0", "client_1"]
     assert scene.members.moved(2.0) == []
     # Who went and came back between two questions has moved all the same.
-    scene.board.beats.clear()
+    scene.store.heartbeats.clear()
     scene.members.up(3.0)
-    scene.board.beat(BEAT)
+    scene.store.heartbeat(BEAT)
     assert scene.members.moved(4.0) == ["client_0", "client_1"]
 
 
 def test_a_node_that_flower_does_not_know_is_not_up(scene: Scene) -> None:
     del scene.nodes["client_0"]
-    scene.board.beat(BEAT)
+    scene.store.heartbeat(BEAT)
     assert scene.members.up(0.0) == ()
     scene.nodes["client_0"] = 80
     assert scene.members.up(1.0) == ("client_0",)
     assert scene.sites["client_0"].node_id == 80
 
 
-def test_a_node_that_flower_has_lost_is_down_though_its_trainer_beats(scene: Scene) -> None:
-    scene.board.beat(BEAT)
+def test_a_node_that_flower_has_lost_is_down_though_its_trainer_heartbeats(scene: Scene) -> None:
+    scene.store.heartbeat(BEAT)
     assert scene.members.up(0.0) == ("client_0",)
     del scene.nodes["client_0"]
     assert scene.members.up(1.0) == ("client_0",)
@@ -104,8 +104,8 @@ def test_a_node_that_flower_has_lost_is_down_though_its_trainer_beats(scene: Sce
     assert scene.members.up(6.0) == ()
 
 
-def test_who_failed_is_down_until_the_last_beats_of_a_dead_trainer_are_over(scene: Scene) -> None:
-    scene.board.beat(BEAT)
+def test_who_failed_is_down_until_the_last_heartbeats_of_a_dead_trainer_are_over(scene: Scene) -> None:
+    scene.store.heartbeat(BEAT)
     assert scene.members.up(0.0) == ("client_0",)
     scene.failed["client_0"] = 10.0
     assert scene.members.up(10.1) == scene.members.up(10.0 + DOUBT_S - 0.1) == ()
@@ -113,20 +113,20 @@ def test_who_failed_is_down_until_the_last_beats_of_a_dead_trainer_are_over(scen
 
 
 def test_nodes_under_other_names_are_nobody(scene: Scene) -> None:
-    scene.board.beat(replace(BEAT, name="stranger"))
+    scene.store.heartbeat(replace(BEAT, name="stranger"))
     assert scene.members.up(0.0) == ()
     assert scene.members.moved(0.0) == ["client_0", "client_1"]
     assert scene.asked == 0
 
 
 def test_sites_follow_the_nodes_and_what_they_measure(scene: Scene) -> None:
-    scene.board.beat(BEAT)
+    scene.store.heartbeat(BEAT)
     scene.members.up(0.0)
     assert scene.sites["client_0"] == Site(node_id=70, pool=0, step_s=0.5, down_s=5.0, up_s=5.0)
-    scene.board.beat(replace(BEAT, step_s=0.25))
+    scene.store.heartbeat(replace(BEAT, step_s=0.25))
     scene.members.up(1.0)
     assert scene.sites["client_0"].step_s == 0.25
-    scene.board.beat(replace(BEAT, step_s=0.0))
+    scene.store.heartbeat(replace(BEAT, step_s=0.0))
     scene.members.up(2.0)
     assert scene.sites["client_0"].step_s == 0.25  # unknown is not zero
     assert scene.asked == 1
@@ -134,63 +134,63 @@ def test_sites_follow_the_nodes_and_what_they_measure(scene: Scene) -> None:
 
 
 def test_a_trainer_that_was_restarted_was_down_in_between(scene: Scene) -> None:
-    scene.board.beat(BEAT)
+    scene.store.heartbeat(BEAT)
     assert scene.members.up(0.0) == ("client_0",)
     scene.nodes["client_0"] = 99
-    scene.board.beat(replace(BEAT, incarnation="second"))
+    scene.store.heartbeat(replace(BEAT, incarnation="second"))
     assert scene.members.up(1.0) == ()
     assert scene.members.up(2.0) == ("client_0",)
     assert scene.sites["client_0"].node_id == 99
 
 
 def test_who_leaves_is_up_as_long_as_it_holds_a_lease(scene: Scene) -> None:
-    scene.board.beat(BEAT)
+    scene.store.heartbeat(BEAT)
     scene.members.up(0.0)
-    lease = scene.board.grant("client_0", 0, 100.0)
-    scene.board.beat(replace(BEAT, ready=False, leaving=True))
+    lease = scene.store.grant("client_0", 0, 100.0)
+    scene.store.heartbeat(replace(BEAT, ready=False, leaving=True))
     assert scene.members.up(1.0) == ("client_0",)
-    scene.board.beats.clear()  # the trainer has ended; its answer is still on its way through Flower
+    scene.store.heartbeats.clear()  # the trainer has ended; its answer is still on its way through Flower
     assert scene.members.up(2.0) == ("client_0",)
     assert scene.members.up(1.0 + HAND_IN_S + 0.1) == ()
-    scene.board.give_up(lease.id)
+    scene.store.give_up(lease.id)
 
 
 def test_who_leaves_without_a_lease_is_gone_and_one_that_crashes_too(scene: Scene) -> None:
-    scene.board.beat(BEAT)
-    scene.board.beat(replace(BEAT, name="client_1"))
+    scene.store.heartbeat(BEAT)
+    scene.store.heartbeat(replace(BEAT, name="client_1"))
     assert scene.members.up(0.0) == ("client_0", "client_1")
-    scene.board.grant("client_1", 0, 100.0)
-    scene.board.grant("client_0", 1, 100.0, ahead=True)  # for work that nobody has asked for
-    scene.board.beat(replace(BEAT, ready=False, leaving=True))
-    del scene.board.beats["client_1"]
+    scene.store.grant("client_1", 0, 100.0)
+    scene.store.grant("client_0", 1, 100.0, ahead=True)  # for work that nobody has asked for
+    scene.store.heartbeat(replace(BEAT, ready=False, leaving=True))
+    del scene.store.heartbeats["client_1"]
     assert scene.members.up(1.0) == ()
 
 
 def test_possible_steps_are_those_of_the_time_up_at_the_measured_speed(scene: Scene) -> None:
-    scene.board.beat(BEAT)
+    scene.store.heartbeat(BEAT)
     scene.members.up(10.0)
     scene.members.up(14.0)
-    scene.board.beat(replace(BEAT, name="client_1", step_s=2.0))
+    scene.store.heartbeat(replace(BEAT, name="client_1", step_s=2.0))
     scene.members.up(16.0)
     scene.members.up(20.0)
     assert scene.members.possible_steps() == pytest.approx(10.0 / 0.5 + 4.0 / 2.0)
 
 
 def test_the_clock_heeds_a_stop_and_hands_on_steps(tmp_path: Path) -> None:
-    board, path = HandBoard(), tmp_path / "steps.jsonl"
+    store, path = HandStore(), tmp_path / "steps.jsonl"
     times: list[float] = []
-    clock = LiveClock(VirtualClock(), board, path, times.append)
+    clock = LiveClock(VirtualClock(), store, path, times.append)
     lines = Lines(path)
     clock.wait(1.0)
     assert lines.new() == []
     step = StepTold(client="client_0", round=1, step=2, steps=4, loss=5.5, tokens=32)
-    board.told.append(step)
+    store.told.append(step)
     clock.wait(2.0)
     assert clock.now() == 2.0
     assert [read_steps(line) for line in lines.new() or ()] == [step]
     assert times == [0.0, 1.0]
     assert lines.new() == []
-    board.request_stop()
+    store.request_stop()
     with pytest.raises(StopRequestedError):
         clock.wait(3.0)
 
@@ -300,7 +300,7 @@ def test_nodes_without_keys_tell_their_names() -> None:
     fake = NamelessGrid({80: "client_1", 90: "client_0"})
     with identity_kept():
         adopt_identity()
-        grid = LiveGrid(fake, VirtualClock(), HandBoard(), LOST_S)
+        grid = LiveGrid(fake, VirtualClock(), HandStore(), LOST_S)
         assert grid.node_ids() == {"client_0": 70}
         assert [message.metadata.dst_node_id for message in fake.pushed] == [80, 90]
         assert grid.node_ids() == {"client_0": 70}  # asked again
@@ -321,7 +321,7 @@ def test_replies_tell_times_on_the_runs_clock(begun: object, ended: float, told:
     with identity_kept():
         adopt_identity()
         record = ConfigRecord({"busy_from": begun, "busy_until": ended, "ahead": [-1.0, 0.5]})  # type: ignore[dict-item]
-        grid = LiveGrid(FakeGrid(RecordDict({RESULT: record})), VirtualClock(20.0), HandBoard(), LOST_S)
+        grid = LiveGrid(FakeGrid(RecordDict({RESULT: record})), VirtualClock(20.0), HandStore(), LOST_S)
         task = RecordDict({TASK: ConfigRecord({"client": "client_0", "lease": 7, "round": 0})})
         (message,) = grid.push_messages([grid.create_message(task, "train", 70, "0")])
         until(lambda: grid.arrived() == [message])
@@ -334,18 +334,18 @@ def test_replies_tell_times_on_the_runs_clock(begun: object, ended: float, told:
 
 
 def test_work_ended_when_its_client_last_said_that_it_works_on_it() -> None:
-    board, clock = HandBoard(), VirtualClock()
+    store, clock = HandStore(), VirtualClock()
     task = RecordDict({TASK: ConfigRecord({"client": "client_0", "lease": 7, "round": 0})})
     result = ConfigRecord({"busy_from": 0.5, "busy_until": 3.0})
     with identity_kept():
         adopt_identity()
-        grid = LiveGrid(FakeGrid(RecordDict({RESULT: result})), clock, board, LOST_S)
+        grid = LiveGrid(FakeGrid(RecordDict({RESULT: result})), clock, store, LOST_S)
         (message,) = grid.push_messages([grid.create_message(task, "train", 70, "0")])
-        board.beat(replace(BEAT, lease=7))
+        store.heartbeat(replace(BEAT, lease=7))
         for _ in range(16):
             clock.charge(ASK_S)
             assert grid.arrived() == []
-        board.beat(BEAT)
+        store.heartbeat(BEAT)
         clock.charge(6.0)
         until(lambda: grid.arrived() == [message])
         list(grid.pull_messages([message]))
@@ -353,16 +353,16 @@ def test_work_ended_when_its_client_last_said_that_it_works_on_it() -> None:
 
 
 def test_a_reply_is_asked_for_now_and_then_and_not_while_its_task_is_worked_on() -> None:
-    board, clock = HandBoard(), VirtualClock()
+    store, clock = HandStore(), VirtualClock()
     with identity_kept():
         adopt_identity()
         fake = LateGrid(RecordDict())
-        grid = LiveGrid(fake, clock, board, LOST_S)
+        grid = LiveGrid(fake, clock, store, LOST_S)
         task = RecordDict({TASK: ConfigRecord({"client": "client_0", "lease": 7, "round": 0})})
         (message,) = grid.push_messages([grid.create_message(task, "train", 70, "0")])
-        board.beat(replace(BEAT, lease=7))
+        store.heartbeat(replace(BEAT, lease=7))
         assert not grid.arrived()
-        board.beat(replace(BEAT, lease=8))
+        store.heartbeat(replace(BEAT, lease=8))
         clock.wait(ASK_S / 2)
         assert not grid.arrived()
         clock.wait(ASK_S)
@@ -387,7 +387,7 @@ def test_a_client_has_failed_if_its_newest_task_came_back_as_an_error() -> None:
     task = RecordDict({TASK: ConfigRecord({"client": "client_0", "lease": 7, "round": 0})})
     with identity_kept():
         adopt_identity()
-        grid = LiveGrid(FailingGrid(RecordDict()), VirtualClock(20.0), HandBoard(), LOST_S)
+        grid = LiveGrid(FailingGrid(RecordDict()), VirtualClock(20.0), HandStore(), LOST_S)
         older, newer = (*grid.push_messages([grid.create_message(task, "train", 70, "0") for _ in range(2)]),)
         until(lambda: len(grid.arrived()) == 2)
         assert [reply.has_error() for reply in grid.pull_messages([older])] == [True]
@@ -397,17 +397,17 @@ def test_a_client_has_failed_if_its_newest_task_came_back_as_an_error() -> None:
 
 
 def test_a_task_of_which_an_idle_trainer_says_nothing_for_long_is_lost() -> None:
-    board, clock = HandBoard(), VirtualClock()
+    store, clock = HandStore(), VirtualClock()
     task = RecordDict({TASK: ConfigRecord({"client": "client_0", "lease": 7, "round": 0})})
     with identity_kept():
         adopt_identity()
         fake = LateGrid(RecordDict())
-        grid = LiveGrid(fake, clock, board, LOST_S)
+        grid = LiveGrid(fake, clock, store, LOST_S)
         (message,) = grid.push_messages([grid.create_message(task, "train", 70, "0")])
 
-        def asked_after(seconds: float, beat: Beat | None) -> bool:
+        def asked_after(seconds: float, heartbeat: Heartbeat | None) -> bool:
             """Whether the task is lost by then."""
-            board.beats = {beat.name: beat} if beat else {}
+            store.heartbeats = {heartbeat.name: heartbeat} if heartbeat else {}
             clock.charge(seconds)
             begun = grid.arrived()
             if not begun:
@@ -415,8 +415,8 @@ def test_a_task_of_which_an_idle_trainer_says_nothing_for_long_is_lost() -> None
             return bool(grid.arrived())
 
         at_work, ahead = replace(BEAT, lease=7), replace(BEAT, lease=8)
-        for beat in (BEAT, at_work, BEAT, None, BEAT, ahead, BEAT):
-            assert not asked_after(LOST_S, beat)
+        for heartbeat in (BEAT, at_work, BEAT, None, BEAT, ahead, BEAT):
+            assert not asked_after(LOST_S, heartbeat)
         assert not asked_after(LOST_S, BEAT)
         assert asked_after(ASK_S, BEAT)
         (reply,) = grid.pull_messages([message])
@@ -440,12 +440,12 @@ def test_what_waits_for_whole_replies_is_there(monkeypatch: pytest.MonkeyPatch) 
     assert "pull_objects(\n" in inspect.getsource(http_grid.HttpGrid.pull_messages)
 
 
-def test_nodes_elsewhere_are_told_what_is_run_until_they_beat() -> None:
-    board, fake = HandBoard(), FakeGrid(RecordDict())
+def test_nodes_elsewhere_are_told_what_is_run_until_they_heartbeat() -> None:
+    store, fake = HandStore(), FakeGrid(RecordDict())
     with identity_kept():
         adopt_identity()
-        grid = LiveGrid(fake, VirtualClock(), board, LOST_S)
-        invitation = Invitation(grid, board, ["client_0", "client_1"], "run-name", {"seed": 1})
+        grid = LiveGrid(fake, VirtualClock(), store, LOST_S)
+        invitation = Invitation(grid, store, ["client_0", "client_1"], "run-name", {"seed": 1})
         invitation.send(0.0)
         (message,) = fake.pushed
         assert (message.metadata.dst_node_id, message.metadata.message_type) == (70, "query")
@@ -454,7 +454,7 @@ def test_nodes_elsewhere_are_told_what_is_run_until_they_beat() -> None:
         assert len(fake.pushed) == 1
         invitation.send(AGAIN_S)
         assert len(fake.pushed) == 2
-        board.beat(BEAT)
+        store.heartbeat(BEAT)
         invitation.send(2 * AGAIN_S)
         assert len(fake.pushed) == 2
 
@@ -462,15 +462,15 @@ def test_nodes_elsewhere_are_told_what_is_run_until_they_beat() -> None:
 SERVER = """
 import sys
 from pathlib import Path
-from fednano.coordination.memory import MemoryBoard
+from fednano.coordination.memory import MemoryStore
 from fednano.runtime.deployment.serving import StopSignal, serving
-board = MemoryBoard()
+coordination store = MemoryStore()
 with StopSignal() as stop, serving(Path(sys.argv[1])):
     print("serving", flush=True)
     sys.stdin.readline()
-    stop.tell(board)
+    stop.tell(coordination store)
     try:
-        board.check_stop()
+        coordination store.check_stop()
     except Exception as error:
         print(type(error).__name__, flush=True)
     sys.stdin.readline()
@@ -485,7 +485,7 @@ def test_who_serves_is_seen_from_its_lock_and_stops_on_a_signal(tmp_path: Path) 
         assert server.stdin and server.stdout
         assert server.stdout.readline() == "serving\n"
         assert server_pid(tmp_path) == server.pid
-        # The signal comes before there is a board to tell.
+        # The signal comes before there is a coordination store to tell.
         os.kill(server.pid, signal.SIGUSR1)
         print(file=server.stdin, flush=True)
         assert server.stdout.readline() == "StopRequestedError\n"
@@ -495,10 +495,10 @@ def test_who_serves_is_seen_from_its_lock_and_stops_on_a_signal(tmp_path: Path) 
     assert server_pid(tmp_path) is None
 
 
-def test_a_signal_reaches_the_board() -> None:
-    board = MemoryBoard()
+def test_a_signal_reaches_the_store() -> None:
+    store = MemoryStore()
     with StopSignal() as stop:
-        stop.tell(board)
+        stop.tell(store)
         os.kill(os.getpid(), signal.SIGUSR1)
         with pytest.raises(StopRequestedError):
-            board.check_stop()
+            store.check_stop()

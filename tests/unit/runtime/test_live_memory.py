@@ -18,9 +18,9 @@ from flwr.superlink.federation import NoOpFederationManager
 from flwr.superlink.grid.http_grid import HttpGrid
 from flwr.superlink.servicer.runtime import runtime_handlers
 from support.awaiting import until
-from support.hand_board import HandBoard
+from support.hand_store import HandStore
 
-from fednano.coordination.store import NO_LEASE, Beat
+from fednano.coordination.store import NO_LEASE, Heartbeat
 from fednano.core.clock import VirtualClock
 from fednano.flower.live_grid import ASK_S, LiveGrid
 from fednano.flower.records import TASK
@@ -57,8 +57,8 @@ def link() -> Iterator[SuperLink]:
 
 @pytest.mark.parametrize("died", [True, False])
 def test_a_task_that_its_node_has_not_taken_is_not_kept(link: SuperLink, died: bool) -> None:
-    clock, board = VirtualClock(), HandBoard()
-    grid = LiveGrid(link.grid, clock, board, 60.0)
+    clock, store = VirtualClock(), HandStore()
+    grid = LiveGrid(link.grid, clock, store, 60.0)
     task = ConfigRecord({"client": "client_0", "lease": 7, "round": 0})
     content = RecordDict({TASK: task, "weights": ArrayRecord([np.zeros(1000)])})
     (message,) = grid.push_messages([grid.create_message(content, "train", link.node, "0")])
@@ -67,7 +67,9 @@ def test_a_task_that_its_node_has_not_taken_is_not_kept(link: SuperLink, died: b
     if died:
         link.state.deactivate_node(link.node)
     else:
-        board.beat(Beat(name="client_0", incarnation="first", ready=True, leaving=False, step_s=0.5, lease=NO_LEASE))
+        store.heartbeat(
+            Heartbeat(name="client_0", incarnation="first", ready=True, leaving=False, step_s=0.5, lease=NO_LEASE)
+        )
         grid.arrived()
         until(lambda: not grid.arrived() and not grid.pulling)
         clock.wait(61.0)
@@ -78,7 +80,7 @@ def test_a_task_that_its_node_has_not_taken_is_not_kept(link: SuperLink, died: b
 
 
 def test_what_was_told_to_a_node_is_not_kept(link: SuperLink) -> None:
-    grid = LiveGrid(link.grid, VirtualClock(), HandBoard(), 60.0)
+    grid = LiveGrid(link.grid, VirtualClock(), HandStore(), 60.0)
     grid.tell(link.node, RecordDict({"first": ConfigRecord({"config": "{}"})}))
     kept = set(link.store.store)
     link.state.deactivate_node(link.node)

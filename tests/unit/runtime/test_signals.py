@@ -1,4 +1,4 @@
-"""Who is to be up now: by a profile in real time, by a URL, by a key of the board."""
+"""Who is to be up now: by a profile in real time, by a URL, by a key of the coordination store."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -182,7 +182,7 @@ def test_who_is_lost_is_told_once() -> None:
     assert ("a",) not in [clients for clients, _ in watch.lost()]
 
 
-def test_a_key_of_the_board_says_who_is_to_be_up() -> None:
+def test_a_key_of_the_store_says_who_is_to_be_up() -> None:
     keys = {"wanted:a": "up", "wanted:b": "0"}
     twice = {key: Flag() for key in keys}
     seen: list[str] = []

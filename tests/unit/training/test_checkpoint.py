@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fednano.core.event_log import TapeMark
+from fednano.core.event_log import LogMark
 from fednano.core.tensors import digest
 from fednano.data.ledger import Ledger
 from fednano.strategy.base import ServerState
@@ -29,7 +29,7 @@ def snapshot() -> Snapshot:
         leases=4,
         up=("client_0", "client_1"),
         leaving=("client_1",),
-        tape=TapeMark(9, "ab"),
+        event_log=LogMark(9, "ab"),
         due=True,
         wall_s=3.0,
         train_s=2.0,

@@ -249,7 +249,7 @@ def test_membership_agrees_with_its_clients_at_any_time(times: list[float], seed
 
 def presence(window: Window, now: float) -> tuple[Presence, VirtualClock]:
     clock = VirtualClock(now)
-    return Presence(Membership({"a": Availability(iter([window]))}), "a", clock, hand_in_s=2.0), clock
+    return Presence(Membership({"a": Availability(iter([window]))}), "a", clock, submit_s=2.0), clock
 
 
 def test_a_drain_keeps_time_for_handing_in() -> None:
@@ -275,7 +275,7 @@ def test_a_notice_tells_the_end_only_just_before_it() -> None:
     client, clock = presence(Window(0, 100, "drain", notice_s=30), 1)
     client.arrive()
     clock.wait(69)
-    assert client.may_step(31)  # nobody knows yet that there would be no time to hand in
+    assert client.may_step(31)  # nobody knows yet that there would be no time to submit
     with pytest.raises(ClientCrashedError):
         client.may_step(31.5)
     clock.wait(70)
@@ -306,14 +306,14 @@ def test_links_are_dealt_to_the_clients_in_turn() -> None:
     network = Network(name="x", up_mbit_s=[8, 4], down_mbit_s=80, latency_s=[0.5, 0.1, 0.2])
     assert [network.up_s(1_000_000, i) for i in range(4)] == [1.5, 2.1, 1.2, 2.5]
     assert network.late_s(0, 0, 1, "up") == 0
-    assert network.hand_in_s(1_000_000, 1) == network.up_s(1_000_000, 1)
+    assert network.submit_s(1_000_000, 1) == network.up_s(1_000_000, 1)
 
 
 def test_transfers_are_late_by_an_exponential_time() -> None:
     network = Network(name="x", up_mbit_s=8, down_mbit_s=8, latency_s=0, jitter_s=[0.5, 0.0])
     late = [network.late_s(0, 3, k, "up") for k in range(4000)]
     assert sum(late) / 4000 == pytest.approx(0.5, rel=0.06)
-    assert sum(network.up_s(0) + x <= network.hand_in_s(0) for x in late) / 4000 == pytest.approx(0.95, abs=0.01)
+    assert sum(network.up_s(0) + x <= network.submit_s(0) for x in late) / 4000 == pytest.approx(0.95, abs=0.01)
     assert network.late_s(0, 3, 7, "up") == late[7] != network.late_s(0, 3, 7, "down")
     assert network.late_s(1, 3, 7, "up") == 0
 

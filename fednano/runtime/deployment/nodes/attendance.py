@@ -16,15 +16,15 @@ from fednano.runtime.deployment.nodes.signals import Watch
 
 @dataclass(frozen=True)
 class Reach:
-    """What an attendance is made with: the nodes here, what takes what is done to them, and the keys of the board."""
+    """What an attendance is made with: the local nodes, who is told of actions, and the coordination store's keys."""
 
     nodes: LocalNodes
     tell: Callable[[Event], None]
     value: Callable[[str], str | None]
 
 
-def board_value(address: Address, run: str, key: str) -> str | None:
-    """What stands under a key of a run's board. Raises SignalError."""
+def store_value(address: Address, run: str, key: str) -> str | None:
+    """What stands under a key of a run's coordination store. Raises SignalError."""
     with closing(Link(address, run)) as link:
         try:
             (value,) = link.transact([("GET", link.key(key))])

@@ -23,7 +23,7 @@ FIRST_S = 3600.0  # of the profile; scheduled at first, then twice as far each t
 class Action:
     """What is done to a client's node at `at`, seconds of the profile.
 
-    `drain` asks it to hand in and leave, `reclaim` takes away what is still there when its window ends. `value` is the
+    `drain` asks it to submit and leave, `reclaim` takes away what is still there when its window ends. `value` is the
     share of its speed that it is slowed to.
     """
 
@@ -40,7 +40,7 @@ class NodeControl(Protocol):
         """Start a node that does not run."""
 
     def terminate(self, client: str) -> None:
-        """SIGTERM: the node hands in after the step under way, and ends."""
+        """SIGTERM: the node submits after the step under way, and ends."""
 
     def kill(self, client: str) -> None:
         """SIGKILL to all processes of the node."""
@@ -76,11 +76,11 @@ def check_crashes(shares: Mapping[str, float], key: str = "runtime.crashes") -> 
 
 
 def schedule(
-    membership: Membership, until: float, seed: int, crashes: Mapping[str, float], hand_in_s: float
+    membership: Membership, until: float, seed: int, crashes: Mapping[str, float], submit_s: float
 ) -> list[Action]:
     """All that is to be done within [0, until), in order.
 
-    A window that ends in a drain is left `hand_in_s` before its end, or when its end becomes known if that is later. A
+    A window that ends in a drain is left `submit_s` before its end, or when its end becomes known if that is later. A
     crash is of a kind drawn by `crashes`, shares of all; who was stopped or cut off comes back as it was left.
 
     Args:
@@ -88,24 +88,24 @@ def schedule(
         until: seconds of the profile, as are all times.
         seed: names the draws.
         crashes: how often a crash is of each kind.
-        hand_in_s: what handing in takes.
+        submit_s: what submitting takes.
     """
     actions: list[Action] = []
     for client in membership.clients:
-        actions += _comings_and_goings(client, membership.windows(client, until), seed, crashes, hand_in_s)
+        actions += _comings_and_goings(client, membership.windows(client, until), seed, crashes, submit_s)
         actions += _speeds(client, membership, until)
     # Sorting keeps the order of what one client has at one time.
     return sorted((a for a in actions if a.at < until), key=lambda a: (a.at, membership.rank(a.client)))
 
 
 def _comings_and_goings(
-    client: str, windows: Iterator[Window], seed: int, crashes: Mapping[str, float], hand_in_s: float
+    client: str, windows: Iterator[Window], seed: int, crashes: Mapping[str, float], submit_s: float
 ) -> Iterator[Action]:
     comes: Kind = "start"
     for index, window in enumerate(windows):
         yield Action(window.start, client, comes)
         if window.exit == "drain":
-            yield Action(max(window.start, window.stop - min(window.notice_s, hand_in_s)), client, "drain")
+            yield Action(max(window.start, window.stop - min(window.notice_s, submit_s)), client, "drain")
             yield Action(window.stop, client, "reclaim")
             comes = "start"
         else:
@@ -145,7 +145,7 @@ class Chaos:
         speedup: seconds of the profile in a real one.
         seed: names the draws.
         crashes: how often a crash is of each kind.
-        hand_in_s: real seconds that handing in takes.
+        submit_s: real seconds that submitting takes.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class Chaos:
         speedup: float,
         seed: int,
         crashes: Mapping[str, float],
-        hand_in_s: float,
+        submit_s: float,
     ) -> None:
         self._membership = membership
         self._control = control
@@ -165,7 +165,7 @@ class Chaos:
         self._speedup = speedup
         self._seed = seed
         self._crashes = dict(crashes)
-        self._hand_in_s = hand_in_s * speedup
+        self._submit_s = submit_s * speedup
         self._scheduled = 0.0
         self._due: deque[Action] = deque()
         self._expected: set[str] = set()
@@ -199,7 +199,7 @@ class Chaos:
 
     def _schedule_on(self) -> None:
         begin, self._scheduled = self._scheduled, max(FIRST_S, 2.0 * self._scheduled)
-        actions = schedule(self._membership, self._scheduled, self._seed, self._crashes, self._hand_in_s)
+        actions = schedule(self._membership, self._scheduled, self._seed, self._crashes, self._submit_s)
         self._due.extend(action for action in actions if action.at >= begin)
 
     def _do(self, action: Action, t: float) -> None:

@@ -51,7 +51,7 @@ class LocalNodes:
         self._processes[client].start()
 
     def stop(self, client: str) -> None:
-        """Let a node hand in and end, and wait for it; kills it where that takes too long."""
+        """Let a node submit and end, and wait for it; kills it where that takes too long."""
         self._processes[client].stop()
 
     def terminate(self, client: str) -> None:
@@ -98,7 +98,7 @@ class LocalNodes:
                 del self._shares[client]
 
     def close(self) -> None:
-        """End all nodes, several at the same time, and their links. Those that are stopped have nothing to hand in."""
+        """End all nodes, several at the same time, and their links. Those that are stopped have nothing to submit."""
         for client in list(self._paused):
             self.kill(client)
         for process in self._processes.values():

@@ -34,7 +34,7 @@ class Nodes(Protocol):
         """Start a node that does not run. Raises OSError."""
 
     def stop(self, client: str) -> None:
-        """Let a node hand in and end; returns when it has ended."""
+        """Let a node submit and end; returns when it has ended."""
 
 
 class Actor(Protocol):

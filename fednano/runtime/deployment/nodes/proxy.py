@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(kw_only=True)
 class Lane:
-    """One direction of a link, which all its connections share. Pure arithmetic: times are handed in.
+    """One direction of a link, which all its connections share. Pure arithmetic: times are submitted.
 
     Args:
         bit_s: bits per second.

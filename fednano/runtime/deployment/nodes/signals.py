@@ -41,7 +41,7 @@ class Watched:
         clients: their names.
         membership: as the volatility profile has it, in seconds of the profile.
         speedup: seconds of the profile in a real one.
-        value: what stands under a key of the run's board, None if nothing. Raises SignalError.
+        value: what stands under a key of the run's coordination store, None if nothing. Raises SignalError.
     """
 
     clients: Sequence[str]
@@ -175,7 +175,7 @@ class UrlSignal(Polling):
 
 @dataclass(frozen=True, kw_only=True)
 class RedisSignal(Polling):
-    """Clients are to be up while a key of the run's board says so: 1, true or up; 0, false, down or no key at all.
+    """A key of the run's coordination store says who is to be up: 1, true or up; 0, false, down or no key at all.
 
     Args:
         key: below the run's prefix; {client} stands for the client's name, {index} for its place among all.
@@ -194,7 +194,7 @@ class RedisSignal(Polling):
             )
 
     def check(self) -> None:
-        """The board is the run's own."""
+        """The coordination store is the run's own."""
 
     def watch(self, watched: Watched) -> Watch:
         keys = {client: self.key.format(client=client, index=index) for index, client in enumerate(watched.clients)}

@@ -1,4 +1,4 @@
-"""Synthetic event tapes: deterministic, and shaped like those of a real volatile run."""
+"""Synthetic event log: deterministic, and shaped like those of a real volatile run."""
 
 import math
 import random
@@ -34,7 +34,7 @@ MODEL_BYTES = 35_000_000
 
 
 @dataclass(kw_only=True)
-class _Tape:
+class _Events:
     """State of the generator: who is up, what is trained."""
 
     rounds: int
@@ -60,13 +60,13 @@ def loss_at(tokens: int) -> float:
 def volatile_run(
     rounds: int = 20, clients: tuple[str, ...] = CLIENTS, seed: int = 0, status: str = "completed"
 ) -> list[Event]:
-    """A tape of `rounds` rounds (from 0) of about 60 s over clients that come and go.
+    """An event log of `rounds` rounds (from 0) of about 60 s over clients that come and go.
 
     Each round one thing happens, by turns: nothing; a client crashes and comes back; one drains; one joins
     in the middle of the round; an update is refused as stale. Every tenth round is skipped.
     """
-    tape = _Tape(rounds=rounds, clients=clients, rng=random.Random(seed))
-    tape.emit(
+    event_log = _Events(rounds=rounds, clients=clients, rng=random.Random(seed))
+    event_log.emit(
         RunStarted(
             t=0.0,
             runtime="virtual",
@@ -83,92 +83,92 @@ def volatile_run(
         )
     )
     for client in clients:
-        tape.up.add(client)
-        tape.emit(ClientUp(t=0.0, client=client))
-    tape.emit(_evaluated(tape, 0.0, 0))
+        event_log.up.add(client)
+        event_log.emit(ClientUp(t=0.0, client=client))
+    event_log.emit(_evaluated(event_log, 0.0, 0))
     for index in range(1, rounds + 1):
-        _round(tape, index)
+        _round(event_log, index)
     end = ROUND_S * rounds + 1.0
-    tape.emit(RunEnded(t=end, status=status, rounds=rounds, tokens_total=tape.total))
-    return tape.events
+    event_log.emit(RunEnded(t=end, status=status, rounds=rounds, tokens_total=event_log.total))
+    return event_log.events
 
 
-def _evaluated(tape: _Tape, t: float, ended: int) -> Evaluated:
-    val_loss = loss_at(tape.total) + 0.05
+def _evaluated(event_log: _Events, t: float, ended: int) -> Evaluated:
+    val_loss = loss_at(event_log.total) + 0.05
     return Evaluated(
         t=t,
         round=ended,
-        version=tape.version,
-        tokens_total=tape.total,
+        version=event_log.version,
+        tokens_total=event_log.total,
         val_loss=val_loss,
         val_bpb=val_loss / math.log(2) / 3.9,
         wall_s=0.8,
     )
 
 
-def _round(tape: _Tape, index: int) -> None:
+def _round(event_log: _Events, index: int) -> None:
     start = ROUND_S * (index - 1)
     kind = ("plain", "crash", "drain", "join", "refuse")[index % 5]
     skipped = index % 10 == 0
-    victim = tape.clients[index % len(tape.clients)]
-    for client in tape.clients:
-        if client not in tape.up and (kind != "join" or skipped):
-            tape.up.add(client)
-            tape.emit(ClientUp(t=start + 1.0, client=client))
-    invited = tuple(c for c in tape.clients if c in tape.up)
-    tape.emit(RoundStarted(t=start + 1.0, round=index - 1, version=tape.version, clients=invited))
-    work = {client: _dispatch(tape, index, client, start + 1.0) for client in invited}
-    later = [c for c in tape.clients if c not in tape.up]
+    victim = event_log.clients[index % len(event_log.clients)]
+    for client in event_log.clients:
+        if client not in event_log.up and (kind != "join" or skipped):
+            event_log.up.add(client)
+            event_log.emit(ClientUp(t=start + 1.0, client=client))
+    invited = tuple(c for c in event_log.clients if c in event_log.up)
+    event_log.emit(RoundStarted(t=start + 1.0, round=index - 1, version=event_log.version, clients=invited))
+    work = {client: _dispatch(event_log, index, client, start + 1.0) for client in invited}
+    later = [c for c in event_log.clients if c not in event_log.up]
     for client in later:
-        tape.up.add(client)
-        tape.emit(ClientUp(t=start + 20.0, client=client))
-        work[client] = _dispatch(tape, index, client, start + 20.0)
+        event_log.up.add(client)
+        event_log.emit(ClientUp(t=start + 20.0, client=client))
+        work[client] = _dispatch(event_log, index, client, start + 20.0)
     folded = []
     for client, granted in work.items():
         left = client == victim and kind in ("crash", "drain")
         if (client == victim and kind == "crash") or (skipped and client != invited[0]):
-            _crash(tape, index, granted, start + 25.0 + tape.rng.random())
+            _crash(event_log, index, granted, start + 25.0 + event_log.rng.random())
         elif client == victim and kind == "refuse":
-            tape.emit(_refused(index, granted, start + 55.0))
-            _release(tape, index, granted, start + 55.0, "refused")
+            event_log.emit(_refused(index, granted, start + 55.0))
+            _release(event_log, index, granted, start + 55.0, "refused")
         else:
             steps = 11 if left else 14 if client in later else STEPS
-            folded.append(_fold(tape, index, granted, granted.t, steps, drained=steps < STEPS))
+            folded.append(_fold(event_log, index, granted, granted.t, steps, drained=steps < STEPS))
             if left:
-                tape.up.discard(client)
-                tape.emit(ClientDown(t=start + 30.0, client=client, exit="drain"))
+                event_log.up.discard(client)
+                event_log.emit(ClientDown(t=start + 30.0, client=client, exit="drain"))
     if skipped:
         for granted in (work[u.client] for u in folded):
-            _release(tape, index, granted, start + 58.0, "skipped")
-        tape.emit(RoundSkipped(t=start + 58.0, round=index - 1, updates=len(folded), reason="quorum"))
+            _release(event_log, index, granted, start + 58.0, "skipped")
+        event_log.emit(RoundSkipped(t=start + 58.0, round=index - 1, updates=len(folded), reason="quorum"))
         return
-    _merge(tape, index, folded, start + 58.0)
+    _merge(event_log, index, folded, start + 58.0)
 
 
-def _dispatch(tape: _Tape, index: int, client: str, t: float) -> LeaseGranted:
+def _dispatch(event_log: _Events, index: int, client: str, t: float) -> LeaseGranted:
     rows = STEPS * TOKENS_PER_STEP // ROW_TOKENS + 1
-    tape.lease += 1
+    event_log.lease += 1
     # What was given back goes first, as the ledger does it.
-    spans = (*tape.free, (tape.row, 0, tape.row + rows))
-    tape.free.clear()
+    spans = (*event_log.free, (event_log.row, 0, event_log.row + rows))
+    event_log.free.clear()
     granted = LeaseGranted(
         t=t,
         round=index - 1,
         client=client,
-        lease=tape.lease,
+        lease=event_log.lease,
         pool=0,
         spans=spans,
         expires=t + 120.0,
     )
-    tape.row += rows
-    tape.emit(granted)
-    tape.emit(
+    event_log.row += rows
+    event_log.emit(granted)
+    event_log.emit(
         WorkDispatched(
             t=t,
             round=index - 1,
             client=client,
-            lease=tape.lease,
-            version=tape.version,
+            lease=event_log.lease,
+            version=event_log.version,
             steps=STEPS,
             bytes=MODEL_BYTES,
         )
@@ -176,7 +176,9 @@ def _dispatch(tape: _Tape, index: int, client: str, t: float) -> LeaseGranted:
     return granted
 
 
-def _fold(tape: _Tape, index: int, granted: LeaseGranted, since: float, steps: int, drained: bool) -> UpdateFolded:
+def _fold(
+    event_log: _Events, index: int, granted: LeaseGranted, since: float, steps: int, drained: bool
+) -> UpdateFolded:
     tokens = steps * TOKENS_PER_STEP
     busy_from = since + 2.0
     row, token = _cursor(granted.spans, tokens)
@@ -185,21 +187,21 @@ def _fold(tape: _Tape, index: int, granted: LeaseGranted, since: float, steps: i
         round=index - 1,
         client=granted.client,
         lease=granted.lease,
-        version=tape.version,
+        version=event_log.version,
         steps=steps,
         tokens=tokens,
         row=row,
         token=token,
         weight=float(tokens),
-        norm=0.4 + 0.1 * tape.rng.random(),
-        train_loss=loss_at(tape.total) + 0.15 * (tape.rng.random() - 0.5),
+        norm=0.4 + 0.1 * event_log.rng.random(),
+        train_loss=loss_at(event_log.total) + 0.15 * (event_log.rng.random() - 0.5),
         drained=drained,
         bytes=MODEL_BYTES // 2,
         busy_from=busy_from,
         busy_until=busy_from + steps * 1.4,
         wall_train_s=steps * 0.05,
     )
-    tape.emit(update)
+    event_log.emit(update)
     return update
 
 
@@ -212,42 +214,42 @@ def _cursor(spans: tuple[tuple[int, int, int], ...], tokens: int) -> tuple[int, 
     raise AssertionError("the lease is too short")
 
 
-def _crash(tape: _Tape, index: int, granted: LeaseGranted, t: float) -> None:
-    tape.up.discard(granted.client)
-    tape.emit(ClientDown(t=t, client=granted.client, exit="crash"))
-    _release(tape, index, granted, t, "crash")
+def _crash(event_log: _Events, index: int, granted: LeaseGranted, t: float) -> None:
+    event_log.up.discard(granted.client)
+    event_log.emit(ClientDown(t=t, client=granted.client, exit="crash"))
+    _release(event_log, index, granted, t, "crash")
 
 
 def _refused(index: int, granted: LeaseGranted, t: float) -> UpdateRefused:
     return UpdateRefused(t=t, round=index - 1, client=granted.client, lease=granted.lease, reason="stale", bytes=0)
 
 
-def _release(tape: _Tape, index: int, granted: LeaseGranted, t: float, reason: str) -> None:
-    tape.emit(LeaseReleased(t=t, round=index - 1, client=granted.client, lease=granted.lease, reason=reason))
-    tape.free = sorted([*tape.free, *granted.spans])
+def _release(event_log: _Events, index: int, granted: LeaseGranted, t: float, reason: str) -> None:
+    event_log.emit(LeaseReleased(t=t, round=index - 1, client=granted.client, lease=granted.lease, reason=reason))
+    event_log.free = sorted([*event_log.free, *granted.spans])
 
 
-def _merge(tape: _Tape, index: int, folded: list[UpdateFolded], t: float) -> None:
+def _merge(event_log: _Events, index: int, folded: list[UpdateFolded], t: float) -> None:
     tokens = sum(u.tokens for u in folded)
-    tape.version += 1
-    tape.total += tokens
+    event_log.version += 1
+    event_log.total += tokens
     for update in folded:
-        granted = next(e for e in tape.events if isinstance(e, LeaseGranted) and e.lease == update.lease)
-        tape.free += [
+        granted = next(e for e in event_log.events if isinstance(e, LeaseGranted) and e.lease == update.lease)
+        event_log.free += [
             (max(row, update.row), token if row > update.row else update.token, stop)
             for row, token, stop in granted.spans
             if stop > update.row
         ]
-    tape.free.sort()
-    tape.emit(
+    event_log.free.sort()
+    event_log.emit(
         RoundMerged(
             t=t,
             round=index - 1,
-            version=tape.version,
+            version=event_log.version,
             leases=tuple(u.lease for u in folded),
             steps=sum(u.steps for u in folded),
             tokens=tokens,
-            tokens_total=tape.total,
+            tokens_total=event_log.total,
             norm=0.31,
             train_loss=sum(u.train_loss * u.tokens for u in folded) / tokens,
             lr_scale=1.0,
@@ -255,9 +257,11 @@ def _merge(tape: _Tape, index: int, folded: list[UpdateFolded], t: float) -> Non
             wall_train_s=5.1,
         )
     )
-    if index % 2 == 0 or index == tape.rounds:
-        tape.emit(_evaluated(tape, t + 0.5, index))
-    tape.emit(CheckpointSaved(t=t + 0.6, round=index, version=tape.version, name=f"version_{tape.version:06d}"))
+    if index % 2 == 0 or index == event_log.rounds:
+        event_log.emit(_evaluated(event_log, t + 0.5, index))
+    event_log.emit(
+        CheckpointSaved(t=t + 0.6, round=index, version=event_log.version, name=f"version_{event_log.version:06d}")
+    )
 
 
 def centralized_run(rounds: int = 10) -> list[Event]:
@@ -271,7 +275,7 @@ def centralized_run(rounds: int = 10) -> list[Event]:
 
 
 def summary_of(events: list[Event]) -> dict[str, object]:
-    """A `summary.json` that agrees with the tape."""
+    """A `summary.json` that agrees with the event log."""
     first = next(e for e in events if isinstance(e, RunStarted))
     merged = [e for e in events if isinstance(e, RoundMerged)]
     evaluated = [e for e in events if isinstance(e, Evaluated)]

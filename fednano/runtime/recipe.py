@@ -1,0 +1,17 @@
+"""How another process builds the parts of a run."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How another process builds the parts of a run: `build` names the function that takes `config`, as YAML."""
+
+    build: str
+    config: str
+
+    def parts(self) -> Any:
+        module, _, function = self.build.rpartition(".")
+        return getattr(import_module(module), function)(self.config)
