@@ -17,7 +17,6 @@ from fednano.core.progress import Progress, Silent
 from fednano.core.ranks import world
 from fednano.data.loader import TextSource
 from fednano.data.shards import Corpus
-from fednano.flower.records import LOSSLESS
 from fednano.model.gpt import GPTConfig
 from fednano.model.scaling import derived_shape
 from fednano.runtime.parts import Conducted, Parts, Runtime, Settings
@@ -168,7 +167,7 @@ class Experiment:
                 "use strategy.quorum=1 or round.elastic=false"
             )
         round_, codec = self.groups["round"], self.groups["codec"]
-        if round_.elastic and round_.alone_merge == "adopt" and codec.name != LOSSLESS.name:
+        if round_.elastic and round_.alone_merge == "adopt" and not codec.lossless:
             raise ValueError(
                 f"round.alone_merge=adopt submits weights, of which codec={codec.name} drops a part; use "
                 "round.alone_merge=outer or codec=fp32"

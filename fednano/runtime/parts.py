@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from fednano.codec.base import Codec
 from fednano.coordination.settings import Coordination
 from fednano.coordination.store import CoordinationStore
 from fednano.core import tensors
@@ -22,7 +23,8 @@ from fednano.energy.supply import Supply
 from fednano.federation.plan import Site
 from fednano.federation.planner import Planner
 from fednano.federation.round_length import Rounds
-from fednano.flower.records import LOSSLESS, Codec
+from fednano.federation.transport import MessageBytes
+from fednano.flower.records import LOSSLESS
 from fednano.flower.virtual_grid import SERVER_NODE_ID
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.model.shapes import blueprint
@@ -141,17 +143,17 @@ class Parts:
         """Rows that hold `tokens` tokens with some to spare."""
         return int(LEASE_MARGIN * (tokens + 1) / self.tokens_per_row) + SPARE_ROWS + self.packing.spare_rows
 
-    def site(self, index: int, size: int) -> Site:
-        """What the server knows of the client with this index, when messages are `size` bytes long."""
+    def site(self, index: int, size: MessageBytes) -> Site:
+        """What the server knows of the client with this index, when messages have `size` bytes."""
         network = self.network
-        up_s = network.up_s(size, index)
+        up_s = network.up_s(size.up, index)
         return Site(
             node_id=SERVER_NODE_ID + 1 + index,
             pool=self.pools.of_client[index],
             step_s=self.tokens_per_step / self.hardware.speed(index),
-            down_s=network.down_s(size, index),
+            down_s=network.down_s(size.down, index),
             up_s=up_s,
-            late_s=network.submit_s(size, index) - up_s,
+            late_s=network.submit_s(size.up, index) - up_s,
         )
 
     def first_state(self, resume: Snapshot | None) -> ServerState:
@@ -170,9 +172,11 @@ class Parts:
         """Scalars of the model."""
         return tensors.count(blueprint(self.gpt).state_dict())
 
-    def message_bytes(self) -> int:
-        """Bytes that travel each way for a whole model, and for the optimizer's state beside it."""
-        return self.codec.size(self.parameters()) + LOSSLESS.size(tensors.count(self.blank_inner()))
+    def message_bytes(self) -> MessageBytes:
+        """Bytes that travel for a whole model and the optimizer's state beside it: exactly, or at most."""
+        shapes = tensors.shapes(blueprint(self.gpt).state_dict())
+        inner = LOSSLESS.size(tensors.shapes(self.blank_inner()), "down")
+        return MessageBytes(down=LOSSLESS.size(shapes, "down") + inner, up=self.codec.size(shapes, "up") + inner)
 
     def ledger(self, resume: Snapshot | None = None) -> Ledger:
         """The ledger that is resumed, or one of which all rows are free."""

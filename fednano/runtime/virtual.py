@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from flwr.app import Context, RecordDict
 
@@ -14,10 +14,13 @@ from fednano.coordination.store import CoordinationStore, StopRequestedError
 from fednano.core.clock import Clock, VirtualClock
 from fednano.core.events import Event, RunEnded, RunStarted
 from fednano.data.ledger import Ledger
-from fednano.federation.loop import Federation, make_server_app
+from fednano.federation.loop import Federation
 from fednano.federation.plan import Plan, Site
+from fednano.federation.transport import MessageBytes
 from fednano.flower import records
 from fednano.flower.client_app import make_client_app
+from fednano.flower.server_app import make_server_app
+from fednano.flower.transport import FlowerTransport
 from fednano.flower.virtual_grid import RUN_ID, SERVER_NODE_ID, VirtualGrid, VirtualNode
 from fednano.process.memory import collecting_rarely
 from fednano.runtime.parts import Parts, Resumable
@@ -98,7 +101,9 @@ class Virtual:
             grid = _pooled_grid(parts, trainer, membership, clock, size)
         else:
             grid = _grid(parts, trainer, membership, clock, parts.store, size, on_step)
-        app = make_server_app(lambda context: federation)
+        trains = bool(state.weights)
+        transport = FlowerTransport(grid, parts.codec, None if trains else as_predicted(size), trains)
+        app = make_server_app(lambda _: federation.run(transport))
         run = partial(app, grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
         outcome = concluded(run, parts, session, federation, recorder, trainer)
         goodput = _goodput(parts, membership, clock.now(), outcome.progress.tokens)
@@ -146,7 +151,7 @@ def played(run: Callable[[], None]) -> tuple[Status, Exception | None]:
     return "completed", None
 
 
-def planned_tokens(parts: Parts, size: int) -> int:
+def planned_tokens(parts: Parts, size: MessageBytes) -> int:
     """Tokens that the run will merge if all goes as the traces say: the protocol played through without tensors.
 
     Learning-rate schedules end there, and the centralized baseline trains as many. Raises ValueError where a trace ends
@@ -163,7 +168,7 @@ def planned_tokens(parts: Parts, size: int) -> int:
 
 def play(
     parts: Parts,
-    size: int,
+    size: MessageBytes,
     clock: VirtualClock,
     told: Callable[[Event], None],
     sites: dict[str, Site] | None = None,
@@ -188,7 +193,8 @@ def play(
     state, ledger = ServerState({}, {}), parts.ledger()
     store = MemoryStore()
     federation = federate(parts, state, ledger, recorder, membership, clock, store, 1, size, sites)
-    federation.run(_grid(parts, trainer, membership, clock, store, size, _unseen))
+    grid = _grid(parts, trainer, membership, clock, store, size, _unseen)
+    federation.run(FlowerTransport(grid, parts.codec, as_predicted(size), trains=False))
     return recorder.progress.tokens
 
 
@@ -214,8 +220,8 @@ def _heeding(store: CoordinationStore) -> OnStep:
     return told
 
 
-def _analytic(parts: Parts, membership: Membership, size: int) -> AnalyticTrainer:
-    submit_s = {client: parts.network.submit_s(size, i) for i, client in enumerate(parts.settings.names)}
+def _analytic(parts: Parts, membership: Membership, size: MessageBytes) -> AnalyticTrainer:
+    submit_s = {client: parts.network.submit_s(size.up, i) for i, client in enumerate(parts.settings.names)}
     return AnalyticTrainer(
         parts.tokens_per_step,
         parts.tokens_per_row,
@@ -232,15 +238,13 @@ def federate(
     clock: Clock,
     store: CoordinationStore,
     horizon: int,
-    size: int,
+    size: MessageBytes,
     sites: dict[str, Site] | None = None,
     live: bool = False,
 ) -> Federation:
     """The federation of these parts; `sites` are those of hardware and network, unless others are given."""
     if sites is None:
         sites = {client: parts.site(i, size) for i, client in enumerate(parts.settings.names)}
-    # Without weights nothing is encoded, and messages are as long as they would be.
-    wire: dict[str, Any] = {} if state.weights else {"pack": records.hold_task, "size": _as_sent(size)}
     plan = Plan(
         rounds=parts.settings.rounds,
         tokens_per_step=parts.tokens_per_step,
@@ -259,16 +263,19 @@ def federate(
         store=store,
         membership=membership,
         clock=clock,
-        codec=parts.codec,
         recorder=recorder,
         live=live,
-        **wire,
     )
 
 
-def _as_sent(size: int) -> Callable[[RecordDict], int]:
-    """The bytes of a message on the network, of which `size` are tensors."""
-    return lambda content: size if records.carries_weights(content) else 0
+def as_predicted(size: MessageBytes) -> Callable[[RecordDict], int]:
+    """The bytes of a message's tensors on the network, as they were predicted."""
+
+    def of(content: RecordDict) -> int:
+        direction = records.direction_of(content)
+        return 0 if direction is None else size.down if direction == "down" else size.up
+
+    return of
 
 
 def _grid(
@@ -277,7 +284,7 @@ def _grid(
     membership: Membership,
     clock: VirtualClock,
     store: CoordinationStore,
-    size: int,
+    size: MessageBytes,
     on_step: OnStep,
 ) -> VirtualGrid:
     """The grid whose nodes share `trainer`; every message is `size` bytes long on the network."""
@@ -285,7 +292,7 @@ def _grid(
     workers = {}
     for i, client in enumerate(parts.settings.names):
         own = VirtualClock()
-        presence = Presence(membership, client, own, parts.network.submit_s(size, i))
+        presence = Presence(membership, client, own, parts.network.submit_s(size.up, i))
         worker = ClientWorker(
             client=client,
             trainer=trainer,
@@ -300,27 +307,30 @@ def _grid(
             speed=partial(membership.speed, client),
             asked=store.drain_requested,
             might_step=presence.might_step,
+            part=parts.strategy.client,
         )
         workers[client] = worker
         nodes.append(VirtualNode(client, own, presence, worker.crashed))
     app = make_client_app(lambda context: workers[str(context.node_config["name"])], parts.codec)
     return VirtualGrid(
-        app=app, nodes=nodes, clock=clock, network=parts.network, size=_as_sent(size), seed=parts.settings.seed
+        app=app, nodes=nodes, clock=clock, network=parts.network, size=as_predicted(size), seed=parts.settings.seed
     )
 
 
-def _pooled_grid(parts: Parts, pool: WorkerPool, membership: Membership, clock: VirtualClock, size: int) -> VirtualGrid:
+def _pooled_grid(
+    parts: Parts, pool: WorkerPool, membership: Membership, clock: VirtualClock, size: MessageBytes
+) -> VirtualGrid:
     """The grid whose nodes have their work done by `pool`; every message is `size` bytes long on the network."""
     nodes = []
     clients = {}
     for i, client in enumerate(parts.settings.names):
         own = VirtualClock()
         clients[client] = PooledClient(client, own, pool)
-        presence = Presence(membership, client, own, parts.network.submit_s(size, i))
+        presence = Presence(membership, client, own, parts.network.submit_s(size.up, i))
         nodes.append(VirtualNode(client, own, presence, clients[client].crashed))
 
     def begin(client: str, content: RecordDict) -> None:
-        clients[client].begin(*records.unpack_task(content, parts.codec))
+        clients[client].begin(*records.unpack_task(content))
 
     app = make_client_app(lambda context: clients[str(context.node_config["name"])], parts.codec)
     return VirtualGrid(
@@ -328,7 +338,7 @@ def _pooled_grid(parts: Parts, pool: WorkerPool, membership: Membership, clock: 
         nodes=nodes,
         clock=clock,
         network=parts.network,
-        size=_as_sent(size),
+        size=as_predicted(size),
         seed=parts.settings.seed,
         begin=begin,
     )

@@ -23,6 +23,7 @@ from fednano.core.events import Event, UpdateFolded
 from fednano.core.tensors import State
 from fednano.federation.live_members import LiveMembership
 from fednano.flower.live_grid import Invitation, LiveGrid, wait_briefly
+from fednano.flower.transport import FlowerTransport
 from fednano.flower.virtual_grid import identity_kept
 from fednano.process.memory import share_heaps
 from fednano.report.sinks import Fanout
@@ -165,7 +166,7 @@ class LiveServer:
         def run() -> None:
             while len(members.up(clock.now())) < self._launch.min_clients:
                 clock.wait(clock.now() + POLL_S)
-            federation.run(self._grid)
+            federation.run(FlowerTransport(self._grid, parts.codec))
 
         with closing(self._grid):
             outcome = concluded(run, parts, session, federation, recorder, told)

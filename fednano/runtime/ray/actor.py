@@ -16,6 +16,8 @@ from fednano.flower import records
 from fednano.flower.client_app import make_client_app
 from fednano.runtime.parts import Parts
 from fednano.runtime.ray.stage import Stage
+from fednano.training.client_memory import ClientMemory
+from fednano.training.local import LocalTrainer
 from fednano.training.replicas import Replicas
 from fednano.training.worker import ClientWorker, Result, Task
 
@@ -28,7 +30,7 @@ class Actor:
     def __init__(self, stage: Stage) -> None:
         parts = stage.recipe.parts()
         self._parts: Parts = replace(parts, hardware=replace(parts.hardware, threads=stage.threads))
-        self._trainer = self._parts.trainer(parts.tokens_per_step, None, Replicas(), split_rows=True)
+        self._trainer: LocalTrainer = self._parts.trainer(parts.tokens_per_step, None, Replicas(), split_rows=True)
         self._clock = RealClock(since=stage.since)
         self._stage = stage
         self._socket = Socket(AF_UNIX, SOCK_DGRAM)
@@ -43,11 +45,16 @@ class Actor:
             self._trainer.restore({client: kept}, 0.0, 0.0)
         try:
             reply = self._app(message, context)
-            if self._parts.optim.state == "keep":
-                attach_kept(reply, self._trainer.states().get(client, {}))
+            states = self._trainer.states() if self._parts.optim.state == "keep" else self.memory.states()
+            attach_kept(reply, states.get(client, {}))
         finally:
             self._trainer.forget(client)
         return reply
+
+    @property
+    def memory(self) -> ClientMemory:
+        """Empty between two tasks: what a client keeps travels with its work."""
+        return self._trainer.memory
 
     def work(self, task: Task, weights: State) -> tuple[Result, State]:
         """A `Worker` for any client."""
@@ -63,6 +70,7 @@ class Actor:
             clock=self._clock,
             may_step=lambda step_s: True,
             on_step=self._tell,
+            part=parts.strategy.client,
         )
         return worker.work(task, weights)
 
@@ -83,13 +91,13 @@ def tell_step(socket: Socket, path: Path, step: StepTold) -> None:
 def attach_kept(message: Message, state: State) -> None:
     """Put a client's optimizer state, if it has one, beside what the protocol sends."""
     if state:
-        message.content[KEPT] = records.pack_tensors(state, records.LOSSLESS)
+        message.content[KEPT] = records.pack_state(state)
 
 
 def take_kept(message: Message) -> State:
     """Take the optimizer state out of a message again; empty where none travels."""
     if KEPT not in message.content.array_records:
         return {}
-    kept = records.unpack_tensors(message.content.array_records[KEPT], records.LOSSLESS)
+    kept = records.unpack_state(message.content.array_records[KEPT])
     del message.content[KEPT]
     return kept

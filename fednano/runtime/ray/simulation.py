@@ -23,6 +23,7 @@ from flwr.simulation import run_simulation
 from fednano.core.clock import RealClock, pause, wall
 from fednano.core.ranks import world
 from fednano.federation.plan import Site
+from fednano.flower.transport import FlowerTransport
 from fednano.flower.virtual_grid import identity_kept
 from fednano.process.temporary import temporary_folder
 from fednano.runtime.parts import Parts
@@ -134,7 +135,8 @@ class Simulation:
 
         def serve(grid: Grid, heard: StepsHeard, lost: Event) -> None:
             sites.update(_sites(parts, grid))
-            federation.run(RayGrid(grid, store, lost, kept, heard, session.sink.step))
+            ours = RayGrid(grid, store, lost, kept, heard, session.sink.step)
+            federation.run(FlowerTransport(ours, parts.codec))
 
         run = partial(simulate, parts, session.folder, clock.since, serve)
         return concluded(run, parts, session, federation, recorder, kept)

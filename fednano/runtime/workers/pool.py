@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 
+import torch
+
 from fednano.core import tensors
 from fednano.core.clock import VirtualClock
 from fednano.core.tensors import State
@@ -21,8 +23,21 @@ from fednano.model.gpt import GPT
 from fednano.model.shapes import blueprint
 from fednano.optim.inner import blank_state
 from fednano.runtime.parts import Parts
-from fednano.runtime.workers.process import Asked, Ended, Failed, Forget, Job, Mark, Marked, Setup, Stepped, serve
+from fednano.runtime.workers.process import (
+    Asked,
+    Ended,
+    Failed,
+    Forget,
+    Job,
+    Mark,
+    Marked,
+    Setup,
+    Stepped,
+    arrays_of,
+    serve,
+)
 from fednano.training.checkpoint import Snapshot
+from fednano.training.client_memory import ClientMemory, joined, owned, without_kept
 from fednano.training.shared import SharedState
 from fednano.training.worker import Result, Task
 from fednano.volatility.presence import ClientCrashedError
@@ -72,6 +87,8 @@ class WorkerPool:
         self._spent = spent
         self._weights, self._mean = setups[0].weights, setups[0].mean
         self._version: int | None = None  # of what lies there
+        self.memory = ClientMemory()  # what clients keep for their codec: updates are encoded in this process
+        self._kept: dict[str, State] = {}  # what they keep in the workers, as of the last mark
         self._ended: dict[str, tuple[Result, State] | None] = {}
         self._states = {
             client: {name: setup.copies[client][0].tensors[name] for name in names}
@@ -111,6 +128,12 @@ class WorkerPool:
         worker.waiting.append(Job(replace(task, inner={}), now, bool(task.inner), called))
         self._next(worker)
 
+    def remember(self, states: Mapping[str, State]) -> None:
+        """Take in what clients kept when a run was stopped, as `states` gave it; the workers have their share."""
+        for client, state in states.items():
+            self.memory.restore(client, owned(state, "codec"))
+            self._kept[client] = owned(state, "strategy")
+
     def result(self, client: str) -> tuple[Result, State]:
         """What was done of the client's task, and the pseudo-gradient; waits for it.
 
@@ -124,11 +147,12 @@ class WorkerPool:
         return ended
 
     def forget(self, client: str) -> None:
-        """Drop a client's optimizer state, as its machine did when it crashed."""
+        """Drop what a client remembers, as its machine did when it crashed."""
+        self.memory.forget(client)
         self._send(self._of[client], Forget(client))
 
     def states(self) -> dict[str, State]:
-        """Every client's optimizer state as it is now.
+        """What every client remembers as it is now: its optimizer's state, and what else it keeps.
 
         The tensors stay as they are until the second call from now; those that did not change are not copied.
         """
@@ -137,7 +161,7 @@ class WorkerPool:
             self._send(worker, Mark())
         while any(worker.marking for worker in self._workers):
             self._listen()
-        return dict(self._states)
+        return joined(joined(self._states, self._kept), self.memory.states())
 
     def close(self) -> None:
         """End the processes. They hold nothing that would outlive them, so that nobody waits for a step to end."""
@@ -179,8 +203,10 @@ class WorkerPool:
                 self._ended[worker.at.client] = _received(result, worker.setup) if result else None
                 worker.at = None
                 self._next(worker)
-            case Marked(copies):
+            case Marked(copies, kept):
                 worker.marking = False
+                for client, arrays in kept.items():
+                    self._kept[client] = {name: torch.from_numpy(array) for name, array in arrays.items()}
                 for client, copy in copies.items():
                     self._states.pop(client, None)
                     if copy:
@@ -217,6 +243,11 @@ class PooledClient:
     clock: VirtualClock
     pool: WorkerPool
 
+    @property
+    def memory(self) -> ClientMemory:
+        """Of all clients of the pool."""
+        return self.pool.memory
+
     def begin(self, task: Task, weights: State) -> None:
         """Begin with a task, now on the client's clock."""
         self.pool.begin(task, weights, self.clock.now())
@@ -242,6 +273,7 @@ def opened(parts: Parts, resume: Snapshot | None, on_step: OnStep) -> Iterator[W
         inner, spent = resume.inner, (resume.train_s, resume.data_s)
         parts.store.skip(resume.leases)
     pool = WorkerPool(_setups(parts, inner), on_step, parts.store.drain_requested, spent)
+    pool.remember(inner)
     try:
         yield pool
     finally:
@@ -259,7 +291,7 @@ def _setups(parts: Parts, restored: Mapping[str, State]) -> list[Setup]:
     for index in range(parts.hardware.workers):
         mine = settings.names[index :: parts.hardware.workers]
         copies = {client: (SharedState(remembered), SharedState(remembered)) for client in mine}
-        held = {client: state for client, state in restored.items() if client in copies}
+        held = {client: without_kept(state) for client, state in restored.items() if client in copies}
         for client, state in held.items():
             copies[client][0].write(state)
         setups.append(
@@ -270,7 +302,7 @@ def _setups(parts: Parts, restored: Mapping[str, State]) -> list[Setup]:
                 volatility=parts.volatility,
                 seed=settings.seed,
                 names=settings.names,
-                submit_s=tuple(parts.network.submit_s(size, i) for i in range(settings.clients)),
+                submit_s=tuple(parts.network.submit_s(size.up, i) for i in range(settings.clients)),
                 source=parts.source,
                 pools=parts.pools.rows,
                 packing=parts.packing,
@@ -281,6 +313,8 @@ def _setups(parts: Parts, restored: Mapping[str, State]) -> list[Setup]:
                 inner=SharedState(averaged),
                 copies=copies,
                 restored={client: tuple(state) for client, state in held.items()},
+                kept={client: arrays_of(owned(restored[client], "strategy")) for client in held},
+                part=parts.strategy.client,
             )
         )
     return setups
