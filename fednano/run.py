@@ -58,7 +58,7 @@ def _preflight(arguments: Any) -> int:
         return 0
     from fednano.coordination.memory import MemoryStore
     from fednano.experiment.experiment import Experiment
-    from fednano.runtime.virtual import check_traces
+    from fednano.runtime.play_through import check_traces
 
     experiments = []
     for cfg in composed:
@@ -171,8 +171,8 @@ def _run(cfg: DictConfig, folder: Path, resume: "Snapshot | None" = None, unfore
     # Under torchrun the second signal is torchrun's own, sent on; it ends what has not stopped after half a minute.
     with asked_to_end(store.request_stop, again=world() > 1):
         from fednano.experiment.experiment import Experiment
+        from fednano.runtime.play_through import check_traces
         from fednano.runtime.run_folder import run_in_folder
-        from fednano.runtime.virtual import check_traces
 
         experiment = Experiment(cfg)
         parts = experiment.parts(experiment.prepare(_progress()), store)

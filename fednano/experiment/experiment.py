@@ -20,7 +20,9 @@ from fednano.data.shards import Corpus
 from fednano.flower.records import LOSSLESS
 from fednano.model.gpt import GPTConfig
 from fednano.model.scaling import derived_shape
-from fednano.runtime.parts import Conducted, Parts, Runtime, Settings
+from fednano.runtime.beginning import message_bytes
+from fednano.runtime.parts import Parts, RunSettings
+from fednano.runtime.protocol import Conducted, Runtime
 from fednano.runtime.recipe import Recipe
 from fednano.tokenizer import Tokenizer
 from fednano.tokenizer.train import BpeTrainer
@@ -121,8 +123,7 @@ class Experiment:
             coordination=groups["coordination"],
             tokens_per_row=tokens_per_row,
         )
-        size = parts.message_bytes()
-        parts.round.check([parts.site(i, size) for i in range(settings.clients)], parts.tokens_per_step)
+        parts.round.check(list(parts.sites(message_bytes(parts)).values()), parts.tokens_per_step)
         self.runtime.check(parts)
         return parts
 
@@ -132,8 +133,8 @@ class Experiment:
         assert isinstance(plain, dict)
         return {**{str(key): value for key, value in plain.items() if key != "resume"}, **asdict(self.settings)}
 
-    def _settings(self, cfg: DictConfig) -> Settings:
-        given = {field.name: cfg[field.name] for field in fields(Settings)}
+    def _settings(self, cfg: DictConfig) -> RunSettings:
+        given = {field.name: cfg[field.name] for field in fields(RunSettings)}
         if given["rounds"] is None and self.groups["round"].until != "steps":
             raise ValueError(
                 f"rounds=null cannot follow from strategy.local_steps under round.until={self.groups['round'].until}; "
@@ -151,7 +152,7 @@ class Experiment:
             )
             given["batch_size"] = batch_size
             given["rounds"] = rounds if given["rounds"] is None else given["rounds"]
-        return Settings(**given)
+        return RunSettings(**given)
 
     def _check_across(self) -> None:
         strategy, clients = self.groups["strategy"], self.settings.clients
@@ -248,7 +249,7 @@ def _held_out(prepared: Prepared) -> Iterator[Any]:
 
 
 def _check_settings(cfg: DictConfig) -> None:
-    names = [field.name for field in fields(Settings)]
+    names = [field.name for field in fields(RunSettings)]
     for key in cfg:
         if key not in names and key not in GROUPS and key not in ("name", "resume"):
             raise ValueError(f"{key!s}={cfg[key]} sets a key that does not exist; remove it")

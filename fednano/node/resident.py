@@ -20,9 +20,9 @@ from fednano.flower.client_app import answer
 from fednano.flower.wire import Parcel
 from fednano.node.warmup import warm_up
 from fednano.report import units
+from fednano.runtime.beginning import local_trainer
 from fednano.runtime.parts import Parts
 from fednano.training.overlap import Onward
-from fednano.training.replicas import Replicas
 from fednano.training.worker import ClientWorker, Result, Task
 
 SEND_S = 60.0  # to hand an answer over: the relay only copies it
@@ -83,7 +83,7 @@ class Resident:
         self._path = path
         self._say = say
         self._renewable = renewable
-        self._trainer = parts.trainer(parts.tokens_per_step, None, Replicas(), split_rows=True)
+        self._trainer = local_trainer(parts, parts.tokens_per_step)
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._leaving = False
         self._ready = False

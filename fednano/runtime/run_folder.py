@@ -3,6 +3,7 @@
 import platform
 import resource
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,8 +18,10 @@ from fednano.report.audit import Auditor
 from fednano.report.console import Console
 from fednano.report.html import LiveReport
 from fednano.report.sinks import Energy, Fanout, MetricsFile, Sink
+from fednano.runtime.beginning import check_resume
 from fednano.runtime.meter import Meter
-from fednano.runtime.parts import Conducted, Parts, Runtime, versions
+from fednano.runtime.parts import Parts
+from fednano.runtime.protocol import Conducted, Runtime
 from fednano.runtime.session import Outcome, Session
 from fednano.training.checkpoint import Snapshot, save_model, write_json
 
@@ -53,7 +56,7 @@ def run_in_folder(
     """
     events = folder / "events.jsonl"
     if resume:
-        parts.check_resume(resume)
+        check_resume(parts, resume)
     if not isinstance(runtime, Runtime):
         return runtime.conduct(folder, name, parts, config, resume)
     if rank():
@@ -126,7 +129,7 @@ def summarise(
         "weights_sha256": tensors.digest(outcome.state.weights) if outcome.state.weights else None,
         "tape_sha256": event_log.sha256(),
         "seed": parts.settings.seed,
-        "versions": {"python": platform.python_version(), **versions(DISTRIBUTIONS)},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in DISTRIBUTIONS}},
     }
 
 

@@ -49,11 +49,11 @@ from fednano.report.audit import audit
 from fednano.report.figures import fold
 from fednano.report.history import History
 from fednano.report.measured import measure
+from fednano.runtime.beginning import first_ledger, local_trainer, untrained
 from fednano.runtime.parts import Parts
 from fednano.strategy.diloco import DiLoCo
 from fednano.training.local import MayStep, OnStep, StepPlan, StepsDone
 from fednano.training.overlap import Advance
-from fednano.training.replicas import Replicas
 from fednano.training.worker import ClientWorker, Task
 from fednano.volatility.availability import Availability, Window
 from fednano.volatility.membership import Membership
@@ -438,14 +438,14 @@ def parts(tiny: list[str]) -> Parts:
 
 @pytest.mark.parametrize("packing", [STREAM, BestFit(8)])
 def test_without_a_gap_the_weights_are_the_same_bits(parts: Parts, packing: Packing) -> None:
-    ledger, rows = parts.ledger(), parts.rows_for(0, 4 * parts.tokens_per_step) + 8
+    ledger, rows = first_ledger(parts), parts.rows_for(0, 4 * parts.tokens_per_step) + 8
     grants = [ledger.lease(lease, 0, rows) for lease in range(2)]
-    weights = parts.first_state(None).weights
+    weights = untrained(parts)
 
     def worked(ahead: Advance | None, gap_s: float) -> tuple[Any, State]:
         clock = VirtualClock()
         always = lambda *_: True  # noqa: E731
-        trainer = parts.trainer(parts.tokens_per_step, None, Replicas(), split_rows=True)
+        trainer = local_trainer(parts, parts.tokens_per_step)
         worker = ClientWorker(
             client="a",
             trainer=trainer,

@@ -24,10 +24,10 @@ from fednano.flower.client_app import answer
 from fednano.flower.virtual_grid import adopt_identity
 from fednano.flower.wire import Parcel
 from fednano.node.settings import Settings, encode
+from fednano.runtime.beginning import first_ledger, local_trainer, untrained
 from fednano.runtime.parts import Parts
 from fednano.training.local import LocalTrainer
 from fednano.training.overlap import Advance
-from fednano.training.replicas import Replicas
 from fednano.training.worker import ClientWorker, Task
 
 # Its coordination store: heartbeats and steps go out as lines, and files in its folder say what is asked of it.
@@ -167,7 +167,7 @@ def untold(parts: Parts, tmp_path: Path) -> Iterator[Trainer]:
 def task_of(
     parts: Parts, steps: int = 4, token: str = "right", lease: int = 0, ahead: Advance | None = None
 ) -> RecordDict:
-    grant = parts.ledger().lease(lease, 0, parts.rows_for(0, steps * parts.tokens_per_step))
+    grant = first_ledger(parts).lease(lease, 0, parts.rows_for(0, steps * parts.tokens_per_step))
     task = Task(
         client="client_0",
         round=lease,
@@ -181,18 +181,21 @@ def task_of(
         token=token,
         ahead=ahead,
     )
-    return records.pack_task(task, records.pack_tensors(parts.first_state(None).weights, parts.codec))
+    return records.pack_task(task, records.pack_tensors(untrained(parts), parts.codec))
 
 
 def steps_ahead(parts: Parts, steps: int, lease: int = 1) -> Advance:
     """On the rows that `task_of` makes of a lease."""
     return Advance(
-        lease, "right", parts.ledger().lease(lease, 0, parts.rows_for(0, max(4, steps) * parts.tokens_per_step)), steps
+        lease,
+        "right",
+        first_ledger(parts).lease(lease, 0, parts.rows_for(0, max(4, steps) * parts.tokens_per_step)),
+        steps,
     )
 
 
 def a_worker(parts: Parts) -> tuple[ClientWorker, LocalTrainer]:
-    trainer = parts.trainer(parts.tokens_per_step, None, Replicas(), split_rows=True)
+    trainer = local_trainer(parts, parts.tokens_per_step)
     worker = ClientWorker(
         client="client_0",
         trainer=trainer,

@@ -14,9 +14,9 @@ from fednano.core.clock import RealClock
 from fednano.core.tensors import State
 from fednano.flower import records
 from fednano.flower.client_app import make_client_app
+from fednano.runtime.beginning import local_trainer
 from fednano.runtime.parts import Parts
 from fednano.runtime.ray.stage import Stage
-from fednano.training.replicas import Replicas
 from fednano.training.worker import ClientWorker, Result, Task
 
 KEPT = "fednano.kept"  # a client's optimizer state, which travels with its work since any process may be given it
@@ -28,7 +28,7 @@ class Actor:
     def __init__(self, stage: Stage) -> None:
         parts = stage.recipe.parts()
         self._parts: Parts = replace(parts, hardware=replace(parts.hardware, threads=stage.threads))
-        self._trainer = self._parts.trainer(parts.tokens_per_step, None, Replicas(), split_rows=True)
+        self._trainer = local_trainer(self._parts, parts.tokens_per_step)
         self._clock = RealClock(since=stage.since)
         self._stage = stage
         self._socket = Socket(AF_UNIX, SOCK_DGRAM)

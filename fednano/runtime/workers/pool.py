@@ -8,22 +8,15 @@ import math
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 
 from fednano.core import tensors
-from fednano.core.clock import VirtualClock
 from fednano.core.tensors import State
-from fednano.model.gpt import GPT
-from fednano.model.shapes import blueprint
-from fednano.optim.inner import blank_state
-from fednano.runtime.parts import Parts
 from fednano.runtime.workers.process import Asked, Ended, Failed, Forget, Job, Mark, Marked, Setup, Stepped, serve
-from fednano.training.checkpoint import Snapshot
-from fednano.training.shared import SharedState
 from fednano.training.worker import Result, Task
 from fednano.volatility.presence import ClientCrashedError
 
@@ -207,83 +200,6 @@ class WorkerPool:
         how = f"by {signal.Signals(-code).name}" if code and code < 0 else f"with exit code {code}"
         clients = ", ".join(worker.setup.copies)
         return WorkerError(f"worker {worker.index} of hardware.workers={len(self._workers)} ({clients}) ended {how}")
-
-
-@dataclass(frozen=True)
-class PooledClient:
-    """A client whose work is done by a pool; what `begin` was given, `work` waits for."""
-
-    client: str
-    clock: VirtualClock
-    pool: WorkerPool
-
-    def begin(self, task: Task, weights: State) -> None:
-        """Begin with a task, now on the client's clock."""
-        self.pool.begin(task, weights, self.clock.now())
-
-    def work(self, task: Task, weights: State) -> tuple[Result, State]:
-        """As `ClientWorker.work`, of a task that was begun."""
-        result, delta = self.pool.result(self.client)
-        self.clock.wait(result.busy_until)
-        return result, delta
-
-    def crashed(self) -> None:
-        """The machine died: what it remembered is gone."""
-        self.pool.forget(self.client)
-
-
-@contextmanager
-def opened(parts: Parts, resume: Snapshot | None, on_step: OnStep) -> Iterator[WorkerPool]:
-    """The workers of a run or of its rest, closed at the end of the block, whatever ends it."""
-    parts.hardware.use()
-    inner: Mapping[str, State] = {}
-    spent = 0.0, 0.0
-    if resume:
-        inner, spent = resume.inner, (resume.train_s, resume.data_s)
-        parts.store.skip(resume.leases)
-    pool = WorkerPool(_setups(parts, inner), on_step, parts.store.drain_requested, spent)
-    try:
-        yield pool
-    finally:
-        pool.close()
-
-
-def _setups(parts: Parts, restored: Mapping[str, State]) -> list[Setup]:
-    settings = parts.settings
-    weights = blueprint(parts.gpt).state_dict()
-    remembered = {} if parts.optim.state == "reset" else blank_state(parts.optim.build(GPT(parts.gpt)))
-    averaged = remembered if parts.optim.state == "average" else {}
-    size = parts.message_bytes()
-    shared_weights, mean = SharedState(weights), SharedState(averaged)
-    setups = []
-    for index in range(parts.hardware.workers):
-        mine = settings.names[index :: parts.hardware.workers]
-        copies = {client: (SharedState(remembered), SharedState(remembered)) for client in mine}
-        held = {client: state for client, state in restored.items() if client in copies}
-        for client, state in held.items():
-            copies[client][0].write(state)
-        setups.append(
-            Setup(
-                gpt=parts.gpt,
-                optim=parts.optim,
-                hardware=replace(parts.hardware, threads=1),
-                volatility=parts.volatility,
-                seed=settings.seed,
-                names=settings.names,
-                submit_s=tuple(parts.network.submit_s(size, i) for i in range(settings.clients)),
-                source=parts.source,
-                pools=parts.pools.rows,
-                packing=parts.packing,
-                shape=parts.shape,
-                weights=shared_weights,
-                mean=mean,
-                delta=SharedState(weights),
-                inner=SharedState(averaged),
-                copies=copies,
-                restored={client: tuple(state) for client, state in held.items()},
-            )
-        )
-    return setups
 
 
 def _start(index: int, setup: Setup) -> _Worker:
