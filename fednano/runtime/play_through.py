@@ -6,6 +6,7 @@ from collections.abc import Callable
 from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import VirtualClock
 from fednano.core.events import Event
+from fednano.core.inner_step import InnerStep
 from fednano.federation.plan import Site
 from fednano.flower.virtual_grid import identity_kept
 from fednano.runtime.beginning import first_ledger, message_bytes
@@ -100,5 +101,5 @@ def analytic_trainer(parts: Parts, membership: Membership, size: int) -> Analyti
     )
 
 
-def _unseen(client: str, round_index: int, step: int, steps: int, loss: float, tokens: int) -> None:
+def _unseen(step: InnerStep) -> None:
     pass

@@ -9,6 +9,7 @@ from flwr.app import Context, RecordDict
 
 from fednano.coordination.store import CoordinationStore
 from fednano.core.clock import VirtualClock
+from fednano.core.inner_step import InnerStep, OnStep
 from fednano.federation.loop import make_server_app
 from fednano.flower.virtual_grid import RUN_ID, SERVER_NODE_ID
 from fednano.process.memory import collecting_rarely
@@ -21,7 +22,7 @@ from fednano.runtime.startup import start
 from fednano.runtime.steps import showing
 from fednano.runtime.virtual_nodes import virtual_grid
 from fednano.runtime.workers.opening import opened
-from fednano.runtime.workers.pool import OnStep, WorkerPool
+from fednano.runtime.workers.pool import WorkerPool
 from fednano.runtime.workers.pooled_nodes import pooled_grid
 from fednano.training.analytic import AnalyticTrainer
 from fednano.training.local import LocalTrainer
@@ -98,7 +99,7 @@ class Virtual:
 def _heeding(store: CoordinationStore) -> OnStep:
     """Heeds a request to stop after a client's steps, and shows none of them."""
 
-    def told(client: str, round_index: int, step: int, steps: int, loss: float, tokens: int) -> None:
+    def told(step: InnerStep) -> None:
         store.check_stop()
 
     return told

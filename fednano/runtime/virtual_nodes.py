@@ -4,11 +4,11 @@ from functools import partial
 
 from fednano.coordination.store import CoordinationStore
 from fednano.core.clock import VirtualClock
+from fednano.core.inner_step import OnStep
 from fednano.flower.client_app import make_client_app
 from fednano.flower.virtual_grid import VirtualGrid, VirtualNode
 from fednano.runtime.engine import as_sent
 from fednano.runtime.parts import Parts
-from fednano.runtime.workers.pool import OnStep
 from fednano.training.local import Trainer
 from fednano.training.worker import ClientWorker
 from fednano.volatility.membership import Membership

@@ -52,7 +52,7 @@ from fednano.report.measured import measure
 from fednano.runtime.beginning import first_ledger, local_trainer, untrained
 from fednano.runtime.parts import Parts
 from fednano.strategy.diloco import DiLoCo
-from fednano.training.local import MayStep, OnStep, StepPlan, StepsDone
+from fednano.training.local import AfterStep, MayStep, StepPlan, StepsDone
 from fednano.training.overlap import Advance
 from fednano.training.worker import ClientWorker, Task
 from fednano.volatility.availability import Availability, Window
@@ -273,7 +273,7 @@ class Halving:
         plan: StepPlan,
         clock: Clock,
         may_step: MayStep,
-        on_step: OnStep,
+        after_step: AfterStep,
     ) -> tuple[StepsDone, State]:
         self.plans.append(plan)
         taken: list[Batch] = []
@@ -282,7 +282,7 @@ class Halving:
                 break
             clock.charge(plan.step_s)
             taken.append(batch)
-            on_step(len(taken), 1.0 + len(self.plans))
+            after_step(len(taken), 1.0 + len(self.plans))
         cursor = taken[-1].cursor if taken else None
         done = StepsDone(
             steps=len(taken),
@@ -306,7 +306,7 @@ class Client:
     told: list[tuple[int, int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        tell = lambda client, round, step, steps, loss, tokens: self.told.append((round, step, steps))  # noqa: E731
+        tell = lambda step: self.told.append((step.round, step.step, step.steps))  # noqa: E731
         always = lambda *_: True  # noqa: E731
         self.worker = ClientWorker(
             client="a",

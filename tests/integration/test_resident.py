@@ -48,7 +48,7 @@ class Post:
     def asked(self, lease, now): return (folder / "asked").exists()
     def check_stop(self):
         if (folder / "stop").exists(): raise StopRequestedError
-    def tell_step(self, client, round, step, *rest): tell("step", step=step, client=client, round=round)
+    def tell_step(self, step): tell("step", step=step.step, client=step.client, round=step.round)
     def close(self): tell("closed")
 
 def tell(what, **fields):

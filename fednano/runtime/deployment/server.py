@@ -20,6 +20,7 @@ from fednano.coordination.redis_store import RedisStore
 from fednano.coordination.store import LiveStore
 from fednano.core.clock import Clock, RealClock
 from fednano.core.events import Event, UpdateFolded
+from fednano.core.inner_step import InnerStep
 from fednano.core.tensors import State
 from fednano.federation.live_members import LiveMembership
 from fednano.flower.live_grid import Invitation, LiveGrid, wait_briefly
@@ -219,7 +220,7 @@ class Told:
             self.train_s += event.wall_train_s
             self.data_s += event.wall_data_s
 
-    def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
+    def step(self, step: InnerStep) -> None:
         pass
 
     def close(self, summary: dict[str, Any]) -> None:

@@ -9,8 +9,8 @@ from socket import socket as Socket
 
 from flwr.app import Context, Message
 
-from fednano.coordination.store import StepTold
 from fednano.core.clock import RealClock
+from fednano.core.inner_step import InnerStep
 from fednano.core.tensors import State
 from fednano.flower import records
 from fednano.flower.client_app import make_client_app
@@ -66,15 +66,11 @@ class Actor:
         )
         return worker.work(task, weights)
 
-    def _tell(self, client: str, round_index: int, step: int, steps: int, loss: float, tokens: int) -> None:
-        tell_step(
-            self._socket,
-            self._stage.steps,
-            StepTold(client=client, round=round_index, step=step, steps=steps, loss=loss, tokens=tokens),
-        )
+    def _tell(self, step: InnerStep) -> None:
+        tell_step(self._socket, self._stage.steps, step)
 
 
-def tell_step(socket: Socket, path: Path, step: StepTold) -> None:
+def tell_step(socket: Socket, path: Path, step: InnerStep) -> None:
     """Tell who listens at `path` of a step. It is for the display alone: where that is slow, or gone, none waits."""
     with suppress(OSError):
         socket.sendto(json.dumps(asdict(step)).encode(), str(path))

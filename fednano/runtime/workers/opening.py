@@ -4,13 +4,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
+from fednano.core.inner_step import OnStep
 from fednano.core.tensors import State
 from fednano.model.gpt import GPT
 from fednano.model.shapes import blueprint
 from fednano.optim.inner import blank_state
 from fednano.runtime.beginning import message_bytes
 from fednano.runtime.parts import Parts
-from fednano.runtime.workers.pool import OnStep, WorkerPool
+from fednano.runtime.workers.pool import WorkerPool
 from fednano.runtime.workers.process import Setup
 from fednano.training.checkpoint import Snapshot
 from fednano.training.shared import SharedState

@@ -15,12 +15,12 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 
 from fednano.core import tensors
+from fednano.core.inner_step import OnStep
 from fednano.core.tensors import State
 from fednano.runtime.workers.process import Asked, Ended, Failed, Forget, Job, Mark, Marked, Setup, Stepped, serve
 from fednano.training.worker import Result, Task
 from fednano.volatility.presence import ClientCrashedError
 
-OnStep = Callable[[str, int, int, int, float, int], None]
 EXIT_S = 10.0  # for a process whose pipe is closed to be gone
 
 
@@ -162,9 +162,9 @@ class WorkerPool:
 
     def _take_in(self, worker: _Worker, news: object) -> None:
         match news:
-            case Stepped(told, train_s, data_s):
+            case Stepped(step, train_s, data_s):
                 worker.train_s, worker.data_s = train_s, data_s
-                self._on_step(*told)
+                self._on_step(step)
             case Asked(lease, now):
                 self._send(worker, self._asked(lease, now))
             case Ended(result):
