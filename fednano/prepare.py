@@ -12,7 +12,7 @@ from fednano.config.cli import build_groups, compose_config, guarded, with_hydra
 def main(overrides: Sequence[str]) -> int:
     """Prepare what `overrides` compose and say where it lies; the exit code."""
     cfg = compose_config(overrides, "prepare")
-    from fednano.experiment.experiment import prepare_tokenizer
+    from fednano.experiment.preparation import prepare_tokenizer
     from fednano.report.console import RichProgress
 
     for key in cfg:

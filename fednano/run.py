@@ -179,7 +179,7 @@ def _run(cfg: DictConfig, folder: Path, resume: "Snapshot | None" = None, unfore
         if unforeseen:
             check_traces(parts)
         return run_in_folder(
-            folder, cfg.name, experiment.runtime, parts, experiment.groups["logger"], experiment.resolved(cfg), resume
+            folder, cfg.name, experiment.runtime, parts, experiment.groups.logger, experiment.resolved(cfg), resume
         )
 
 

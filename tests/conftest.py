@@ -84,7 +84,7 @@ def run(tiny: list[str], tmp_path: Path) -> Callable[..., dict[str, Any]]:
         cfg = compose_config([*tiny, *overrides])
         experiment = Experiment(cfg)
         parts = experiment.parts(experiment.prepare(Silent()), store or MemoryStore())
-        logger = experiment.groups["logger"]
+        logger = experiment.groups.logger
         run_in_folder(path, "test", experiment.runtime, parts, logger, {"name": "test"}, snapshot)
         return {**json.loads((path / "summary.json").read_text()), "folder": path}
 

@@ -33,14 +33,14 @@ def build(folder: Path, run: str, clock: Clock) -> Launch:
     runtime = experiment.runtime
     if not isinstance(runtime, Deployment):
         raise ValueError(f"runtime={runtime.name} of {folder}/config.yaml is not served live; use runtime=deployment")
-    store = experiment.groups["coordination"].store(run, clock)
+    store = experiment.groups.coordination.store(run, clock)
     parts = experiment.parts(experiment.prepare(Silent()), store)
     return Launch(
         name=cfg.name,
         runtime=runtime.name,
         parts=parts,
         store=store,
-        logger=experiment.groups["logger"],
+        logger=experiment.groups.logger,
         config=experiment.resolved(cfg),
         transfer_s=runtime.transfer_s,
         min_clients=runtime.least_clients(parts.settings.clients),
@@ -89,7 +89,7 @@ def _simulate(grid: Grid, folder: Path, cfg: DictConfig, experiment: Experiment,
     runtime.check(parts)
     folder.mkdir(parents=True)
     config = experiment.resolved(cfg)
-    outcome = run_in_folder(folder, cfg.name, runtime, parts, experiment.groups["logger"], config, out=out)
+    outcome = run_in_folder(folder, cfg.name, runtime, parts, experiment.groups.logger, config, out=out)
     if outcome.error:
         raise outcome.error
 

@@ -31,6 +31,13 @@ class Sink(Protocol):
         """The run is over; `summary` is what `summary.json` holds."""
 
 
+class Logger(Protocol):
+    """A `logger` choice."""
+
+    def open(self, folder: Path, config: dict[str, Any], energy: Energy) -> list[Sink]:
+        """Sinks beside the console and the metrics file; what `energy` tells they ask for where they want it."""
+
+
 class Fanout:
     """Tells several sinks, in order. What one raises propagates; at the close the others are still closed.
 

@@ -5,7 +5,7 @@ import resource
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from omegaconf import OmegaConf
 from rich.console import Console as RichConsole
@@ -17,7 +17,7 @@ from fednano.core.ranks import rank
 from fednano.report.audit import Auditor
 from fednano.report.console import Console
 from fednano.report.html import LiveReport
-from fednano.report.sinks import Energy, Fanout, MetricsFile, Sink
+from fednano.report.sinks import Fanout, Logger, MetricsFile
 from fednano.runtime.beginning import check_resume
 from fednano.runtime.meter import Meter
 from fednano.runtime.parts import Parts
@@ -26,13 +26,6 @@ from fednano.runtime.session import Outcome, Session
 from fednano.training.checkpoint import Snapshot, save_model, write_json
 
 DISTRIBUTIONS = ("fednano", "torch", "flwr", "numpy", "pyarrow")
-
-
-class Logger(Protocol):
-    """A `logger` choice."""
-
-    def open(self, folder: Path, config: dict[str, Any], energy: Energy) -> list[Sink]:
-        """Sinks beside the console and the metrics file; what `energy` tells they ask for where they want it."""
 
 
 def run_in_folder(

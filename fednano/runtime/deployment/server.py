@@ -25,13 +25,13 @@ from fednano.core.tensors import State
 from fednano.federation.live_members import LiveMembership
 from fednano.flower.live_grid import Invitation, LiveGrid, wait_briefly
 from fednano.process.memory import share_heaps
-from fednano.report.sinks import Fanout
+from fednano.report.sinks import Fanout, Logger
 from fednano.runtime.beginning import message_bytes
 from fednano.runtime.deployment.inbox import Inbox
 from fednano.runtime.deployment.serving import ACTIONS, STEPS, StopSignal, serving
 from fednano.runtime.engine import Engine
 from fednano.runtime.parts import Parts
-from fednano.runtime.run_folder import Logger, run_in_folder
+from fednano.runtime.run_folder import run_in_folder
 from fednano.runtime.session import Outcome, Session
 from fednano.runtime.startup import start
 from fednano.training.checkpoint import Checkpoints
