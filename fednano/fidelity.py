@@ -17,7 +17,8 @@ from statistics import mean
 
 from rich.table import Table
 
-from fednano.config.cli import compose_config, guarded
+from fednano.config.compose import compose_config
+from fednano.config.errors import guarded
 from fednano.core.clock import VirtualClock
 from fednano.core.event_log import read_log
 from fednano.core.events import Evaluated, Event, RoundMerged, RoundSkipped

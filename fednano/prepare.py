@@ -6,7 +6,9 @@ python -m fednano.prepare data=text data.path=FOLDER tokenizer=bpe_4k
 import sys
 from collections.abc import Sequence
 
-from fednano.config.cli import build_groups, compose_config, guarded, with_hydra_flags
+from fednano.config.build import build_groups
+from fednano.config.compose import compose_config, with_hydra_flags
+from fednano.config.errors import guarded
 
 
 def main(overrides: Sequence[str]) -> int:

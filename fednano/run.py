@@ -19,10 +19,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from fednano.config.cli import INTERRUPTED, QUIET, compose_config, conf_dir, guarded, refuse
+from fednano.config.compose import compose_config, conf_dir
+from fednano.config.errors import INTERRUPTED, guarded, refuse
 from fednano.core.event_log import InUseError
 from fednano.core.interrupts import asked_to_end
 from fednano.core.ranks import rank, world
+from fednano.process.environment import QUIET
 
 if TYPE_CHECKING:
     from fednano.core.progress import Progress

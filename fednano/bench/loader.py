@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import RealClock, Stopwatch
 from fednano.core.progress import Progress, Silent

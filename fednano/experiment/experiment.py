@@ -6,8 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from fednano.config.build import build_groups
 from fednano.config.checks import check_value
-from fednano.config.cli import build_groups
 from fednano.coordination.memory import MemoryStore
 from fednano.coordination.store import CoordinationStore
 from fednano.core.progress import Progress, Silent

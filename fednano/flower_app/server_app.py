@@ -8,13 +8,14 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console as RichConsole
 
-from fednano.config.cli import QUIET, compose_config
+from fednano.config.compose import compose_config
 from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import Clock
 from fednano.core.progress import Silent
 from fednano.experiment.experiment import Experiment
 from fednano.flower_app.hosted_simulation import Grid, HostedSimulation, is_simulated
 from fednano.flower_app.run_config import hydra_overrides
+from fednano.process.environment import QUIET
 from fednano.process.temporary import temporary_folder
 from fednano.runtime.deployment import server as live
 from fednano.runtime.deployment.deployment import Deployment

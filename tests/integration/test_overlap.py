@@ -20,7 +20,7 @@ from support.hostile import hostile
 from support.runs import StopsAfter, assert_same
 
 from fednano.bench.planners import Play, goodput
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import Clock, VirtualClock
 from fednano.core.event_log import read_log

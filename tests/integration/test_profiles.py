@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fednano.config.cli import compose_config, conf_dir
+from fednano.config.compose import compose_config, conf_dir
 from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import VirtualClock
 from fednano.core.progress import Silent

@@ -14,7 +14,7 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from omegaconf import OmegaConf
 
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import RealClock
 from fednano.core.progress import Silent

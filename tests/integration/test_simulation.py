@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run as FlowerRun
 from ray._private import ray_constants
 
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.coordination.memory import MemoryStore
 from fednano.coordination.store import Lease, StopRequestedError
 from fednano.core.clock import RealClock

@@ -19,7 +19,7 @@ import pytest
 import torch
 from support.runs import StopsAfter, assert_same, kill_at, summary_of
 
-from fednano.config.cli import compose_config, conf_dir
+from fednano.config.compose import compose_config, conf_dir
 from fednano.coordination.memory import MemoryStore
 from fednano.core.event_log import read_log
 from fednano.core.events import ClientDown, RoundMerged, RoundSkipped, UpdateFolded

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from support.event_logs import volatile_run
 
-from fednano.config.cli import build_groups, compose_config
+from fednano.config.build import build_groups
+from fednano.config.compose import compose_config
 from fednano.coordination.memory import MemoryStore
 from fednano.core.event_log import read_log
 from fednano.core.events import (

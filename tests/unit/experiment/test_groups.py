@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.core.tensors import State
 from fednano.experiment.experiment import Experiment
 from fednano.strategy.base import ServerState

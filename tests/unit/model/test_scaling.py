@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.experiment.experiment import Experiment
 from fednano.model.arch import NANOCHAT, SEED
 from fednano.model.gpt import GPT, GPTConfig
