@@ -27,7 +27,7 @@ MayStep = Callable[[float], bool]
 Speed = Callable[[float], float]
 """The share of its hardware's speed that a client has at a time of its clock."""
 
-OnStep = Callable[[int, float], None]
+AfterStep = Callable[[int, float], None]
 """Told the number of steps done and the loss of the last; raises to stop the run."""
 
 
@@ -50,7 +50,7 @@ class Trainer(Protocol):
         plan: "StepPlan",
         clock: Clock,
         may_step: MayStep,
-        on_step: OnStep,
+        after_step: AfterStep,
     ) -> tuple["StepsDone", State]:
         """Up to `plan.steps` steps from `weights`: what was done, and the local weights."""
 
@@ -193,7 +193,7 @@ class LocalTrainer:
         plan: StepPlan,
         clock: Clock,
         may_step: MayStep,
-        on_step: OnStep,
+        after_step: AfterStep,
     ) -> tuple[StepsDone, State]:
         """Train from `weights`; returns what was done and the local weights, which the trainer still owns."""
         self._model.load_state_dict(weights)
@@ -227,7 +227,7 @@ class LocalTrainer:
                 steps, last = steps + 1, batch
                 tokens += batch.tokens.size * self._replicas.world
                 loss_sum += loss
-                on_step(steps, loss)
+                after_step(steps, loss)
         mean = loss_sum / steps if steps else math.nan
         cursor, left = (last.cursor, last.left) if last else (None, ())
         local = {name: tensor.cpu() for name, tensor in self._model.state_dict().items()}

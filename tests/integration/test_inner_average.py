@@ -7,11 +7,11 @@ import pytest
 import torch
 from support.runs import StopsAfter, assert_same
 
-from fednano.config.cli import compose_config
+from fednano.config.build import build_groups
+from fednano.config.compose import compose_config
 from fednano.core.event_log import read_log
 from fednano.core.events import UpdateFolded, WorkDispatched
 from fednano.core.tensors import State, digest
-from fednano.experiment.experiment import build_groups
 from fednano.model.arch import NANOCHAT
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.model.scaling import Depth

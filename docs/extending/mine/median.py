@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+
 from fednano.core.tensors import State
 from fednano.strategy.base import Accumulator, Update
 from fednano.strategy.diloco import DiLoCo

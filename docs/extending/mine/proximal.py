@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
+
 from fednano.core.tensors import State
 from fednano.strategy.client_part import ClientPart, LocalRule
 from fednano.strategy.diloco import DiLoCo
-from torch import Tensor
 
 
 class ProximalRule(LocalRule):

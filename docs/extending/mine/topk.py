@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+
 from fednano.codec.base import Direction
 from fednano.core.tensors import Shapes, State
 

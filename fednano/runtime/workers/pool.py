@@ -8,8 +8,8 @@ import math
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -17,32 +17,13 @@ from multiprocessing.connection import Connection, wait
 import torch
 
 from fednano.core import tensors
-from fednano.core.clock import VirtualClock
+from fednano.core.inner_step import OnStep
 from fednano.core.tensors import State
-from fednano.model.gpt import GPT
-from fednano.model.shapes import blueprint
-from fednano.optim.inner import blank_state
-from fednano.runtime.parts import Parts
-from fednano.runtime.workers.process import (
-    Asked,
-    Ended,
-    Failed,
-    Forget,
-    Job,
-    Mark,
-    Marked,
-    Setup,
-    Stepped,
-    arrays_of,
-    serve,
-)
-from fednano.training.checkpoint import Snapshot
-from fednano.training.client_memory import ClientMemory, joined, owned, without_kept
-from fednano.training.shared import SharedState
+from fednano.runtime.workers.process import Asked, Ended, Failed, Forget, Job, Mark, Marked, Setup, Stepped, serve
+from fednano.training.client_memory import ClientMemory, joined, owned
 from fednano.training.worker import Result, Task
 from fednano.volatility.presence import ClientCrashedError
 
-OnStep = Callable[[str, int, int, int, float, int], None]
 EXIT_S = 10.0  # for a process whose pipe is closed to be gone
 
 
@@ -193,9 +174,9 @@ class WorkerPool:
 
     def _take_in(self, worker: _Worker, news: object) -> None:
         match news:
-            case Stepped(told, train_s, data_s):
+            case Stepped(step, train_s, data_s):
                 worker.train_s, worker.data_s = train_s, data_s
-                self._on_step(*told)
+                self._on_step(step)
             case Asked(lease, now):
                 self._send(worker, self._asked(lease, now))
             case Ended(result):
@@ -233,91 +214,6 @@ class WorkerPool:
         how = f"by {signal.Signals(-code).name}" if code and code < 0 else f"with exit code {code}"
         clients = ", ".join(worker.setup.copies)
         return WorkerError(f"worker {worker.index} of hardware.workers={len(self._workers)} ({clients}) ended {how}")
-
-
-@dataclass(frozen=True)
-class PooledClient:
-    """A client whose work is done by a pool; what `begin` was given, `work` waits for."""
-
-    client: str
-    clock: VirtualClock
-    pool: WorkerPool
-
-    @property
-    def memory(self) -> ClientMemory:
-        """Of all clients of the pool."""
-        return self.pool.memory
-
-    def begin(self, task: Task, weights: State) -> None:
-        """Begin with a task, now on the client's clock."""
-        self.pool.begin(task, weights, self.clock.now())
-
-    def work(self, task: Task, weights: State) -> tuple[Result, State]:
-        """As `ClientWorker.work`, of a task that was begun."""
-        result, delta = self.pool.result(self.client)
-        self.clock.wait(result.busy_until)
-        return result, delta
-
-    def crashed(self) -> None:
-        """The machine died: what it remembered is gone."""
-        self.pool.forget(self.client)
-
-
-@contextmanager
-def opened(parts: Parts, resume: Snapshot | None, on_step: OnStep) -> Iterator[WorkerPool]:
-    """The workers of a run or of its rest, closed at the end of the block, whatever ends it."""
-    parts.hardware.use()
-    inner: Mapping[str, State] = {}
-    spent = 0.0, 0.0
-    if resume:
-        inner, spent = resume.inner, (resume.train_s, resume.data_s)
-        parts.store.skip(resume.leases)
-    pool = WorkerPool(_setups(parts, inner), on_step, parts.store.drain_requested, spent)
-    pool.remember(inner)
-    try:
-        yield pool
-    finally:
-        pool.close()
-
-
-def _setups(parts: Parts, restored: Mapping[str, State]) -> list[Setup]:
-    settings = parts.settings
-    weights = blueprint(parts.gpt).state_dict()
-    remembered = {} if parts.optim.state == "reset" else blank_state(parts.optim.build(GPT(parts.gpt)))
-    averaged = remembered if parts.optim.state == "average" else {}
-    size = parts.message_bytes()
-    shared_weights, mean = SharedState(weights), SharedState(averaged)
-    setups = []
-    for index in range(parts.hardware.workers):
-        mine = settings.names[index :: parts.hardware.workers]
-        copies = {client: (SharedState(remembered), SharedState(remembered)) for client in mine}
-        held = {client: without_kept(state) for client, state in restored.items() if client in copies}
-        for client, state in held.items():
-            copies[client][0].write(state)
-        setups.append(
-            Setup(
-                gpt=parts.gpt,
-                optim=parts.optim,
-                hardware=replace(parts.hardware, threads=1),
-                volatility=parts.volatility,
-                seed=settings.seed,
-                names=settings.names,
-                submit_s=tuple(parts.network.submit_s(size.up, i) for i in range(settings.clients)),
-                source=parts.source,
-                pools=parts.pools.rows,
-                packing=parts.packing,
-                shape=parts.shape,
-                weights=shared_weights,
-                mean=mean,
-                delta=SharedState(weights),
-                inner=SharedState(averaged),
-                copies=copies,
-                restored={client: tuple(state) for client, state in held.items()},
-                kept={client: arrays_of(owned(restored[client], "strategy")) for client in held},
-                part=parts.strategy.client,
-            )
-        )
-    return setups
 
 
 def _start(index: int, setup: Setup) -> _Worker:

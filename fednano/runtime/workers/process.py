@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from fednano.core.clock import VirtualClock
+from fednano.core.inner_step import InnerStep
 from fednano.core.tensors import State
 from fednano.data.loader import Packing, RowNumbers, TextSource
 from fednano.model.gpt import GPT, GPTConfig
@@ -101,9 +102,9 @@ class Mark:
 
 @dataclass(frozen=True)
 class Stepped:
-    """An inner step is done; the arguments of `on_step`, and the wall-clock seconds of the trainer so far."""
+    """An inner step is done, and the wall-clock seconds of the trainer so far."""
 
-    told: tuple[str, int, int, int, float, int]
+    step: InnerStep
     train_s: float
     data_s: float
 
@@ -241,8 +242,8 @@ class PoolProcess:
         self._place[client] = place
         return place, tuple(state)
 
-    def _stepped(self, *told: object) -> None:
-        self._pipe.send(Stepped(told, self._trainer.train_s, self._trainer.data_s))  # type: ignore[arg-type]
+    def _stepped(self, step: InnerStep) -> None:
+        self._pipe.send(Stepped(step, self._trainer.train_s, self._trainer.data_s))
 
     def _asked(self, lease: int, now: float) -> bool:
         if not self._called:

@@ -16,7 +16,7 @@ from support.toy_federation import federate
 from fednano.bench.planners import Play, goodput
 from fednano.bench.planners import main as bench
 from fednano.codec.fp32 import Fp32
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.coordination.memory import MemoryStore
 from fednano.core.event_log import read_log
 from fednano.core.events import (
