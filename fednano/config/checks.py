@@ -52,7 +52,8 @@ def _resolve(target: str, where: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"{where}._target_={target} cannot be imported ({error}); name a class by its dotted path"
+            f"{where}._target_={target} cannot be imported ({error}); name a class by its dotted path, and start "
+            "the command in the folder that holds its module, or put that folder on PYTHONPATH"
         ) from error
 
 

@@ -66,7 +66,7 @@ class LiveGrid(WrappedGrid):
     Args:
         grid: Flower's.
         clock: the run's.
-        coordination store: tells what the trainers work on.
+        store: tells what the trainers work on.
         lost_s: so long is long; more than a message takes each way.
     """
 
@@ -221,7 +221,7 @@ class Invitation:
 
     Args:
         grid: reaches them.
-        coordination store: tells who heartbeats.
+        store: tells who heartbeats.
         clients: their names.
         run: the run's name in the coordination store.
         config: the resolved configuration.

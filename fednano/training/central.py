@@ -47,7 +47,7 @@ class Central:
         pools: corpus rows of every pool.
         pool_of: pool that each of the joined batches reads.
         ledger: row book-keeping, as in a federated run.
-        coordination store: names leases and asks for stops.
+        store: names leases and asks for stops.
         recorder: evaluates, saves and emits.
         clock: charged with `step_s` for every step.
         shape: (B, T) of one of the joined batches.

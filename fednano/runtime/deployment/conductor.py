@@ -49,7 +49,7 @@ class Conductor:
         logs: a folder for the processes' logs.
         private: a folder that only this user can read, for keys, sockets and Flower's own files.
         redis: the server of the coordination store, and what tells its address.
-        coordination store: of this process; asked whether the run is to stop.
+        store: of this process; asked whether the run is to stop.
         console: makes what shows the run from its beginning.
         clients: the names of all.
         local: those whose nodes run here.
@@ -219,7 +219,7 @@ class Conductor:
             {
                 "folder": str(self._folder.resolve()),
                 "control": str(self._private),
-                "coordination store": self._run_name,
+                "board": self._run_name,
                 "resume": resume,
             }
         )

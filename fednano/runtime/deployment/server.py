@@ -80,7 +80,7 @@ def make_app(build: Build, begin: Callable[[Grid, RunConfig], None]) -> ServerAp
             begin(grid, config)
             return
         folder, control = Path(str(config["folder"])), Path(str(config["control"]))
-        serve(grid, folder, control, str(config["coordination store"]), bool(config["resume"]), build)
+        serve(grid, folder, control, str(config["board"]), bool(config["resume"]), build)
 
     return app
 
@@ -175,7 +175,7 @@ class LiveClock:
 
     Args:
         clock: the run's.
-        coordination store: tells both.
+        store: tells both.
         steps: the file that takes the steps.
         besides: what else is done at a wait, given the time.
     """
