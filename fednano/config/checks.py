@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 MISSING = "???"
-BAD_INPUT = 2  # the exit code of commands that refuse their input
-REFUSAL = "fednano: "  # begins the line that says why
 
 
 def check_node(node: dict[str, Any], where: str) -> None:

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fednano.config.cli import QUIET, compose_config, guarded, with_hydra_flags
+from fednano.config.compose import compose_config, with_hydra_flags
+from fednano.config.errors import guarded
 from fednano.coordination.redis_link import Address
 from fednano.node.settings import Settings, checked, encode
 from fednano.node.supervisor import Program, Supervisor
 from fednano.node.units import FORMS
+from fednano.process.environment import QUIET
 
 TRAINER, SUPERNODE = "fednano.node.trainer", "fednano.node.supernode"
 

@@ -11,7 +11,7 @@ from flwr.supercore.error import ApiErrorCode
 from flwr.supercore.exit import ExitCode
 from flwr.supernode.cli.flower_supernode import flower_supernode
 
-from fednano.config.checks import BAD_INPUT, REFUSAL
+from fednano.config.errors import BAD_INPUT, REFUSAL
 from fednano.core.marks import mark
 from fednano.node.one_process import in_one_process
 from fednano.process import lifeline

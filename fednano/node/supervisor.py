@@ -10,7 +10,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 
-from fednano.config.checks import BAD_INPUT, REFUSAL
+from fednano.config.errors import BAD_INPUT, REFUSAL
 from fednano.core.clock import wall
 from fednano.core.interrupts import asked_to_end
 from fednano.process.lifeline import Lifeline

@@ -4,13 +4,17 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fednano.coordination.store import StopRequestedError
 from fednano.core.clock import VirtualClock
 from fednano.core.events import RunEnded, RunStarted
 from fednano.core.tensors import count
+from fednano.runtime.beginning import first_ledger, local_trainer, message_bytes, untrained
 from fednano.runtime.parts import Parts
-from fednano.runtime.session import Outcome, Session, Status
-from fednano.runtime.virtual import planned_tokens
+from fednano.runtime.play_through import planned_tokens
+from fednano.runtime.recording import make_recorder
+from fednano.runtime.session import Outcome, Session
+from fednano.runtime.startup import played
+from fednano.runtime.steps import showing
+from fednano.strategy.base import ServerState
 from fednano.training.central import NAME, Central
 from fednano.training.replicas import Replicas, joined
 
@@ -37,7 +41,7 @@ class Centralized:
                 f"round.overlap={parts.round.overlap} hides transfers, of which runtime={self.name} has none; use 0"
             )
         if parts.energy.ends(parts.volatility) < math.inf:
-            tokens = planned_tokens(parts, parts.message_bytes())
+            tokens = planned_tokens(parts, message_bytes(parts))
             per_step = parts.settings.clients * parts.tokens_per_step
             parts.energy.require(-(-tokens // per_step) * per_step / parts.hardware.speed(0), parts.volatility)
 
@@ -48,14 +52,16 @@ class Centralized:
     def _run(self, parts: Parts, session: Session, replicas: Replicas) -> Outcome:
         settings, resume = parts.settings, session.resume
         clock = VirtualClock(resume.clock if resume else 0.0)
-        state = parts.first_state(resume)
-        tokens = planned_tokens(parts, parts.message_bytes())
+        state = resume.state if resume else ServerState(untrained(parts), {})
+        if resume:
+            parts.store.skip(resume.leases)
+        tokens = planned_tokens(parts, message_bytes(parts))
         per_step = settings.clients * parts.tokens_per_step
         step_s = per_step / parts.hardware.speed(0)
         per_round = parts.round.central_steps(parts.strategy.local_steps, -(-tokens // per_step), settings.rounds)
-        trainer = parts.trainer(per_step, resume, replicas, split_rows=False)
-        recorder = parts.recorder(session, clock, trainer, replicas)
-        ledger = parts.ledger(resume)
+        trainer = local_trainer(parts, per_step, replicas, split_rows=False, resume=resume)
+        recorder = make_recorder(parts, session, clock, trainer, replicas)
+        ledger = first_ledger(parts, resume)
         session.start(self._started(parts, count(state.weights), tokens, per_step, per_round))
         central = Central(
             trainer=trainer,
@@ -71,18 +77,16 @@ class Centralized:
             packing=parts.packing,
             rows_for=parts.rows_for,
             schedule=parts.optim.schedule,
-            on_step=parts.on_step(session, replicas),
+            on_step=showing(session.sink, parts.store, replicas),
             replicas=replicas,
         )
-        status: Status = "completed"
-        error: Exception | None = None
-        try:
+
+        def run() -> None:
+            nonlocal state
             for merged in central.run(state, tokens, per_round):
                 state = merged
-        except StopRequestedError:
-            status = "interrupted"
-        except Exception as caught:
-            status, error = "failed", caught
+
+        status, error = played(run)
         if status != "completed":
             central.abandon()
             recorder.checkpoint()

@@ -14,7 +14,7 @@ from flwr.supercore.run import Run
 from flwr.superlink.grid.inmemory_grid import InMemoryGrid
 
 from fednano import flower_config
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.coordination.memory import MemoryStore
 from fednano.core.progress import Silent
 from fednano.experiment.experiment import Experiment

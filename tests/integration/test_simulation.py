@@ -14,12 +14,13 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run as FlowerRun
 from ray._private import ray_constants
 
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.coordination.memory import MemoryStore
-from fednano.coordination.store import Lease, StepTold, StopRequestedError
+from fednano.coordination.store import Lease, StopRequestedError
 from fednano.core.clock import RealClock
 from fednano.core.event_log import read_log
 from fednano.core.events import UpdateFolded
+from fednano.core.inner_step import InnerStep
 from fednano.core.progress import Silent
 from fednano.data.ledger import Grant
 from fednano.experiment.experiment import Experiment
@@ -179,13 +180,13 @@ def task_message() -> Message:
         peers=1,
         horizon=100,
     )
-    return Message(records.pack_task(task, records.pack_tensors({}, records.LOSSLESS)), 2, "train")
+    return Message(records.pack_task(task, records.pack_weights({})), 2, "train")
 
 
 def reply_message(inner: dict[str, torch.Tensor]) -> Message:
     done = StepsDone(steps=4, tokens=128, loss=1.0, cursor=(0, 1), drained=False, train_s=2.0, data_s=0.5)
     result = Result(task_client="client_0", round=0, version=0, lease=0, done=done, busy_from=0.0, busy_until=1.0)
-    content = records.pack_result(result, records.pack_tensors({}, records.LOSSLESS))
+    content = records.pack_result(result, records.pack_weights({}))
     reply = Message(content, reply_to=task_message())
     attach_kept(reply, inner)
     return reply
@@ -235,10 +236,10 @@ def test_steps_are_shown_as_they_are_told(heard: StepsHeard, tmp_path: Path) -> 
     grid = RayGrid(Answers(), MemoryStore(), Event(), Kept({}, 0.0, 0.0), heard, lambda *step: shown.append(step))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller:
         tell_step(
-            teller, tmp_path / "steps", StepTold(client="client_0", round=0, step=1, steps=4, loss=2.5, tokens=32)
+            teller, tmp_path / "steps", InnerStep(client="client_0", round=0, step=1, steps=4, loss=2.5, tokens=32)
         )
         tell_step(
-            teller, tmp_path / "nobody", StepTold(client="client_0", round=0, step=2, steps=4, loss=2.5, tokens=32)
+            teller, tmp_path / "nobody", InnerStep(client="client_0", round=0, step=2, steps=4, loss=2.5, tokens=32)
         )
     grid.pull_messages(["1"])
     assert shown == [("client_0", 0, 1, 4, 2.5, 32)]

@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 from support.deployed import WITHIN_S, Deployed, linux
 
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.coordination.memory import MemoryStore
 from fednano.core import tensors
 from fednano.core.events import ChaosEnacted, ClientDown, LeaseReleased, RoundMerged, UpdateFolded, WorkDispatched

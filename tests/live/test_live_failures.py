@@ -16,7 +16,7 @@ from redis import Redis
 from support.bad_network import HERE, BadNetwork
 from support.deployed import WITHIN_S, Deployed, linux
 
-from fednano.config.checks import BAD_INPUT
+from fednano.config.errors import BAD_INPUT
 from fednano.coordination.embedded import EmbeddedRedis
 from fednano.coordination.redis_link import URL_VARIABLE
 from fednano.core.clock import pause

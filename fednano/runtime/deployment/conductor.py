@@ -30,7 +30,7 @@ from fednano.runtime.deployment.nodes.attendance import Attendance, Reach, store
 from fednano.runtime.deployment.nodes.local import LocalNodes, redis_server, rerouted
 from fednano.runtime.deployment.nodes.proxy import Proxy
 from fednano.runtime.deployment.security import make_certificates
-from fednano.runtime.deployment.serving import ACTIONS, LOCK, STEPS, read_steps, server_pid
+from fednano.runtime.deployment.serving import ACTIONS, LOCK, STEPS, read_step, server_pid
 from fednano.runtime.deployment.superlink import RunStatus, SuperLink, UnreachableError, environment
 from fednano.runtime.session import Outcome
 
@@ -236,7 +236,7 @@ class Conductor:
                 self._begun = wall()
             self._console.event(event)
         for line in self._steps.new() or ():
-            self._console.step(**vars(read_steps(line)))
+            self._console.step(read_step(line))
 
     def _tend(self) -> None:
         """Have the nodes come and go, and restart what has died.

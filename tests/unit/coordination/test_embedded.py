@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fednano.config.cli import build_groups, compose_config, conf_dir
+from fednano.config.build import build_groups
+from fednano.config.compose import compose_config, conf_dir
 from fednano.coordination import embedded
 from fednano.coordination.embedded import EmbeddedRedis
 from fednano.coordination.redis_link import Address, Link

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from fednano.config.cli import ConfigError, compose_config
+from fednano.config.compose import compose_config
+from fednano.config.errors import ConfigError
 from fednano.node import __main__ as node
 from fednano.node import supernode
 from fednano.node.settings import checked, decode, encode, run_config, told_config

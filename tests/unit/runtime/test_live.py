@@ -22,8 +22,9 @@ from support.awaiting import WITHIN_S, until
 from support.hand_store import HandStore
 
 from fednano.coordination.memory import MemoryStore
-from fednano.coordination.store import NO_LEASE, Heartbeat, StepTold, StopRequestedError
+from fednano.coordination.store import NO_LEASE, Heartbeat, StopRequestedError
 from fednano.core.clock import VirtualClock
+from fednano.core.inner_step import InnerStep
 from fednano.federation.live_members import DOUBT_S, HAND_IN_S, LiveMembership
 from fednano.federation.plan import Site
 from fednano.flower.live_grid import AGAIN_S, ASK_S, Invitation, LiveGrid, wait_briefly
@@ -33,7 +34,7 @@ from fednano.flower.virtual_grid import adopt_identity, identity_kept
 from fednano.flower.wire import NODE
 from fednano.runtime.deployment.following import Lines
 from fednano.runtime.deployment.server import LiveClock
-from fednano.runtime.deployment.serving import LOCK, StopSignal, read_steps, server_pid
+from fednano.runtime.deployment.serving import LOCK, StopSignal, read_step, server_pid
 
 LOST_S = 60.0
 BEAT = Heartbeat(name="client_0", incarnation="first", ready=True, leaving=False, step_s=0.5, lease=NO_LEASE)
@@ -183,11 +184,11 @@ def test_the_clock_heeds_a_stop_and_hands_on_steps(tmp_path: Path) -> None:
     lines = Lines(path)
     clock.wait(1.0)
     assert lines.new() == []
-    step = StepTold(client="client_0", round=1, step=2, steps=4, loss=5.5, tokens=32)
+    step = InnerStep(client="client_0", round=1, step=2, steps=4, loss=5.5, tokens=32)
     store.told.append(step)
     clock.wait(2.0)
     assert clock.now() == 2.0
-    assert [read_steps(line) for line in lines.new() or ()] == [step]
+    assert [read_step(line) for line in lines.new() or ()] == [step]
     assert times == [0.0, 1.0]
     assert lines.new() == []
     store.request_stop()
