@@ -17,7 +17,8 @@ from fednano.config.cli import ConfigError, compose_config
 from fednano.node import __main__ as node
 from fednano.node import supernode
 from fednano.node.settings import checked, decode, encode, run_config, told_config
-from fednano.node.supervisor import Program, Supervisor
+from fednano.node.supervisor import Supervisor
+from fednano.process.child import Child
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -116,7 +117,7 @@ def test_programs_hold_no_secret(given: list[str], monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("FEDNANO_REDIS_URL", "redis://:hunter2@localhost")
     settings, data = checked(compose_config(given, "node"))
     for program in (node.trainer(settings, data), node.supernode(settings)):
-        assert "hunter2" not in repr(program)
+        assert "hunter2" not in " ".join(program.command)
 
 
 def test_a_supernode_is_told_who_it_is(given: list[str], tmp_path: Path) -> None:
@@ -156,22 +157,22 @@ def test_a_container_file(given: list[str], capsys: pytest.CaptureFixture[str], 
 # The supervisor
 
 SUPERVISED = """
-import sys
-from pathlib import Path
-from fednano.node import supervisor
-from fednano.node.supervisor import Program, Supervisor
+import os, sys
+from dataclasses import replace
+from fednano.node.supervisor import POLICY, Supervisor
+from fednano.process.child import Child
 
-supervisor.FIRST_S = 0.01
-programs = [Program(name, [sys.executable, "-c", code], leave_s=5) for name, code in zip("ab", sys.argv[1:])]
-sys.exit(Supervisor(programs, lambda line: print(line, flush=True)).run())
+programs = [
+    Child(name, [sys.executable, "-c", code], log=None, environment=os.environ, grace_s=5.0)
+    for name, code in zip("ab", sys.argv[1:])
+]
+sys.exit(Supervisor(programs, lambda line: print(line, flush=True), replace(POLICY, first_s=0.01)).run())
 """
 # Ends by SIGTERM, tells that it is there, and that it was asked to end.
 LIVES = """
-import signal, sys, threading
-from fednano.process import lifeline
+import signal, threading
 ended = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: ended.set())
-lifeline.watch()
 print("lives", flush=True)
 ended.wait()
 print("was asked to end", flush=True)
@@ -241,7 +242,7 @@ def test_refused_input_ends_all(supervise: Callable[..., subprocess.Popen[str]])
 def test_who_refuses_its_input_is_quoted(tmp_path: Path) -> None:
     said: list[str] = []
     code = "print('noise'); print('fednano: key=3 is too much; use 2'); raise SystemExit(2)"
-    program = Program(name="a", command=[sys.executable, "-c", code], log=tmp_path / "a.log")
+    program = Child("a", [sys.executable, "-c", code], log=tmp_path / "a.log", environment=os.environ)
     assert Supervisor([program], said.append).run() == 2
     assert said[-1] == "a refuses what it was given (key=3 is too much; use 2); the node ends"
 
