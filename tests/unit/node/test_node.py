@@ -18,6 +18,7 @@ from fednano.node import __main__ as node
 from fednano.node import supernode
 from fednano.node.settings import checked, decode, encode, run_config, told_config
 from fednano.node.supervisor import Supervisor
+from fednano.process import tree
 from fednano.process.child import Child
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -225,6 +226,17 @@ def test_who_dies_is_started_again(supervise: Callable[..., subprocess.Popen[str
     process.terminate()
     assert until(process, "a ended") == ["was asked to end", "a ended"]
     assert process.wait() == 0
+
+
+def test_who_is_started_again_is_there_once(supervise: Callable[..., subprocess.Popen[str]]) -> None:
+    process = supervise(LIVES)
+    first = pid(until(process, "a started")[-1])
+    until(process, "lives")
+    guard, command = tree.descendants(process.pid)
+    assert command == first
+    os.kill(guard, signal.SIGKILL)
+    until(process, "a was killed by SIGKILL", "a started", "lives")
+    assert not Path(f"/proc/{first}").exists() or Path(f"/proc/{first}/stat").read_text().split()[2] == "Z"
 
 
 def test_who_keeps_dying_is_started_more_and_more_rarely(supervise: Callable[..., subprocess.Popen[str]]) -> None:

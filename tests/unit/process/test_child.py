@@ -73,6 +73,13 @@ def test_noise_is_left_out_of_the_last_lines(family: Family) -> None:
     assert family.child("", noise=["asked"]).tail() == "first\nlast"
 
 
+def test_a_child_is_out_of_reach_of_the_terminal(family: Family) -> None:
+    child = family.child("import signal; signal.pause()")
+    child.start()
+    assert child.pid
+    assert os.getsid(child.pid) == os.getpgid(child.pid) == child.guard
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGPIPE, signal.SIGALRM])
 def test_a_child_that_is_killed_names_the_signal(family: Family, number: signal.Signals) -> None:
     child = Child("worker", ["sh", "-c", f"kill -{int(number)} $$"], log=family.log, environment=os.environ)
