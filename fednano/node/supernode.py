@@ -1,4 +1,4 @@
-"""Flower's SuperNode in a process that ends with its supervisor: python -m fednano.node.supernode NAME ARGUMENTS.
+"""Flower's SuperNode, which the supervisor starts: python -m fednano.node.supernode NAME ARGUMENTS.
 
 What is known here of Flower's errors was found with flwr 1.41.0: look here when raising it.
 """
@@ -14,7 +14,6 @@ from flwr.supernode.cli.flower_supernode import flower_supernode
 from fednano.config.errors import BAD_INPUT, REFUSAL
 from fednano.core.marks import mark
 from fednano.node.one_process import in_one_process
-from fednano.process import lifeline
 from fednano.process.memory import keep_freed_memory
 
 KEYLESS = f"[code: {int(ApiErrorCode.FLEET_SUPERNODE_REGISTRATION_DISABLED)}]"
@@ -73,5 +72,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    lifeline.watch()
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The command `python -m fednano.volatility.solar`, which makes synthetic traces; what it does is in `traces/solar.py`."""
+"""The command that makes synthetic traces, `python -m fednano.volatility.solar`; `traces/solar.py` does the work."""
 
 import sys
 

@@ -37,7 +37,6 @@ from dataclasses import asdict
 from pathlib import Path
 from fednano.coordination.store import StopRequestedError
 from fednano.node.trainer import serve
-from fednano.process import lifeline
 
 folder = Path(sys.argv[2])
 
@@ -54,7 +53,6 @@ class Post:
 def tell(what, **fields):
     print(json.dumps({"what": what, **fields}), flush=True)
 
-lifeline.watch()
 sys.exit(serve(sys.argv[1], lambda run, name, clock: Post()))
 """
 

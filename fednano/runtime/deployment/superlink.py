@@ -129,8 +129,8 @@ class SuperLink:
                 "--disable-runtime-dependency-installation",
                 *flat,
             ],
-            log,
-            environment(folder / "flwr", secrets),
+            log=log,
+            environment=environment(folder / "flwr", secrets),
             noise=NOISE,
         )
         self._control = ControlHttpClient.from_server_address(
