@@ -48,7 +48,7 @@ def given(defaults: Config, *run_config: str) -> Config:
 
 
 def test_the_app_names_each_key_with_its_default(defaults: Config) -> None:
-    internal = {"folder": "", "control": "", "coordination store": "", "resume": False}
+    internal = {"folder": "", "control": "", "board": "", "resume": False}
     assert defaults == {**{name: key.default for name, key in KEYS.items()}, flower_keys.OVERRIDES: "", **internal}
 
 

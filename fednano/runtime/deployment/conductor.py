@@ -220,7 +220,7 @@ class Conductor:
             {
                 "folder": str(self._folder.resolve()),
                 "control": str(self._private),
-                "coordination store": self._run_name,
+                "board": self._run_name,
                 "resume": resume,
             }
         )

@@ -81,7 +81,7 @@ def make_app(build: Build, begin: Callable[[Grid, RunConfig], None]) -> ServerAp
             begin(grid, config)
             return
         folder, control = Path(str(config["folder"])), Path(str(config["control"]))
-        serve(grid, folder, control, str(config["coordination store"]), bool(config["resume"]), build)
+        serve(grid, folder, control, str(config["board"]), bool(config["resume"]), build)
 
     return app
 

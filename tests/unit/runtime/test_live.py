@@ -455,13 +455,13 @@ import sys
 from pathlib import Path
 from fednano.coordination.memory import MemoryStore
 from fednano.runtime.deployment.serving import StopSignal, serving
-coordination store = MemoryStore()
+store = MemoryStore()
 with StopSignal() as stop, serving(Path(sys.argv[1])):
     print("serving", flush=True)
     sys.stdin.readline()
-    stop.tell(coordination store)
+    stop.tell(store)
     try:
-        coordination store.check_stop()
+        store.check_stop()
     except Exception as error:
         print(type(error).__name__, flush=True)
     sys.stdin.readline()
