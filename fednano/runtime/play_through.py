@@ -9,7 +9,7 @@ from fednano.core.events import Event
 from fednano.core.inner_step import InnerStep
 from fednano.federation.plan import Site
 from fednano.federation.transport import MessageBytes
-from fednano.flower.virtual_grid import identity_kept
+from fednano.flower.compat.messages import identity_kept
 from fednano.runtime.beginning import first_ledger, message_bytes
 from fednano.runtime.engine import Engine, federate, transport
 from fednano.runtime.parts import Parts

@@ -21,7 +21,7 @@ from fednano.core.progress import Silent
 from fednano.experiment.experiment import Experiment
 from fednano.flower import records, relay, wire
 from fednano.flower.client_app import answer
-from fednano.flower.virtual_grid import adopt_identity
+from fednano.flower.compat.messages import adopt_identity
 from fednano.flower.wire import Parcel
 from fednano.node.settings import Settings, encode
 from fednano.runtime.beginning import first_ledger, local_trainer, untrained

@@ -25,7 +25,7 @@ from fednano.core.progress import Silent
 from fednano.data.ledger import Grant
 from fednano.experiment.experiment import Experiment
 from fednano.flower import records
-from fednano.flower.virtual_grid import adopt_identity
+from fednano.flower.compat.messages import adopt_identity
 from fednano.runtime.ray.actor import attach_kept, take_kept, tell_step
 from fednano.runtime.ray.grid import ClientFailedError, Kept, RayGrid, StepsHeard
 from fednano.runtime.ray.simulation import Simulation, available_cores

@@ -21,6 +21,7 @@ from fednano.coordination.store import CoordinationStore, StopRequestedError
 from fednano.core.clock import pause, wall
 from fednano.core.event_log import from_line
 from fednano.core.events import Event, ProvisionFailed, RoundStarted, SignalLost
+from fednano.flower.compat.superlink import RunStatus, UnreachableError
 from fednano.process.child import Child
 from fednano.process.restarts import RestartPolicy, Restarts, Verdict
 from fednano.report import units
@@ -32,7 +33,7 @@ from fednano.runtime.deployment.nodes.local import LocalNodes, redis_server, rer
 from fednano.runtime.deployment.nodes.proxy import Proxy
 from fednano.runtime.deployment.security import make_certificates
 from fednano.runtime.deployment.serving import ACTIONS, LOCK, STEPS, read_step, server_pid
-from fednano.runtime.deployment.superlink import RunStatus, SuperLink, UnreachableError, environment
+from fednano.runtime.deployment.superlink import SuperLink, environment
 from fednano.runtime.session import Outcome
 
 POLL_S = 0.2

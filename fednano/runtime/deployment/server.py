@@ -23,7 +23,8 @@ from fednano.core.events import Event, UpdateFolded
 from fednano.core.inner_step import InnerStep
 from fednano.core.tensors import State
 from fednano.federation.live_members import LiveMembership
-from fednano.flower.live_grid import Invitation, LiveGrid, wait_briefly
+from fednano.flower.compat.live_grid import wait_briefly
+from fednano.flower.live_grid import Invitation, LiveGrid
 from fednano.process.memory import share_heaps
 from fednano.report.sinks import Fanout, Logger
 from fednano.runtime.beginning import message_bytes

@@ -16,13 +16,13 @@ from typing import ClassVar
 import ray
 import torch
 from flwr.app import Context
-from flwr.server.superlink.fleet.vce.backend.backend import BackendConfig
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
 from fednano.core.clock import RealClock, pause, wall
 from fednano.core.ranks import world
 from fednano.federation.plan import Site
+from fednano.flower.compat.simulation import ray_backend
 from fednano.process.temporary import temporary_folder
 from fednano.runtime.beginning import message_bytes
 from fednano.runtime.engine import Engine, transport
@@ -155,11 +155,7 @@ class Simulation:
                             stage.clear()  # nobody waits for what is under way
                         ended.set()
 
-                # Under "init_args" stands what Ray was begun with, had Flower done so.
-                config: BackendConfig = {
-                    "client_resources": {"num_cpus": self.client_cpus, "num_gpus": self.client_gpus},
-                    "init_args": {},
-                }
+                config = ray_backend(self.client_cpus, self.client_gpus)
                 try:
                     run_simulation(app, make_actor_app(stage), parts.settings.clients, backend_config=config)
                 finally:

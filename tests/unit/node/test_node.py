@@ -276,7 +276,7 @@ def test_flowers_refusals_are_told_apart(
         logging.getLogger("flwr").error("Exit Code: 305\nFailed to initialize the connection.\n%s", flower)
         raise SystemExit(1)
 
-    monkeypatch.setattr(supernode, "flower_supernode", refused)
+    monkeypatch.setattr(supernode, "run_supernode", refused)
     monkeypatch.setattr(supernode, "in_one_process", lambda: None)
     monkeypatch.setattr("sys.argv", ["supernode", "site_a"])
     assert supernode.main() == code

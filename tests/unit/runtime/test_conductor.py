@@ -12,12 +12,12 @@ from rich.console import Console as RichConsole
 from fednano.coordination.memory import MemoryStore
 from fednano.coordination.redis_link import Address
 from fednano.coordination.settings import Serving
+from fednano.flower.compat.superlink import RAISED, RunStatus
 from fednano.report.console import Console
 from fednano.runtime.deployment import conductor
 from fednano.runtime.deployment.conductor import Conductor
 from fednano.runtime.deployment.nodes.attendance import Steady
 from fednano.runtime.deployment.serving import LOCK
-from fednano.runtime.deployment.superlink import RAISED, RunStatus
 from fednano.runtime.session import Outcome
 
 RUNS, COMPLETED = RunStatus(False, True, ""), RunStatus(True, False, "")
