@@ -1,7 +1,7 @@
 """The baseline: the same model, data and number of tokens in one place."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from fednano.coordination.store import StopRequestedError
@@ -10,8 +10,9 @@ from fednano.core.events import RunEnded, RunStarted
 from fednano.core.tensors import count
 from fednano.runtime.parts import Parts
 from fednano.runtime.session import Outcome, Session, Status
-from fednano.runtime.virtual import planned_tokens
+from fednano.runtime.virtual import foreseen
 from fednano.training.central import NAME, Central
+from fednano.training.recorder import Progress
 from fednano.training.replicas import Replicas, joined
 
 
@@ -19,8 +20,8 @@ from fednano.training.replicas import Replicas, joined
 class Centralized:
     """One machine as fast as the first client, always up, whose batch is the clients' batches joined.
 
-    It trains as many tokens as `runtime=virtual` would merge with the same configuration. Its clock is virtual: a
-    step takes the time that `hardware` says.
+    It trains as many tokens as `runtime=virtual` would merge with the same configuration, its budget included; only
+    `budget.wall_hours` ends it earlier. Its clock is virtual: a step takes the time that `hardware` says.
     """
 
     shared: ClassVar[str] = "clients"
@@ -37,7 +38,7 @@ class Centralized:
                 f"round.overlap={parts.round.overlap} hides transfers, of which runtime={self.name} has none; use 0"
             )
         if parts.energy.ends(parts.volatility) < math.inf:
-            tokens = planned_tokens(parts, parts.message_bytes())
+            tokens, _ = _planned(parts)
             per_step = parts.settings.clients * parts.tokens_per_step
             parts.energy.require(-(-tokens // per_step) * per_step / parts.hardware.speed(0), parts.volatility)
 
@@ -49,10 +50,11 @@ class Centralized:
         settings, resume = parts.settings, session.resume
         clock = VirtualClock(resume.clock if resume else 0.0)
         state = parts.first_state(resume)
-        tokens = planned_tokens(parts, parts.message_bytes())
+        tokens, federated = _planned(parts)
+        horizon = settings.budget.tokens or tokens
         per_step = settings.clients * parts.tokens_per_step
         step_s = per_step / parts.hardware.speed(0)
-        per_round = parts.round.central_steps(parts.strategy.local_steps, -(-tokens // per_step), settings.rounds)
+        per_round = parts.round.central_steps(parts.strategy.local_steps, -(-tokens // per_step), federated.rounds)
         trainer = parts.trainer(per_step, resume, replicas, split_rows=False)
         recorder = parts.recorder(session, clock, trainer, replicas)
         ledger = parts.ledger(resume)
@@ -77,8 +79,9 @@ class Centralized:
         status: Status = "completed"
         error: Exception | None = None
         try:
-            for merged in central.run(state, tokens, per_round):
+            for merged in central.run(state, tokens, per_round, horizon, replace(settings.budget, virtual_hours=None)):
                 state = merged
+            recorder.progress.ended_by = recorder.progress.ended_by or federated.ended_by
         except StopRequestedError:
             status = "interrupted"
         except Exception as caught:
@@ -118,3 +121,10 @@ class Centralized:
             seed=parts.settings.seed,
             train_rows=sum(len(rows) for rows in parts.pools.rows),
         )
+
+
+def _planned(parts: Parts) -> tuple[int, Progress]:
+    """The tokens to train, and how the federated run would end; that merges whole rounds, beyond a budget of tokens."""
+    federated = foreseen(parts, parts.message_bytes())
+    tokens = max(parts.tokens_per_step, federated.tokens)
+    return min(tokens, parts.settings.budget.tokens or tokens), federated

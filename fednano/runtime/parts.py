@@ -1,5 +1,6 @@
 """What every runtime is given, and what it gives back."""
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,6 +31,7 @@ from fednano.optim.inner import Optim, blank_state
 from fednano.runtime.recipe import Recipe
 from fednano.runtime.session import Outcome, Session
 from fednano.strategy.base import ServerState, Strategy
+from fednano.training.budget import Budget
 from fednano.training.checkpoint import Checkpoints, Snapshot
 from fednano.training.evaluate import Evaluator, Validation
 from fednano.training.hardware import Hardware
@@ -50,27 +52,34 @@ class Settings:
     Args:
         seed: names every random draw.
         clients: how many there are.
-        rounds: how many rounds to run, skipped ones included.
+        rounds: how many rounds to run at most, skipped ones included; None: as many as the budget has room for.
         batch_size: B, rows of a client's batch.
         eval_every: rounds between two evaluations.
         eval_tokens: held-out tokens of one evaluation.
         checkpoint_every: rounds between two checkpoints.
         checkpoint_keep: checkpoints that stay, the newest ones.
+        budget: what ends the run beside the rounds.
     """
 
     seed: int
     clients: int
-    rounds: int
+    rounds: int | None
     batch_size: int
     eval_every: int
     eval_tokens: int
     checkpoint_every: int
     checkpoint_keep: int
+    budget: Budget
 
     def __post_init__(self) -> None:
         for key, value in vars(self).items():
-            if key != "seed" and value < 1:
+            if isinstance(value, int) and key != "seed" and value < 1:
                 raise ValueError(f"{key}={value} is too small; use 1 or more")
+
+    @property
+    def most_rounds(self) -> int:
+        """`rounds`, or more than there will ever be."""
+        return sys.maxsize if self.rounds is None else self.rounds
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -210,6 +219,8 @@ class Parts:
             emit=session.emit,
             clock=clock,
             progress=progress,
+            # Ranks end together.
+            wall_s=lambda: max(replicas.gather(session.wall_s)),
         )
         if replicas.rank:
             return make(evaluate=lambda _: (0.0, 0.0), mark=unsaved)

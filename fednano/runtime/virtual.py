@@ -25,6 +25,7 @@ from fednano.runtime.session import Outcome, Session, Status
 from fednano.runtime.workers.pool import OnStep, PooledClient, WorkerPool, opened
 from fednano.strategy.base import ServerState
 from fednano.training.analytic import AnalyticTrainer
+from fednano.training.budget import Budget, Reach
 from fednano.training.local import LocalTrainer, Trainer
 from fednano.training.recorder import Progress, Recorder, unsaved
 from fednano.training.replicas import Replicas, joined
@@ -83,7 +84,8 @@ class Virtual:
             # No learning rate asks for what will be merged; this is what never-ending windows would give.
             sites = [parts.site(i, size) for i in range(settings.clients)]
             round_tokens = parts.round.planned(sites, parts.strategy.local_steps, parts.tokens_per_step)
-            horizon = settings.rounds * round_tokens
+            round_s = parts.round.duration(sites, parts.strategy.local_steps, parts.tokens_per_step)
+            horizon = settings.budget.tokens or settings.budget.rounds_within(settings.rounds, round_s) * round_tokens
             trainer = _analytic(parts, membership, size)
             recorder = parts.recorder(session, clock, trainer, replicas, lambda weights: (math.nan, math.nan))
             on_step = _heeding(parts.store)
@@ -147,18 +149,39 @@ def played(run: Callable[[], None]) -> tuple[Status, Exception | None]:
 
 
 def planned_tokens(parts: Parts, size: int) -> int:
-    """Tokens that the run will merge if all goes as the traces say: the protocol played through without tensors.
+    """Tokens at which learning-rate schedules end: the budget's, else what the run merges if all goes as foreseen.
 
-    Learning-rate schedules end there, and the centralized baseline trains as many. Raises ValueError where a trace ends
-    before that.
+    Raises ValueError where a trace ends before the run does.
     """
+    tokens = parts.settings.budget.tokens
+    if tokens is not None and not _may_end(parts):
+        return tokens
+    merged = foreseen(parts, size).tokens
+    return max(parts.tokens_per_step, merged) if tokens is None else tokens
+
+
+def foreseen(parts: Parts, size: int, budget: Budget | None = None) -> Progress:
+    """How the run ends if all goes as the traces say: the protocol played through without tensors.
+
+    Given a `budget`, it is played until that is used up. Raises ValueError where a trace ends before the run does, or
+    where rounds go on without merging anything.
+    """
+    settings = parts.settings
     ends = parts.energy.ends(parts.volatility)
+    bounded = settings.rounds is not None or settings.budget.virtual_hours is not None
+    reach = Reach(budget=settings.budget, bounded=bounded)
 
     def foresee(event: Event) -> None:
+        reach.hear(event)
         if event.t > ends:
             parts.energy.require(event.t, parts.volatility)
 
-    return max(parts.tokens_per_step, play(parts, size, VirtualClock(), foresee))
+    if budget:
+        parts = replace(parts, settings=replace(settings, budget=budget))
+    try:
+        return play(parts, size, VirtualClock(), foresee)
+    except ValueError as error:
+        raise reach.refusal(error) from error
 
 
 def play(
@@ -167,8 +190,8 @@ def play(
     clock: VirtualClock,
     told: Callable[[Event], None],
     sites: dict[str, Site] | None = None,
-) -> int:
-    """Play the protocol through on `clock` without tensors; the tokens that were merged.
+) -> Progress:
+    """Play the protocol through on `clock` without tensors; how far it came.
 
     `told` hears every event, and may let time pass at it. `sites` are the clients as the server sees them, unless it is
     right about hardware and network.
@@ -176,7 +199,7 @@ def play(
     settings = parts.settings
     membership = Membership.draw(parts.volatility, settings.names, settings.seed)
     recorder = Recorder(
-        eval_every=settings.rounds,
+        eval_every=settings.most_rounds,
         checkpoint_every=settings.checkpoint_every,  # nobody goes ahead over a checkpoint
         evaluate=lambda _: (0.0, 0.0),
         mark=unsaved,
@@ -189,16 +212,25 @@ def play(
     store = MemoryStore()
     federation = federate(parts, state, ledger, recorder, membership, clock, store, 1, size, sites)
     federation.run(_grid(parts, trainer, membership, clock, store, size, _unseen))
-    return recorder.progress.tokens
+    return recorder.progress
 
 
 def check_traces(parts: Parts) -> None:
     """Raise ValueError where clients, or signals of their electricity, end before the run does.
 
-    Only playing it through shows that, so runs of which nothing ends are not.
+    Only playing it through shows that, so runs of which nothing ends are not. Where tokens alone end a run, it is
+    played until it has merged some.
     """
-    if not parts.volatility.endless or parts.energy.ends(parts.volatility) < math.inf:
-        planned_tokens(parts, parts.message_bytes())
+    settings, size = parts.settings, parts.message_bytes()
+    if _may_end(parts):
+        foreseen(parts, size)
+    elif settings.rounds is None and settings.budget.virtual_hours is None:
+        foreseen(parts, size, Budget(tokens=1))
+
+
+def _may_end(parts: Parts) -> bool:
+    """Whether clients or signals may end before the run does."""
+    return not parts.volatility.endless or parts.energy.ends(parts.volatility) < math.inf
 
 
 def _unseen(client: str, round_index: int, step: int, steps: int, loss: float, tokens: int) -> None:
@@ -242,13 +274,14 @@ def federate(
     # Without weights nothing is encoded, and messages are as long as they would be.
     wire: dict[str, Any] = {} if state.weights else {"pack": records.hold_task, "size": _as_sent(size)}
     plan = Plan(
-        rounds=parts.settings.rounds,
+        rounds=parts.settings.most_rounds,
         tokens_per_step=parts.tokens_per_step,
         horizon=horizon,
         lr_scale=parts.optim.schedule.scale,
         rows_for=parts.rows_for,
         length=parts.round,
         planner=parts.planner,
+        budget=parts.settings.budget,
     )
     return Federation(
         strategy=parts.strategy,
@@ -343,7 +376,7 @@ def run_started(runtime: str, parts: Parts, horizon: int) -> RunStarted:
         volatility=parts.volatility.name,
         clients=settings.names,
         parameters=parts.parameters(),
-        rounds=settings.rounds,
+        rounds=settings.rounds or 0,
         local_steps=parts.strategy.local_steps,
         tokens_per_step=parts.tokens_per_step,
         tokens_planned=horizon,
