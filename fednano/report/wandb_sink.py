@@ -65,7 +65,7 @@ class WandbSink:
 
     def event(self, event: Event) -> None:
         if isinstance(event, RunStarted):
-            per_round = len(event.clients) * event.local_steps * event.tokens_per_step
+            per_round = max(1, len(event.clients) * event.local_steps * event.tokens_per_step)
             rounds = event.rounds or event.tokens_planned / per_round
             self._every = max(1, math.ceil(rounds * len(event.clients) / MAX_ACCOUNTS))
         row = metrics(event)

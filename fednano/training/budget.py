@@ -32,7 +32,9 @@ class Budget:
     def __post_init__(self) -> None:
         for key, value in vars(self).items():
             if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"budget.{key} must be > 0, got {value}; use a larger number, or null for no limit")
+                raise ValueError(
+                    f"budget.{key} must be > 0 and finite, got {value}; use another number, or null for no limit"
+                )
 
     @property
     def ends_by_plan(self) -> bool:
