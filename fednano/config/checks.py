@@ -4,6 +4,7 @@ import importlib
 import inspect
 import types
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 MISSING = "???"
@@ -38,6 +39,22 @@ def check_node(node: dict[str, Any], where: str) -> None:
     for key, parameter in signature.parameters.items():
         if parameter.default is inspect.Parameter.empty and key not in node:
             raise ValueError(f"{where}.{key} is not set; add +{where}.{key}=VALUE")
+
+
+def check_record(node: Any, cls: type, where: str) -> None:
+    """Check a mapping of settings that names no `_target_` against the dataclass `cls`; what it leaves out is not set.
+
+    Raises:
+        ValueError: no mapping, or an unknown or mistyped setting.
+    """
+    hints = get_type_hints(cls)
+    known = [field.name for field in fields(cls)]
+    if not isinstance(node, dict):
+        raise ValueError(f"{where} must be a mapping, got {node}; set {', '.join(f'{where}.{key}' for key in known)}")
+    for key, value in node.items():
+        if key not in known:
+            raise ValueError(f"{where}.{key}={value} sets a key that does not exist; it has {', '.join(known)}")
+        check_value(f"{where}.{key}", value, hints[key])
 
 
 def check_value(key: str, value: Any, hint: Any) -> None:

@@ -61,13 +61,14 @@ def federate(
 ) -> Federation:
     """The federation whose learning-rate schedules end at `horizon` tokens."""
     plan = Plan(
-        rounds=parts.settings.rounds,
+        rounds=parts.settings.most_rounds,
         tokens_per_step=parts.tokens_per_step,
         horizon=horizon,
         lr_scale=parts.optim.schedule.scale,
         rows_for=parts.rows_for,
         length=parts.round,
         planner=parts.planner,
+        budget=parts.settings.budget,
     )
     return Federation(
         strategy=parts.strategy,
