@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fednano.data.loader import Tokens
     from fednano.data.shards import Corpus
     from fednano.model.gpt import GPT
-    from fednano.tasks.items import Task
+    from fednano.tasks.items import EvaluationTask
     from fednano.tokenizer import Tokenizer
     from fednano.training.hardware import Hardware
 
@@ -177,7 +177,7 @@ def _measured(
 
 
 def measure_tasks(
-    subject: Subject, tasks: "Sequence[Task]", max_items: int, seed: int, progress: "Progress"
+    subject: Subject, tasks: "Sequence[EvaluationTask]", max_items: int, seed: int, progress: "Progress"
 ) -> dict[str, Any]:
     """{"tasks": {label: figures}, "mean_centred"}; None for the mean without a task."""
     from fednano.tasks.score import Judge, accuracy

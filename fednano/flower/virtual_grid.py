@@ -18,7 +18,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 from fednano.core.clock import VirtualClock
-from fednano.flower.compat.messages import Local, Run, adopt_identity, empty_run, set_message_id
+from fednano.flower.compat.messages import LocalMessage, Run, adopt_identity, empty_run, set_message_id
 from fednano.flower.records import Unpacked
 from fednano.volatility.network import Network
 from fednano.volatility.presence import ClientCrashedError, Presence
@@ -96,7 +96,9 @@ class VirtualGrid(Grid):
         if not isinstance(content, Unpacked):
             return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
         sent, ttl = self._clock.now(), ttl or DEFAULT_TTL
-        return Local(content, Metadata(RUN_ID, "", SERVER_NODE_ID, dst_node_id, "", group_id, sent, ttl, message_type))
+        return LocalMessage(
+            content, Metadata(RUN_ID, "", SERVER_NODE_ID, dst_node_id, "", group_id, sent, ttl, message_type)
+        )
 
     def get_node_ids(self) -> Iterable[int]:
         return list(self._nodes)

@@ -14,7 +14,7 @@ from typing import Any
 from fednano.config.compose import compose_config, with_hydra_flags
 from fednano.config.errors import guarded
 from fednano.coordination.redis_link import Address
-from fednano.node.settings import Settings, checked, encode
+from fednano.node.settings import NodeSettings, checked, encode
 from fednano.node.supervisor import Supervisor
 from fednano.node.units import FORMS
 from fednano.process.child import Child
@@ -42,7 +42,7 @@ def main(overrides: Sequence[str], form: str | None = None) -> int:
     return Supervisor([trainer(settings, data), supernode(settings)], say).run()
 
 
-def trainer(settings: Settings, data: dict[str, Any] | None) -> Child:
+def trainer(settings: NodeSettings, data: dict[str, Any] | None) -> Child:
     """The resident trainer."""
     return Child(
         "trainer",
@@ -54,7 +54,7 @@ def trainer(settings: Settings, data: dict[str, Any] | None) -> Child:
     )
 
 
-def supernode(settings: Settings) -> Child:
+def supernode(settings: NodeSettings) -> Child:
     """The SuperNode, which answers its messages itself."""
     arguments = ["--superlink", settings.superlink, "--isolation", "process"]
     arguments += ["--node-config", f'name="{settings.name}" socket="{settings.socket}"']

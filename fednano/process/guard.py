@@ -22,7 +22,7 @@ NOT_STARTED = 127  # the exit code of a shell whose command cannot be started
 STARTER = 0
 
 
-class Command:
+class GuardedCommand:
     """The command's process. Signals that reach the guard are passed on to it, also those that came before it.
 
     Args:
@@ -91,7 +91,7 @@ def _guard(words: list[str], grace_s: float, orphan_s: float, fed: int) -> None:
     if (food := _received(fed)) is None:
         return
     try:
-        command = Command(words, food)
+        command = GuardedCommand(words, food)
     except OSError as error:
         print(f"{words[0]} cannot be started: {error.strerror}", file=sys.stderr, flush=True)
         _tell(0, NOT_STARTED)

@@ -16,7 +16,7 @@ from fednano.runtime.startup import played
 from fednano.runtime.steps import showing
 from fednano.strategy.base import ServerState
 from fednano.training.central import NAME, Central
-from fednano.training.recorder import Progress
+from fednano.training.recorder import RunProgress
 from fednano.training.replicas import Replicas, joined
 
 
@@ -127,7 +127,7 @@ class Centralized:
         )
 
 
-def _planned(parts: Parts) -> tuple[int, Progress]:
+def _planned(parts: Parts) -> tuple[int, RunProgress]:
     """The tokens to train, and how the federated run would end; that merges whole rounds, beyond a budget of tokens."""
     federated = foreseen(parts, message_bytes(parts))
     tokens = max(parts.tokens_per_step, federated.tokens)

@@ -17,8 +17,8 @@ from fednano.runtime.parts import Parts
 from fednano.runtime.virtual_nodes import virtual_grid
 from fednano.strategy.base import ServerState
 from fednano.training.analytic import AnalyticTrainer
-from fednano.training.budget import Budget, Reach
-from fednano.training.recorder import Progress, Recorder, unsaved
+from fednano.training.budget import Budget, BudgetReach
+from fednano.training.recorder import Recorder, RunProgress, unsaved
 from fednano.volatility.membership import Membership
 
 
@@ -34,7 +34,7 @@ def planned_tokens(parts: Parts, size: MessageBytes) -> int:
     return max(parts.tokens_per_step, merged) if tokens is None else tokens
 
 
-def foreseen(parts: Parts, size: MessageBytes, budget: Budget | None = None) -> Progress:
+def foreseen(parts: Parts, size: MessageBytes, budget: Budget | None = None) -> RunProgress:
     """How the run ends if all goes as the traces say, when messages have `size` bytes.
 
     Given a `budget`, it is played until that is used up. Raises ValueError where a trace ends before the run does, or
@@ -43,7 +43,7 @@ def foreseen(parts: Parts, size: MessageBytes, budget: Budget | None = None) -> 
     settings = parts.settings
     ends = parts.energy.ends(parts.volatility)
     bounded = settings.rounds is not None or settings.budget.virtual_hours is not None
-    reach = Reach(budget=settings.budget, bounded=bounded)
+    reach = BudgetReach(budget=settings.budget, bounded=bounded)
 
     def foresee(event: Event) -> None:
         reach.hear(event)
@@ -64,7 +64,7 @@ def play(
     clock: VirtualClock,
     told: Callable[[Event], None],
     sites: dict[str, Site] | None = None,
-) -> Progress:
+) -> RunProgress:
     """Play the protocol through on `clock` without tensors; how far it came.
 
     `told` hears every event, and may let time pass at it. `sites` are the clients as the server sees them, unless it is
@@ -79,7 +79,7 @@ def play(
         mark=unsaved,
         emit=told,
         clock=clock,
-        progress=Progress(),
+        progress=RunProgress(),
     )
     trainer = analytic_trainer(parts, membership, size)
     store = MemoryStore()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fednano.tasks.items import Task
+from fednano.tasks.items import EvaluationTask
 
 Documents = Callable[[], Sequence[str]]
 """Reads the held-out documents, which not every choice needs."""
@@ -13,7 +13,7 @@ Documents = Callable[[], Sequence[str]]
 class TaskSource(Protocol):
     """A `tasks` choice. New ones need one class and one YAML file, anywhere."""
 
-    def tasks(self, documents: Documents, seed: int) -> list[Task]:
+    def tasks(self, documents: Documents, seed: int) -> list[EvaluationTask]:
         """The tasks, in the order in which they are measured. Raises ValueError where there are none to be had."""
 
 
@@ -21,5 +21,5 @@ class TaskSource(Protocol):
 class NoTasks:
     """Bits per byte alone."""
 
-    def tasks(self, documents: Documents, seed: int) -> list[Task]:
+    def tasks(self, documents: Documents, seed: int) -> list[EvaluationTask]:
         return []

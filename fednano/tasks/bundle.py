@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fednano.tasks.base import Documents
-from fednano.tasks.items import Item, LanguageModelling, MultipleChoice, Schema, Task
+from fednano.tasks.items import EvaluationTask, Item, LanguageModelling, MultipleChoice, Schema
 
 INDEX, DATA, BASELINES = "core.yaml", "eval_data", "eval_meta_data.csv"
 KINDS: dict[str, Callable[[dict[str, Any]], Item]] = {
@@ -27,11 +27,11 @@ class Bundle:
 
     path: str
 
-    def tasks(self, documents: Documents, seed: int) -> list[Task]:
+    def tasks(self, documents: Documents, seed: int) -> list[EvaluationTask]:
         return read_bundle(Path(self.path))
 
 
-def read_bundle(folder: Path) -> list[Task]:
+def read_bundle(folder: Path) -> list[EvaluationTask]:
     """The tasks of a bundle, in the order of its index, one for each number of examples.
 
     Raises ValueError, naming file and place, for what is missing or malformed.
@@ -55,7 +55,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def _tasks(folder: Path, entry: dict[str, Any], baselines: dict[str, float]) -> Iterator[Task]:
+def _tasks(folder: Path, entry: dict[str, Any], baselines: dict[str, float]) -> Iterator[EvaluationTask]:
     where = folder / INDEX
     missing = {"label", "dataset_uri", "num_fewshot", "icl_task_type"} - set(entry)
     if missing:
@@ -64,11 +64,11 @@ def _tasks(folder: Path, entry: dict[str, Any], baselines: dict[str, float]) -> 
     if kind not in KINDS:
         raise ValueError(f"{where}: {label} has icl_task_type={kind}; use one of {', '.join(KINDS)}")
     if label not in baselines:
-        raise ValueError(f"{folder / BASELINES} has no Eval Task named {label}; add its row")
+        raise ValueError(f"{folder / BASELINES} has no Eval EvaluationTask named {label}; add its row")
     items = list(_items(folder / DATA / entry["dataset_uri"], KINDS[kind]))
     for shots in entry["num_fewshot"]:
         name = label if len(entry["num_fewshot"]) == 1 else f"{label} ({shots}-shot)"
-        yield Task(
+        yield EvaluationTask(
             label=name,
             items=items,
             shots=shots,
@@ -96,7 +96,7 @@ def _baselines(path: Path) -> dict[str, float]:
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             try:
-                found[row["Eval Task"]] = float(row["Random baseline"]) / 100
+                found[row["Eval EvaluationTask"]] = float(row["Random baseline"]) / 100
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"{path} has a row {row} without a Random baseline ({error!r}); mend it") from error
     return found

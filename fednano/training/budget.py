@@ -84,7 +84,7 @@ class Budget:
 
 
 @dataclass(kw_only=True)
-class Reach:
+class BudgetReach:
     """How far a run that is played through in advance has come towards its budget.
 
     Args:

@@ -17,7 +17,7 @@ Evaluate = Callable[[State], tuple[float, float]]
 
 
 @dataclass(kw_only=True)
-class Progress:
+class RunProgress:
     """Counts since the run began; a checkpoint holds them beside the state and the ledger.
 
     `ended_by` is the configuration key that ended the run, once its last round is done.
@@ -45,7 +45,7 @@ Write = Callable[[], CheckpointSaved]
 """Writes what was marked; returns the event that says so."""
 
 
-Mark = Callable[[ServerState, Ledger, Progress, Sequence[str], Sequence[str], bool], Write]
+Mark = Callable[[ServerState, Ledger, RunProgress, Sequence[str], Sequence[str], bool], Write]
 """Remembers where the run stands, for it to be written now, later or not at all.
 
 Given the state, the ledger and the counts; the clients that the server saw up, and those of them that have drained; and
@@ -81,7 +81,7 @@ class Recorder:
     mark: Mark
     emit: Callable[[Event], None]
     clock: Clock
-    progress: Progress
+    progress: RunProgress
     wall_s: Callable[[], float] = lambda: 0.0  # of a run that is only played through
     _unwritten: Write | None = None
     _owed: bool = False

@@ -14,7 +14,7 @@ from flwr.supercore.task_identity import TaskIdentity
 __all__ = [
     "CLIENT_APP_FAILED",
     "REPLY_UNAVAILABLE",
-    "Local",
+    "LocalMessage",
     "Run",
     "adopt_identity",
     "empty_run",
@@ -52,7 +52,7 @@ def empty_run(run_id: int) -> Run:
     return Run.create_empty(run_id)
 
 
-class Local(Message):
+class LocalMessage(Message):
     """A message within this process, made without the checks and the time stamps of one that travels."""
 
     def __init__(self, content: RecordDict, metadata: Metadata) -> None:
@@ -60,7 +60,7 @@ class Local(Message):
         vars(self).update(_content=content, _error=None, _metadata=metadata)
 
     @classmethod
-    def reply(cls, content: RecordDict, to: Message) -> "Local":
+    def reply(cls, content: RecordDict, to: Message) -> "LocalMessage":
         asked = to.metadata
         there, back = asked.src_node_id, asked.dst_node_id
         sent, ttl, kind = asked.created_at, asked.ttl, asked.message_type

@@ -29,10 +29,10 @@ STAGES = ("Receiving", "Received", "Sending", "Sent")  # begin entries that say 
 
 LOOK_S = 3.0  # that the loop sleeps between two questions for a message; all its other sleeps are shorter
 
-App = Callable[[Message, Context], Message]
+NodeApp = Callable[[Message, Context], Message]
 
 
-class Waits(Protocol):
+class LoopClock(Protocol):
     """Stands for `time` in Flower's loop, and hears when a message has been answered."""
 
     def sleep(self, seconds: float) -> None: ...
@@ -51,7 +51,7 @@ def stage_of(said: str) -> str | None:
     return word.lower() if word in STAGES else None
 
 
-def answer_within(app: App, waits: Waits) -> None:
+def answer_within(app: NodeApp, waits: LoopClock) -> None:
     """Make the SuperNode of this process answer its messages by `app`. Its isolation has to be "process".
 
     Flower starts a program for each message, and hands it the message through a server on a port of the loopback
@@ -63,7 +63,13 @@ def answer_within(app: App, waits: Waits) -> None:
 
 
 def _answer(
-    push: Callable[..., None], app: App, waits: Waits, *, state: NodeState, object_store: ObjectStore, **remote: Any
+    push: Callable[..., None],
+    app: NodeApp,
+    waits: LoopClock,
+    *,
+    state: NodeState,
+    object_store: ObjectStore,
+    **remote: Any,
 ) -> None:
     """Answer the message that the loop has just stored, then let the loop's own function send the answer."""
     for message in state.get_messages_legacy(is_reply=False):
@@ -93,7 +99,7 @@ def whole(message: Message, store: ObjectStore) -> Message:
     return inflated
 
 
-def _answered(app: App, message: Message, state: NodeState) -> Message:
+def _answered(app: NodeApp, message: Message, state: NodeState) -> Message:
     run = state.get_run(message.metadata.run_id)
     context = state.get_run_series_context(run.series_id) if run else None
     assert run and context, "the loop stores both before the message"

@@ -9,10 +9,10 @@ from typing import Any
 from fednano.flower.compat.superlink_process import run_superlink, serve_through
 from fednano.process.memory import keep_freed_memory, share_heaps
 
-Event = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Event]]
-Send = Callable[[Event], Awaitable[None]]
-App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+AsgiEvent = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[AsgiEvent]]
+Send = Callable[[AsgiEvent], Awaitable[None]]
+AsgiApp = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 
 class Gathered:
@@ -24,7 +24,7 @@ class Gathered:
         app: the application.
     """
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: AsgiApp) -> None:
         self._app = app
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -39,7 +39,7 @@ class Gathered:
                 break
         first = [event]
 
-        async def rest() -> Event:
+        async def rest() -> AsgiEvent:
             return first.pop() if first else await receive()
 
         await self._app(scope, rest, send)

@@ -11,7 +11,7 @@ from flwr.supernode import start_client_internal as loop
 from flwr.supernode.nodestate import NodeState, NodeStateFactory
 
 from fednano.flower.compat.messages import adopt_identity, identity_kept
-from fednano.flower.compat.supernode import COMMAND, LOOK_S, App, answer_within, whole
+from fednano.flower.compat.supernode import COMMAND, LOOK_S, NodeApp, answer_within, whole
 from fednano.node import one_process
 from fednano.node.one_process import GROWS, SOON_S, Waits
 
@@ -34,7 +34,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[NodeState, Message]
         yield state, message
 
 
-def sent(state: NodeState, app: App) -> list[Message]:
+def sent(state: NodeState, app: NodeApp) -> list[Message]:
     """What the loop would send, with its content, once `app` has answered."""
     found: list[Message] = []
 

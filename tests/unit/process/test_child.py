@@ -148,7 +148,7 @@ def test_a_signal_that_comes_before_the_command_is_passed_on_to_it(monkeypatch: 
     monkeypatch.setattr(signal, "signal", taken.__setitem__)
     monkeypatch.setattr(guard, "_spawned", spawned)
     monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
-    guard.Command(["command"], b"")
+    guard.GuardedCommand(["command"], b"")
     assert sent == [(4321, signal.SIGTERM)]
 
 

@@ -10,7 +10,7 @@ from fednano.core.events import Event, RoundMerged, RoundSkipped
 from fednano.federation.plan import Site
 from fednano.federation.round_length import Rounds
 from fednano.training import budget as module
-from fednano.training.budget import Budget, Reach
+from fednano.training.budget import Budget, BudgetReach
 from fednano.training.recorder import Progress, Recorder, unsaved
 
 
@@ -131,7 +131,7 @@ def skipped(t: float) -> Event:
 
 def test_rounds_that_merge_nothing_do_not_go_on_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE", 3)
-    reach, bounded = Reach(budget=Budget(tokens=100), bounded=False), Reach(budget=Budget(), bounded=True)
+    reach, bounded = BudgetReach(budget=Budget(tokens=100), bounded=False), BudgetReach(budget=Budget(), bounded=True)
     for event in (skipped(1.0), skipped(2.0), merged(3.0, 60), skipped(4.0), skipped(5.0)):
         reach.hear(event)
     with pytest.raises(ValueError, match=r"3 rounds in a row merge nothing; lower strategy\.quorum"):
@@ -146,7 +146,7 @@ def test_what_a_trace_keeps_out_of_reach_is_named() -> None:
         (Budget(tokens=100), "budget.tokens must be in reach, got 100 (60 merged by 3,000 s)"),
         (Budget(virtual_hours=2), "budget.virtual_hours must be in reach, got 2"),
     ):
-        reach = Reach(budget=budget, bounded=False)
+        reach = BudgetReach(budget=budget, bounded=False)
         reach.hear(merged(3000.0, 60))
         assert str(reach.refusal(cause)) == f"{words}; lower it, or remove its cause: {cause}"
-    assert Reach(budget=Budget(wall_hours=1), bounded=True).refusal(cause) is cause
+    assert BudgetReach(budget=Budget(wall_hours=1), bounded=True).refusal(cause) is cause
