@@ -65,7 +65,8 @@ def replay(folder: Path, measured: Measured) -> Measured:
     parts = experiment.parts(experiment.prepare(Silent()), MemoryStore())
     size, names = message_bytes(parts), parts.settings.names
     step_s = known(measured.step_s, names)
-    up, down = (mbit_s(known(seconds, names), size) for seconds in (measured.up_s, measured.down_s))
+    up = mbit_s(known(measured.up_s, names), size.up)
+    down = mbit_s(known(measured.down_s, names), size.down)
     parts = replace(
         parts,
         volatility=Recorded(measured.windows),

@@ -2,7 +2,6 @@
 
 from fednano.core.ranks import world
 from fednano.experiment.groups import Groups
-from fednano.flower.records import LOSSLESS
 from fednano.runtime.parts import RunSettings
 from fednano.training.evaluate import require_row
 from fednano.volatility.membership import Membership
@@ -40,7 +39,7 @@ def _check_elastic(groups: Groups) -> None:
             f"strategy.quorum={quorum} refuses what a client trains alone under round.elastic=true; "
             "use strategy.quorum=1 or round.elastic=false"
         )
-    if length.elastic and length.alone_merge == "adopt" and codec.name != LOSSLESS.name:
+    if length.elastic and length.alone_merge == "adopt" and not codec.lossless:
         raise ValueError(
             f"round.alone_merge=adopt submits weights, of which codec={codec.name} drops a part; use "
             "round.alone_merge=outer or codec=fp32"

@@ -7,6 +7,7 @@ from inspect import get_annotations
 from types import UnionType
 from typing import Any, Protocol, get_args, get_type_hints
 
+from fednano.codec.base import Codec
 from fednano.coordination.settings import Coordination
 from fednano.data.dataset import Dataset
 from fednano.data.loader import Packing
@@ -14,7 +15,6 @@ from fednano.data.partition import Partition
 from fednano.energy.supply import Supply
 from fednano.federation.planner import Planner
 from fednano.federation.round_length import Rounds
-from fednano.flower.records import Codec
 from fednano.model.arch import Arch
 from fednano.model.scaling import Depth
 from fednano.optim.inner import Optim

@@ -60,7 +60,7 @@ class LiveGrid(WrappedGrid):
     that it works on the task. Replies are pulled in threads of their own: Flower's grid waits for a reply that is still
     on its way to the SuperLink, even if its sender has died.
 
-    Where a connection breaks in certain ways, Flower's nodes drop a message without a word. If a trainer sends heartbeats
+    Where a connection breaks in certain ways, Flower's nodes drop a message silently. If a trainer sends heartbeats
     but stays idle and silent about its task for long, the task counts as lost: it comes back as an error.
 
     Args:

@@ -158,6 +158,7 @@ class Resident:
             # On a real clock time has passed before the first step, without which the transfer was for nothing.
             asked=lambda lease, now: stepped and self._post.asked(lease, now),
             onward=self._onward,
+            part=self._parts.strategy.client,
         )
         try:
             result, delta = worker.work(task, weights)
@@ -208,7 +209,8 @@ class Resident:
         mark("came", self._name)
         try:
             try:
-                content = answer(job.content, lambda task, weights: self.work(task, weights, job), self._parts.codec)
+                codec, memory = self._parts.codec, self._trainer.memory
+                content = answer(job.content, lambda task, weights: self.work(task, weights, job), codec, memory)
                 self._hand_over(job, Parcel(wire.RESULT, content))
             except AbandonedError:
                 self._say("the task's relay died; its work is dropped")

@@ -6,6 +6,7 @@ from fednano.core import tensors
 from fednano.core.randomness import named_seed
 from fednano.core.tensors import State
 from fednano.data.ledger import Ledger
+from fednano.federation.transport import MessageBytes
 from fednano.flower.records import LOSSLESS
 from fednano.model.gpt import GPT
 from fednano.model.shapes import blueprint
@@ -29,9 +30,11 @@ def blank_inner(parts: Parts) -> State:
     return blank_state(parts.optim.build(GPT(parts.gpt))) if parts.optim.state == "average" else {}
 
 
-def message_bytes(parts: Parts) -> int:
-    """Bytes that travel each way for a whole model, and for the optimizer's state beside it."""
-    return parts.codec.size(parts.parameters()) + LOSSLESS.size(tensors.count(blank_inner(parts)))
+def message_bytes(parts: Parts) -> MessageBytes:
+    """Bytes that travel for a whole model and the optimizer's state beside it: exactly, or at most."""
+    shapes = tensors.shapes(blueprint(parts.gpt).state_dict())
+    inner = LOSSLESS.size(tensors.shapes(blank_inner(parts)), "down")
+    return MessageBytes(down=LOSSLESS.size(shapes, "down") + inner, up=parts.codec.size(shapes, "up") + inner)
 
 
 def first_state(parts: Parts, resume: Snapshot | None) -> ServerState:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from fednano.codec.base import Codec
 from fednano.coordination.settings import Coordination
 from fednano.coordination.store import CoordinationStore
 from fednano.core import tensors
@@ -15,7 +16,7 @@ from fednano.energy.supply import Supply
 from fednano.federation.plan import Site
 from fednano.federation.planner import Planner
 from fednano.federation.round_length import Rounds
-from fednano.flower.records import Codec
+from fednano.federation.transport import MessageBytes
 from fednano.flower.virtual_grid import SERVER_NODE_ID
 from fednano.model.gpt import GPTConfig
 from fednano.model.shapes import blueprint
@@ -117,20 +118,20 @@ class Parts:
         """Rows that hold `tokens` tokens with some to spare."""
         return int(LEASE_MARGIN * (tokens + 1) / self.tokens_per_row) + SPARE_ROWS + self.packing.spare_rows
 
-    def site(self, index: int, size: int) -> Site:
-        """What the server knows of the client with this index, when messages are `size` bytes long."""
+    def site(self, index: int, size: MessageBytes) -> Site:
+        """What the server knows of the client with this index, when messages have `size` bytes."""
         network = self.network
-        up_s = network.up_s(size, index)
+        up_s = network.up_s(size.up, index)
         return Site(
             node_id=SERVER_NODE_ID + 1 + index,
             pool=self.pools.of_client[index],
             step_s=self.tokens_per_step / self.hardware.speed(index),
-            down_s=network.down_s(size, index),
+            down_s=network.down_s(size.down, index),
             up_s=up_s,
-            late_s=network.submit_s(size, index) - up_s,
+            late_s=network.submit_s(size.up, index) - up_s,
         )
 
-    def sites(self, size: int) -> dict[str, Site]:
+    def sites(self, size: MessageBytes) -> dict[str, Site]:
         """What the server knows of every client, by name."""
         return {client: self.site(i, size) for i, client in enumerate(self.settings.names)}
 

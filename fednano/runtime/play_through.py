@@ -8,19 +8,21 @@ from fednano.core.clock import VirtualClock
 from fednano.core.events import Event
 from fednano.core.inner_step import InnerStep
 from fednano.federation.plan import Site
+from fednano.federation.transport import MessageBytes
+from fednano.flower.transport import FlowerTransport
 from fednano.flower.virtual_grid import identity_kept
 from fednano.runtime.beginning import first_ledger, message_bytes
 from fednano.runtime.engine import Engine, federate
 from fednano.runtime.parts import Parts
-from fednano.runtime.virtual_nodes import virtual_grid
+from fednano.runtime.virtual_nodes import as_predicted, virtual_grid
 from fednano.strategy.base import ServerState
 from fednano.training.analytic import AnalyticTrainer
 from fednano.training.recorder import Progress, Recorder, unsaved
 from fednano.volatility.membership import Membership
 
 
-def planned_tokens(parts: Parts, size: int) -> int:
-    """Tokens that the run will merge if all goes as the traces say, when messages are `size` bytes long.
+def planned_tokens(parts: Parts, size: MessageBytes) -> int:
+    """Tokens that the run will merge if all goes as the traces say, when messages have `size` bytes.
 
     Learning-rate schedules end there, and the centralized baseline trains as many. Raises ValueError where a trace ends
     before that.
@@ -36,7 +38,7 @@ def planned_tokens(parts: Parts, size: int) -> int:
 
 def play(
     parts: Parts,
-    size: int,
+    size: MessageBytes,
     clock: VirtualClock,
     told: Callable[[Event], None],
     sites: dict[str, Site] | None = None,
@@ -78,7 +80,8 @@ def play(
         horizon=1,
     )
     with identity_kept():
-        federation.run(virtual_grid(parts, trainer, membership, clock, store, size, _unseen))
+        grid = virtual_grid(parts, trainer, membership, clock, store, size, _unseen)
+        federation.run(FlowerTransport(grid, parts.codec, as_predicted(size), trains=False))
     return recorder.progress.tokens
 
 
@@ -91,9 +94,9 @@ def check_traces(parts: Parts) -> None:
         planned_tokens(parts, message_bytes(parts))
 
 
-def analytic_trainer(parts: Parts, membership: Membership, size: int) -> AnalyticTrainer:
-    """What takes steps without tensors, for clients whose messages are `size` bytes long."""
-    submit_s = {client: parts.network.submit_s(size, i) for i, client in enumerate(parts.settings.names)}
+def analytic_trainer(parts: Parts, membership: Membership, size: MessageBytes) -> AnalyticTrainer:
+    """What takes steps without tensors, for clients whose messages have `size` bytes."""
+    submit_s = {client: parts.network.submit_s(size.up, i) for i, client in enumerate(parts.settings.names)}
     return AnalyticTrainer(
         parts.tokens_per_step,
         parts.tokens_per_row,

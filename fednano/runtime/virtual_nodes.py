@@ -1,13 +1,17 @@
 """The nodes of the virtual runtime: clients of this process behind a grid that moves a virtual clock."""
 
+from collections.abc import Callable
 from functools import partial
+
+from flwr.app import RecordDict
 
 from fednano.coordination.store import CoordinationStore
 from fednano.core.clock import VirtualClock
 from fednano.core.inner_step import OnStep
+from fednano.federation.transport import MessageBytes
+from fednano.flower import records
 from fednano.flower.client_app import make_client_app
 from fednano.flower.virtual_grid import VirtualGrid, VirtualNode
-from fednano.runtime.engine import as_sent
 from fednano.runtime.parts import Parts
 from fednano.training.local import Trainer
 from fednano.training.worker import ClientWorker
@@ -21,15 +25,15 @@ def virtual_grid(
     membership: Membership,
     clock: VirtualClock,
     store: CoordinationStore,
-    size: int,
+    size: MessageBytes,
     on_step: OnStep,
 ) -> VirtualGrid:
-    """The grid whose nodes share `trainer`; every message is `size` bytes long on the network."""
+    """The grid whose nodes share `trainer`; messages have `size` bytes on the network."""
     nodes = []
     workers = {}
     for i, client in enumerate(parts.settings.names):
         own = VirtualClock()
-        presence = Presence(membership, client, own, parts.network.submit_s(size, i))
+        presence = Presence(membership, client, own, parts.network.submit_s(size.up, i))
         worker = ClientWorker(
             client=client,
             trainer=trainer,
@@ -44,10 +48,21 @@ def virtual_grid(
             speed=partial(membership.speed, client),
             asked=store.drain_requested,
             might_step=presence.might_step,
+            part=parts.strategy.client,
         )
         workers[client] = worker
         nodes.append(VirtualNode(client, own, presence, worker.crashed))
     app = make_client_app(lambda context: workers[str(context.node_config["name"])], parts.codec)
     return VirtualGrid(
-        app=app, nodes=nodes, clock=clock, network=parts.network, size=as_sent(size), seed=parts.settings.seed
+        app=app, nodes=nodes, clock=clock, network=parts.network, size=as_predicted(size), seed=parts.settings.seed
     )
+
+
+def as_predicted(size: MessageBytes) -> Callable[[RecordDict], int]:
+    """The bytes of a message's tensors on the network, as they were predicted."""
+
+    def of(content: RecordDict) -> int:
+        direction = records.direction_of(content)
+        return 0 if direction is None else size.down if direction == "down" else size.up
+
+    return of

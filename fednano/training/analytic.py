@@ -7,6 +7,7 @@ from fednano.core.clock import Clock
 from fednano.core.tensors import State
 from fednano.data.ledger import Position, Span
 from fednano.data.loader import Batch, LeaseLoader
+from fednano.training.client_memory import ClientMemory
 from fednano.training.local import AfterStep, MayStep, StepPlan, StepsDone
 
 
@@ -28,6 +29,7 @@ class AnalyticTrainer:
         self._tokens_per_step = tokens_per_step
         self._row_tokens = max(1, round(tokens_per_row))
         self._sure_until = sure_until
+        self.memory = ClientMemory()  # stays empty
 
     def forget(self, client: str) -> None:
         pass

@@ -10,6 +10,8 @@ from fednano.core.inner_step import InnerStep, OnStep
 from fednano.core.tensors import State
 from fednano.data.ledger import Grant
 from fednano.data.loader import Packing, PartedLoader, RowNumbers, TextSource
+from fednano.strategy.client_part import ClientPart, LocalRule
+from fednano.training.client_memory import ClientMemory
 from fednano.training.local import MayStep, Speed, StepPlan, StepsDone, Trainer, full_speed
 from fednano.training.overlap import Advance, HeadStart, Onward
 
@@ -92,6 +94,7 @@ class ClientWorker:
         might_step: `may_step` of a time that has passed, on a clock on which steps ahead are computed once it is known
             how many they were; None: somebody takes them as time goes by.
         onward: what it may go on with since it submitted last.
+        part: what the strategy does on a client.
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class ClientWorker:
         asked: Asked = never,
         might_step: MightStep | None = None,
         onward: Onward | None = None,
+        part: ClientPart | None = None,
     ) -> None:
         self.client = client
         self._trainer = trainer
@@ -125,7 +129,13 @@ class ClientWorker:
         self._speed = speed
         self._asked = asked
         self._might_step = might_step
+        self._part = part
         self.onward = onward
+
+    @property
+    def memory(self) -> ClientMemory:
+        """What the clients of this process keep beside their optimizers."""
+        return self._trainer.memory
 
     def work(self, task: Task, weights: State) -> tuple[Result, State]:
         """Train the task's lease from `weights`, for at most `task.steps` steps and `task.seconds`."""
@@ -134,6 +144,7 @@ class ClientWorker:
         ahead, begun, over_at = head.done.steps, self._clock.now(), came + task.seconds
         # A request to submit may be known before its time.
         quiet_until = came if self._asked(task.lease, math.inf) else over_at
+        rule = self._part.begin(weights, self.memory.of(task.client, "strategy")) if self._part else None
         plan = self._plan(task, max(0, task.steps - ahead), ahead, task.inner, quiet_until)
 
         def after_step(steps: int, loss: float) -> None:
@@ -154,7 +165,7 @@ class ClientWorker:
             task.client,
             head.onto(weights),
             head.loader,
-            plan,
+            replace(plan, rule=rule),
             self._clock,
             may_step,
             after_step,
@@ -176,7 +187,15 @@ class ClientWorker:
         )
         if task.ahead and done.steps and not done.drained:
             self.onward = self._onward(task, task.ahead, local)
-        return result, local if task.whole else tensors.subtract(weights, local)
+        return result, local if task.whole else self._update(task.client, weights, local, done, rule)
+
+    def _update(self, client: str, weights: State, local: State, done: StepsDone, rule: LocalRule | None) -> State:
+        """The pseudo-gradient, or what the strategy makes of it."""
+        delta = tensors.subtract(weights, local)
+        if rule and done.steps:
+            delta = rule.update(delta, done.steps)
+            self.memory.keep(client, "strategy", rule.kept)
+        return delta
 
     def _tell(self, task: Task, step: int, loss: float) -> None:
         B, T = self._shape

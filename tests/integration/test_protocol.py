@@ -279,7 +279,7 @@ def test_a_grid_that_does_not_tell_what_arrived_is_asked_for_each() -> None:
     windows = [[Window(0, 12.3, "drain"), Window(14, math.inf, "drain")], always(), always(), [Window(3, 9, "crash")]]
     expected = federate(windows, rounds=3).events
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fednano.federation.loop.Notifying", int)  # which no grid is
+        patch.setattr("fednano.flower.transport.Notifying", int)  # which no grid is
         found = federate(windows, rounds=3).events
     timeless = lambda events: [{k: v for k, v in asdict(e).items() if not k.startswith("wall_")} for e in events]  # noqa: E731
     assert timeless(found) == timeless(expected)

@@ -181,7 +181,7 @@ def task_of(
         token=token,
         ahead=ahead,
     )
-    return records.pack_task(task, records.pack_tensors(untrained(parts), parts.codec))
+    return records.pack_task(task, records.pack_weights(untrained(parts)))
 
 
 def steps_ahead(parts: Parts, steps: int, lease: int = 1) -> Advance:
@@ -214,7 +214,7 @@ def a_worker(parts: Parts) -> tuple[ClientWorker, LocalTrainer]:
 def in_process(parts: Parts, contents: list[RecordDict]) -> list[RecordDict]:
     """What a ClientWorker of this process answers."""
     worker, _ = a_worker(parts)
-    return [answer(content, worker.work, parts.codec) for content in contents]
+    return [answer(content, worker.work, parts.codec, worker.memory) for content in contents]
 
 
 def settled(content: RecordDict) -> dict[str, Any]:
@@ -306,10 +306,10 @@ def test_steps_ahead_are_taken_between_two_tasks(parts: Parts, resident: Trainer
     resident.until("step", round=1, step=4)
 
     worker, trainer = a_worker(parts)
-    answer(first, worker.work, parts.codec)
+    answer(first, worker.work, parts.codec, worker.memory)
     assert worker.onward
     worker.onward.go(trainer, RealClock(), lambda step_s: True, lambda step, loss: None)
-    expected = answer(second, worker.work, parts.codec)
+    expected = answer(second, worker.work, parts.codec, worker.memory)
     assert reply.content.array_records == expected.array_records
     assert settled(reply.content) == settled(expected)
 

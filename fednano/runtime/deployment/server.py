@@ -24,6 +24,7 @@ from fednano.core.inner_step import InnerStep
 from fednano.core.tensors import State
 from fednano.federation.live_members import LiveMembership
 from fednano.flower.live_grid import Invitation, LiveGrid, wait_briefly
+from fednano.flower.transport import FlowerTransport
 from fednano.process.memory import share_heaps
 from fednano.report.sinks import Fanout, Logger
 from fednano.runtime.beginning import message_bytes
@@ -153,7 +154,7 @@ class LiveServer:
         def run() -> None:
             while len(members.up(clock.now())) < self._launch.min_clients:
                 clock.wait(clock.now() + POLL_S)
-            begun.federation.run(self._grid)
+            begun.federation.run(FlowerTransport(self._grid, parts.codec))
 
         with closing(self._grid):
             outcome = begun.finish(run)

@@ -17,6 +17,7 @@ from fednano.flower.client_app import make_client_app
 from fednano.runtime.beginning import local_trainer
 from fednano.runtime.parts import Parts
 from fednano.runtime.ray.stage import Stage
+from fednano.training.client_memory import ClientMemory
 from fednano.training.worker import ClientWorker, Result, Task
 
 KEPT = "fednano.kept"  # a client's optimizer state, which travels with its work since any process may be given it
@@ -43,11 +44,16 @@ class Actor:
             self._trainer.restore({client: kept}, 0.0, 0.0)
         try:
             reply = self._app(message, context)
-            if self._parts.optim.state == "keep":
-                attach_kept(reply, self._trainer.states().get(client, {}))
+            states = self._trainer.states() if self._parts.optim.state == "keep" else self.memory.states()
+            attach_kept(reply, states.get(client, {}))
         finally:
             self._trainer.forget(client)
         return reply
+
+    @property
+    def memory(self) -> ClientMemory:
+        """Empty between two tasks: what a client keeps travels with its work."""
+        return self._trainer.memory
 
     def work(self, task: Task, weights: State) -> tuple[Result, State]:
         """A `Worker` for any client."""
@@ -63,6 +69,7 @@ class Actor:
             clock=self._clock,
             may_step=lambda step_s: True,
             on_step=self._tell,
+            part=parts.strategy.client,
         )
         return worker.work(task, weights)
 
@@ -79,13 +86,13 @@ def tell_step(socket: Socket, path: Path, step: InnerStep) -> None:
 def attach_kept(message: Message, state: State) -> None:
     """Put a client's optimizer state, if it has one, beside what the protocol sends."""
     if state:
-        message.content[KEPT] = records.pack_tensors(state, records.LOSSLESS)
+        message.content[KEPT] = records.pack_state(state)
 
 
 def take_kept(message: Message) -> State:
     """Take the optimizer state out of a message again; empty where none travels."""
     if KEPT not in message.content.array_records:
         return {}
-    kept = records.unpack_tensors(message.content.array_records[KEPT], records.LOSSLESS)
+    kept = records.unpack_state(message.content.array_records[KEPT])
     del message.content[KEPT]
     return kept

@@ -23,6 +23,7 @@ from flwr.simulation import run_simulation
 from fednano.core.clock import RealClock, pause, wall
 from fednano.core.ranks import world
 from fednano.federation.plan import Site
+from fednano.flower.transport import FlowerTransport
 from fednano.process.temporary import temporary_folder
 from fednano.runtime.beginning import message_bytes
 from fednano.runtime.engine import Engine
@@ -129,7 +130,8 @@ class Simulation:
 
         def serve(grid: Grid, heard: StepsHeard, lost: Event) -> None:
             sites.update(_sites(parts, grid))
-            begun.federation.run(RayGrid(grid, parts.store, lost, kept, heard, session.sink.step))
+            ours = RayGrid(grid, parts.store, lost, kept, heard, session.sink.step)
+            begun.federation.run(FlowerTransport(ours, parts.codec))
 
         return begun.finish(partial(simulate, parts, session.folder, clock.since, serve))
 

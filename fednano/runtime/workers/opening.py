@@ -12,8 +12,9 @@ from fednano.optim.inner import blank_state
 from fednano.runtime.beginning import message_bytes
 from fednano.runtime.parts import Parts
 from fednano.runtime.workers.pool import WorkerPool
-from fednano.runtime.workers.process import Setup
+from fednano.runtime.workers.process import Setup, arrays_of
 from fednano.training.checkpoint import Snapshot
+from fednano.training.client_memory import owned, without_kept
 from fednano.training.shared import SharedState
 
 
@@ -26,6 +27,7 @@ def opened(parts: Parts, resume: Snapshot | None, on_step: OnStep) -> Iterator[W
     if resume:
         inner, spent = resume.inner, (resume.train_s, resume.data_s)
     pool = WorkerPool(_setups(parts, inner), on_step, parts.store.drain_requested, spent)
+    pool.remember(inner)
     try:
         yield pool
     finally:
@@ -43,7 +45,7 @@ def _setups(parts: Parts, restored: Mapping[str, State]) -> list[Setup]:
     for index in range(parts.hardware.workers):
         mine = settings.names[index :: parts.hardware.workers]
         copies = {client: (SharedState(remembered), SharedState(remembered)) for client in mine}
-        held = {client: state for client, state in restored.items() if client in copies}
+        held = {client: without_kept(state) for client, state in restored.items() if client in copies}
         for client, state in held.items():
             copies[client][0].write(state)
         setups.append(
@@ -54,7 +56,7 @@ def _setups(parts: Parts, restored: Mapping[str, State]) -> list[Setup]:
                 volatility=parts.volatility,
                 seed=settings.seed,
                 names=settings.names,
-                submit_s=tuple(parts.network.submit_s(size, i) for i in range(settings.clients)),
+                submit_s=tuple(parts.network.submit_s(size.up, i) for i in range(settings.clients)),
                 source=parts.source,
                 pools=parts.pools.rows,
                 packing=parts.packing,
@@ -65,6 +67,8 @@ def _setups(parts: Parts, restored: Mapping[str, State]) -> list[Setup]:
                 inner=SharedState(averaged),
                 copies=copies,
                 restored={client: tuple(state) for client, state in held.items()},
+                kept={client: arrays_of(owned(restored[client], "strategy")) for client in held},
+                part=parts.strategy.client,
             )
         )
     return setups

@@ -8,16 +8,19 @@ import math
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 
+import torch
+
 from fednano.core import tensors
 from fednano.core.inner_step import OnStep
 from fednano.core.tensors import State
 from fednano.runtime.workers.process import Asked, Ended, Failed, Forget, Job, Mark, Marked, Setup, Stepped, serve
+from fednano.training.client_memory import ClientMemory, joined, owned
 from fednano.training.worker import Result, Task
 from fednano.volatility.presence import ClientCrashedError
 
@@ -65,6 +68,8 @@ class WorkerPool:
         self._spent = spent
         self._weights, self._mean = setups[0].weights, setups[0].mean
         self._version: int | None = None  # of what lies there
+        self.memory = ClientMemory()  # what clients keep for their codec: updates are encoded in this process
+        self._kept: dict[str, State] = {}  # what they keep in the workers, as of the last mark
         self._ended: dict[str, tuple[Result, State] | None] = {}
         self._states = {
             client: {name: setup.copies[client][0].tensors[name] for name in names}
@@ -104,6 +109,12 @@ class WorkerPool:
         worker.waiting.append(Job(replace(task, inner={}), now, bool(task.inner), called))
         self._next(worker)
 
+    def remember(self, states: Mapping[str, State]) -> None:
+        """Take in what clients kept when a run was stopped, as `states` gave it; the workers have their share."""
+        for client, state in states.items():
+            self.memory.restore(client, owned(state, "codec"))
+            self._kept[client] = owned(state, "strategy")
+
     def result(self, client: str) -> tuple[Result, State]:
         """What was done of the client's task, and the pseudo-gradient; waits for it.
 
@@ -117,11 +128,12 @@ class WorkerPool:
         return ended
 
     def forget(self, client: str) -> None:
-        """Drop a client's optimizer state, as its machine did when it crashed."""
+        """Drop what a client remembers, as its machine did when it crashed."""
+        self.memory.forget(client)
         self._send(self._of[client], Forget(client))
 
     def states(self) -> dict[str, State]:
-        """Every client's optimizer state as it is now.
+        """What every client remembers as it is now: its optimizer's state, and what else it keeps.
 
         The tensors stay as they are until the second call from now; those that did not change are not copied.
         """
@@ -130,7 +142,7 @@ class WorkerPool:
             self._send(worker, Mark())
         while any(worker.marking for worker in self._workers):
             self._listen()
-        return dict(self._states)
+        return joined(joined(self._states, self._kept), self.memory.states())
 
     def close(self) -> None:
         """End the processes. They hold nothing that would outlive them, so that nobody waits for a step to end."""
@@ -172,8 +184,10 @@ class WorkerPool:
                 self._ended[worker.at.client] = _received(result, worker.setup) if result else None
                 worker.at = None
                 self._next(worker)
-            case Marked(copies):
+            case Marked(copies, kept):
                 worker.marking = False
+                for client, arrays in kept.items():
+                    self._kept[client] = {name: torch.from_numpy(array) for name, array in arrays.items()}
                 for client, copy in copies.items():
                     self._states.pop(client, None)
                     if copy:
