@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fednano.data.loader import Tokens
     from fednano.data.shards import Corpus
     from fednano.model.gpt import GPT
-    from fednano.tasks.items import Task
+    from fednano.tasks.items import EvaluationTask
     from fednano.tokenizer import Tokenizer
     from fednano.training.hardware import Hardware
 
@@ -114,7 +114,7 @@ def _with_data(cfg: Any, run: Any) -> Any:
     return run
 
 
-def _tasks(cfg: Any, corpus: "Corpus") -> "list[Task]":
+def _tasks(cfg: Any, corpus: "Corpus") -> "list[EvaluationTask]":
     from fednano.tasks.builtin import builtin_tasks
     from fednano.tasks.bundle import read_bundle
 
@@ -174,7 +174,7 @@ def _measured(
 
 
 def measure_tasks(
-    subject: Subject, tasks: "Sequence[Task]", max_items: int, seed: int, progress: "Progress"
+    subject: Subject, tasks: "Sequence[EvaluationTask]", max_items: int, seed: int, progress: "Progress"
 ) -> dict[str, Any]:
     """{"tasks": {label: figures}, "mean_centred"}; None for the mean without a task."""
     from fednano.tasks.score import Judge, accuracy

@@ -2,7 +2,7 @@
 
 from fnmatch import fnmatch
 
-from support.house import Module, circles, modules, positional_records
+from support.house import Module, circles, class_names, modules, positional_records
 
 # From the ground up. A module may import its own room, those on floors below, and the neighbours that are named.
 FLOORS = [
@@ -128,6 +128,10 @@ def test_only_the_clock_waits_and_stamps() -> None:
 
 def test_records_of_many_fields_are_made_by_name() -> None:
     assert positional_records() == []
+
+
+def test_a_class_has_its_name_alone() -> None:
+    assert {name: where for name, where in class_names().items() if len(where) > 1} == {}
 
 
 def test_files_stay_near_three_hundred_lines() -> None:

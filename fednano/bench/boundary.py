@@ -31,7 +31,7 @@ DOWN = (
     *(("came", "serialization"), ("step", "serialization")),
 )
 
-Mark = Mapping[str, Any]
+BoundaryMark = Mapping[str, Any]
 
 
 def marks(overrides: Sequence[str]) -> list[dict[str, Any]]:
@@ -47,7 +47,7 @@ def marks(overrides: Sequence[str]) -> list[dict[str, Any]]:
         return read_marks(path)
 
 
-def boundaries(noted: Sequence[Mark]) -> Iterator[dict[str, float]]:
+def boundaries(noted: Sequence[BoundaryMark]) -> Iterator[dict[str, float]]:
     """Seconds of each part, and in all, of every boundary behind the first one.
 
     A boundary begins with the last inner step of all clients. Its way up is that of the client whose update the server
@@ -71,7 +71,7 @@ def boundaries(noted: Sequence[Mark]) -> Iterator[dict[str, float]]:
         yield {**{part: parts[part] for part in PARTS}, "whole": sum(parts.values())}
 
 
-def _way(noted: Sequence[Mark], r: int) -> tuple[dict[str, float], dict[str, float], float]:
+def _way(noted: Sequence[BoundaryMark], r: int) -> tuple[dict[str, float], dict[str, float], float]:
     """A client's marks behind the last step of round `r`, and before the first of the next; a step's seconds."""
     steps = [mark["t"] for mark in noted if mark["what"] == "step" and mark["round"] == r]
     following = [mark["t"] for mark in noted if mark["what"] == "step" and mark["round"] == r + 1]

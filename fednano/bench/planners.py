@@ -27,7 +27,7 @@ from fednano.strategy.base import ServerState
 from fednano.strategy.diloco import DiLoCo
 from fednano.strategy.outer import SGD
 from fednano.training.analytic import AnalyticTrainer
-from fednano.training.recorder import Progress, Recorder, unsaved
+from fednano.training.recorder import Recorder, RunProgress, unsaved
 from fednano.training.worker import ClientWorker
 from fednano.volatility.membership import Membership
 from fednano.volatility.network import Network
@@ -92,7 +92,7 @@ class Play:
             mark=unsaved,
             emit=self.events.append,
             clock=clock,
-            progress=Progress(),
+            progress=RunProgress(),
         )
         strategy: Any = DiLoCo(
             name="play", outer=SGD(1.0), local_steps=self.local_steps, quorum=self.quorum, slack=self.slack

@@ -19,7 +19,7 @@ COMMON = ("volatility=none", "eval_every=1000", "eval_tokens=2048", "checkpoint_
 
 
 @dataclass(frozen=True)
-class Rounds:
+class TimedRounds:
     """The rounds of a run but the first, in which processes start: tokens, and seconds from merge to merge."""
 
     workers: int
@@ -31,7 +31,7 @@ class Rounds:
         return self.tokens / self.wall_s
 
 
-def run(workers: int, overrides: list[str]) -> Rounds:
+def run(workers: int, overrides: list[str]) -> TimedRounds:
     """Run an experiment in a process of its own. ValueError with what it said if it fails."""
     with tempfile.TemporaryDirectory() as folder:
         options = [*COMMON, *overrides, f"hardware.workers={workers}", f"hydra.run.dir={folder}"]
@@ -40,7 +40,7 @@ def run(workers: int, overrides: list[str]) -> Rounds:
         if ran.returncode:
             raise ValueError(f"hardware.workers={workers}: {ran.stderr.strip() or ran.stdout.strip()}")
         merged = [event for event in read_log(Path(folder) / "events.jsonl") if isinstance(event, RoundMerged)][1:]
-    return Rounds(workers, sum(event.tokens for event in merged), sum(event.wall_s for event in merged))
+    return TimedRounds(workers, sum(event.tokens for event in merged), sum(event.wall_s for event in merged))
 
 
 def main(arguments: list[str]) -> None:

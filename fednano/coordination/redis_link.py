@@ -22,7 +22,7 @@ BEATS = 3  # that a node may miss
 DAY_MS = 86_400_000
 NAME = re.compile(r"[\w.@-]{1,128}")
 
-Command = tuple[str | int, ...]
+RedisCommand = tuple[str | int, ...]
 
 
 class LostError(Exception):
@@ -130,7 +130,7 @@ class Link:
         except (LostError, ValueError):
             return False
 
-    def transact(self, commands: Iterable[Command]) -> list[Any]:
+    def transact(self, commands: Iterable[RedisCommand]) -> list[Any]:
         """What the commands answer, all done at once or none.
 
         Raises:

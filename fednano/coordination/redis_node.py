@@ -15,9 +15,9 @@ from fednano.coordination.redis_link import (
     NAME,
     TIMEOUT_S,
     Address,
-    Command,
     Link,
     LostError,
+    RedisCommand,
 )
 from fednano.coordination.store import Heartbeat, NameTakenError, StopRequestedError
 from fednano.core.clock import Clock, pause
@@ -43,7 +43,7 @@ return false
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _SeenLease:
     """What Redis said of a lease: its token, None where it is not in force; times on the node's clock."""
 
     lease: int
@@ -80,7 +80,7 @@ class NodeStore:
         self._owner: str | None = None  # of the name, when last seen
         self._taking = False  # the name is being waited for
         self._lease = -1
-        self._seen: _Seen | None = None
+        self._seen: _SeenLease | None = None
         self._stop = False
         self._steps: deque[InnerStep] = deque(maxlen=STEPS_WAITING)
         self._courier = Courier(f"node-{name}", self._visit, heartbeat_s)
@@ -198,24 +198,24 @@ class NodeStore:
         now = self._clock.now()
         if issued is None:
             return  # Redis has lost everything, and the server will tell it again
-        known: list[Command] = []
+        known: list[RedisCommand] = []
         if stop:
             self._stop = True
             known.append(("SET", link.key("stopped", self._name), 1, "PX", DAY_MS))
         if token is not None:
             redis_now = int(time[0]) + int(time[1]) / 1e6
             drain_at = now + float(due) - redis_now if due else inf
-            self._seen = _Seen(lease, token, now + left_ms / 1000, drain_at)
+            self._seen = _SeenLease(lease, token, now + left_ms / 1000, drain_at)
             if due:
                 known.append(("SET", link.key("ack", lease), 1, "PX", left_ms))
         elif lease < int(issued):
-            self._seen = _Seen(lease)
+            self._seen = _SeenLease(lease)
         if known:
             link.transact(known)
 
     def _tell_steps(self) -> None:
         stream = self._link.key("steps")
-        told: list[Command] = []
+        told: list[RedisCommand] = []
         while self._steps and len(told) < STEPS_WAITING:
             step = json.dumps(asdict(self._steps.popleft()))
             told.append(("XADD", stream, "MAXLEN", "~", STEPS_KEPT, "*", "step", step))

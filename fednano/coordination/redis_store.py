@@ -7,7 +7,7 @@ from queue import Empty, SimpleQueue
 
 from fednano.coordination.courier import MOST_S, Courier
 from fednano.coordination.memory import MemoryStore
-from fednano.coordination.redis_link import BEAT_S, BEATS, DAY_MS, Address, Command, Link
+from fednano.coordination.redis_link import BEAT_S, BEATS, DAY_MS, Address, Link, RedisCommand
 from fednano.coordination.store import Heartbeat, Lease
 from fednano.core.clock import Clock
 from fednano.core.inner_step import InnerStep
@@ -172,7 +172,7 @@ class RedisStore(MemoryStore):
             self._untold.update(lease.id for lease in self.held() if not isfinite(lease.expires))
             self._refresh_at = now + ENDLESS_S / 4
 
-    def _state_of(self, lease_id: int, redis_now: float) -> list[Command]:
+    def _state_of(self, lease_id: int, redis_now: float) -> list[RedisCommand]:
         """What makes Redis know of a lease what we know."""
         link, now = self._link, self._clock.now()
         lease, drain = self._leases.get(lease_id), self._drains.get(lease_id, inf)
@@ -180,16 +180,16 @@ class RedisStore(MemoryStore):
         if lease is None:
             return [("UNLINK", *keys)]
         left_ms = _ms(min(lease.expires - now, ENDLESS_S) if isfinite(lease.expires) else ENDLESS_S)
-        told: list[Command] = [("SET", keys[0], lease.token, "PX", left_ms)]
+        told: list[RedisCommand] = [("SET", keys[0], lease.token, "PX", left_ms)]
         if isfinite(drain):
             # On Redis's own clock, which all nodes can read.
             told.append(("SET", keys[1], repr(redis_now + drain - now), "PX", left_ms))
         return told
 
-    def _always(self) -> list[Command]:
+    def _always(self) -> list[RedisCommand]:
         return [self._issued()] + ([("SET", self._link.key("stop"), 1, "PX", DAY_MS)] if self._stop else [])
 
-    def _issued(self) -> Command:
+    def _issued(self) -> RedisCommand:
         return ("SET", self._link.key("issued"), self.issued(), "PX", DAY_MS)
 
     def _read(self, pages: list[tuple[str, list[tuple[str, dict[str, str]]]]] | None) -> None:

@@ -14,7 +14,7 @@ _DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclass(frozen=True)
-class Job:
+class FileJob:
     """One file: docstrings under `min_chars` are left out, all where the rest are under `min_share` of it."""
 
     path: Path
@@ -22,7 +22,7 @@ class Job:
     min_share: float
 
 
-def docstrings_of_file(job: Job) -> list[str]:
+def docstrings_of_file(job: FileJob) -> list[str]:
     """The documentation in a file, without its indentation; none where it is not valid Python."""
     source = job.path.read_bytes()
     # Parsing is nearly all of the time, and most of that goes into files with little documentation.

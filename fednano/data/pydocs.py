@@ -22,7 +22,7 @@ from fednano.data.dataset import (
     require_whole,
     root_folder,
 )
-from fednano.data.docstrings import Job, docstrings_of_file
+from fednano.data.docstrings import FileJob, docstrings_of_file
 from fednano.data.manifest import MANIFEST
 from fednano.data.partition import Partition
 from fednano.data.shards import Corpus
@@ -120,7 +120,7 @@ class PyDocs:
 
     def _documents(self, packages: Iterable[Package], progress: Progress) -> Iterator[Document]:
         files = [(package.name, path) for package in packages for path in package.files()]
-        jobs = [Job(path, self.min_chars, self.min_share) for _, path in files]
+        jobs = [FileJob(path, self.min_chars, self.min_share) for _, path in files]
         progress.start("extracting documentation", len(files), "files")
         try:
             for (source, _), texts in zip(files, self._extracted(jobs), strict=True):
@@ -129,7 +129,7 @@ class PyDocs:
         finally:
             progress.finish()
 
-    def _extracted(self, jobs: list[Job]) -> Iterator[list[str]]:
+    def _extracted(self, jobs: list[FileJob]) -> Iterator[list[str]]:
         if self.workers == 1:
             yield from map(docstrings_of_file, jobs)
             return

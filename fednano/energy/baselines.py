@@ -13,7 +13,7 @@ MAX_WINDOWS = 10_000  # that a site alone may take; a share of a thousand sites'
 
 
 @dataclass(frozen=True, kw_only=True)
-class Site:
+class BaselineSite:
     """A client: tokens per second, power, and what its electricity is like until `ends`, seconds of the run."""
 
     client: str
@@ -31,7 +31,7 @@ class Baseline:
     used: Consumption
 
 
-def always_on(site: Site, tokens: int, grid_s: float | None = None) -> Baseline | None:
+def always_on(site: BaselineSite, tokens: int, grid_s: float | None = None) -> Baseline | None:
     """The site alone, training without a pause from 0 on. None where its signals end before it does."""
     until = tokens / site.tokens_per_s
     if until > site.ends:
@@ -41,7 +41,7 @@ def always_on(site: Site, tokens: int, grid_s: float | None = None) -> Baseline 
 
 
 def pausing(
-    site: Site, tokens: int, availability: Availability, paused_w: float = 0.0, grid_s: float | None = None
+    site: BaselineSite, tokens: int, availability: Availability, paused_w: float = 0.0, grid_s: float | None = None
 ) -> Baseline | None:
     """The site alone, training in all of its windows and drawing `paused_w` outside, until it is through.
 
@@ -57,7 +57,7 @@ def pausing(
 
 
 def oracle(
-    sites: Sequence[Site], windows: Sequence[Spans], tokens: int, grid_s: float | None = None
+    sites: Sequence[BaselineSite], windows: Sequence[Spans], tokens: int, grid_s: float | None = None
 ) -> Baseline | None:
     """The cleanest way to train the tokens within the sites' `windows`, which are known in advance.
 
@@ -110,14 +110,14 @@ def _windows(availability: Availability) -> Iterator[tuple[float, float]]:
         t = window.stop
 
 
-def _cut(site: Site, windows: Spans) -> Spans:
+def _cut(site: BaselineSite, windows: Spans) -> Spans:
     signal = site.signals.carbon
     if signal is None or not len(windows):
         return windows
     return pieces(windows, signal.stamps(windows[0, 0], windows[-1, 1]))
 
 
-def _per_token(site: Site, spans: Spans) -> np.typing.NDArray[np.float64]:
+def _per_token(site: BaselineSite, spans: Spans) -> np.typing.NDArray[np.float64]:
     """(n,) grams (or joules) that a token costs within each span."""
     signal = site.signals.carbon or ONE
     mean = signal.integral(spans[:, 0], spans[:, 1]) / (spans[:, 1] - spans[:, 0])

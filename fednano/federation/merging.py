@@ -10,7 +10,7 @@ from fednano.core.events import Event, RoundMerged, RoundSkipped
 from fednano.federation.leases import Leases
 from fednano.federation.plan import Plan, Round
 from fednano.strategy.base import ServerState, Strategy
-from fednano.training.recorder import Progress
+from fednano.training.recorder import RunProgress
 
 
 @dataclass(kw_only=True)
@@ -21,7 +21,7 @@ class Merging:
     plan: Plan
     leases: Leases
     clock: Clock
-    progress: Progress
+    progress: RunProgress
     emit: Callable[[Event], None]
     since: float = field(default_factory=wall)
 

@@ -32,7 +32,7 @@ def make_client_app(worker: Callable[[Context], Worker], codec: Codec) -> Client
         its = worker(context)
         content = answer(message.content, its.work, codec, its.memory)
         if isinstance(content, records.Unpacked):
-            return records.Local.reply(content, message)
+            return records.LocalMessage.reply(content, message)
         return Message(content, reply_to=message)
 
     return app

@@ -27,7 +27,7 @@ class Unpacked(RecordDict):
         self.held = held
 
 
-class Local(Message):
+class LocalMessage(Message):
     """A message within this process, made without the checks and the time stamps of one that travels."""
 
     def __init__(self, content: Unpacked, metadata: Metadata) -> None:
@@ -35,7 +35,7 @@ class Local(Message):
         vars(self).update(_content=content, _error=None, _metadata=metadata)
 
     @classmethod
-    def reply(cls, content: Unpacked, to: Message) -> "Local":
+    def reply(cls, content: Unpacked, to: Message) -> "LocalMessage":
         asked = to.metadata
         there, back = asked.src_node_id, asked.dst_node_id
         sent, ttl, kind = asked.created_at, asked.ttl, asked.message_type

@@ -14,7 +14,7 @@ from flwr.clientapp import ClientApp
 
 from fednano.core.marks import mark
 from fednano.flower import wire
-from fednano.flower.wire import Parcel
+from fednano.flower.wire import WireMessage
 
 FAILED = 2  # Flower's own code of a ClientApp that raised, which this stands for
 
@@ -30,7 +30,7 @@ def train(message: Message, context: Context) -> Message:
     name, path = str(context.node_config["name"]), Path(str(context.node_config["socket"]))
     mark("relayed", name)
     try:
-        answer = _ask(path, Parcel(wire.TRAIN, message.content))
+        answer = _ask(path, WireMessage(wire.TRAIN, message.content))
     except (OSError, ValueError) as error:
         return Message(Error(FAILED, f"the trainer of {name} failed: {error}"), reply_to=message)
     mark("answered", name)
@@ -49,7 +49,7 @@ def query(message: Message, context: Context) -> Message:
     if RUN in message.content.config_records:
         _keep(path, message.content.config_records[RUN])
     try:
-        answer = _ask(path, Parcel(wire.HELLO)).content
+        answer = _ask(path, WireMessage(wire.HELLO)).content
         incarnation = str(answer.config_records[wire.NODE]["incarnation"])
     except (OSError, ValueError):
         incarnation = ""
@@ -66,10 +66,10 @@ def _keep(path: Path, run: ConfigRecord) -> None:
         file.write(text)
     Path(file.name).replace(told)
     with suppress(OSError, ValueError):  # where none runs, the next one reads it
-        _ask(path, Parcel(wire.RENEW))
+        _ask(path, WireMessage(wire.RENEW))
 
 
-def _ask(path: Path, parcel: Parcel) -> Parcel:
+def _ask(path: Path, parcel: WireMessage) -> WireMessage:
     with closing(wire.connect(path)) as connection:
         wire.send(connection, parcel)
         return wire.receive(connection)

@@ -22,7 +22,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from fednano.core.clock import VirtualClock
-from fednano.flower.records import Local, Unpacked
+from fednano.flower.records import LocalMessage, Unpacked
 from fednano.volatility.network import Network
 from fednano.volatility.presence import ClientCrashedError, Presence
 
@@ -120,7 +120,9 @@ class VirtualGrid(Grid):
         if not isinstance(content, Unpacked):
             return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
         sent, ttl = self._clock.now(), ttl or DEFAULT_TTL
-        return Local(content, Metadata(RUN_ID, "", SERVER_NODE_ID, dst_node_id, "", group_id, sent, ttl, message_type))
+        return LocalMessage(
+            content, Metadata(RUN_ID, "", SERVER_NODE_ID, dst_node_id, "", group_id, sent, ttl, message_type)
+        )
 
     def get_node_ids(self) -> Iterable[int]:
         return list(self._nodes)

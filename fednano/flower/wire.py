@@ -30,16 +30,16 @@ NODE, ERROR = "fednano.node", "fednano.error"
 
 
 @dataclass(frozen=True)
-class Parcel:
+class WireMessage:
     """What travels: one of the kinds above, and records as Flower has them."""
 
     kind: str
     content: RecordDict = field(default_factory=RecordDict)
 
 
-def refusal(reason: str) -> Parcel:
+def refusal(reason: str) -> WireMessage:
     """The answer to what cannot be done."""
-    return Parcel(REFUSED, RecordDict({ERROR: ConfigRecord({"reason": reason})}))
+    return WireMessage(REFUSED, RecordDict({ERROR: ConfigRecord({"reason": reason})}))
 
 
 def reason_of(content: RecordDict) -> str:
@@ -86,7 +86,7 @@ def _check(path: Path) -> None:
         raise ValueError(f"socket={path}: its folder is open to others; make it yours alone: chmod 700 {path.parent}")
 
 
-def send(connection: socket.socket, parcel: Parcel) -> None:
+def send(connection: socket.socket, parcel: WireMessage) -> None:
     """Send a message. Raises OSError where the other side is gone, ValueError for records that cannot travel."""
     if parcel.content.metric_records:
         raise ValueError(f"records {list(parcel.content.metric_records)} are metrics; only configs and arrays travel")
@@ -110,7 +110,7 @@ def send(connection: socket.socket, parcel: Parcel) -> None:
         connection.sendall(prefix[sent:] + encoded)
 
 
-def receive(connection: socket.socket) -> Parcel:
+def receive(connection: socket.socket) -> WireMessage:
     """The next message, whole.
 
     Raises:
@@ -142,12 +142,12 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _parsed(encoded: bytes, descriptors: list[int]) -> Parcel:
+def _parsed(encoded: bytes, descriptors: list[int]) -> WireMessage:
     try:
         header = json.loads(encoded)
         config = {str(name): ConfigRecord(record) for name, record in header["config"].items()}
         arrays = _read(header["arrays"], descriptors)
-        return Parcel(str(header["kind"]), RecordDict({**config, **arrays}))
+        return WireMessage(str(header["kind"]), RecordDict({**config, **arrays}))
     except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"a message is malformed ({error!r}); use one version of fednano on both sides") from error
 

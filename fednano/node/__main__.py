@@ -14,7 +14,7 @@ from typing import Any
 from fednano.config.compose import compose_config, with_hydra_flags
 from fednano.config.errors import guarded
 from fednano.coordination.redis_link import Address
-from fednano.node.settings import Settings, checked, encode
+from fednano.node.settings import NodeSettings, checked, encode
 from fednano.node.supervisor import Program, Supervisor
 from fednano.node.units import FORMS
 from fednano.process.environment import QUIET
@@ -39,14 +39,14 @@ def main(overrides: Sequence[str], form: str | None = None) -> int:
     return Supervisor([trainer(settings, data), supernode(settings)], say).run()
 
 
-def trainer(settings: Settings, data: dict[str, Any] | None) -> Program:
+def trainer(settings: NodeSettings, data: dict[str, Any] | None) -> Program:
     """The resident trainer."""
     return Program(
         name="trainer", command=[sys.executable, "-m", TRAINER, encode(settings, data)], leave_s=settings.drain_s
     )
 
 
-def supernode(settings: Settings) -> Program:
+def supernode(settings: NodeSettings) -> Program:
     """The SuperNode, which answers its messages itself."""
     arguments = ["--superlink", settings.superlink, "--isolation", "process"]
     arguments += ["--node-config", f'name="{settings.name}" socket="{settings.socket}"']

@@ -18,7 +18,7 @@ from fednano.core.marks import mark
 from fednano.core.tensors import State
 from fednano.flower import records, wire
 from fednano.flower.client_app import answer
-from fednano.flower.wire import Parcel
+from fednano.flower.wire import WireMessage
 from fednano.node.warmup import warm_up
 from fednano.report import units
 from fednano.runtime.beginning import local_trainer
@@ -40,7 +40,7 @@ class AbandonedError(Exception):
 
 
 @dataclass(frozen=True)
-class Job:
+class NodeJob:
     """A task and the connection that its answer goes to."""
 
     connection: socket.socket
@@ -85,7 +85,7 @@ class Resident:
         self._say = say
         self._renewable = renewable
         self._trainer = local_trainer(parts, parts.tokens_per_step)
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[NodeJob | None] = SimpleQueue()
         self._leaving = False
         self._ready = False
         self._step_s = 0.0
@@ -124,7 +124,7 @@ class Resident:
                 listener.shutdown(socket.SHUT_RDWR)  # ends `_listen`, which closing alone does not on Linux
         self._path.unlink(missing_ok=True)
 
-    def work(self, task: Task, weights: State, job: Job) -> tuple[Result, State]:
+    def work(self, task: Task, weights: State, job: NodeJob) -> tuple[Result, State]:
         """Train the task of a job; busy times count from now on, since the server cannot know this node's clock.
 
         Raises RefusedError, AbandonedError or StopRequestedError.
@@ -204,14 +204,14 @@ class Resident:
         else:
             self._say(f"round {onward.round}: {units.plural(head.done.steps, 'step')} ahead")
 
-    def _do(self, job: Job) -> None:
+    def _do(self, job: NodeJob) -> None:
         """Answer a job; what is wrong with this process is told to the relay before it is raised."""
         mark("came", self._name)
         try:
             try:
                 codec, memory = self._parts.codec, self._trainer.memory
                 content = answer(job.content, lambda task, weights: self.work(task, weights, job), codec, memory)
-                self._hand_over(job, Parcel(wire.RESULT, content))
+                self._hand_over(job, WireMessage(wire.RESULT, content))
             except AbandonedError:
                 self._say("the task's relay died; its work is dropped")
             except StopRequestedError:
@@ -224,7 +224,7 @@ class Resident:
         finally:
             self._heartbeat()
 
-    def _hand_over(self, job: Job, parcel: Parcel) -> None:
+    def _hand_over(self, job: NodeJob, parcel: WireMessage) -> None:
         job.connection.settimeout(SEND_S)
         try:
             wire.send(job.connection, parcel)
@@ -272,7 +272,7 @@ class Resident:
             parcel = wire.receive(connection)
             if parcel.kind == wire.TRAIN and not self._leaving:
                 connection.setblocking(False)
-                self._jobs.put(Job(connection, parcel.content))
+                self._jobs.put(NodeJob(connection, parcel.content))
                 return
             wire.send(connection, self._greeting(parcel.kind))
         except ValueError as error:
@@ -282,14 +282,14 @@ class Resident:
             pass  # it went away, or only tried whether someone listens
         connection.close()
 
-    def _greeting(self, kind: str) -> Parcel:
+    def _greeting(self, kind: str) -> WireMessage:
         if kind == wire.HELLO:
             node = ConfigRecord({"name": self._name, "incarnation": self.incarnation})
-            return Parcel(wire.HELLO, RecordDict({wire.NODE: node}))
+            return WireMessage(wire.HELLO, RecordDict({wire.NODE: node}))
         if kind == wire.RENEW:
             if self._renewable:
                 self.leave()
-            return Parcel(wire.RENEW)
+            return WireMessage(wire.RENEW)
         if kind == wire.TRAIN:
             return wire.refusal(f"{self._name} is leaving")
         return wire.refusal(f"a message of kind {kind!r} is unknown; use one version of fednano on both sides")
@@ -305,7 +305,7 @@ def _gone(connection: socket.socket) -> bool:
         return True
 
 
-def _described(parcel: Parcel) -> str:
+def _described(parcel: WireMessage) -> str:
     if parcel.kind != wire.RESULT:
         return wire.reason_of(parcel.content)
     result = records.unpack_result(parcel.content)

@@ -17,7 +17,7 @@ POLL_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class NodeSettings:
     """The keys of conf/node.yaml but the data.
 
     Args:
@@ -75,31 +75,31 @@ class Settings:
         return self.home / "trainer.sock"
 
 
-def checked(cfg: DictConfig) -> tuple[Settings, dict[str, Any] | None]:
+def checked(cfg: DictConfig) -> tuple[NodeSettings, dict[str, Any] | None]:
     """The settings, and the data group where the node has its own. Raises ValueError."""
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
-    names = [field.name for field in fields(Settings)]
+    names = [field.name for field in fields(NodeSettings)]
     for key in plain:
         if key not in (*names, "data", "partition"):
             raise ValueError(f"{key!s}={plain[key]} sets a key that does not exist; remove it")
-    for field in fields(Settings):
+    for field in fields(NodeSettings):
         value = plain[field.name]
         if value in (MISSING, None) and field.type is str:
             raise ValueError(f"{field.name} is not set; add {field.name}=VALUE")
         check_value(field.name, value, field.type)
-    return Settings(**{name: plain[name] for name in names}), plain.get("data")
+    return NodeSettings(**{name: plain[name] for name in names}), plain.get("data")
 
 
-def encode(settings: Settings, data: dict[str, Any] | None) -> str:
+def encode(settings: NodeSettings, data: dict[str, Any] | None) -> str:
     """Both as one argument of a command line. There are no secrets in it."""
     return json.dumps({"settings": asdict(settings), "data": data})
 
 
-def decode(argument: str) -> tuple[Settings, dict[str, Any] | None]:
+def decode(argument: str) -> tuple[NodeSettings, dict[str, Any] | None]:
     """The inverse of `encode`."""
     told = json.loads(argument)
-    return Settings(**told["settings"]), told["data"]
+    return NodeSettings(**told["settings"]), told["data"]
 
 
 def run_config(path: Path, data: dict[str, Any] | None) -> DictConfig:

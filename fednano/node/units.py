@@ -8,12 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fednano.coordination.redis_link import URL_VARIABLE
-from fednano.node.settings import Settings
+from fednano.node.settings import NodeSettings
 
 STOP_S = 30.0  # beyond the drain, for the SuperNode and for what lingers
 
 
-def systemd(settings: Settings, overrides: Sequence[str]) -> str:
+def systemd(settings: NodeSettings, overrides: Sequence[str]) -> str:
     """A unit for systemd."""
     command = " ".join(_quoted(word) for word in (sys.executable, "-m", "fednano.node", *overrides))
     return f"""\
@@ -41,7 +41,7 @@ WantedBy=default.target
 """
 
 
-def container(settings: Settings, overrides: Sequence[str]) -> str:
+def container(settings: NodeSettings, overrides: Sequence[str]) -> str:
     """A container file."""
     files = [path for path in (settings.config, settings.root_certificates, settings.private_key) if path]
     mounts = " ".join(shlex.quote(f"--volume={Path(path).absolute()}:{Path(path).absolute()}:ro") for path in files)
@@ -60,7 +60,7 @@ ENTRYPOINT {entry}
 """
 
 
-FORMS: dict[str, Callable[[Settings, Sequence[str]], str]] = {"systemd": systemd, "container": container}
+FORMS: dict[str, Callable[[NodeSettings, Sequence[str]], str]] = {"systemd": systemd, "container": container}
 
 
 def _escaped(text: str) -> str:

@@ -13,15 +13,15 @@ from typing import Any
 from fednano.core.event_log import from_record, read_whole
 from fednano.core.events import Event, LeaseGranted, LeaseReleased, RoundMerged, RunEnded, UpdateFolded
 from fednano.core.inner_step import InnerStep
+from fednano.data.ledger import Position
 
-Position = tuple[int, int]
-Piece = tuple[Position, Position]
+AuditedPiece = tuple[Position, Position]
 AUDITED = {kind.__name__ for kind in (LeaseGranted, LeaseReleased, RoundMerged, RunEnded, UpdateFolded)}
 FREE, DONE, LOST, NEW = -1, -2, -3, -4  # who holds a position, if no lease does; NEW was never granted
 END: Position = (2**62, 0)
 
 
-class _Pool:
+class _AuditedPool:
     """Who holds each position of a pool: `owners[i]` from `starts[i]` up to `starts[i + 1]`, the last one for ever."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class _Pool:
     def frontier(self) -> Position:
         return self.starts[-1]
 
-    def take(self, piece: Piece, owner: int, only: int | None = None) -> list[int]:
+    def take(self, piece: AuditedPiece, owner: int, only: int | None = None) -> list[int]:
         """Give a piece to `owner`, or just what `only` holds of it; returns who held it."""
         start, stop = piece
         if start >= stop:
@@ -54,7 +54,7 @@ class _Pool:
         self._join(first, first + len(taken))
         return held
 
-    def divide(self, piece: Piece, cursor: Position, owner: int) -> bool:
+    def divide(self, piece: AuditedPiece, cursor: Position, owner: int) -> bool:
         """Whether `owner` holds a piece, as one; if so, what lies before the cursor in it is done, the rest free.
 
         It does what two calls of `take` would, in a third of the time.
@@ -87,7 +87,7 @@ class _Pool:
                 self.free -= owners[i] == FREE
                 del self.starts[i], owners[i]
 
-    def pieces(self, owner: int) -> list[Piece]:
+    def pieces(self, owner: int) -> list[AuditedPiece]:
         """What `owner` holds."""
         stops = [*self.starts[1:], END]
         return [(a, b) for a, b, had in zip(self.starts, stops, self.owners, strict=True) if had == owner]
@@ -108,7 +108,7 @@ class Auditor:
     violations: list[str] = field(default_factory=list)
     events: int = 0
     torn: bool = False
-    _pools: dict[int, _Pool] = field(default_factory=dict)
+    _pools: dict[int, _AuditedPool] = field(default_factory=dict)
     _grants: dict[int, LeaseGranted] = field(default_factory=dict)  # of the leases in force
     _folded: dict[int, UpdateFolded] = field(default_factory=dict)
     _newest: int = -1
@@ -158,7 +158,7 @@ class Auditor:
                 self._free(event.lease, _pieces(self._grants[event.lease].spans))
         self._newest = max(self._newest, event.lease)
         self._grants[event.lease] = event
-        pool = self._pools.setdefault(event.pool, _Pool())
+        pool = self._pools.setdefault(event.pool, _AuditedPool())
         is_new = False
         for start, stop in _pieces(event.spans):
             if start > pool.frontier:
@@ -223,7 +223,7 @@ class Auditor:
         else:
             self._violated(f"lease {event.lease} is released but not in force")
 
-    def _free(self, lease: int, rest: list[Piece]) -> None:
+    def _free(self, lease: int, rest: list[AuditedPiece]) -> None:
         """End a lease; what it still holds, all of it in `rest`, is free."""
         self._folded.pop(lease, None)
         pool = self._pools[self._grants.pop(lease).pool]
@@ -261,12 +261,12 @@ def _audited(record: dict[str, Any]) -> Event | str:
     return from_record(record) if record["event"] in AUDITED else str(record["event"])
 
 
-def _pieces(spans: Iterable[tuple[int, int, int]]) -> list[Piece]:
+def _pieces(spans: Iterable[tuple[int, int, int]]) -> list[AuditedPiece]:
     return [((row, token), (stop, 0)) for row, token, stop in spans]
 
 
-def _joined(pieces: list[Piece]) -> list[Piece]:
-    joined: list[Piece] = []
+def _joined(pieces: list[AuditedPiece]) -> list[AuditedPiece]:
+    joined: list[AuditedPiece] = []
     for start, stop in sorted(pieces):
         if joined and joined[-1][1] == start:
             joined[-1] = (joined[-1][0], stop)
@@ -275,7 +275,9 @@ def _joined(pieces: list[Piece]) -> list[Piece]:
     return joined
 
 
-def _trained(pieces: list[Piece], cursor: Position, left: Iterable[tuple[int, int, int]]) -> list[Piece] | None:
+def _trained(
+    pieces: list[AuditedPiece], cursor: Position, left: Iterable[tuple[int, int, int]]
+) -> list[AuditedPiece] | None:
     """The part of a lease's pieces before the cursor, without what was left; None if either lies outside."""
     if cursor[1] < 0 or not any(start <= cursor <= stop for start, stop in pieces):
         return None
@@ -289,6 +291,6 @@ def _trained(pieces: list[Piece], cursor: Position, left: Iterable[tuple[int, in
     return rest
 
 
-def _shown(piece: Piece) -> str:
+def _shown(piece: AuditedPiece) -> str:
     (row, token), (stop, more) = piece
     return f"rows {row}.{token} to {stop}.{more}" if token or more else f"rows {row} to {stop}"

@@ -13,7 +13,7 @@ from fednano.core.clock import wall
 from fednano.core.events import Evaluated, Event, RoundMerged, RoundSkipped, RunStarted, WorkDispatched
 from fednano.core.inner_step import InnerStep
 from fednano.report import display, units
-from fednano.report.display import Pace, Work
+from fednano.report.display import RunPace, Work
 from fednano.report.figures import Figures
 
 REFRESH_S = 0.4  # a drawing takes some 7 ms of one core
@@ -83,12 +83,12 @@ class Console:
         lines.append(f"{'report':<16}", "dim").append(str(self._folder / "report.html"))
         self._out.print(lines, soft_wrap=True)
 
-    def pace(self) -> Pace:
+    def pace(self) -> RunPace:
         """Wall-clock figures as of now; the time that is left follows from the rounds so far."""
         elapsed = wall() - self._start
         done, total = self.figures.rounds, self.figures.run.rounds if self.figures.run else 0
         eta = elapsed / done * max(0, total - done) if done else None
-        return Pace(elapsed, eta, self._stepped_tokens / elapsed if self._stepped_tokens and elapsed else None)
+        return RunPace(elapsed, eta, self._stepped_tokens / elapsed if self._stepped_tokens and elapsed else None)
 
     def _begin(self) -> None:
         self._start = wall()

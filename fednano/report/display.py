@@ -34,7 +34,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Pace:
+class RunPace:
     """Wall-clock figures: seconds since the start and to the end, tokens trained per second."""
 
     elapsed_s: float
@@ -58,7 +58,7 @@ def live(
     work: Mapping[str, Work],
     stepping: str,
     bpbs: Sequence[float],
-    pace: Pace,
+    pace: RunPace,
     max_clients: int,
 ) -> RenderableType:
     """The whole display."""
@@ -90,7 +90,7 @@ def headline(figures: Figures) -> str:
     return " · ".join([*parts, f"{units.count(run.parameters)} parameters", f"seed {run.seed}"])
 
 
-def _progress(figures: Figures, pace: Pace) -> Table:
+def _progress(figures: Figures, pace: RunPace) -> Table:
     total = figures.run.rounds if figures.run else 0
     row = Table.grid(padding=(0, 2), expand=True)
     row.add_column(no_wrap=True)
@@ -112,7 +112,7 @@ def clock_name(figures: Figures) -> str:
     return "virtual" if figures.run and figures.run.runtime == "virtual" else "clock"
 
 
-def _quality(figures: Figures, bpbs: Sequence[float], pace: Pace) -> Text:
+def _quality(figures: Figures, bpbs: Sequence[float], pace: RunPace) -> Text:
     def pair(label: str, value: str, style: str = "bold") -> list[tuple[str, str]]:
         return [(f"{label} ", "dim"), (value, style), ("   ", "")]
 

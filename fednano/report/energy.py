@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fednano.report import units
-from fednano.report.history import History, Lane, Span
+from fednano.report.history import ClientLane, History, WorkBar
 from fednano.report.svg import Bar, Frame, Scale, Tick, nice_step, time_label, time_ticks
 from fednano.report.timeline import bars
 
@@ -130,10 +130,10 @@ def _strips(history: History, curves: Mapping[str, Curve]) -> tuple[tuple[Strip,
     for k, (client, curve) in enumerate(curves.items()):
         top = frame.top + k * PITCH
         y = Scale(0.0, high, top + HEIGHT, top)
-        lane = history.lanes.get(client, Lane(client=client))
+        lane = history.lanes.get(client, ClientLane(client=client))
         work = sorted(lane.work.values(), key=lambda span: span.start)
         ups = [
-            Span(start=a, stop=b, kind="up", round=0, steps=0, note=f"{client} up {units.duration(b - a)}")
+            WorkBar(start=a, stop=b, kind="up", round=0, steps=0, note=f"{client} up {units.duration(b - a)}")
             for a, b in lane.windows
         ]
         step = nice_step(high, 2)

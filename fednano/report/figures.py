@@ -22,7 +22,7 @@ from fednano.core.events import (
     WorkDispatched,
 )
 
-Spans = tuple[tuple[int, int, int], ...]  # (row, token, stop), as in LeaseGranted
+RowSpans = tuple[tuple[int, int, int], ...]  # (row, token, stop), as in LeaseGranted
 
 
 @dataclass(kw_only=True)
@@ -74,7 +74,7 @@ class Figures:
     first_eval: Evaluated | None = None
     last_eval: Evaluated | None = None
     wall_train_s: float = 0.0
-    _spans: dict[int, Spans] = field(default_factory=dict)  # of the leases that are out
+    _spans: dict[int, RowSpans] = field(default_factory=dict)  # of the leases that are out
     _folded: dict[int, list[tuple[UpdateFolded, int]]] = field(default_factory=dict)  # by round, with rows
 
     @property
@@ -177,7 +177,7 @@ class Figures:
                 client.rows += rows
 
 
-def rows_before(spans: Spans, row: int) -> int:
+def rows_before(spans: RowSpans, row: int) -> int:
     """Rows of a lease that lie wholly before stream row `row`."""
     return sum([max(0, min(stop, row) - first) for first, _, stop in spans])
 

@@ -44,7 +44,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class WorkBar:
     """Work of one client.
 
     `kind`: full, drained, discarded (its round was skipped), refused, lost (in a crash), open (no outcome).
@@ -59,7 +59,7 @@ class Span:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Round:
+class RoundBar:
     """A finished round; `updates` that were folded and `tokens` that reached the global model."""
 
     round: int
@@ -70,7 +70,7 @@ class Round:
 
 
 @dataclass(kw_only=True)
-class Lane:
+class ClientLane:
     """What one client did: windows when it was up, work by (round, lease), crashes.
 
     Steps ahead of a task have the key (round, lease, 0).
@@ -78,7 +78,7 @@ class Lane:
 
     client: str
     windows: list[tuple[float, float]] = field(default_factory=list)
-    work: dict[tuple[int, ...], Span] = field(default_factory=dict)
+    work: dict[tuple[int, ...], WorkBar] = field(default_factory=dict)
     crashes: list[float] = field(default_factory=list)
     up_since: float | None = None
     open: set[tuple[int, ...]] = field(default_factory=set)  # keys of `work` whose outcome is not known yet
@@ -92,10 +92,10 @@ class History:
     """
 
     figures: Figures = field(default_factory=Figures)
-    lanes: dict[str, Lane] = field(default_factory=dict)
+    lanes: dict[str, ClientLane] = field(default_factory=dict)
     evals: list[Sample] = field(default_factory=list)
     losses: list[Sample] = field(default_factory=list)
-    rounds: list[Round] = field(default_factory=list)
+    rounds: list[RoundBar] = field(default_factory=list)
     torn: bool = False
     tape_sha256: str = ""
 
@@ -116,10 +116,12 @@ class History:
             case RoundMerged():
                 self.losses.append(Sample(event.tokens_total, event.t, event.train_loss, event.round))
                 self.rounds.append(
-                    Round(round=event.round, t=event.t, updates=len(event.leases), tokens=event.tokens, merged=True)
+                    RoundBar(round=event.round, t=event.t, updates=len(event.leases), tokens=event.tokens, merged=True)
                 )
             case RoundSkipped():
-                self.rounds.append(Round(round=event.round, t=event.t, updates=event.updates, tokens=0, merged=False))
+                self.rounds.append(
+                    RoundBar(round=event.round, t=event.t, updates=event.updates, tokens=0, merged=False)
+                )
             case Evaluated():
                 self.evals.append(Sample(event.tokens_total, event.t, event.val_bpb, event.round))
 
@@ -136,13 +138,13 @@ class History:
                 elif span.kind in ("full", "drained") and span.round in skipped:
                     lane.work[key] = replace(span, kind="discarded")
 
-    def _lane(self, client: str) -> Lane | None:
+    def _lane(self, client: str) -> ClientLane | None:
         if client not in self.lanes and len(self.lanes) < MAX_LANES:
-            self.lanes[client] = Lane(client=client)
+            self.lanes[client] = ClientLane(client=client)
         return self.lanes.get(client)
 
 
-def _draw(lane: Lane, event: ClientUp | ClientDown | WorkDispatched | UpdateFolded | UpdateRefused) -> None:
+def _draw(lane: ClientLane, event: ClientUp | ClientDown | WorkDispatched | UpdateFolded | UpdateRefused) -> None:
     match event:
         case ClientUp():
             lane.up_since = event.t
@@ -150,15 +152,15 @@ def _draw(lane: Lane, event: ClientUp | ClientDown | WorkDispatched | UpdateFold
             _down(lane, event)
         case WorkDispatched():
             key = (event.round, event.lease)
-            lane.work[key] = Span(start=event.t, stop=event.t, kind="open", round=event.round, steps=event.steps)
+            lane.work[key] = WorkBar(start=event.t, stop=event.t, kind="open", round=event.round, steps=event.steps)
             lane.open.add(key)
         case UpdateFolded():
             kind = "drained" if event.drained else "full"
             key = (event.round, event.lease)
             *ahead, (start, stop) = event.trained
-            lane.work[key] = Span(start=start, stop=stop, kind=kind, round=event.round, steps=event.steps)
+            lane.work[key] = WorkBar(start=start, stop=stop, kind=kind, round=event.round, steps=event.steps)
             for start, stop in ahead:
-                lane.work[(*key, 0)] = Span(
+                lane.work[(*key, 0)] = WorkBar(
                     start=start, stop=stop, kind=kind, round=event.round, steps=event.steps, note="ahead of the task"
                 )
             lane.open.discard(key)
@@ -166,7 +168,7 @@ def _draw(lane: Lane, event: ClientUp | ClientDown | WorkDispatched | UpdateFold
             _refuse(lane, event)
 
 
-def _down(lane: Lane, event: ClientDown) -> None:
+def _down(lane: ClientLane, event: ClientDown) -> None:
     if lane.up_since is not None:
         lane.windows.append((lane.up_since, event.t))
         lane.up_since = None
@@ -177,7 +179,7 @@ def _down(lane: Lane, event: ClientDown) -> None:
         lane.open.clear()
 
 
-def _refuse(lane: Lane, event: UpdateRefused) -> None:
+def _refuse(lane: ClientLane, event: UpdateRefused) -> None:
     key = (event.round, event.lease)
     # Work already drawn as lost in a crash stays so; refused is what came back and was turned down.
     if key in lane.open:

@@ -19,7 +19,7 @@ from fednano.core.events import (
     WorkDispatched,
 )
 
-Span = tuple[float, float, str]  # up from, up to, "drain" or "crash"
+UpSpan = tuple[float, float, str]  # up from, up to, "drain" or "crash"
 STRUCK = ("kill", "reclaim", "pause", "cut")  # what ends a node, whatever it holds
 
 
@@ -40,7 +40,7 @@ class Measured:
         steps: inner steps that were merged, by client.
     """
 
-    windows: Mapping[str, tuple[Span, ...]]
+    windows: Mapping[str, tuple[UpSpan, ...]]
     step_s: Mapping[str, float]
     down_s: Mapping[str, float]
     up_s: Mapping[str, float]
@@ -75,7 +75,7 @@ def measure(events: Iterable[Event]) -> Measured:
 class _Reading:
     """An event log read so far; times are those of its events."""
 
-    windows: dict[str, list[Span]] = field(default_factory=lambda: defaultdict(list))
+    windows: dict[str, list[UpSpan]] = field(default_factory=lambda: defaultdict(list))
     came: dict[str, float] = field(default_factory=dict)  # of who is up
     drained: dict[str, float] = field(default_factory=dict)  # until when who is up and has drained was there
     struck: set[str] = field(default_factory=set)

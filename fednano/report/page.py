@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fednano.report import svg, units
-from fednano.report.history import History, Round, Sample
+from fednano.report.history import History, RoundBar, Sample
 from fednano.report.svg import Chart, Frame
 
 HALF = Frame(width=540, height=250)
@@ -180,7 +180,7 @@ def _hover(sample: Sample, unit: str) -> str:
     return f"{units.fixed(sample.value, 4)} {unit}\n{where}"
 
 
-def rounds_charts(rounds: Sequence[Round]) -> list[tuple[str, Chart | None]]:
+def rounds_charts(rounds: Sequence[RoundBar]) -> list[tuple[str, Chart | None]]:
     """Updates and tokens per round; skipped rounds are marked."""
 
     def hover(unit: str) -> Callable[[int, int, float], str]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fednano.report import units
-from fednano.report.history import History, Lane, Span
+from fednano.report.history import ClientLane, History, WorkBar
 from fednano.report.svg import Bar, Dot, Frame, Scale, Tick, time_label, time_ticks
 
 MAX_MERGES = 150  # more would grey the drawing out; none are drawn then
@@ -85,7 +85,7 @@ def timeline(history: History) -> Timeline | None:
     )
 
 
-def _zoom(lanes: Sequence[Lane], end: float, plot: float) -> float:
+def _zoom(lanes: Sequence[ClientLane], end: float, plot: float) -> float:
     """How many times `plot` pixels the run should take up, from 1 on."""
     lengths = [span.stop - span.start for lane in lanes for span in lane.work.values() if span.stop > span.start]
     if not 0 < len(lengths) <= MAX_WIDE_BARS:
@@ -94,12 +94,12 @@ def _zoom(lanes: Sequence[Lane], end: float, plot: float) -> float:
     return min(MAX_WIDTH / WIDTH, max(1.0, _WORK_PX / px))
 
 
-def _lane(lane: Lane, x: Scale, top: float, pitch: float) -> DrawnLane:
+def _lane(lane: ClientLane, x: Scale, top: float, pitch: float) -> DrawnLane:
     height = round(pitch * 0.62, 1)
     y = round(top + (pitch - height) / 2, 1)
     inset = round(height * 0.18, 1)
     windows = [
-        Span(
+        WorkBar(
             start=start, stop=stop, kind="up", round=0, steps=0, note=f"{lane.client} up {units.duration(stop - start)}"
         )
         for start, stop in lane.windows
@@ -115,7 +115,7 @@ def _lane(lane: Lane, x: Scale, top: float, pitch: float) -> DrawnLane:
     )
 
 
-def bars(spans: Sequence[Span], x: Scale, y: float, height: float) -> list[Bar]:
+def bars(spans: Sequence[WorkBar], x: Scale, y: float, height: float) -> list[Bar]:
     """One bar per span, in order of start; slivers that would overlap on screen are joined."""
     drawn: list[Bar] = []
     joined: dict[str, float] = {}  # seconds by kind in the last bar
@@ -146,7 +146,7 @@ def bars(spans: Sequence[Span], x: Scale, y: float, height: float) -> list[Bar]:
     return drawn
 
 
-def _label(span: Span) -> str:
+def _label(span: WorkBar) -> str:
     times = f"{units.moment(span.start)} to {units.moment(span.stop)}"
     if span.kind == "up":
         return f"{span.note}\n{times}"
@@ -156,7 +156,7 @@ def _label(span: Span) -> str:
     return f"round {span.round}: {KINDS[span.kind]}{reason}\n{asked}, {times}"
 
 
-def _crosses(lane: Lane, x: Scale, y: float) -> list[Dot]:
+def _crosses(lane: ClientLane, x: Scale, y: float) -> list[Dot]:
     drawn: list[Dot] = []
     for t in lane.crashes:
         if not drawn or x(t) - drawn[-1].x >= 2:

@@ -19,7 +19,7 @@ from fednano.energy.accounting import (
     switched_on,
     union,
 )
-from fednano.energy.baselines import Baseline, Site, always_on, oracle, pausing
+from fednano.energy.baselines import Baseline, BaselineSite, always_on, oracle, pausing
 from fednano.runtime.parts import Parts
 from fednano.traces.trace import Trace
 from fednano.volatility.traced import Traced
@@ -111,9 +111,9 @@ class Meter:
                 drawn[client] = _curve(carbon, self._usage.t)
         return {"carbon_g_kwh": drawn}
 
-    def _site(self, index: int) -> Site:
+    def _site(self, index: int) -> BaselineSite:
         client = self._names[index]
-        return Site(
+        return BaselineSite(
             client=client,
             tokens_per_s=self._hardware.speed(index),
             power=Power(*self._hardware.watts(index)),

@@ -17,7 +17,7 @@ from fednano.runtime.parts import Parts
 from fednano.runtime.virtual_nodes import as_predicted, virtual_grid
 from fednano.strategy.base import ServerState
 from fednano.training.analytic import AnalyticTrainer
-from fednano.training.recorder import Progress, Recorder, unsaved
+from fednano.training.recorder import Recorder, RunProgress, unsaved
 from fednano.volatility.membership import Membership
 
 
@@ -57,7 +57,7 @@ def play(
         mark=unsaved,
         emit=told,
         clock=clock,
-        progress=Progress(),
+        progress=RunProgress(),
     )
     trainer = analytic_trainer(parts, membership, size)
     store = MemoryStore()

@@ -14,7 +14,7 @@ from fednano.runtime.session import Session
 from fednano.strategy.base import ServerState
 from fednano.training.checkpoint import Checkpoints, Snapshot
 from fednano.training.evaluate import Evaluator
-from fednano.training.recorder import Evaluate, Progress, Recorder, Write, unsaved
+from fednano.training.recorder import Evaluate, Recorder, RunProgress, Write, unsaved
 from fednano.training.replicas import Replicas
 
 
@@ -45,7 +45,7 @@ def make_recorder(
         checkpoint_every=parts.settings.checkpoint_every,
         emit=session.emit,
         clock=clock,
-        progress=replace(session.resume.progress) if session.resume else Progress(),
+        progress=replace(session.resume.progress) if session.resume else RunProgress(),
     )
     if replicas.rank:
         return make(evaluate=lambda _: (0.0, 0.0), mark=unsaved)
@@ -69,7 +69,7 @@ class _Marker:
         self,
         state: ServerState,
         ledger: Ledger,
-        progress: Progress,
+        progress: RunProgress,
         up: Sequence[str],
         leaving: Sequence[str],
         due: bool,

@@ -10,7 +10,7 @@ from fednano.core.events import Event, RunStarted
 from fednano.report.sinks import Sink
 from fednano.strategy.base import ServerState
 from fednano.training.checkpoint import Snapshot
-from fednano.training.recorder import Progress
+from fednano.training.recorder import RunProgress
 
 Status = Literal["completed", "interrupted", "failed"]
 
@@ -52,7 +52,7 @@ class Outcome:
     status: Status
     strategy: str | None
     state: ServerState
-    progress: Progress
+    progress: RunProgress
     clients: int
     rows: dict[str, int]
     train_s: float

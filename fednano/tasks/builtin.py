@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from fednano.core.randomness import generator
-from fednano.tasks.items import Item, LanguageModelling, MultipleChoice, Task
+from fednano.tasks.items import EvaluationTask, Item, LanguageModelling, MultipleChoice
 
 PARAGRAPH_WORDS = range(15, 120)
 SENTENCE_WORDS = range(5, 60)
@@ -13,7 +13,7 @@ _LAST_WORD = re.compile(r"(.*\S) ([A-Za-z]{3,})[.!?:]?")
 _SENTENCE_END = re.compile(r"(?<=[.!?]) (?=[A-Z])")
 
 
-def builtin_tasks(documents: Sequence[str], seed: int) -> list[Task]:
+def builtin_tasks(documents: Sequence[str], seed: int) -> list[EvaluationTask]:
     """`last_word` and `next_sentence` of `documents`, without examples.
 
     Raises ValueError where the documents hold neither paragraphs to complete nor sentences to continue.
@@ -26,7 +26,7 @@ def builtin_tasks(documents: Sequence[str], seed: int) -> list[Task]:
                 f"tasks=builtin finds no {label} in {len(documents)} held-out documents; use tasks=none or more data"
             )
     return [
-        Task(label=label, items=items, shots=0, delimiter=" ", baseline=baseline)
+        EvaluationTask(label=label, items=items, shots=0, delimiter=" ", baseline=baseline)
         for label, (items, baseline) in makers.items()
     ]
 

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fednano.tasks.items import Item, LanguageModelling, MultipleChoice, Schema, Task
+from fednano.tasks.items import EvaluationTask, Item, LanguageModelling, MultipleChoice, Schema
 
 INDEX, DATA, BASELINES = "core.yaml", "eval_data", "eval_meta_data.csv"
 KINDS: dict[str, Callable[[dict[str, Any]], Item]] = {
@@ -19,7 +19,7 @@ KINDS: dict[str, Callable[[dict[str, Any]], Item]] = {
 }
 
 
-def read_bundle(folder: Path) -> list[Task]:
+def read_bundle(folder: Path) -> list[EvaluationTask]:
     """The tasks of a bundle, in the order of its index, one for each number of examples.
 
     Raises ValueError, naming file and place, for what is missing or malformed.
@@ -43,7 +43,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def _tasks(folder: Path, entry: dict[str, Any], baselines: dict[str, float]) -> Iterator[Task]:
+def _tasks(folder: Path, entry: dict[str, Any], baselines: dict[str, float]) -> Iterator[EvaluationTask]:
     where = folder / INDEX
     missing = {"label", "dataset_uri", "num_fewshot", "icl_task_type"} - set(entry)
     if missing:
@@ -56,7 +56,7 @@ def _tasks(folder: Path, entry: dict[str, Any], baselines: dict[str, float]) -> 
     items = list(_items(folder / DATA / entry["dataset_uri"], KINDS[kind]))
     for shots in entry["num_fewshot"]:
         name = label if len(entry["num_fewshot"]) == 1 else f"{label} ({shots}-shot)"
-        yield Task(
+        yield EvaluationTask(
             label=name,
             items=items,
             shots=shots,

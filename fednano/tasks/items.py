@@ -12,7 +12,7 @@ JOIN = "\n\n"  # between examples
 
 
 @dataclass(frozen=True)
-class Texts:
+class ItemTexts:
     """The complete texts of one item; `gold` is the index of the right one.
 
     `stem` is the text without its continuation where the model has to write that itself, else None.
@@ -34,8 +34,8 @@ class MultipleChoice:
     def example(self, delimiter: str) -> str:
         return f"{self.query}{delimiter}{self.choices[self.gold]}"
 
-    def texts(self, before: str, delimiter: str) -> Texts:
-        return Texts(tuple(f"{before}{self.query}{delimiter}{choice}" for choice in self.choices), self.gold)
+    def texts(self, before: str, delimiter: str) -> ItemTexts:
+        return ItemTexts(tuple(f"{before}{self.query}{delimiter}{choice}" for choice in self.choices), self.gold)
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Schema:
     def example(self, delimiter: str) -> str:
         return f"{self.context_options[self.gold]}{delimiter}{self.continuation}"
 
-    def texts(self, before: str, delimiter: str) -> Texts:
+    def texts(self, before: str, delimiter: str) -> ItemTexts:
         options = self.context_options
-        return Texts(tuple(f"{before}{option}{delimiter}{self.continuation}" for option in options), self.gold)
+        return ItemTexts(tuple(f"{before}{option}{delimiter}{self.continuation}" for option in options), self.gold)
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,17 @@ class LanguageModelling:
     def example(self, delimiter: str) -> str:
         return f"{self.context.strip()}{delimiter}{self.continuation}"
 
-    def texts(self, before: str, delimiter: str) -> Texts:
+    def texts(self, before: str, delimiter: str) -> ItemTexts:
         # Blanks at the end of the stem would be tokens of their own, which the complete text does not have.
         stem = f"{before}{self.context.strip()}{delimiter}".rstrip()
-        return Texts((f"{before}{self.example(delimiter)}",), 0, stem)
+        return ItemTexts((f"{before}{self.example(delimiter)}",), 0, stem)
 
 
 Item = MultipleChoice | Schema | LanguageModelling
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class EvaluationTask:
     """Items of one kind.
 
     Args:
@@ -103,7 +103,7 @@ class Task:
         if not 0 <= self.baseline < 1:
             raise ValueError(f"tasks: {self.label} has a baseline of {self.baseline}; use a share from 0 to below 1")
 
-    def texts(self, index: int, seed: int) -> Texts:
+    def texts(self, index: int, seed: int) -> ItemTexts:
         """Item `index` behind examples that are drawn by (seed, label, index) from all others."""
         others = generator(seed, "few-shot", self.label, index).choice(len(self.items) - 1, self.shots, replace=False)
         examples = [self.items[other + (other >= index)].example(self.delimiter) for other in others.tolist()]

@@ -8,10 +8,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from fednano.tasks.items import LanguageModelling, Schema, Task
+from fednano.tasks.items import EvaluationTask, LanguageModelling, Schema
 
-Ids = list[int]
-Encode = Callable[[str], Ids]
+IdList = list[int]
+Encode = Callable[[str], IdList]
 """A text as BOS and ids."""
 
 
@@ -38,7 +38,7 @@ class Judge:
     sequence_len: int
     device: torch.device
 
-    def right(self, task: Task, index: int, seed: int) -> tuple[bool, bool]:
+    def right(self, task: EvaluationTask, index: int, seed: int) -> tuple[bool, bool]:
         """Whether the model gets the item right, and whether the beginning of its text had to be cut off."""
         texts = task.texts(index, seed)
         rows = [self.encode(text) for text in texts.complete]
@@ -56,7 +56,7 @@ class Judge:
             return greedy[0], cut
         return losses.index(min(losses)) == texts.gold, cut
 
-    def _judge(self, rows: list[Ids], spans: list[tuple[int, int]]) -> tuple[list[float], list[bool], bool]:
+    def _judge(self, rows: list[IdList], spans: list[tuple[int, int]]) -> tuple[list[float], list[bool], bool]:
         """Of each row, over the tokens of its span: mean nats, and whether each is the most probable; whether cut."""
         # The last token is only a target, so that T + 1 of them fit.
         cuts = [max(0, len(row) - self.sequence_len - 1) for row in rows]
@@ -76,25 +76,27 @@ class Judge:
         return losses, greedy, any(cuts)
 
 
-def common_prefix(rows: Sequence[Ids]) -> int:
+def common_prefix(rows: Sequence[IdList]) -> int:
     """How many tokens all rows begin with."""
     same = takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False))
     return sum(1 for _ in same)
 
 
-def prefix_spans(rows: Sequence[Ids]) -> list[tuple[int, int]]:
+def prefix_spans(rows: Sequence[IdList]) -> list[tuple[int, int]]:
     """What follows the common beginning, at least one token of each row, as (start, stop)."""
     start = min(common_prefix(rows), min(map(len, rows)) - 1)
     return [(start, len(row)) for row in rows]
 
 
-def suffix_spans(rows: Sequence[Ids]) -> list[tuple[int, int]]:
+def suffix_spans(rows: Sequence[IdList]) -> list[tuple[int, int]]:
     """The common end, at least one token, as (start, stop)."""
     shared = max(1, common_prefix([row[::-1] for row in rows]))
     return [(len(row) - shared, len(row)) for row in rows]
 
 
-def accuracy(judge: Judge, task: Task, most: int, seed: int, advance: Callable[[int], None]) -> tuple[float, int, int]:
+def accuracy(
+    judge: Judge, task: EvaluationTask, most: int, seed: int, advance: Callable[[int], None]
+) -> tuple[float, int, int]:
     """(share of right items, items, items whose beginning was cut off); `advance(1)` is called after each.
 
     `most` items are taken at most.

@@ -30,13 +30,13 @@ from fednano.tokenizer.settings import (
     checked_specials,
     checked_threads,
 )
-from fednano.tokenizer.texts import Batch, Texts, batches, repaired
+from fednano.tokenizer.texts import TextBatch, TextInput, batches, repaired
 
 # Called with ("bytes", bytes counted, bytes in all if known), then ("merges", merges found, merges wanted); may raise
 # to stop.
-Progress = Callable[[str, int, int | None], object]
+TrainingProgress = Callable[[str, int, int | None], object]
 
-Ids = NDArray[np.uint16 | np.uint32]
+IdArray = NDArray[np.uint16 | np.uint32]
 
 
 class Tokenizer:
@@ -74,14 +74,14 @@ class Tokenizer:
     @classmethod
     def train(
         cls,
-        texts: Texts,
+        texts: TextInput,
         vocab_size: int,
         *,
         pattern: str = "gpt4",
         special_tokens: Iterable[str] = SPECIAL_TOKENS,
         ties: Ties = "bytes",
         threads: int | None = None,
-        progress: Progress | None = None,
+        progress: TrainingProgress | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> "Tokenizer":
         """A tokenizer of `vocab_size` ids, bytes and specials included. `texts` are read once, in batches.
@@ -108,7 +108,7 @@ class Tokenizer:
         special_tokens: Iterable[str] = SPECIAL_TOKENS,
         ties: Ties = "bytes",
         threads: int | None = None,
-        progress: Progress | None = None,
+        progress: TrainingProgress | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> "Tokenizer":
         """As `train`, on one file or several, each of them read once and in bounded memory.
@@ -125,14 +125,14 @@ class Tokenizer:
     @classmethod
     def _train(
         cls,
-        texts: Texts,
+        texts: TextInput,
         total: int | None,
         vocab_size: int,
         pattern: str,
         special_tokens: Iterable[str],
         ties: Ties,
         threads: int | None,
-        progress: Progress | None,
+        progress: TrainingProgress | None,
         meta: Mapping[str, Any] | None,
     ) -> "Tokenizer":
         """`total`: about how many bytes the texts have."""
@@ -160,7 +160,7 @@ class Tokenizer:
             )
         return tokenizer
 
-    def encode(self, text: str | bytes, allowed_special: Collection[str] | Literal["all"] = ()) -> Ids:
+    def encode(self, text: str | bytes, allowed_special: Collection[str] | Literal["all"] = ()) -> IdArray:
         """The ids of `text`, of the tokenizer's `dtype`.
 
         A special token in the text is one only if `allowed_special` names it ("all" names every one), else it
@@ -181,7 +181,7 @@ class Tokenizer:
         ]
         return np.concatenate(parts)
 
-    def encode_batch(self, texts: Texts, threads: int | None = None) -> tuple[Ids, NDArray[np.int64]]:
+    def encode_batch(self, texts: TextInput, threads: int | None = None) -> tuple[IdArray, NDArray[np.int64]]:
         """All ids in one row, and offsets, int64 (n + 1): text i has ids[offsets[i] : offsets[i + 1]].
 
         `texts` as in `train`; special tokens in them are text. Raises ValueError for Arrow arrays with nulls or of
@@ -194,7 +194,7 @@ class Tokenizer:
         np.concatenate([offsets[:0], *(counts for _, counts in done)], out=offsets[1:])
         return ids, np.cumsum(offsets, out=offsets)
 
-    def encode_into(self, texts: str | bytes | Texts, buffer: Ids, threads: int | None = None) -> int:
+    def encode_into(self, texts: str | bytes | TextInput, buffer: IdArray, threads: int | None = None) -> int:
         """Writes the ids of one text, or of many one after the other, to the start of `buffer`; how many they are.
 
         `buffer`: (n,) of the tokenizer's `dtype`, C-contiguous and writable. Special tokens in the texts are text.
@@ -214,7 +214,7 @@ class Tokenizer:
             raise ValueError(f"buffer has room for {len(buffer)} ids, the texts have {needed}; pass one of {needed}")
         return needed
 
-    def _encode(self, batch: Batch, threads: int) -> tuple[Ids, NDArray[np.int64]]:
+    def _encode(self, batch: TextBatch, threads: int) -> tuple[IdArray, NDArray[np.int64]]:
         """Ids and the number of ids of each text."""
         try:
             return self._core.encode(batch, threads)
@@ -335,14 +335,14 @@ class Tokenizer:
             raise formats.refusal(Path(path), error) from error
 
 
-def _count(trainer: fednano_rustbpe.Trainer, batch: Batch, report: Callable[[int], None]) -> None:
+def _count(trainer: fednano_rustbpe.Trainer, batch: TextBatch, report: Callable[[int], None]) -> None:
     try:
         trainer.update(batch, report)
     except UnicodeEncodeError:
         trainer.update(_repaired(batch), report)
 
 
-def _repaired(batch: Batch) -> Batch:
+def _repaired(batch: TextBatch) -> TextBatch:
     return [repaired(text) for text in batch] if isinstance(batch, list) else batch
 
 

@@ -21,15 +21,15 @@ class ArrowStream(Protocol):
 Arrow = ArrowArray | ArrowStream
 
 # Arrow arrays hold strings or binaries, with offsets of any width or as views.
-Texts = Iterable[str | bytes | Arrow] | Arrow
+TextInput = Iterable[str | bytes | Arrow] | Arrow
 
-Batch = list[str | bytes] | ArrowBatch
+TextBatch = list[str | bytes] | ArrowBatch
 
 BATCH_BYTES = 1 << 24
 BATCH_TEXTS = 1 << 18
 
 
-def batches(texts: Texts) -> Iterator[Batch]:
+def batches(texts: TextInput) -> Iterator[TextBatch]:
     """`texts` in order, some megabytes at a time. The rows of an Arrow array are not copied.
 
     Raises ValueError for a single text, for nulls and for Arrow arrays of anything but strings and binaries; TypeError

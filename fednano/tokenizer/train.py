@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fednano.tokenizer.bpe import Progress, Tokenizer
+from fednano.tokenizer.bpe import Tokenizer, TrainingProgress
 from fednano.tokenizer.formats import OutdatedError
 from fednano.tokenizer.settings import SPECIAL_TOKENS, Ties, check_settings, checked_specials
-from fednano.tokenizer.texts import Texts
+from fednano.tokenizer.texts import TextInput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,8 @@ class BpeTrainer:
         self,
         folder: Path,
         corpus_sha256: str,
-        texts: Callable[[], Texts],
-        progress: Progress | None = None,
+        texts: Callable[[], TextInput],
+        progress: TrainingProgress | None = None,
     ) -> Tokenizer:
         """The tokenizer of these settings and this corpus: from `folder` if there, else trained and saved.
 

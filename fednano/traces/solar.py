@@ -23,7 +23,7 @@ DAY_STEPS = 24 * 60 // STEP_MINUTES
 
 
 @dataclass(frozen=True)
-class Site:
+class SolarSite:
     """A place by name, degrees north and degrees east."""
 
     name: str
@@ -31,7 +31,7 @@ class Site:
     longitude: float
 
     @classmethod
-    def parse(cls, text: str) -> "Site":
+    def parse(cls, text: str) -> "SolarSite":
         """From NAME,LATITUDE,LONGITUDE. Raises ValueError."""
         try:
             name, latitude, longitude = text.split(",")
@@ -43,10 +43,14 @@ class Site:
         return site
 
 
-SITES = (Site("almeria", 36.84, -2.47), Site("tonopah", 38.07, -117.23), Site("alice_springs", -23.70, 133.88))
+SITES = (
+    SolarSite("almeria", 36.84, -2.47),
+    SolarSite("tonopah", 38.07, -117.23),
+    SolarSite("alice_springs", -23.70, 133.88),
+)
 
 
-def clear_sky(site: Site, begins: datetime, days: int) -> Array:
+def clear_sky(site: SolarSite, begins: datetime, days: int) -> Array:
     """(days · 288,) global horizontal irradiance without clouds, W/m². Raises ValueError without pvlib."""
     try:
         import pandas as pd
@@ -104,7 +108,7 @@ def marginal(light: Array, seed: int, site: str) -> Array:
     return np.asarray(np.where(light > wanted, 12.0, gas))
 
 
-def write(folder: Path, sites: Sequence[Site], begins: datetime, days: int, seed: int) -> list[Path]:
+def write(folder: Path, sites: Sequence[SolarSite], begins: datetime, days: int, seed: int) -> list[Path]:
     """Write synthetic_solar.csv (W/m²), …_carbon.csv and …_marginal.csv (g/kWh), …_price.csv (€/MWh)."""
     hours = np.arange(days * DAY_STEPS) * STEP_MINUTES / 60
     tables: dict[str, list[Array]] = {"solar": [], "carbon": [], "marginal": [], "price": []}
@@ -143,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given.days < 1:
             raise ValueError(f"--days {given.days} is no time; use 1 or more")
-        sites = [Site.parse(text) for text in given.site] if given.site else SITES
+        sites = [SolarSite.parse(text) for text in given.site] if given.site else SITES
         begins = datetime.fromisoformat(given.begin).replace(tzinfo=UTC)
         given.out.mkdir(parents=True, exist_ok=True)
         for path in write(given.out, sites, begins, given.days, given.seed):

@@ -18,7 +18,7 @@ from fednano.core.tensors import State
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.strategy.base import ServerState
 from fednano.tokenizer import Tokenizer
-from fednano.training.recorder import Progress
+from fednano.training.recorder import RunProgress
 
 WEIGHTS, OUTER, MEAN = "weights.safetensors", "outer.safetensors", "mean.safetensors"
 INNER, STATE = "inner", "state.json"
@@ -65,7 +65,7 @@ class Snapshot:
     state: ServerState
     inner: Mapping[str, State]
     ledger: dict[str, Any]
-    progress: Progress
+    progress: RunProgress
     clock: float
     leases: int
     up: tuple[str, ...]
@@ -127,7 +127,7 @@ class Checkpoints:
             weights, outer, mean = (load_file(folder / name) for name in (WEIGHTS, OUTER, MEAN))
             state = ServerState(weights, outer, record.pop("version"), mean)
             inner = {path.stem: load_file(path) for path in sorted((folder / INNER).iterdir())}
-            record["progress"], record["event_log"] = Progress(**record["progress"]), LogMark(**record.pop("tape"))
+            record["progress"], record["event_log"] = RunProgress(**record["progress"]), LogMark(**record.pop("tape"))
             record["up"], record["leaving"] = tuple(record["up"]), tuple(record["leaving"])
             return Snapshot(state=state, inner=inner, **record)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:

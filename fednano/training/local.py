@@ -24,7 +24,7 @@ from fednano.training.replicas import Replicas
 MayStep = Callable[[float], bool]
 """Given the seconds a step takes: may it begin? False makes the client drain."""
 
-Speed = Callable[[float], float]
+SpeedAt = Callable[[float], float]
 """The share of its hardware's speed that a client has at a time of its clock."""
 
 AfterStep = Callable[[int, float], None]
@@ -32,7 +32,7 @@ AfterStep = Callable[[int, float], None]
 
 
 def full_speed(t: float) -> float:
-    """The `Speed` of a client that is as fast as its hardware."""
+    """The `SpeedAt` of a client that is as fast as its hardware."""
     return 1.0
 
 
@@ -73,7 +73,7 @@ class StepPlan:
     tokens_per_step: int
     horizon: int
     inner: State = field(default_factory=dict)
-    speed: Speed = full_speed
+    speed: SpeedAt = full_speed
     quiet_until: float = math.inf
     rule: LocalRule | None = None
 

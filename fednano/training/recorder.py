@@ -16,7 +16,7 @@ Evaluate = Callable[[State], tuple[float, float]]
 
 
 @dataclass(kw_only=True)
-class Progress:
+class RunProgress:
     """Counts since the run began; a checkpoint holds them beside the state and the ledger."""
 
     rounds: int = 0
@@ -33,7 +33,7 @@ Write = Callable[[], CheckpointSaved]
 """Writes what was marked; returns the event that says so."""
 
 
-Mark = Callable[[ServerState, Ledger, Progress, Sequence[str], Sequence[str], bool], Write]
+Mark = Callable[[ServerState, Ledger, RunProgress, Sequence[str], Sequence[str], bool], Write]
 """Remembers where the run stands, for it to be written now, later or not at all.
 
 Given the state, the ledger and the counts; the clients that the server saw up, and those of them that have drained; and
@@ -68,7 +68,7 @@ class Recorder:
     mark: Mark
     emit: Callable[[Event], None]
     clock: Clock
-    progress: Progress
+    progress: RunProgress
     _unwritten: Write | None = None
     _owed: bool = False
 

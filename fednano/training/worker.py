@@ -12,7 +12,7 @@ from fednano.data.ledger import Grant
 from fednano.data.loader import Packing, PartedLoader, RowNumbers, TextSource
 from fednano.strategy.client_part import ClientPart, LocalRule
 from fednano.training.client_memory import ClientMemory
-from fednano.training.local import MayStep, Speed, StepPlan, StepsDone, Trainer, full_speed
+from fednano.training.local import MayStep, SpeedAt, StepPlan, StepsDone, Trainer, full_speed
 from fednano.training.overlap import Advance, HeadStart, Onward
 
 ROUNDING_S = 1e-6  # of sums of step times
@@ -110,7 +110,7 @@ class ClientWorker:
         clock: Clock,
         may_step: MayStep,
         on_step: OnStep,
-        speed: Speed = full_speed,
+        speed: SpeedAt = full_speed,
         asked: Asked = never,
         might_step: MightStep | None = None,
         onward: Onward | None = None,

@@ -16,16 +16,16 @@ from fednano.volatility.availability import Availability
 from fednano.volatility.periodic import check_speedup
 from fednano.volatility.profiles import Leaving
 
-Span = tuple[float, float]
+SignalSpan = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Signal:
+class FilledSignal:
     """One column: its filled trace, the threshold in its unit, where the condition holds in seconds of the file."""
 
     trace: Trace
     level: float
-    met: tuple[Span, ...]
+    met: tuple[SignalSpan, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Traced(Leaving):
     offset_s: float = 0.0
     speedup: float = 1.0
     planned: bool = field(init=False, default=False)
-    signals: dict[str, Signal] = field(init=False, repr=False, compare=False)
+    signals: dict[str, FilledSignal] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -125,7 +125,7 @@ class Traced(Leaving):
         """The signal of a client on the clock of the run."""
         return self.signals[self.column(client, index)].trace.on_run_clock(self.offset_s, self.speedup)
 
-    def open_spans(self, client: str, index: int, until: float, since: float = 0.0) -> list[Span]:
+    def open_spans(self, client: str, index: int, until: float, since: float = 0.0) -> list[SignalSpan]:
         """Where the condition itself holds within [since, until), run seconds: no hysteresis, no provisioning."""
         signal = self.signals[self.column(client, index)]
         end, met = signal.trace.end, list(signal.met)
@@ -160,7 +160,7 @@ class Traced(Leaving):
         elif not math.isfinite(self.threshold):
             raise ValueError(f"volatility.threshold={self.threshold} is never crossed; use a number or a percentile")
 
-    def _signal(self, table: Table, name: str) -> Signal:
+    def _signal(self, table: Table, name: str) -> FilledSignal:
         times, values, gaps = fill(table, name, self.on_gap)
         trace = Trace(times, values, self.interpolation, self._end(table), self.ending == "repeat")
         if self.offset_s >= trace.end:
@@ -176,7 +176,7 @@ class Traced(Leaving):
         met = condition(trace, level, self.open_when)
         if self.on_gap == "down":
             met = without(met, gaps)
-        signal = Signal(trace, level, tuple(met))
+        signal = FilledSignal(trace, level, tuple(met))
         if not self._opens(signal):
             raise ValueError(
                 f"volatility.threshold={self.threshold} never opens column {name} of {self.file} long enough, whose "
@@ -188,19 +188,19 @@ class Traced(Leaving):
     def _end(table: Table) -> float:
         return float(table.times[-1] + np.median(np.diff(table.times)))
 
-    def _spans(self, signal: Signal) -> Iterator[Span]:
+    def _spans(self, signal: FilledSignal) -> Iterator[SignalSpan]:
         """(start, stop) of windows in seconds of the run; what ends before the run is left out."""
         for start, stop in self._delayed(self._met(signal)):
             if stop > self.offset_s:
                 yield (start - self.offset_s) / self.speedup, (stop - self.offset_s) / self.speedup
 
-    def _opens(self, signal: Signal) -> bool:
+    def _opens(self, signal: FilledSignal) -> bool:
         """Whether a window ever opens."""
         # A few periods tell for all; without provisioning the first window would come, with it none might, ever.
         some = itertools.islice(self._met(signal), 4 * len(signal.met))
         return any(stop > self.offset_s for _, stop in self._delayed(some))
 
-    def _delayed(self, met: Iterator[Span]) -> Iterator[Span]:
+    def _delayed(self, met: Iterator[SignalSpan]) -> Iterator[SignalSpan]:
         return delayed(met, 0.0 if self.planned else self.hysteresis_s, self.provisioning_s, self._bridged_s)
 
     @property
@@ -208,7 +208,7 @@ class Traced(Leaving):
         """How long the condition fails at most for a client that stays, seconds of the file."""
         return self.provisioning_s if self.planned else self.hysteresis_s
 
-    def _met(self, signal: Signal) -> Iterator[Span]:
+    def _met(self, signal: FilledSignal) -> Iterator[SignalSpan]:
         """Where the condition holds, in seconds of the file, as it goes on after its end."""
         end, met = signal.trace.end, signal.met
         if not met:
@@ -225,7 +225,7 @@ class Traced(Leaving):
                 yield from ((start + period * end, stop + period * end) for start, stop in met)
 
 
-def condition(trace: Trace, level: float, side: Literal["below", "above"]) -> list[Span]:
+def condition(trace: Trace, level: float, side: Literal["below", "above"]) -> list[SignalSpan]:
     """Where within [start, end] the trace is strictly below or above `level`, in order."""
     if side == "below":
         # -trace > -level where trace < level; the other way round would take in trace = level.
@@ -238,7 +238,7 @@ def condition(trace: Trace, level: float, side: Literal["below", "above"]) -> li
     return list(zip(changes[::2], changes[1::2], strict=True))
 
 
-def without(spans: list[Span], holes: list[Span]) -> list[Span]:
+def without(spans: list[SignalSpan], holes: list[SignalSpan]) -> list[SignalSpan]:
     """`spans` where no hole is; both in order and disjoint."""
     kept = []
     for start, stop in spans:
@@ -254,8 +254,8 @@ def without(spans: list[Span], holes: list[Span]) -> list[Span]:
 
 
 def delayed(
-    met: Iterator[Span], hysteresis_s: float, provisioning_s: float, bridged_s: float | None = None
-) -> Iterator[Span]:
+    met: Iterator[SignalSpan], hysteresis_s: float, provisioning_s: float, bridged_s: float | None = None
+) -> Iterator[SignalSpan]:
     """Windows of a client that leaves `hysteresis_s` after the condition failed, and joins `provisioning_s` after it
     held. It stays where the condition holds again within `bridged_s`; None: before it has left.
 

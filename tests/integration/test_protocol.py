@@ -27,7 +27,7 @@ from fednano.core.events import (
 )
 from fednano.core.tensors import State
 from fednano.data.ledger import Grant, Span
-from fednano.flower.records import Local, Unpacked
+from fednano.flower.records import LocalMessage, Unpacked
 from fednano.flower.virtual_grid import VirtualGrid, VirtualNode
 from fednano.training.worker import Result, Task
 from fednano.volatility.availability import Availability, Window
@@ -56,12 +56,12 @@ def test_a_message_within_the_process_says_what_flowers_own_says() -> None:
     )
     made = grid.create_message(content, "train", 7, "3")
     flowers = Message(content, 7, "train", group_id="3")
-    assert isinstance(made, Local)
+    assert isinstance(made, LocalMessage)
     for message in (made, flowers):
         message.metadata.__dict__["_message_id"] = "5"
     # What names Flower's own processes and its wall clock is left out.
     unsaid = {"_created_at", "_src_task_id", "_dst_task_id"}
-    pairs = [(made, flowers), (Local.reply(content, made), Message(content, reply_to=flowers))]
+    pairs = [(made, flowers), (LocalMessage.reply(content, made), Message(content, reply_to=flowers))]
     for ours, theirs in pairs:
         assert ours.content is content
         assert not ours.has_error()

@@ -22,8 +22,8 @@ from fednano.experiment.experiment import Experiment
 from fednano.flower import records, relay, wire
 from fednano.flower.client_app import answer
 from fednano.flower.virtual_grid import adopt_identity
-from fednano.flower.wire import Parcel
-from fednano.node.settings import Settings, encode
+from fednano.flower.wire import WireMessage
+from fednano.node.settings import NodeSettings, encode
 from fednano.runtime.beginning import first_ledger, local_trainer, untrained
 from fednano.runtime.parts import Parts
 from fednano.training.local import LocalTrainer
@@ -62,7 +62,7 @@ sys.exit(serve(sys.argv[1], lambda run, name, clock: Post()))
 class Trainer:
     """The process, and what it has told."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    def __init__(self, settings: NodeSettings, folder: Path) -> None:
         self.settings = settings
         self.folder = folder
         command = [sys.executable, "-c", STAND_IN, encode(settings, None), str(folder)]
@@ -92,7 +92,7 @@ class Trainer:
 class Asked(Thread):
     """The relay with one message."""
 
-    def __init__(self, settings: Settings, content: RecordDict, kind: str = "train") -> None:
+    def __init__(self, settings: NodeSettings, content: RecordDict, kind: str = "train") -> None:
         super().__init__()
         adopt_identity()
         self.node: dict[str, bool | float | int | str] = {"name": settings.name, "socket": str(settings.socket)}
@@ -125,7 +125,7 @@ def parts(tiny: list[str], folder: Path) -> Parts:
 
 
 def started(config: Path | None, folder: Path) -> Iterator[Trainer]:
-    settings = Settings(
+    settings = NodeSettings(
         name="client_0",
         superlink="127.0.0.1:1",
         run="test" if config else None,
@@ -284,7 +284,7 @@ def test_a_request_to_submit_is_no_departure(parts: Parts, resident: Trainer) ->
 
 def test_work_for_nobody_is_dropped_and_forgotten(parts: Parts, resident: Trainer) -> None:
     with closing(wire.connect(resident.settings.socket)) as connection:
-        wire.send(connection, Parcel(wire.TRAIN, task_of(parts, steps=5000)))
+        wire.send(connection, WireMessage(wire.TRAIN, task_of(parts, steps=5000)))
         resident.until("heartbeat", lease=0)
         resident.until("step", step=1)
     # The next task begins as a first one does.
@@ -360,7 +360,7 @@ def test_who_leaves_ends_its_steps_ahead(parts: Parts, mortal: Trainer) -> None:
 def forget(parts: Parts, trainer: Trainer) -> None:
     """Have a trainer forget its optimizer, as it does over work for nobody."""
     with closing(wire.connect(trainer.settings.socket)) as connection:
-        wire.send(connection, Parcel(wire.TRAIN, task_of(parts, steps=5000, lease=9)))
+        wire.send(connection, WireMessage(wire.TRAIN, task_of(parts, steps=5000, lease=9)))
         trainer.until("step", round=9, step=1)
 
 
@@ -378,5 +378,5 @@ def test_another_trainer_finds_the_socket_taken(parts: Parts, resident: Trainer)
     with pytest.raises(ValueError, match="another trainer"):
         wire.listen(resident.settings.socket)
     with closing(wire.connect(resident.settings.socket)) as connection:
-        wire.send(connection, Parcel("nonsense"))
+        wire.send(connection, WireMessage("nonsense"))
         assert "'nonsense' is unknown" in wire.reason_of(wire.receive(connection).content)

@@ -16,7 +16,7 @@ from fednano.core.events import CheckpointSaved, Event, RoundMerged, RoundSkippe
 from fednano.data.ledger import Ledger
 from fednano.strategy.base import ServerState
 from fednano.training.checkpoint import Checkpoints, write_folder
-from fednano.training.recorder import Progress, Recorder, Write
+from fednano.training.recorder import Recorder, RunProgress, Write
 
 Run = Callable[..., dict[str, Any]]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -182,7 +182,9 @@ def test_while_a_reply_is_on_its_way_nothing_is_saved() -> None:
     written: list[tuple[int, bool]] = []
     emitted: list[Event] = []
 
-    def mark(state: ServerState, ledger: Ledger, progress: Progress, up: object, leaving: object, due: bool) -> Write:
+    def mark(
+        state: ServerState, ledger: Ledger, progress: RunProgress, up: object, leaving: object, due: bool
+    ) -> Write:
         rounds = progress.rounds
 
         def write() -> CheckpointSaved:
@@ -198,7 +200,7 @@ def test_while_a_reply_is_on_its_way_nothing_is_saved() -> None:
         mark=mark,
         emit=emitted.append,
         clock=VirtualClock(),
-        progress=Progress(),
+        progress=RunProgress(),
     )
     state, ledger = ServerState({}, {}), Ledger([1])
     recorder.begin(state, ledger)

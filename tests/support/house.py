@@ -116,6 +116,20 @@ def _fields(node: ast.ClassDef) -> list[ast.AnnAssign]:
     ]
 
 
+def class_names() -> dict[str, list[str]]:
+    """Where each class, and each capitalised name of a type, is defined."""
+    found: dict[str, list[str]] = {}
+    for module in modules().values():
+        for node in module.tree.body:
+            names = [node.name] if isinstance(node, ast.ClassDef) else []
+            if isinstance(node, ast.Assign):
+                names = [each.id for each in node.targets if isinstance(each, ast.Name)]
+            for name in names:
+                if name.lstrip("_")[:1].isupper() and not name.isupper():
+                    found.setdefault(name, []).append(module.name)
+    return found
+
+
 def functions() -> list[tuple[int, str]]:
     """(lines, where) of every function, the longest first."""
     return sorted(

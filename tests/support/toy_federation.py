@@ -28,7 +28,7 @@ from fednano.strategy.diloco import DiLoCo
 from fednano.strategy.outer import SGD
 from fednano.training.client_memory import ClientMemory
 from fednano.training.local import StepsDone
-from fednano.training.recorder import Progress, Recorder
+from fednano.training.recorder import Recorder, RunProgress
 from fednano.training.worker import Result, Task
 from fednano.volatility.availability import Availability, Window
 from fednano.volatility.membership import Membership
@@ -127,7 +127,7 @@ def federate(
         mark=lambda *_: lambda: SAVED,
         emit=events.append,
         clock=clock,
-        progress=Progress(),
+        progress=RunProgress(),
     )
     federation = Federation(
         strategy=DiLoCo(name="test", outer=SGD(1.0), local_steps=H, quorum=quorum, slack=slack),

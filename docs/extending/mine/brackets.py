@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from fednano.tasks.items import MultipleChoice, Task
+from fednano.tasks.items import EvaluationTask, MultipleChoice
 
 PAIRS = {"(": ")", "[": "]", "{": "}"}
 
@@ -23,10 +23,10 @@ class Brackets:
         if self.depth < 1:
             raise ValueError(f"tasks.depth must be 1 or more, got {self.depth}; 2 gives nine items")
 
-    def tasks(self, documents: Sequence[str], seed: int) -> list[Task]:
+    def tasks(self, documents: Sequence[str], seed: int) -> list[EvaluationTask]:
         closing = tuple(PAIRS.values())
         items = [
             MultipleChoice(" ".join(opened), closing, closing.index(PAIRS[opened[-1]]))
             for opened in product(PAIRS, repeat=self.depth)
         ]
-        return [Task(label="brackets", items=items, shots=0, delimiter=" ", baseline=1 / len(closing))]
+        return [EvaluationTask(label="brackets", items=items, shots=0, delimiter=" ", baseline=1 / len(closing))]

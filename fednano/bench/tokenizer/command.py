@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fednano.bench.tokenizer import corpus, table, works
 from fednano.bench.tokenizer.contenders import CONTENDERS, PEERS
-from fednano.bench.tokenizer.results import Row, results
+from fednano.bench.tokenizer.results import ResultRow, results
 from fednano.report.printer import printer
 
 # 256 bytes and the special tokens of fednano, of which peers know nothing.
@@ -94,9 +94,9 @@ def parsed(argv: list[str]) -> argparse.Namespace:
     return options
 
 
-def run(bench: works.Bench, chosen: list[str]) -> list[Row]:
+def run(bench: works.Bench, chosen: list[str]) -> list[ResultRow]:
     """All chosen works."""
-    steps: dict[str, Callable[[], list[Row]]] = {
+    steps: dict[str, Callable[[], list[ResultRow]]] = {
         "train": lambda: works.train(bench),
         "encode": lambda: works.encode(bench, [1]),
         "threads": lambda: works.encode(bench, sorted({1, bench.threads})),

@@ -41,7 +41,7 @@ Load = Callable[[Path, str, int], Encoder]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contender:
+class TokenizerContender:
     """A library: the pre-token patterns that it trains and encodes with, and how; empty where it is not measured."""
 
     library: str
@@ -182,23 +182,23 @@ def _load_tiktoken(folder: Path, _pattern: str, threads: int) -> Encoder:
     )
 
 
-FEDNANO = Contender(
+FEDNANO = TokenizerContender(
     library="fednano", train=_train_fednano, train_pattern="gpt4", load=_load_fednano, encode_pattern="gpt4"
 )
 PEERS = (
-    Contender(library="gigabpe", train=_train_gigabpe, train_pattern="gpt2"),
-    Contender(
+    TokenizerContender(library="gigabpe", train=_train_gigabpe, train_pattern="gpt2"),
+    TokenizerContender(
         library="gigatoken", train=_train_gigatoken, train_pattern="gpt2", load=_load_gigatoken, encode_pattern="cl100k"
     ),
-    Contender(library="rustbpe", train=_train_rustbpe, train_pattern="gpt4"),
-    Contender(library="bpeasy", train=_train_bpeasy, train_pattern="gpt4"),
-    Contender(
+    TokenizerContender(library="rustbpe", train=_train_rustbpe, train_pattern="gpt4"),
+    TokenizerContender(library="bpeasy", train=_train_bpeasy, train_pattern="gpt4"),
+    TokenizerContender(
         library="tokenizers",
         train=_train_tokenizers,
         train_pattern="gpt4",
         load=_load_tokenizers,
         encode_pattern="gpt4",
     ),
-    Contender(library="tiktoken", load=_load_tiktoken, encode_pattern="gpt4"),
+    TokenizerContender(library="tiktoken", load=_load_tiktoken, encode_pattern="gpt4"),
 )
 CONTENDERS = {contender.library: contender for contender in (FEDNANO, *PEERS)}

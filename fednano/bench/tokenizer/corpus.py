@@ -11,7 +11,7 @@ ENCODED_BYTES = 10_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Corpus:
+class BenchCorpus:
     """Texts, one a file. The first 10 MB of them are encoded."""
 
     files: list[str]
@@ -22,7 +22,7 @@ class Corpus:
     encoded_bytes: int
 
 
-def write(source: Path | None, megabytes: float, folder: Path) -> Corpus:
+def write(source: Path | None, megabytes: float, folder: Path) -> BenchCorpus:
     """Copies texts of `source`, or sources of Python, to `folder` until there are `megabytes` of them.
 
     Files that are empty or no UTF-8 are left out, as are copies of earlier ones. Raises ValueError if none is left.
@@ -52,7 +52,7 @@ def write(source: Path | None, megabytes: float, folder: Path) -> Corpus:
             break
     if not files:
         raise ValueError(f"--texts={source} holds no text; name a folder of text files in UTF-8")
-    return Corpus(
+    return BenchCorpus(
         files=files,
         bytes=size,
         alphabet=len(distinct),

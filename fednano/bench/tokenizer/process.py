@@ -15,7 +15,7 @@ class ContenderError(Exception):
     """A contender ended with an error, or took too long. One line."""
 
 
-class Worker:
+class BenchWorker:
     """A process of its own for `library`, with `threads` for libraries that have no argument for it.
 
     `module` is what runs in it; it is given the library and `arguments`. `extra_environment` is added to this

@@ -7,7 +7,7 @@ BASE_PATTERN = "gpt4"
 
 
 @dataclass(kw_only=True)
-class Row:
+class ResultRow:
     """One contender at one kind of work, and what was measured: seconds and other figures of each repeat."""
 
     work: str
@@ -28,7 +28,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class BenchResult:
     """A row of the tables and of the JSON, which the package's docstring describes."""
 
     work: str
@@ -49,19 +49,19 @@ class Result:
     error: str | None
 
 
-def results(rows: list[Row]) -> list[Result]:
+def results(rows: list[ResultRow]) -> list[BenchResult]:
     """Each row beside fednano's with the same work, input, threads and pattern; failing that, with "gpt4"."""
     return [_result(row, rows) for row in rows]
 
 
-def _result(row: Row, rows: list[Row]) -> Result:
+def _result(row: ResultRow, rows: list[ResultRow]) -> BenchResult:
     alike = [other for other in rows if (other.work, other.input) == (row.work, row.input)]
     own = [other for other in alike if (other.contender, other.pattern) == (row.contender, row.pattern)]
     baseline = _baseline(row, alike)
     median, baseline_median = row.median(), baseline.median() if baseline else None
     one_thread = next((other.median() for other in own if other.threads == 1 < row.threads), None)
     half = next((other.median() for other in own if other.bytes * 2 == row.bytes), None)
-    return Result(
+    return BenchResult(
         work=row.work,
         input=row.input,
         bytes=row.bytes,
@@ -81,7 +81,7 @@ def _result(row: Row, rows: list[Row]) -> Result:
     )
 
 
-def _baseline(row: Row, alike: list[Row]) -> Row | None:
+def _baseline(row: ResultRow, alike: list[ResultRow]) -> ResultRow | None:
     ours = {
         other.pattern: other
         for other in alike
@@ -94,7 +94,7 @@ def _quotient(over: float | None, under: float | None) -> float | None:
     return None if over is None or not under else over / under
 
 
-def _same(row: Row, baseline: Row | None) -> bool | None:
+def _same(row: ResultRow, baseline: ResultRow | None) -> bool | None:
     if baseline is None or baseline is row or baseline.pattern != row.pattern or not (row.digest and baseline.digest):
         return None
     return row.digest == baseline.digest

@@ -5,36 +5,39 @@ from collections.abc import Callable, Mapping
 from rich.console import Console
 from rich.table import Table
 
-from fednano.bench.tokenizer.results import Result
+from fednano.bench.tokenizer.results import BenchResult
 
-Column = tuple[str, Callable[[Result], str]]
+TableColumn = tuple[str, Callable[[BenchResult], str]]
 
 
 def number(value: float | None, form: str, scale: float = 1.0) -> str:
     return "" if value is None else format(value * scale, form)
 
 
-def figure(name: str, form: str, scale: float = 1.0) -> Callable[[Result], str]:
+def figure(name: str, form: str, scale: float = 1.0) -> Callable[[BenchResult], str]:
     return lambda result: number(result.figures.get(name), form, scale)
 
 
-def ratio(result: Result) -> str:
+def ratio(result: BenchResult) -> str:
     """With the pattern of fednano's row if it is another."""
     other = "" if result.baseline == result.pattern else f" ({result.baseline})"
     return "" if result.ratio is None else f"{result.ratio:.2f}{other}"
 
 
-def same(result: Result) -> str:
+def same(result: BenchResult) -> str:
     return {None: "", True: "yes", False: "NO"}[result.same_ids]
 
 
-CONTENDER: list[Column] = [("contender", lambda result: result.contender), ("pattern", lambda result: result.pattern)]
-MEDIAN: list[Column] = [
+CONTENDER: list[TableColumn] = [
+    ("contender", lambda result: result.contender),
+    ("pattern", lambda result: result.pattern),
+]
+MEDIAN: list[TableColumn] = [
     ("median s", lambda result: number(result.median_s, ".4f") if result.error is None else "failed"),
     ("MB/s", lambda result: number(result.megabytes_per_s, ".1f")),
     ("ratio", ratio),
 ]
-COLUMNS: dict[str, list[Column]] = {
+COLUMNS: dict[str, list[TableColumn]] = {
     "train": [
         *CONTENDER,
         *MEDIAN,
@@ -67,7 +70,7 @@ COLUMNS: dict[str, list[Column]] = {
 TEXT = ("input", "contender", "pattern")
 
 
-def show(results: list[Result], titles: Mapping[str, str], missing: Mapping[str, str], console: Console) -> None:
+def show(results: list[BenchResult], titles: Mapping[str, str], missing: Mapping[str, str], console: Console) -> None:
     """`titles` by work; `missing` says for each peer how to have it."""
     for work, columns in COLUMNS.items():
         of_work = [result for result in results if result.work == work]
@@ -80,7 +83,7 @@ def show(results: list[Result], titles: Mapping[str, str], missing: Mapping[str,
         console.print(f"{library} is not installed: {remedy}", highlight=False, markup=False, soft_wrap=True)
 
 
-def table(results: list[Result], title: str, columns: list[Column]) -> Table:
+def table(results: list[BenchResult], title: str, columns: list[TableColumn]) -> Table:
     made = Table(title=title)
     for heading, _ in columns:
         made.add_column(heading, justify="left" if heading in TEXT else "right", no_wrap=True)

@@ -19,7 +19,7 @@ from fednano.core.clock import wall
 SHORT_TEXT = "The quick brown fox jumps over the lazy dog."
 
 
-class Session:
+class TokenizerSession:
     """One library and what it holds between jobs. Each public method is a job and returns its answer."""
 
     def __init__(self, library: str) -> None:
@@ -97,7 +97,7 @@ def main(library: str) -> None:
     # Some libraries print as they work; only answers may reach the pipe.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    session = Session(library)
+    session = TokenizerSession(library)
     for line in sys.stdin:
         job = json.loads(line)
         try:

@@ -11,10 +11,10 @@ import fednano_rustbpe
 from rich.progress import Progress
 
 from fednano.bench.tokenizer import hostile
-from fednano.bench.tokenizer.contenders import FEDNANO, PEERS, Contender
-from fednano.bench.tokenizer.corpus import Corpus
-from fednano.bench.tokenizer.process import ContenderError, Worker
-from fednano.bench.tokenizer.results import BASE_PATTERN, Row
+from fednano.bench.tokenizer.contenders import FEDNANO, PEERS, TokenizerContender
+from fednano.bench.tokenizer.corpus import BenchCorpus
+from fednano.bench.tokenizer.process import BenchWorker, ContenderError
+from fednano.bench.tokenizer.results import BASE_PATTERN, ResultRow
 from fednano.core.clock import wall
 
 HOSTILE_BYTES = 1_000_000
@@ -26,7 +26,7 @@ DECODING_PEERS = ("tiktoken", "gigatoken")
 class Bench:
     """What is the same for all works. `folder` holds fednano's merges in the formats of the peers."""
 
-    corpus: Corpus
+    corpus: BenchCorpus
     folder: Path
     merges: int
     threads: int
@@ -34,11 +34,11 @@ class Bench:
     timeout: float
     progress: Progress
 
-    def in_turns(self, title: str, rows: list[Row], measure: Callable[[Row], dict[str, Any]]) -> None:
+    def in_turns(self, title: str, rows: list[ResultRow], measure: Callable[[ResultRow], dict[str, Any]]) -> None:
         """`repeats` rounds in which each row is measured once."""
         task = self.progress.add_task(title, total=self.repeats * len(rows))
 
-        def turn(row: Row) -> None:
+        def turn(row: ResultRow) -> None:
             answer = measure(row)
             row.digest = answer.pop("digest", row.digest)
             row.measurements.append(answer)
@@ -48,11 +48,11 @@ class Bench:
                 guarded(row, turn)
                 self.progress.advance(task)
 
-    def worker(self, row: Row) -> Worker:
-        return Worker(row.contender, row.threads, self.timeout)
+    def worker(self, row: ResultRow) -> BenchWorker:
+        return BenchWorker(row.contender, row.threads, self.timeout)
 
 
-def guarded(row: Row, work: Callable[[Row], object]) -> None:
+def guarded(row: ResultRow, work: Callable[[ResultRow], object]) -> None:
     """Does the work unless the row has failed before."""
     if row.error is None:
         try:
@@ -76,7 +76,7 @@ def known(pattern: str) -> bool:
     return True
 
 
-def contenders(pattern_of: Callable[[Contender], str], only: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+def contenders(pattern_of: Callable[[TokenizerContender], str], only: tuple[str, ...] = ()) -> list[tuple[str, str]]:
     """(library, pattern) of all that do a work: fednano with each pattern that it shares with one of them, first."""
     peers = [
         (peer.library, pattern_of(peer))
@@ -90,7 +90,7 @@ def contenders(pattern_of: Callable[[Contender], str], only: tuple[str, ...] = (
 def prepare(bench: Bench) -> None:
     """Fills the folder. Raises ValueError if fednano cannot train on the corpus."""
     patterns = [pattern for library, pattern in contenders(encoding) if library == FEDNANO.library]
-    with Worker(FEDNANO.library, bench.threads, bench.timeout) as worker:
+    with BenchWorker(FEDNANO.library, bench.threads, bench.timeout) as worker:
         try:
             worker.ask(
                 "prepare",
@@ -104,23 +104,23 @@ def prepare(bench: Bench) -> None:
             raise ValueError(f"fednano cannot train merges for the other works: {error}") from None
 
 
-def training(contender: Contender) -> str:
+def training(contender: TokenizerContender) -> str:
     return contender.train_pattern
 
 
-def encoding(contender: Contender) -> str:
+def encoding(contender: TokenizerContender) -> str:
     return contender.encode_pattern
 
 
-def train(bench: Bench) -> list[Row]:
+def train(bench: Bench) -> list[ResultRow]:
     """A new process for each training."""
     corpus = bench.corpus
     rows = [
-        Row(work="train", contender=name, pattern=pattern, threads=bench.threads, bytes=corpus.bytes)
+        ResultRow(work="train", contender=name, pattern=pattern, threads=bench.threads, bytes=corpus.bytes)
         for name, pattern in contenders(training)
     ]
 
-    def measure(row: Row) -> dict[str, Any]:
+    def measure(row: ResultRow) -> dict[str, Any]:
         with bench.worker(row) as worker:
             return worker.ask(
                 "train",
@@ -135,15 +135,15 @@ def train(bench: Bench) -> list[Row]:
     return rows
 
 
-def cold(bench: Bench) -> list[Row]:
+def cold(bench: Bench) -> list[ResultRow]:
     """A new process for each start, after one that is not measured."""
     corpus = bench.corpus
     rows = [
-        Row(work="cold", contender=name, pattern=pattern, threads=1, bytes=corpus.encoded_bytes)
+        ResultRow(work="cold", contender=name, pattern=pattern, threads=1, bytes=corpus.encoded_bytes)
         for name, pattern in contenders(encoding)
     ]
 
-    def measure(row: Row) -> dict[str, Any]:
+    def measure(row: ResultRow) -> dict[str, Any]:
         start = wall()
         with bench.worker(row) as worker:
             answer = worker.ask("cold", folder=str(bench.folder), pattern=row.pattern, files=corpus.encoded)
@@ -155,35 +155,36 @@ def cold(bench: Bench) -> list[Row]:
     return rows
 
 
-def encode(bench: Bench, threads: list[int]) -> list[Row]:
+def encode(bench: Bench, threads: list[int]) -> list[ResultRow]:
     """Warm, with each number of threads."""
     size = bench.corpus.encoded_bytes
     found = contenders(encoding)
     return warm(
         bench,
         [
-            Row(work="encode", contender=name, pattern=pattern, threads=count, bytes=size)
+            ResultRow(work="encode", contender=name, pattern=pattern, threads=count, bytes=size)
             for count in threads
             for name, pattern in found
         ],
     )
 
 
-def decode(bench: Bench) -> list[Row]:
+def decode(bench: Bench) -> list[ResultRow]:
     """From one NumPy row of the ids of all texts to bytes."""
     size = bench.corpus.encoded_bytes
     found = contenders(encoding, DECODING_PEERS)
     return warm(
-        bench, [Row(work="decode", contender=name, pattern=pattern, threads=1, bytes=size) for name, pattern in found]
+        bench,
+        [ResultRow(work="decode", contender=name, pattern=pattern, threads=1, bytes=size) for name, pattern in found],
     )
 
 
-def warm(bench: Bench, rows: list[Row]) -> list[Row]:
+def warm(bench: Bench, rows: list[ResultRow]) -> list[ResultRow]:
     """One process for each row, which stays."""
     with ExitStack() as stack:
         workers = {id(row): stack.enter_context(bench.worker(row)) for row in rows}
 
-        def load(row: Row) -> None:
+        def load(row: ResultRow) -> None:
             row.digest = workers[id(row)].ask(
                 "load",
                 folder=str(bench.folder),
@@ -198,14 +199,14 @@ def warm(bench: Bench, rows: list[Row]) -> list[Row]:
     return rows
 
 
-def attack(bench: Bench) -> list[Row]:
+def attack(bench: Bench) -> list[ResultRow]:
     """Each hostile input in two sizes."""
     sizes = (HOSTILE_BYTES, 2 * HOSTILE_BYTES)
     found = contenders(encoding, HOSTILE_PEERS)
     rows = []
     for name in hostile.NAMES:
         fresh = [
-            Row(work="hostile", contender=library, pattern=pattern, threads=1, bytes=size, input=name)
+            ResultRow(work="hostile", contender=library, pattern=pattern, threads=1, bytes=size, input=name)
             for library, pattern in found
             for size in sizes
         ]
@@ -214,13 +215,13 @@ def attack(bench: Bench) -> list[Row]:
     return rows
 
 
-def _attack(bench: Bench, name: str, rows: list[Row]) -> None:
+def _attack(bench: Bench, name: str, rows: list[ResultRow]) -> None:
     """A process for each contender and pattern, warmed by a little of the same input."""
     with ExitStack() as stack:
         owners = {(row.contender, row.pattern): row for row in rows}
         workers = {key: stack.enter_context(bench.worker(row)) for key, row in owners.items()}
 
-        def ask(row: Row, size: int) -> dict[str, Any]:
+        def ask(row: ResultRow, size: int) -> dict[str, Any]:
             worker = workers[row.contender, row.pattern]
             return worker.ask("attack", folder=str(bench.folder), pattern=row.pattern, name=name, size=size)
 

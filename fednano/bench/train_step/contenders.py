@@ -48,7 +48,7 @@ class Setting:
         return tokens, tokens.roll(-1, dims=1)
 
 
-class Contender(Protocol):
+class StepContender(Protocol):
     """A model with its optimizer."""
 
     blocks: list[nn.Module]
@@ -135,7 +135,7 @@ def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name(ours): tensor for ours, tensor in weights.items()}
 
 
-CONTENDERS: dict[str, Callable[[Setting], Contender]] = {"fednano": Fednano, "nanochat": Nanochat}
+CONTENDERS: dict[str, Callable[[Setting], StepContender]] = {"fednano": Fednano, "nanochat": Nanochat}
 
 
 def checked_checkout(path: Path) -> Path:

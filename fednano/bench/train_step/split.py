@@ -8,13 +8,13 @@ from typing import Any
 
 from torch import nn
 
-from fednano.bench.train_step.contenders import Contender
+from fednano.bench.train_step.contenders import StepContender
 from fednano.core.clock import wall
 
 PARTS = ("embedding", "attention", "mlp", "head and loss", "between", "optimizer")
 
 
-class Split:
+class StepSplit:
     """Marks of one step. Between two of them passes what the later one says.
 
     "between" is what the blocks do outside of attention and MLP: norms, residual sums, value embeddings backward.
@@ -34,7 +34,7 @@ class Split:
         return {part: found[part] for part in PARTS}
 
     @contextmanager
-    def watching(self, contender: Contender) -> Iterator[None]:
+    def watching(self, contender: StepContender) -> Iterator[None]:
         """Let the modules leave marks."""
         first, last = contender.blocks[0], contender.blocks[-1]
         handles: list[Any] = []

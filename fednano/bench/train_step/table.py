@@ -6,10 +6,10 @@ from rich.console import Console
 from rich.table import Table
 
 from fednano.bench.train_step.split import PARTS
-from fednano.bench.train_step.works import Figures
+from fednano.bench.train_step.works import StepFigures
 
 
-def show(found: Figures, options: argparse.Namespace, console: Console) -> None:
+def show(found: StepFigures, options: argparse.Namespace, console: Console) -> None:
     """The figures as tables."""
     size = f"d{options.depth}, {options.batch_size} × {options.sequence_len} tokens, vocabulary {options.vocab_size}"
     title = f"step: {size}, {options.dtype}, {options.threads} threads, medians of {options.repeats}"

@@ -8,21 +8,21 @@ from typing import Any
 import torch
 
 from fednano.bench.tokenizer.worker import peak_bytes
-from fednano.bench.train_step.contenders import CONTENDERS, Contender, Setting
-from fednano.bench.train_step.split import Split
+from fednano.bench.train_step.contenders import CONTENDERS, Setting, StepContender
+from fednano.bench.train_step.split import StepSplit
 from fednano.core.clock import Stopwatch, wall
 from fednano.model.loss import softcap_cross_entropy
 
 SQUARE = 1024  # side of the products that set the ceiling
 
 
-class Session:
+class StepSession:
     """One contender. Each public method is a job and returns its answer."""
 
     def __init__(self, name: str, setting: Setting) -> None:
         torch.set_num_threads(setting.threads)
         self._setting = setting
-        self._contender: Contender = CONTENDERS[name](setting)
+        self._contender: StepContender = CONTENDERS[name](setting)
         self._batch = setting.batch()
         self._square = torch.ones(SQUARE, SQUARE)
 
@@ -46,7 +46,7 @@ class Session:
 
     def split(self) -> dict[str, Any]:
         """One step: seconds by part."""
-        split = Split()
+        split = StepSplit()
         with split.watching(self._contender):
             split.mark("start")
             loss = self._contender.loss(*self._batch)
@@ -94,7 +94,7 @@ def main(name: str, setting: dict[str, Any]) -> None:
     # Compilers print as they work; only answers may reach the pipe.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
-        session = Session(name, Setting(**setting))
+        session = StepSession(name, Setting(**setting))
         for line in sys.stdin:
             job = json.loads(line)
             print(json.dumps(getattr(session, job.pop("job"))(**job)), file=answers, flush=True)

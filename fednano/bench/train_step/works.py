@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from fednano.bench.tokenizer.process import ContenderError, Worker
+from fednano.bench.tokenizer.process import BenchWorker, ContenderError
 from fednano.bench.train_step.contenders import Setting
 from fednano.config.compose import compose_config
 from fednano.core.clock import wall
@@ -23,7 +23,7 @@ from fednano.model.arch import NANOCHAT
 from fednano.model.gpt import GPT
 from fednano.model.scaling import Depth, flops_per_token
 
-Figures = dict[str, Any]
+StepFigures = dict[str, Any]
 SAME_LOSS = 1e-4  # relative, of the first step, to be called the same model
 
 
@@ -52,7 +52,7 @@ def prepared(options: argparse.Namespace, folder: Path) -> Setting:
     return setting
 
 
-def started(stack: ExitStack, name: str, setting: Setting, timeout: float) -> tuple[Worker, Figures, float]:
+def started(stack: ExitStack, name: str, setting: Setting, timeout: float) -> tuple[BenchWorker, StepFigures, float]:
     """A new process without a warm compiler cache: it, its first step, and the seconds from its start to their end."""
     cache = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
     # The compiler keeps its precompiled headers below TMPDIR, wherever its cache is.
@@ -60,7 +60,7 @@ def started(stack: ExitStack, name: str, setting: Setting, timeout: float) -> tu
     module = "fednano.bench.train_step.worker"
     begin = wall()
     arguments = json.dumps(asdict(setting))
-    worker = Worker(name, setting.threads, timeout, arguments, module=module, extra_environment=environment)
+    worker = BenchWorker(name, setting.threads, timeout, arguments, module=module, extra_environment=environment)
     stack.enter_context(worker)
     try:
         first = worker.ask("step")
@@ -69,13 +69,13 @@ def started(stack: ExitStack, name: str, setting: Setting, timeout: float) -> tu
     return worker, first, wall() - begin
 
 
-def step(setting: Setting, options: argparse.Namespace) -> Figures:
+def step(setting: Setting, options: argparse.Namespace) -> StepFigures:
     """All contenders in turns: the step, its split, the machine's products, head and loss alone."""
     names = ["fednano", "nanochat"] if options.nanochat else ["fednano"]
     modes = [False, True] if options.compile else [False]
-    contenders: list[Figures] = []
+    contenders: list[StepFigures] = []
     with ExitStack() as stack:
-        workers: list[Worker] = []
+        workers: list[BenchWorker] = []
         for compiled, name in product(modes, names):
             worker, first, seconds = started(stack, name, replace(setting, compiled=compiled), options.timeout)
             workers.append(worker)
@@ -98,7 +98,7 @@ def step(setting: Setting, options: argparse.Namespace) -> Figures:
     }
 
 
-def rate(contenders: list[Figures], setting: Setting, ceiling: float) -> None:
+def rate(contenders: list[StepFigures], setting: Setting, ceiling: float) -> None:
     """Add what follows from `step_s`; `ceiling` in floating-point operations a second."""
     work = flops_per_token(Depth(setting.depth, setting.sequence_len), setting.vocab_size, NANOCHAT)
     rivals = {c["compiled"]: c["step_s"] for c in contenders if c["name"] == "nanochat"}
@@ -111,7 +111,7 @@ def rate(contenders: list[Figures], setting: Setting, ceiling: float) -> None:
         contender["ratio"] = rival / contender["step_s"] if rival else None
 
 
-def clients(setting: Setting, options: argparse.Namespace) -> Figures:
+def clients(setting: Setting, options: argparse.Namespace) -> StepFigures:
     """Steps at once in so many processes of one thread, in turns with one process of so many threads."""
     count = options.clients
     with ExitStack() as stack:
@@ -132,7 +132,7 @@ def clients(setting: Setting, options: argparse.Namespace) -> Figures:
     return {"count": count, "tokens_per_s": apart, "one_process_tokens_per_s": one, "ratio": apart / one}
 
 
-def medians(rows: Iterable[Figures]) -> Figures:
+def medians(rows: Iterable[StepFigures]) -> StepFigures:
     """Of each figure over the rows but the loss; of peak memory the last."""
     listed = list(rows)
     found = {key: statistics.median(row[key] for row in listed) for key in listed[-1] if key != "loss"}

@@ -15,7 +15,7 @@ from fednano.core.ranks import world
 from fednano.process.temporary import temporary_folder
 from fednano.report.console import Console
 from fednano.runtime.deployment.conductor import Conductor
-from fednano.runtime.deployment.nodes.attendance import Attendance, Chaotic, Provisioned, Reach, Steady
+from fednano.runtime.deployment.nodes.attendance import Attendance, Chaotic, ProvisionedNodes, Reach, Steady
 from fednano.runtime.deployment.nodes.chaos import Chaos, check_crashes
 from fednano.runtime.deployment.nodes.provision import Command, Provisioner, Provisioning, Unprovisioned
 from fednano.runtime.deployment.nodes.proxy import Proxy
@@ -204,4 +204,4 @@ class Deployment:
         actor = self.provisioner.actor(names, reach.nodes)
         provisioning = Provisioning(actor, self.provisioner, names, reach.tell, lambda: wall() - begun)
         watch = self.signal.watch(Watched(names, membership, self.speedup, reach.value))
-        return Provisioned(provisioning, watch, names, reach.nodes, reach.tell)
+        return ProvisionedNodes(provisioning, watch, names, reach.nodes, reach.tell)

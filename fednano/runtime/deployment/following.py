@@ -6,7 +6,7 @@ from typing import Any
 
 from fednano.runtime.session import Outcome, Status
 from fednano.strategy.base import ServerState
-from fednano.training.recorder import Progress
+from fednano.training.recorder import RunProgress
 
 
 class Lines:
@@ -40,7 +40,7 @@ class Lines:
 def outcome_of(strategy: str, summary: Mapping[str, Any], clients: int, error: Exception | None) -> Outcome:
     """What the ServerApp's summary says; the weights are in the run folder."""
     moved = summary.get("bytes", {})
-    progress = Progress(
+    progress = RunProgress(
         rounds=summary.get("rounds", 0),
         tokens=summary.get("tokens", 0),
         steps=summary.get("inner_steps", 0),

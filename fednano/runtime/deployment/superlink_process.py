@@ -13,9 +13,9 @@ from flwr.superlink.cli.flower_superlink import flower_superlink
 
 from fednano.process.memory import keep_freed_memory, share_heaps
 
-Event = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Event]]
-Send = Callable[[Event], Awaitable[None]]
+AsgiEvent = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[AsgiEvent]]
+Send = Callable[[AsgiEvent], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 
@@ -43,7 +43,7 @@ class Gathered:
                 break
         first = [event]
 
-        async def rest() -> Event:
+        async def rest() -> AsgiEvent:
             return first.pop() if first else await receive()
 
         await self._app(scope, rest, send)

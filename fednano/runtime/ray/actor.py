@@ -23,7 +23,7 @@ from fednano.training.worker import ClientWorker, Result, Task
 KEPT = "fednano.kept"  # a client's optimizer state, which travels with its work since any process may be given it
 
 
-class Actor:
+class ClientActor:
     """The model and the data of one process."""
 
     def __init__(self, stage: Stage) -> None:

@@ -9,7 +9,7 @@ from flwr.clientapp import ClientApp
 from fednano.runtime.ray.stage import Stage
 
 if TYPE_CHECKING:
-    from fednano.runtime.ray.actor import Actor
+    from fednano.runtime.ray.actor import ClientActor
 
 
 def make_actor_app(stage: Stage) -> ClientApp:
@@ -34,7 +34,7 @@ def _train(stage: Stage, message: Message, context: Context) -> Message:
 
 
 @cache
-def _actor(stage: Stage) -> "Actor":
-    from fednano.runtime.ray.actor import Actor
+def _actor(stage: Stage) -> "ClientActor":
+    from fednano.runtime.ray.actor import ClientActor
 
-    return Actor(stage)
+    return ClientActor(stage)

@@ -19,7 +19,18 @@ import torch
 from fednano.core import tensors
 from fednano.core.inner_step import OnStep
 from fednano.core.tensors import State
-from fednano.runtime.workers.process import Asked, Ended, Failed, Forget, Job, Mark, Marked, Setup, Stepped, serve
+from fednano.runtime.workers.process import (
+    AskDrain,
+    Ended,
+    Failed,
+    Forget,
+    Marked,
+    MarkStates,
+    PoolJob,
+    Setup,
+    Stepped,
+    serve,
+)
 from fednano.training.client_memory import ClientMemory, joined, owned
 from fednano.training.worker import Result, Task
 from fednano.volatility.presence import ClientCrashedError
@@ -40,7 +51,7 @@ class _Worker:
     process: multiprocessing.context.SpawnProcess
     pipe: Connection
     at: Task | None = None
-    waiting: deque[Job] = field(default_factory=deque)
+    waiting: deque[PoolJob] = field(default_factory=deque)
     marking: bool = False
     train_s: float = 0.0
     data_s: float = 0.0
@@ -106,7 +117,7 @@ class WorkerPool:
             self._version = task.version
         called = self._asked(task.lease, math.inf)
         worker = self._of[task.client]
-        worker.waiting.append(Job(replace(task, inner={}), now, bool(task.inner), called))
+        worker.waiting.append(PoolJob(replace(task, inner={}), now, bool(task.inner), called))
         self._next(worker)
 
     def remember(self, states: Mapping[str, State]) -> None:
@@ -139,7 +150,7 @@ class WorkerPool:
         """
         for worker in self._workers:
             worker.marking = True
-            self._send(worker, Mark())
+            self._send(worker, MarkStates())
         while any(worker.marking for worker in self._workers):
             self._listen()
         return joined(joined(self._states, self._kept), self.memory.states())
@@ -177,7 +188,7 @@ class WorkerPool:
             case Stepped(step, train_s, data_s):
                 worker.train_s, worker.data_s = train_s, data_s
                 self._on_step(step)
-            case Asked(lease, now):
+            case AskDrain(lease, now):
                 self._send(worker, self._asked(lease, now))
             case Ended(result):
                 assert worker.at is not None

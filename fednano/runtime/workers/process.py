@@ -76,7 +76,7 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Job:
+class PoolJob:
     """A task that its client begins at `now`, seconds on its clock; the tensors are in shared memory.
 
     `averaged`: the task comes with the mean optimizer state. `called`: the server wants it back at some time.
@@ -96,7 +96,7 @@ class Forget:
 
 
 @dataclass(frozen=True)
-class Mark:
+class MarkStates:
     """Copy the optimizer states as they are now."""
 
 
@@ -110,7 +110,7 @@ class Stepped:
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskDrain:
     """Does the server want the lease back by `now`? The answer is a bool."""
 
     lease: int
@@ -202,21 +202,21 @@ class PoolProcess:
         )
         return clock, presence, worker
 
-    def do(self, order: Job | Forget | Mark) -> None:
+    def do(self, order: PoolJob | Forget | MarkStates) -> None:
         """Carry out one order; what comes of it goes into the pipe."""
         match order:
-            case Job():
+            case PoolJob():
                 self._pipe.send(Ended(self._work(order)))
             case Forget(client):
                 self._clients[client][2].crashed()
                 self._changed.add(client)
-            case Mark():
+            case MarkStates():
                 changed, states = sorted(self._changed), self._trainer.memory.states()
                 kept = {client: arrays_of(states.get(client, {})) for client in changed}
                 self._pipe.send(Marked({client: self._copy(client) for client in changed}, kept))
                 self._changed.clear()
 
-    def _work(self, job: Job) -> Result | None:
+    def _work(self, job: PoolJob) -> Result | None:
         setup, task = self._setup, job.task
         if job.averaged:
             task = replace(task, inner=setup.mean.tensors)
@@ -248,7 +248,7 @@ class PoolProcess:
     def _asked(self, lease: int, now: float) -> bool:
         if not self._called:
             return False
-        self._pipe.send(Asked(lease, now))
+        self._pipe.send(AskDrain(lease, now))
         answer = self._pipe.recv()
         assert isinstance(answer, bool), "nothing else is sent to a worker that asks"
         return answer

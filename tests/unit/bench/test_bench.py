@@ -9,8 +9,8 @@ import pytest
 
 from fednano.bench.__main__ import main
 from fednano.bench.tokenizer import command, corpus, hostile, works
-from fednano.bench.tokenizer.process import ContenderError, Worker
-from fednano.bench.tokenizer.results import Row, results
+from fednano.bench.tokenizer.process import BenchWorker, ContenderError
+from fednano.bench.tokenizer.results import ResultRow, results
 
 SOURCE = Path(textwrap.__file__)
 
@@ -118,7 +118,7 @@ def test_a_broken_peer_is_reported_and_the_rest_goes_on(texts, tmp_path, monkeyp
 def test_a_worker_that_hangs_is_ended_and_stays_failed(tmp_path, monkeypatch):
     fake(tmp_path / "peers", monkeypatch, rustbpe="import threading\nthreading.Event().wait()")
     job = {"files": [], "alphabet": 0, "pattern": "gpt4", "merges": 1, "threads": 1}
-    with Worker("rustbpe", 1, timeout=1.5) as worker:
+    with BenchWorker("rustbpe", 1, timeout=1.5) as worker:
         for _ in range(2):
             with pytest.raises(ContenderError, match=r"no answer within 1\.5 s"):
                 worker.ask("train", **job)
@@ -164,9 +164,9 @@ def test_python_sources_are_mixed_by_their_names(tmp_path, monkeypatch):
 # Ratios
 
 
-def row(contender: str, *seconds: float, **values) -> Row:
+def row(contender: str, *seconds: float, **values) -> ResultRow:
     values = {"work": "encode", "pattern": "gpt4", "threads": 1, "bytes": 6_000_000, **values}
-    return Row(
+    return ResultRow(
         contender=contender, measurements=[{"seconds": each, "peak_bytes": each * 10} for each in seconds], **values
     )
 

@@ -8,7 +8,7 @@ import pytest
 
 from fednano.core.progress import Silent
 from fednano.data import pydocs
-from fednano.data.docstrings import Job, docstrings_of_file
+from fednano.data.docstrings import FileJob, docstrings_of_file
 from fednano.data.partition import Iid
 from fednano.data.pydocs import PyDocs, find_package
 from fednano.data.shards import Corpus
@@ -42,7 +42,7 @@ add_newdoc("core", "Type", ("method", """The compiled method {LONG}"""))
 def extracted(tmp_path: Path, source: str | bytes, min_share: float = 0.0) -> list[str]:
     path = tmp_path / "module.py"
     path.write_bytes(source.encode() if isinstance(source, str) else source)
-    return docstrings_of_file(Job(path, min_chars=100, min_share=min_share))
+    return docstrings_of_file(FileJob(path, min_chars=100, min_share=min_share))
 
 
 def data(root: Path, packages: list[str], **changed: object) -> PyDocs:

@@ -45,7 +45,7 @@ from fednano.energy.accounting import (
     switched_on,
     union,
 )
-from fednano.energy.baselines import Site, always_on, oracle, pausing
+from fednano.energy.baselines import BaselineSite, always_on, oracle, pausing
 from fednano.energy.supply import Column, Supply
 from fednano.experiment.experiment import Experiment
 from fednano.runtime import meter as metering
@@ -187,8 +187,8 @@ def test_a_run_without_windows_is_on_throughout() -> None:
     assert used(folded(50, "a", 1, (0, 50)), released(60, "b", 2, "end")).windows("a").tolist() == [[0, 60]]
 
 
-def site(carbon: Trace, tokens_per_s: float = 10.0, ends: float = float("inf")) -> Site:
-    return Site(client="s", tokens_per_s=tokens_per_s, power=POWER, signals=Signals(carbon), ends=ends)
+def site(carbon: Trace, tokens_per_s: float = 10.0, ends: float = float("inf")) -> BaselineSite:
+    return BaselineSite(client="s", tokens_per_s=tokens_per_s, power=POWER, signals=Signals(carbon), ends=ends)
 
 
 def test_always_on_trains_from_the_beginning_to_its_last_token() -> None:
@@ -236,8 +236,8 @@ def test_the_oracle_takes_the_cleanest_hours_of_all_sites() -> None:
     # Without intensities the least energy: b needs half the time for a token.
     plain = oracle(
         [
-            Site(client="a", tokens_per_s=10.0, power=POWER, signals=Signals()),
-            Site(client="b", tokens_per_s=20.0, power=POWER, signals=Signals()),
+            BaselineSite(client="a", tokens_per_s=10.0, power=POWER, signals=Signals()),
+            BaselineSite(client="b", tokens_per_s=20.0, power=POWER, signals=Signals()),
         ],
         windows,
         72_000,

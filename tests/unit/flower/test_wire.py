@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from fednano.flower import relay, wire
 from fednano.flower.virtual_grid import adopt_identity
-from fednano.flower.wire import Parcel
+from fednano.flower.wire import WireMessage
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def record(**arrays: bytes) -> ArrayRecord:
     return ArrayRecord({name: Array("float32", (len(data),), stype="x", data=data) for name, data in arrays.items()})
 
 
-def passed(pair: tuple[socket.socket, socket.socket], parcel: Parcel) -> Parcel:
+def passed(pair: tuple[socket.socket, socket.socket], parcel: WireMessage) -> WireMessage:
     sender = threading.Thread(target=wire.send, args=(pair[0], parcel))
     sender.start()
     received = wire.receive(pair[1])
@@ -67,7 +67,7 @@ def test_a_message_arrives_as_it_was_sent(pair: tuple[socket.socket, socket.sock
         }
     )
     before = descriptors()
-    received = passed(pair, Parcel("train", content))
+    received = passed(pair, WireMessage("train", content))
     assert received.kind == "train"
     assert received.content == content
     assert {k: type(v) for k, v in received.content.config_records["task"].items()} == {
@@ -77,7 +77,7 @@ def test_a_message_arrives_as_it_was_sent(pair: tuple[socket.socket, socket.sock
 
 
 def test_a_loss_that_is_no_number_stays_none(pair: tuple[socket.socket, socket.socket]) -> None:
-    received = passed(pair, Parcel("result", RecordDict({"r": ConfigRecord({"loss": math.nan})})))
+    received = passed(pair, WireMessage("result", RecordDict({"r": ConfigRecord({"loss": math.nan})})))
     assert math.isnan(float(str(received.content.config_records["r"]["loss"])))
 
 
@@ -89,7 +89,7 @@ def test_any_message_arrives_as_it_was_sent(config: dict[str, int], arrays: dict
     a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with a, b:
         content = RecordDict({"c": ConfigRecord(config), "a": record(**arrays)})  # type: ignore[arg-type]
-        assert passed((a, b), Parcel("k", content)).content == content
+        assert passed((a, b), WireMessage("k", content)).content == content
 
 
 @pytest.mark.parametrize("cut", [0, 7, wire.PREFIX.size, wire.PREFIX.size + 5])
@@ -159,7 +159,7 @@ def test_what_cannot_travel_is_not_sent(
     pair: tuple[socket.socket, socket.socket], content: dict[str, MetricRecord | ConfigRecord]
 ) -> None:
     with pytest.raises(ValueError, match=r"records|JSON"):
-        wire.send(pair[0], Parcel("train", RecordDict(content)))  # type: ignore[arg-type]
+        wire.send(pair[0], WireMessage("train", RecordDict(content)))  # type: ignore[arg-type]
 
 
 def test_the_folder_keeps_others_out(path: Path) -> None:
@@ -201,7 +201,7 @@ def ask(path: Path) -> Callable[..., Message]:
     return go
 
 
-def trainer(path: Path, answer: Callable[[socket.socket, Parcel], None]) -> threading.Thread:
+def trainer(path: Path, answer: Callable[[socket.socket, WireMessage], None]) -> threading.Thread:
     """One connection's worth of a trainer."""
     listener = wire.listen(path)
 
@@ -218,9 +218,9 @@ def test_a_task_is_handed_on_and_its_answer_handed_back(path: Path, ask: Callabl
     content = RecordDict({"task": ConfigRecord({"round": 3}), "tensors": record(w=b"1234")})
     seen = []
 
-    def answer(connection: socket.socket, parcel: Parcel) -> None:
+    def answer(connection: socket.socket, parcel: WireMessage) -> None:
         seen.append(parcel)
-        wire.send(connection, Parcel(wire.RESULT, parcel.content))
+        wire.send(connection, WireMessage(wire.RESULT, parcel.content))
 
     thread = trainer(path, answer)
     assert ask("train", content).content == content
@@ -244,10 +244,10 @@ def test_a_trainer_that_dies_or_is_not_there_is_an_error_reply(path: Path, ask: 
 
 
 def test_a_query_tells_who_the_node_is(path: Path, ask: Callable[..., Message]) -> None:
-    def answer(connection: socket.socket, parcel: Parcel) -> None:
+    def answer(connection: socket.socket, parcel: WireMessage) -> None:
         assert parcel.kind == wire.HELLO
         node = ConfigRecord({"name": "site_a", "incarnation": "f00"})
-        wire.send(connection, Parcel(wire.HELLO, RecordDict({wire.NODE: node})))
+        wire.send(connection, WireMessage(wire.HELLO, RecordDict({wire.NODE: node})))
 
     thread = trainer(path, answer)
     assert dict(ask("query", RecordDict()).content.config_records[wire.NODE]) == {

@@ -14,7 +14,7 @@ from support.event_logs import centralized_run, volatile_run
 from fednano.core.event_log import EventLog
 from fednano.core.events import Event, LeaseGranted, LeaseReleased, RoundMerged, RunEnded, UpdateFolded
 from fednano.report.__main__ import main
-from fednano.report.audit import DONE, FREE, Piece, Position, _Pool, audit, audit_log
+from fednano.report.audit import DONE, FREE, AuditedPiece, Position, _AuditedPool, audit, audit_log
 
 
 def granted(lease: int, *spans: tuple[int, int, int]) -> LeaseGranted:
@@ -174,9 +174,9 @@ PIECES = st.tuples(POSITIONS, POSITIONS)
 
 @given(st.lists(st.tuples(PIECES, st.sampled_from([0, 1, DONE, FREE])), max_size=8), PIECES, POSITIONS)
 def test_a_lease_divided_at_once_is_as_one_taken_apart(
-    taken: list[tuple[Piece, int]], piece: Piece, cursor: Position
+    taken: list[tuple[AuditedPiece, int]], piece: AuditedPiece, cursor: Position
 ) -> None:
-    at_once, apart = _Pool(), _Pool()
+    at_once, apart = _AuditedPool(), _AuditedPool()
     for pool in (at_once, apart):
         for held, owner in [*taken, (piece, 7)]:
             pool.take(held, owner)
@@ -191,7 +191,7 @@ def test_a_lease_divided_at_once_is_as_one_taken_apart(
 
 
 def test_nobody_divides_what_others_hold() -> None:
-    pool = _Pool()
+    pool = _AuditedPool()
     pool.take(((0, 0), (9, 0)), 1)
     assert not pool.divide(((0, 0), (9, 0)), (4, 0), 2)
     assert not pool.divide(((0, 0), (8, 0)), (4, 0), 1)

@@ -153,7 +153,7 @@ def test_the_time_left_follows_from_the_rounds_so_far(monkeypatch: pytest.Monkey
     now[0] += 30.0
     _play(console, [e for e in events if isinstance(e, RoundMerged) and e.round < 3])
     console.step(step_of("site-0", 4, 1, 25, 3.0, 600))
-    assert console.pace() == display.Pace(elapsed_s=30.0, eta_s=60.0, tokens_per_s=20.0)
+    assert console.pace() == display.RunPace(elapsed_s=30.0, eta_s=60.0, tokens_per_s=20.0)
     assert "eta 1m 00s" in text.getvalue().splitlines()[-1]
 
 

@@ -29,7 +29,7 @@ from fednano.core.events import (
 from fednano.core.inner_step import InnerStep
 from fednano.report import svg, units
 from fednano.report.figures import fold, rows_before
-from fednano.report.history import History, Lane, Span
+from fednano.report.history import ClientLane, History, WorkBar
 from fednano.report.html import LiveReport, write_report
 from fednano.report.sinks import Fanout, Local, MetricsFile
 from fednano.report.timeline import timeline
@@ -82,9 +82,9 @@ def history_of_rounds(length: float, pause: float, rounds: int) -> History:
     """One client, up throughout, whose rounds take `length` seconds, `pause` seconds apart."""
     history = History()
     starts = [k * (length + pause) for k in range(rounds)]
-    work = {(k, k): Span(start=t, stop=t + length, kind="full", round=k, steps=25) for k, t in enumerate(starts)}
+    work = {(k, k): WorkBar(start=t, stop=t + length, kind="full", round=k, steps=25) for k, t in enumerate(starts)}
     end = rounds * (length + pause)
-    history.lanes["a"] = Lane(client="a", windows=[(0.0, end)], work=work)
+    history.lanes["a"] = ClientLane(client="a", windows=[(0.0, end)], work=work)
     history.figures.t = end
     return history
 

@@ -14,8 +14,7 @@ from fednano.core.events import ChaosEnacted, Event, Provisioned, SignalLost
 from fednano.process import tree
 from fednano.process.child import Child
 from fednano.runtime.deployment.inbox import Inbox
-from fednano.runtime.deployment.nodes.attendance import Chaotic, Steady, store_value
-from fednano.runtime.deployment.nodes.attendance import Provisioned as ProvisionedNodes
+from fednano.runtime.deployment.nodes.attendance import Chaotic, ProvisionedNodes, Steady, store_value
 from fednano.runtime.deployment.nodes.chaos import Chaos
 from fednano.runtime.deployment.nodes.local import LocalNodes, redis_server, rerouted
 from fednano.runtime.deployment.nodes.polling import SignalError

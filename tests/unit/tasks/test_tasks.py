@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fednano.tasks.builtin import builtin_tasks, last_words, next_sentences
 from fednano.tasks.bundle import read_bundle
-from fednano.tasks.items import LanguageModelling, MultipleChoice, Schema, Task
+from fednano.tasks.items import EvaluationTask, LanguageModelling, MultipleChoice, Schema
 from fednano.tasks.score import Judge, accuracy, common_prefix, prefix_spans, suffix_spans
 
 BOS = 26
@@ -36,7 +36,7 @@ def stub(chances: dict[str, dict[str, float]]) -> Judge:
 
 
 def right(judge: Judge, *items: MultipleChoice | Schema | LanguageModelling, shots: int = 0) -> list[bool]:
-    task = Task(label="stub", items=items, shots=shots, delimiter=" ", baseline=0.0)
+    task = EvaluationTask(label="stub", items=items, shots=shots, delimiter=" ", baseline=0.0)
     return [judge.right(task, i, seed=0)[0] for i in range(len(items))]
 
 
@@ -83,7 +83,7 @@ def test_accuracy_is_centred_and_counts_what_was_cut() -> None:
         MultipleChoice("a", ("c", "b", "d", "e"), 0),
         MultipleChoice("a", ("d", "b", "c", "e"), 1),
     ]
-    task = Task(label="four", items=items, shots=0, delimiter=" ", baseline=0.25)
+    task = EvaluationTask(label="four", items=items, shots=0, delimiter=" ", baseline=0.25)
     steps: list[int] = []
     assert accuracy(judge, task, 100, 0, steps.append) == (0.75, 4, 1)
     assert steps == [1] * 4
@@ -95,7 +95,7 @@ def test_accuracy_is_centred_and_counts_what_was_cut() -> None:
 
 def test_examples_are_drawn_without_the_item_itself() -> None:
     items = [LanguageModelling(f" question {i} ", f"answer {i}") for i in range(6)]
-    task = Task(label="few", items=items, shots=3, delimiter="\nA: ", baseline=0.0)
+    task = EvaluationTask(label="few", items=items, shots=3, delimiter="\nA: ", baseline=0.0)
     for index in range(6):
         texts = task.texts(index, seed=0)
         *examples, last = texts.complete[0].split("\n\n")
@@ -107,7 +107,7 @@ def test_examples_are_drawn_without_the_item_itself() -> None:
         assert task.texts(index, seed=0) == texts
     assert len({task.texts(0, seed).complete for seed in range(8)}) > 4
     with pytest.raises(ValueError, match="num_fewshot=6 examples; lower"):
-        Task(label="few", items=items, shots=6, delimiter=" ", baseline=0.0)
+        EvaluationTask(label="few", items=items, shots=6, delimiter=" ", baseline=0.0)
 
 
 # The bundle

@@ -12,7 +12,7 @@ from fednano.core.tensors import digest
 from fednano.data.ledger import Ledger
 from fednano.strategy.base import ServerState
 from fednano.training.checkpoint import Checkpoints, Snapshot
-from fednano.training.recorder import Progress
+from fednano.training.recorder import RunProgress
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def snapshot() -> Snapshot:
         state=ServerState({"w": torch.arange(6.0).view(2, 3)}, {"momentum": torch.ones(3)}, 7),
         inner={"client_0": {"moment": torch.ones(2)}},
         ledger=ledger.to_record(),
-        progress=Progress(rounds=3, tokens=640),
+        progress=RunProgress(rounds=3, tokens=640),
         clock=12.5,
         leases=4,
         up=("client_0", "client_1"),

@@ -95,7 +95,7 @@ class Chaotic:
         self._nodes.close()
 
 
-class Provisioned:
+class ProvisionedNodes:
     """Nodes are had and let go as a signal says."""
 
     def __init__(

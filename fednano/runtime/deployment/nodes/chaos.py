@@ -14,13 +14,13 @@ from fednano.volatility.availability import Window
 from fednano.volatility.membership import Membership
 
 Crash = Literal["kill", "pause", "cut"]
-Kind = Literal["start", "drain", "reclaim", "kill", "pause", "resume", "cut", "mend", "slow"]
-RETURNS: dict[Crash, Kind] = {"kill": "start", "pause": "resume", "cut": "mend"}
+ActionKind = Literal["start", "drain", "reclaim", "kill", "pause", "resume", "cut", "mend", "slow"]
+RETURNS: dict[Crash, ActionKind] = {"kill": "start", "pause": "resume", "cut": "mend"}
 FIRST_S = 3600.0  # of the profile; scheduled at first, then twice as far each time
 
 
 @dataclass(frozen=True)
-class Action:
+class NodeAction:
     """What is done to a client's node at `at`, seconds of the profile.
 
     `drain` asks it to submit and leave, `reclaim` takes away what is still there when its window ends. `value` is the
@@ -29,7 +29,7 @@ class Action:
 
     at: float
     client: str
-    kind: Kind
+    kind: ActionKind
     value: float = 1.0
 
 
@@ -77,7 +77,7 @@ def check_crashes(shares: Mapping[str, float], key: str = "runtime.crashes") -> 
 
 def schedule(
     membership: Membership, until: float, seed: int, crashes: Mapping[str, float], submit_s: float
-) -> list[Action]:
+) -> list[NodeAction]:
     """All that is to be done within [0, until), in order.
 
     A window that ends in a drain is left `submit_s` before its end, or when its end becomes known if that is later. A
@@ -90,7 +90,7 @@ def schedule(
         crashes: how often a crash is of each kind.
         submit_s: what submitting takes.
     """
-    actions: list[Action] = []
+    actions: list[NodeAction] = []
     for client in membership.clients:
         actions += _comings_and_goings(client, membership.windows(client, until), seed, crashes, submit_s)
         actions += _speeds(client, membership, until)
@@ -100,17 +100,17 @@ def schedule(
 
 def _comings_and_goings(
     client: str, windows: Iterator[Window], seed: int, crashes: Mapping[str, float], submit_s: float
-) -> Iterator[Action]:
-    comes: Kind = "start"
+) -> Iterator[NodeAction]:
+    comes: ActionKind = "start"
     for index, window in enumerate(windows):
-        yield Action(window.start, client, comes)
+        yield NodeAction(window.start, client, comes)
         if window.exit == "drain":
-            yield Action(max(window.start, window.stop - min(window.notice_s, submit_s)), client, "drain")
-            yield Action(window.stop, client, "reclaim")
+            yield NodeAction(max(window.start, window.stop - min(window.notice_s, submit_s)), client, "drain")
+            yield NodeAction(window.stop, client, "reclaim")
             comes = "start"
         else:
             crash = drawn(crashes, seed, client, index)
-            yield Action(window.stop, client, crash)
+            yield NodeAction(window.stop, client, crash)
             comes = RETURNS[crash]
 
 
@@ -125,13 +125,13 @@ def drawn(crashes: Mapping[str, float], seed: int, client: str, window: int) -> 
     return kinds[-1]  # type: ignore[no-any-return]
 
 
-def _speeds(client: str, membership: Membership, until: float) -> Iterator[Action]:
+def _speeds(client: str, membership: Membership, until: float) -> Iterator[NodeAction]:
     """A node cannot be made faster than it is: factors above 1 count as 1."""
     t, share = 0.0, 1.0
     while t < until:
         now = min(1.0, membership.speed(client, t))
         if now != share:
-            yield Action(t, client, "slow", now)
+            yield NodeAction(t, client, "slow", now)
         t, share = membership.next_speed(client, t), now
 
 
@@ -167,7 +167,7 @@ class Chaos:
         self._crashes = dict(crashes)
         self._submit_s = submit_s * speedup
         self._scheduled = 0.0
-        self._due: deque[Action] = deque()
+        self._due: deque[NodeAction] = deque()
         self._expected: set[str] = set()
 
     def expects(self, client: str) -> bool:
@@ -187,13 +187,13 @@ class Chaos:
         now = t * self._speedup
         while self._scheduled <= now:
             self._schedule_on()
-        last: dict[tuple[str, bool], Action] = {}
+        last: dict[tuple[str, bool], NodeAction] = {}
         while self._due and self._due[0].at < now:
             action = self._due.popleft()
             last[action.client, action.kind == "slow"] = action
         for action in last.values():
             if action.kind in ("start", "resume", "mend"):
-                self._do(Action(now, action.client, "start"), t)
+                self._do(NodeAction(now, action.client, "start"), t)
             elif action.kind == "slow":
                 self._do(action, t)
 
@@ -202,7 +202,7 @@ class Chaos:
         actions = schedule(self._membership, self._scheduled, self._seed, self._crashes, self._submit_s)
         self._due.extend(action for action in actions if action.at >= begin)
 
-    def _do(self, action: Action, t: float) -> None:
+    def _do(self, action: NodeAction, t: float) -> None:
         control, client = self._control, action.client
         match action.kind:
             case "start":

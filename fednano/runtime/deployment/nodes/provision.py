@@ -16,7 +16,7 @@ from typing import IO, Literal, Protocol
 from fednano.core.clock import wall
 from fednano.core.events import Event, Provisioned, ProvisionFailed, ProvisionRequested
 
-Action = Literal["start", "stop"]
+ProvisionAction = Literal["start", "stop"]
 PLACEHOLDERS = ("client", "index", "replicas")
 LONGEST_WAIT_S = 60.0  # between two attempts
 TAIL_BYTES = 4096
@@ -37,7 +37,7 @@ class Nodes(Protocol):
         """Let a node submit and end; returns when it has ended."""
 
 
-class Actor(Protocol):
+class MachineActor(Protocol):
     """Has machines and lets them go. Both calls take as long as it takes, and raise ProvisionError."""
 
     def start(self, client: str) -> None: ...
@@ -87,7 +87,7 @@ class Subprocess(Patience):
 
     name: str = "subprocess"
 
-    def actor(self, clients: Sequence[str], nodes: Nodes) -> Actor:
+    def actor(self, clients: Sequence[str], nodes: Nodes) -> MachineActor:
         return _Local(nodes)
 
 
@@ -112,10 +112,10 @@ class Command(Patience):
         for key in ("start", "stop"):
             _check_template(f"runtime.provisioner.{key}", getattr(self, key))
 
-    def actor(self, clients: Sequence[str], nodes: Nodes) -> Actor:
+    def actor(self, clients: Sequence[str], nodes: Nodes) -> MachineActor:
         return _Commands(self, {client: index for index, client in enumerate(clients)})
 
-    def arguments(self, action: Action, client: str, index: int) -> list[str]:
+    def arguments(self, action: ProvisionAction, client: str, index: int) -> list[str]:
         """What is run for an action."""
         template = self.start if action == "start" else self.stop
         replicas = 1 if action == "start" else 0
@@ -218,7 +218,7 @@ class _Site:
     wish: int = 0  # how often the wish has changed
     has: bool | None = False  # None: an action failed, and nobody knows
     doing: Future[Provisioned | ProvisionFailed] | None = None
-    action: Action = "stop"  # under way, or the last one
+    action: ProvisionAction = "stop"  # under way, or the last one
     tried: int = -1  # the wish that it followed
     failed: bool = False  # it is not tried again before the wish changes
 
@@ -239,7 +239,7 @@ class Provisioning:
 
     def __init__(
         self,
-        actor: Actor,
+        actor: MachineActor,
         patience: Patience,
         clients: Iterable[str],
         tell: Callable[[Event], None],
@@ -301,7 +301,7 @@ class Provisioning:
             site.failed = not succeeded and site.tried == site.wish
             self._tell(outcome)
 
-    def _act(self, client: str, action: Action) -> Provisioned | ProvisionFailed:
+    def _act(self, client: str, action: ProvisionAction) -> Provisioned | ProvisionFailed:
         begun = wall()
         act = self._actor.start if action == "start" else self._actor.stop
         attempt = 1
