@@ -57,6 +57,7 @@ def replay(folder: Path, measured: Measured) -> Measured:
     cfg = recorded_config(folder, str(folder))
     transfer_s = cfg.runtime.get("transfer_s")
     cfg.rounds = len(measured.rounds)  # of a run that was stopped, those that ended
+    cfg.pop("budget", None)  # has ended it by then
     cfg.hardware.device, cfg.hardware.compile = "cpu", False  # nothing is computed
     cfg.runtime = {"_target_": "fednano.runtime.virtual.Virtual", "compute": "analytic"}
     plain = compose_config(["volatility=none", "energy=none"])

@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from fednano.config.compose import compose_config, conf_dir
+from fednano.config.compose import compose_config, conf_dir, search_path
 from fednano.config.errors import INTERRUPTED, guarded, refuse
 from fednano.core.event_log import InUseError
 from fednano.core.interrupts import asked_to_end
@@ -44,7 +44,8 @@ def main() -> int:
         if code:
             return code
         if rank() and not arguments.cfg:
-            return guarded(lambda: _ended(_run(compose_config(arguments.overrides), Path())))
+            overrides = [*search_path(arguments), *arguments.overrides]
+            return guarded(lambda: _ended(_run(compose_config(overrides), Path())))
     # Hydra exits by itself where it fails or was interrupted.
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
     return 0
@@ -54,8 +55,8 @@ def _preflight(arguments: Any) -> int:
     """Try all that the user's input decides: compose, check and prepare every job that is to run."""
     if arguments.multirun and world() > 1:
         raise ValueError("torchrun starts one run; leave out -m")
-    jobs = _jobs(arguments.overrides, bool(arguments.multirun))
-    composed = [compose_config(job, arguments.config_name or "config", with_hydra=True) for job in jobs]
+    jobs, own = _jobs(arguments.overrides, bool(arguments.multirun)), search_path(arguments)
+    composed = [compose_config([*own, *job], arguments.config_name or "config", with_hydra=True) for job in jobs]
     if arguments.cfg:
         return 0
     from fednano.coordination.memory import MemoryStore

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import types
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 MISSING = "???"
@@ -40,6 +41,22 @@ def check_node(node: dict[str, Any], where: str) -> None:
             raise ValueError(f"{where}.{key} is not set; add +{where}.{key}=VALUE")
 
 
+def check_record(node: Any, cls: type, where: str) -> None:
+    """Check a mapping of settings that names no `_target_` against the dataclass `cls`; what it leaves out is not set.
+
+    Raises:
+        ValueError: no mapping, or an unknown or mistyped setting.
+    """
+    hints = get_type_hints(cls)
+    known = [field.name for field in fields(cls)]
+    if not isinstance(node, dict):
+        raise ValueError(f"{where} must be a mapping, got {node}; set {', '.join(f'{where}.{key}' for key in known)}")
+    for key, value in node.items():
+        if key not in known:
+            raise ValueError(f"{where}.{key}={value} sets a key that does not exist; it has {', '.join(known)}")
+        check_value(f"{where}.{key}", value, hints[key])
+
+
 def check_value(key: str, value: Any, hint: Any) -> None:
     """Raise ValueError unless a plain `value` fits the annotation `hint`."""
     if not _fits(value, hint):
@@ -52,7 +69,8 @@ def _resolve(target: str, where: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"{where}._target_={target} cannot be imported ({error}); name a class by its dotted path"
+            f"{where}._target_={target} cannot be imported ({error}); name a class by its dotted path, and start "
+            "the command in the folder that holds its module, or put that folder on PYTHONPATH"
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 import fednano
 from fednano.config.errors import ConfigError, one_line
+
+SEARCH_PATH = "hydra.searchpath"  # folders of configuration beside fednano's own
 
 
 def conf_dir() -> Path:
@@ -42,9 +45,24 @@ def compose_config(overrides: Sequence[str], config_name: str = "config", with_h
             raise ConfigError(one_line(error)) from error
 
 
+def search_path(arguments: Namespace) -> list[str]:
+    """The folder of configuration that --config-dir names, as an override; nothing where it names none.
+
+    Raises ConfigError where there is no such folder.
+    """
+    if arguments.config_dir is None:
+        return []
+    folder = Path(arguments.config_dir).absolute()
+    if not folder.is_dir():
+        raise ConfigError(f"--config-dir must be a folder, got {arguments.config_dir}; name that of your YAML files")
+    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    return [f"{SEARCH_PATH}=['file://{quoted}']"]
+
+
 def with_hydra_flags(config_name: str, command: Callable[[Sequence[str]], int]) -> int:
     """Run `command` on the command line's overrides; --help and --cfg show the configuration in its place."""
     arguments = get_args_parser().parse_args()
+    overrides = [*search_path(arguments), *arguments.overrides]
     if arguments.help:
         written = (conf_dir() / f"{config_name}.yaml").read_text(encoding="utf-8").partition("\nhydra:")[0]
         keys = [line for line in written.splitlines() if "override hydra/" not in line]
@@ -52,10 +70,10 @@ def with_hydra_flags(config_name: str, command: Callable[[Sequence[str]], int]) 
         print("\n".join(keys))
         return 0
     if arguments.cfg:
-        cfg = compose_config(arguments.overrides, config_name)
+        cfg = compose_config(overrides, config_name)
         print(OmegaConf.to_yaml(cfg, resolve=bool(arguments.resolve)), end="")
         return 0
-    return command(arguments.overrides)
+    return command(overrides)
 
 
 def _unknown_choice(error: MissingConfigException, overrides: Sequence[str]) -> str:
@@ -78,7 +96,7 @@ def _unknown_key(error: ConfigCompositionException, overrides: Sequence[str], co
     value = next((o.partition("=")[2] for o in overrides if o.partition("=")[0].lstrip("+~") == key), "")
     # The keys that there are depend on the choices made.
     groups = {folder.name for folder in conf_dir().iterdir() if folder.is_dir()}
-    choices = [o for o in overrides if o.partition("=")[0] in groups]
+    choices = [o for o in overrides if o.partition("=")[0] in {*groups, SEARCH_PATH}]
     known = sorted(_keys(OmegaConf.to_container(compose_config(choices, config_name))))
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     remedy = (

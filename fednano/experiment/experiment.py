@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from fednano.config.build import build_groups
-from fednano.config.checks import check_value
+from fednano.config.checks import check_record, check_value
 from fednano.coordination.memory import MemoryStore
 from fednano.coordination.store import CoordinationStore
 from fednano.core.progress import Progress, Silent
@@ -21,9 +21,11 @@ from fednano.runtime.beginning import message_bytes
 from fednano.runtime.parts import Parts, RunSettings
 from fednano.runtime.protocol import Conducted, Runtime
 from fednano.runtime.recipe import Recipe
+from fednano.training.budget import Budget
 from fednano.training.evaluate import Validation
 
 DERIVED = ("batch_size", "rounds")  # where null, they follow from the depth
+BUDGET = "budget"
 
 
 class Experiment:
@@ -88,7 +90,11 @@ class Experiment:
             coordination=groups.coordination,
             tokens_per_row=tokens_per_row,
         )
-        parts.round.check(list(parts.sites(message_bytes(parts)).values()), parts.tokens_per_step)
+        sites = list(parts.sites(message_bytes(parts)).values())
+        parts.round.check(sites, parts.tokens_per_step)
+        if settings.budget != Budget():
+            least = parts.round.least(sites, parts.strategy.quorum, parts.strategy.local_steps, parts.tokens_per_step)
+            settings.budget.check(*least, real=not isinstance(self.runtime, Runtime))
         self.runtime.check(parts)
         return parts
 
@@ -99,13 +105,15 @@ class Experiment:
         return {**{str(key): value for key, value in plain.items() if key != "resume"}, **asdict(self.settings)}
 
     def _settings(self, cfg: DictConfig) -> RunSettings:
-        given = {field.name: cfg[field.name] for field in fields(RunSettings)}
-        if given["rounds"] is None and self.groups.round.until != "steps":
+        given = {field.name: cfg[field.name] for field in fields(RunSettings) if field.name != BUDGET}
+        given[BUDGET] = budget = Budget(**_budget(cfg))
+        derives_rounds = given["rounds"] is None and not budget.ends_by_plan
+        if derives_rounds and self.groups.round.until != "steps":
             raise ValueError(
                 f"rounds=null cannot follow from strategy.local_steps under round.until={self.groups.round.until}; "
-                "set rounds, or round.until=steps"
+                "set rounds, budget.tokens or round.until=steps"
             )
-        if None in (given["batch_size"], given["rounds"]) and given["clients"] >= 1:
+        if (derives_rounds or given["batch_size"] is None) and given["clients"] >= 1:
             groups = self.groups
             batch_size, rounds = derived_shape(
                 groups.model,
@@ -116,7 +124,7 @@ class Experiment:
                 given["batch_size"],
             )
             given["batch_size"] = batch_size
-            given["rounds"] = rounds if given["rounds"] is None else given["rounds"]
+            given["rounds"] = rounds if derives_rounds else given["rounds"]
         return RunSettings(**given)
 
 
@@ -128,6 +136,12 @@ def rebuilt(config: str) -> Parts:
     return experiment.parts(experiment.prepare(Silent()), MemoryStore())
 
 
+def _budget(cfg: DictConfig) -> Any:
+    """The `budget` keys; none of runs older than them."""
+    node = cfg.get(BUDGET)
+    return OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node or {}
+
+
 def _check_settings(cfg: DictConfig) -> None:
     names = [field.name for field in fields(RunSettings)]
     for key in cfg:
@@ -136,7 +150,9 @@ def _check_settings(cfg: DictConfig) -> None:
     if cfg.get("resume") is not None:
         raise ValueError(f"resume={cfg.resume} is a word of the command line; give it there as resume=FOLDER")
     for key in names:
-        check_value(key, cfg[key], int | None if key in DERIVED else int)
+        if key != BUDGET:
+            check_value(key, cfg[key], int | None if key in DERIVED else int)
+    check_record(_budget(cfg), Budget, BUDGET)
     check_value("name", cfg.name, str)
     if not cfg.name or Path(cfg.name).name != cfg.name:
         raise ValueError(f"name={cfg.name} cannot name a folder; use letters, digits and dashes")

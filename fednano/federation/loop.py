@@ -92,15 +92,17 @@ class Federation:
         self._note_changes()
         self._recorder.begin(self.state, self.ledger, self._roster.everyone)
         self._merging.since = wall()
-        for index in range(self._progress.rounds, self._plan.rounds):
+        for index in self._progress.left(self._plan.rounds):
             self._note_changes()  # clients come and go while a live server evaluates
             self._await_someone(transport)
             self._round(transport, index)
             self._progress.rounds = index + 1
+            if last := self._recorder.ended(self._plan.rounds, self._plan.budget):
+                self._leases.release_all()  # of a round that never comes, granted ahead under an overlap
             self._recorder.after_round(
                 self.state,
                 self.ledger,
-                last=index + 1 == self._plan.rounds,
+                last=last,
                 up=self._roster.everyone,
                 leaving=self._roster.leaving,
                 quiet=self._live or not (self._late or self._leases.any_ahead),

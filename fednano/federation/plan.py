@@ -10,8 +10,9 @@ from fednano.federation.planner import Blind, Planner
 from fednano.federation.round_length import Rounds
 from fednano.strategy.base import Accumulator
 from fednano.strategy.mean import WeightedMean
+from fednano.training.budget import Budget
 
-STEPS, BLIND = Rounds(), Blind()
+STEPS, BLIND, UNLIMITED = Rounds(), Blind(), Budget()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +52,14 @@ class Plan:
     """The run's figures that do not change.
 
     Args:
-        rounds: how many rounds to run, skipped ones included.
+        rounds: how many rounds to run at most, skipped ones included.
         tokens_per_step: B·T of one client.
         horizon: global tokens at which learning-rate schedules end.
         lr_scale: the schedule, (tokens, horizon) → factor.
         rows_for: (pool, tokens) → rows that hold about that many.
         length: how long rounds are.
         planner: what is known of the ends of windows.
+        budget: what may end the run before its rounds do.
     """
 
     rounds: int
@@ -67,6 +69,7 @@ class Plan:
     rows_for: Callable[[int, int], int]
     length: Rounds = STEPS
     planner: Planner = BLIND
+    budget: Budget = UNLIMITED
 
     def work(self, site: Site, round_: "Round", now: float, local_steps: int, window_s: float) -> tuple[int, float]:
         """What to ask a client for now: steps, and the seconds after which it stops whatever it has done by then.

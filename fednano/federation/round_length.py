@@ -107,6 +107,13 @@ class Rounds:
         left_s = [(self.seconds - pace.transfers_s) / pace.step_s for pace in paces]
         return sum(math.floor(steps + 1e-9) for steps in left_s) * tokens_per_step
 
+    def least(self, paces: Sequence[Pace], quorum: int, local_steps: int, tokens_per_step: int) -> tuple[int, float]:
+        """(tokens, planned seconds) of the smallest and of the shortest round that such clients make."""
+        by_pace = sorted(paces, key=lambda pace: pace.duration(local_steps))
+        tokens = self.planned(by_pace[-quorum:], local_steps, tokens_per_step)
+        shortest = min(self.duration(some, local_steps, tokens_per_step) for some in (by_pace[:quorum], by_pace))
+        return tokens, shortest
+
     def missing(self, planned: int, tokens_per_step: int) -> float:
         """Steps that a round still lacks when `planned` are done or under way; infinite where none are counted."""
         return math.inf if self.tokens is None else math.ceil(self.tokens / tokens_per_step) - planned

@@ -9,6 +9,7 @@ from flwr.clientapp import ClientApp
 from fednano.codec.base import Codec
 from fednano.core.tensors import State
 from fednano.flower import records
+from fednano.flower.compat.messages import LocalMessage
 from fednano.training.client_memory import ClientMemory
 from fednano.training.worker import Result, Task
 
@@ -32,7 +33,7 @@ def make_client_app(worker: Callable[[Context], Worker], codec: Codec) -> Client
         its = worker(context)
         content = answer(message.content, its.work, codec, its.memory)
         if isinstance(content, records.Unpacked):
-            return records.LocalMessage.reply(content, message)
+            return LocalMessage.reply(content, message)
         return Message(content, reply_to=message)
 
     return app

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, Metadata, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from fednano.codec.base import Codec, Direction
 from fednano.codec.fp32 import Fp32
@@ -25,21 +25,6 @@ class Unpacked(RecordDict):
     def __init__(self, held: Task | Result) -> None:
         super().__init__()
         self.held = held
-
-
-class LocalMessage(Message):
-    """A message within this process, made without the checks and the time stamps of one that travels."""
-
-    def __init__(self, content: Unpacked, metadata: Metadata) -> None:
-        metadata.delivered_at = ""  # as Flower has it
-        vars(self).update(_content=content, _error=None, _metadata=metadata)
-
-    @classmethod
-    def reply(cls, content: Unpacked, to: Message) -> "LocalMessage":
-        asked = to.metadata
-        there, back = asked.src_node_id, asked.dst_node_id
-        sent, ttl, kind = asked.created_at, asked.ttl, asked.message_type
-        return cls(content, Metadata(asked.run_id, "", back, there, asked.message_id, asked.group_id, sent, ttl, kind))
 
 
 def pack_weights(weights: State) -> ArrayRecord:

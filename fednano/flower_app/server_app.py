@@ -13,7 +13,8 @@ from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import Clock
 from fednano.core.progress import Silent
 from fednano.experiment.experiment import Experiment
-from fednano.flower_app.hosted_simulation import Grid, HostedSimulation, is_simulated
+from fednano.flower.compat.simulation import is_simulated
+from fednano.flower_app.hosted_simulation import Grid, HostedSimulation
 from fednano.flower_app.run_config import hydra_overrides
 from fednano.process.environment import QUIET
 from fednano.process.temporary import temporary_folder

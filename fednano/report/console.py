@@ -86,7 +86,7 @@ class Console:
     def pace(self) -> RunPace:
         """Wall-clock figures as of now; the time that is left follows from the rounds so far."""
         elapsed = wall() - self._start
-        done, total = self.figures.rounds, self.figures.run.rounds if self.figures.run else 0
+        done, total = self.figures.progress
         eta = elapsed / done * max(0, total - done) if done else None
         return RunPace(elapsed, eta, self._stepped_tokens / elapsed if self._stepped_tokens and elapsed else None)
 
@@ -111,12 +111,12 @@ class Console:
 
     def _line(self, event: Event) -> None:
         """One plain line for what ends a round, and for evaluations."""
-        total = self.figures.run.rounds if self.figures.run else 0
+        total = display.of_rounds(self.figures)
         match event:
             case RoundMerged():
                 pace = self.pace()
                 parts = [
-                    f"round {self.figures.rounds}/{total}",
+                    f"round {self.figures.rounds}{total}",
                     *([units.plural(len(event.leases), "update")] if self.figures.clients else []),
                     f"loss {event.train_loss:.4f}" if units.measured(event.train_loss) else "",
                     f"tokens {event.tokens_total:,}",
@@ -127,7 +127,7 @@ class Console:
                 self._print("  ".join(part for part in parts if part))
             case RoundSkipped():
                 updates = units.plural(event.updates, "update")
-                self._print(f"round {self.figures.rounds}/{total}  skipped ({event.reason})  {updates}")
+                self._print(f"round {self.figures.rounds}{total}  skipped ({event.reason})  {updates}")
             case Evaluated():
                 figures = f"val_bpb {units.fixed(event.val_bpb, 4)}  val_loss {units.fixed(event.val_loss, 4)}"
                 self._print(f"evaluation  {figures}  tokens {event.tokens_total:,}")

@@ -91,20 +91,25 @@ def headline(figures: Figures) -> str:
 
 
 def _progress(figures: Figures, pace: RunPace) -> Table:
-    total = figures.run.rounds if figures.run else 0
+    done, total = figures.progress
     row = Table.grid(padding=(0, 2), expand=True)
     row.add_column(no_wrap=True)
     row.add_column(ratio=1)
     for _ in range(3):
         row.add_column(no_wrap=True, justify="right")
     row.add_row(
-        Text.assemble("round ", (f"{figures.rounds}", "bold"), f"/{total}"),
-        ProgressBar(total=max(1, total), completed=figures.rounds, complete_style="blue", finished_style="green"),
+        Text.assemble("round ", (f"{figures.rounds}", "bold"), of_rounds(figures)),
+        ProgressBar(total=max(1, total), completed=done, complete_style="blue", finished_style="green"),
         Text.assemble(("elapsed ", "dim"), units.duration(pace.elapsed_s)),
         Text.assemble(("eta ", "dim"), units.duration(pace.eta_s) if pace.eta_s is not None else "–"),
         Text.assemble((f"{clock_name(figures)} ", "dim"), units.duration(figures.t)),
     )
     return row
+
+
+def of_rounds(figures: Figures) -> str:
+    """How many rounds there are in all, where that is known, to stand behind those that are done."""
+    return f"/{figures.run.rounds}" if figures.run and figures.run.rounds else ""
 
 
 def clock_name(figures: Figures) -> str:
@@ -191,6 +196,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     wall, virtual = summary.get("wall_s"), summary.get("virtual_s")
     lines = [
         ("status", str(summary.get("status") or "unknown")),
+        ("ended by", units.ending(summary.get("ended_by"))),
         ("parameters", units.whole(summary.get("parameters"))),
         ("validation bpb", _initial_to_final(summary.get("val_bpb_initial"), summary.get("val_bpb"))),
         ("train loss", units.fixed(summary.get("train_loss"))),

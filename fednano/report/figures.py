@@ -82,6 +82,12 @@ class Figures:
         """Rounds that ended, merged or skipped."""
         return self.merged + self.skipped
 
+    @property
+    def progress(self) -> tuple[int, int]:
+        """What is done of how much: rounds, or tokens where a budget alone ends the run."""
+        run = self.run
+        return (self.tokens, run.tokens_planned) if run and not run.rounds else (self.rounds, run.rounds if run else 0)
+
     def sum(self, name: str) -> int:
         """A client counter summed over the clients, such as `bytes_up`."""
         return sum(getattr(client, name) for client in self.clients.values())

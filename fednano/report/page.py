@@ -84,8 +84,9 @@ def subtitle(history: History, summary: dict[str, Any]) -> list[str]:
         *([run.runtime] if run.runtime != run.strategy else []),
         *clients,
         f"{units.count(run.parameters)} parameters",
-        f"{units.plural(run.rounds, 'round')} planned",
+        f"{units.plural(run.rounds, 'round') if run.rounds else f'{units.count(run.tokens_planned)} tokens'} planned",
         *([f"H = {run.local_steps}"] if run.clients else []),
+        *([units.ending(summary["ended_by"])] if summary.get("ended_by") else []),
     ]
 
 

@@ -4,6 +4,12 @@ import math
 
 NOT_MEASURED = "not measured"
 
+_ENDS = {
+    "rounds": "all rounds done",
+    "budget.tokens": "token budget reached",
+    "budget.virtual_hours": "budget of virtual hours used up",
+    "budget.wall_hours": "budget of wall-clock hours used up",
+}
 _COUNTS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 _SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
@@ -111,6 +117,11 @@ def signed_percent(before: float, after: float) -> str:
     """The change relative to `before`: (4.0, 3.0) -> "−25.0 %"."""
     change = 100 * (after / before - 1)
     return f"{'+' if change >= 0 else '−'}{abs(change):.1f} %"
+
+
+def ending(key: str | None) -> str:
+    """What ended a run, from the configuration key that did."""
+    return _ENDS.get(key or "", NOT_MEASURED)
 
 
 def plural(n: int, noun: str) -> str:

@@ -66,7 +66,9 @@ class WandbSink:
 
     def event(self, event: Event) -> None:
         if isinstance(event, RunStarted):
-            self._every = max(1, math.ceil(event.rounds * len(event.clients) / MAX_ACCOUNTS))
+            per_round = max(1, len(event.clients) * event.local_steps * event.tokens_per_step)
+            rounds = event.rounds or event.tokens_planned / per_round
+            self._every = max(1, math.ceil(rounds * len(event.clients) / MAX_ACCOUNTS))
         row = metrics(event)
         if row is None:
             return

@@ -1,7 +1,7 @@
 """The baseline: the same model, data and number of tokens in one place."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from fednano.core.clock import VirtualClock
@@ -9,13 +9,14 @@ from fednano.core.events import RunEnded, RunStarted
 from fednano.core.tensors import count
 from fednano.runtime.beginning import first_ledger, local_trainer, message_bytes, untrained
 from fednano.runtime.parts import Parts
-from fednano.runtime.play_through import planned_tokens
+from fednano.runtime.play_through import foreseen
 from fednano.runtime.recording import make_recorder
 from fednano.runtime.session import Outcome, Session
 from fednano.runtime.startup import played
 from fednano.runtime.steps import showing
 from fednano.strategy.base import ServerState
 from fednano.training.central import NAME, Central
+from fednano.training.recorder import RunProgress
 from fednano.training.replicas import Replicas, joined
 
 
@@ -23,8 +24,8 @@ from fednano.training.replicas import Replicas, joined
 class Centralized:
     """One machine as fast as the first client, always up, whose batch is the clients' batches joined.
 
-    It trains as many tokens as `runtime=virtual` would merge with the same configuration. Its clock is virtual: a
-    step takes the time that `hardware` says.
+    It trains as many tokens as `runtime=virtual` would merge with the same configuration, its budget included; only
+    `budget.wall_hours` ends it earlier. Its clock is virtual: a step takes the time that `hardware` says.
     """
 
     shared: ClassVar[str] = "clients"
@@ -41,7 +42,7 @@ class Centralized:
                 f"round.overlap={parts.round.overlap} hides transfers, of which runtime={self.name} has none; use 0"
             )
         if parts.energy.ends(parts.volatility) < math.inf:
-            tokens = planned_tokens(parts, message_bytes(parts))
+            tokens, _ = _planned(parts)
             per_step = parts.settings.clients * parts.tokens_per_step
             parts.energy.require(-(-tokens // per_step) * per_step / parts.hardware.speed(0), parts.volatility)
 
@@ -55,10 +56,11 @@ class Centralized:
         state = resume.state if resume else ServerState(untrained(parts), {})
         if resume:
             parts.store.skip(resume.leases)
-        tokens = planned_tokens(parts, message_bytes(parts))
+        tokens, federated = _planned(parts)
+        horizon = settings.budget.tokens or tokens
         per_step = settings.clients * parts.tokens_per_step
         step_s = per_step / parts.hardware.speed(0)
-        per_round = parts.round.central_steps(parts.strategy.local_steps, -(-tokens // per_step), settings.rounds)
+        per_round = parts.round.central_steps(parts.strategy.local_steps, -(-tokens // per_step), federated.rounds)
         trainer = local_trainer(parts, per_step, replicas, split_rows=False, resume=resume)
         recorder = make_recorder(parts, session, clock, trainer, replicas)
         ledger = first_ledger(parts, resume)
@@ -83,8 +85,9 @@ class Centralized:
 
         def run() -> None:
             nonlocal state
-            for merged in central.run(state, tokens, per_round):
+            for merged in central.run(state, tokens, per_round, horizon, replace(settings.budget, virtual_hours=None)):
                 state = merged
+            recorder.progress.ended_by = recorder.progress.ended_by or federated.ended_by
 
         status, error = played(run)
         if status != "completed":
@@ -122,3 +125,10 @@ class Centralized:
             seed=parts.settings.seed,
             train_rows=sum(len(rows) for rows in parts.pools.rows),
         )
+
+
+def _planned(parts: Parts) -> tuple[int, RunProgress]:
+    """The tokens to train, and how the federated run would end; that merges whole rounds, beyond a budget of tokens."""
+    federated = foreseen(parts, message_bytes(parts))
+    tokens = max(parts.tokens_per_step, federated.tokens)
+    return min(tokens, parts.settings.budget.tokens or tokens), federated

@@ -1,5 +1,6 @@
 """What an experiment consists of."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +24,7 @@ from fednano.model.shapes import blueprint
 from fednano.optim.inner import Optim
 from fednano.runtime.recipe import Recipe
 from fednano.strategy.base import Strategy
+from fednano.training.budget import Budget
 from fednano.training.evaluate import Validation
 from fednano.training.hardware import Hardware
 from fednano.volatility.network import Network
@@ -39,27 +41,34 @@ class RunSettings:
     Args:
         seed: names every random draw.
         clients: how many there are.
-        rounds: how many rounds to run, skipped ones included.
+        rounds: how many rounds to run at most, skipped ones included; None: as many as the budget has room for.
         batch_size: B, rows of a client's batch.
         eval_every: rounds between two evaluations.
         eval_tokens: held-out tokens of one evaluation.
         checkpoint_every: rounds between two checkpoints.
         checkpoint_keep: checkpoints that stay, the newest ones.
+        budget: what ends the run beside the rounds.
     """
 
     seed: int
     clients: int
-    rounds: int
+    rounds: int | None
     batch_size: int
     eval_every: int
     eval_tokens: int
     checkpoint_every: int
     checkpoint_keep: int
+    budget: Budget
 
     def __post_init__(self) -> None:
         for key, value in vars(self).items():
-            if key != "seed" and value < 1:
+            if isinstance(value, int) and key != "seed" and value < 1:
                 raise ValueError(f"{key}={value} is too small; use 1 or more")
+
+    @property
+    def most_rounds(self) -> int:
+        """`rounds`, or more than there will ever be."""
+        return sys.maxsize if self.rounds is None else self.rounds
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import VirtualClock
@@ -9,31 +10,52 @@ from fednano.core.events import Event
 from fednano.core.inner_step import InnerStep
 from fednano.federation.plan import Site
 from fednano.federation.transport import MessageBytes
-from fednano.flower.transport import FlowerTransport
-from fednano.flower.virtual_grid import identity_kept
+from fednano.flower.compat.messages import identity_kept
 from fednano.runtime.beginning import first_ledger, message_bytes
-from fednano.runtime.engine import Engine, federate
+from fednano.runtime.engine import Engine, federate, transport
 from fednano.runtime.parts import Parts
-from fednano.runtime.virtual_nodes import as_predicted, virtual_grid
+from fednano.runtime.virtual_nodes import virtual_grid
 from fednano.strategy.base import ServerState
 from fednano.training.analytic import AnalyticTrainer
+from fednano.training.budget import Budget, BudgetReach
 from fednano.training.recorder import Recorder, RunProgress, unsaved
 from fednano.volatility.membership import Membership
 
 
 def planned_tokens(parts: Parts, size: MessageBytes) -> int:
-    """Tokens that the run will merge if all goes as the traces say, when messages have `size` bytes.
+    """Tokens at which learning-rate schedules end: the budget's, else what the run merges if all goes as foreseen.
 
-    Learning-rate schedules end there, and the centralized baseline trains as many. Raises ValueError where a trace ends
-    before that.
+    Raises ValueError where a trace ends before the run does.
     """
+    tokens = parts.settings.budget.tokens
+    if tokens is not None and not _may_end(parts):
+        return tokens
+    merged = foreseen(parts, size).tokens
+    return max(parts.tokens_per_step, merged) if tokens is None else tokens
+
+
+def foreseen(parts: Parts, size: MessageBytes, budget: Budget | None = None) -> RunProgress:
+    """How the run ends if all goes as the traces say, when messages have `size` bytes.
+
+    Given a `budget`, it is played until that is used up. Raises ValueError where a trace ends before the run does, or
+    where rounds go on without merging anything.
+    """
+    settings = parts.settings
     ends = parts.energy.ends(parts.volatility)
+    bounded = settings.rounds is not None or settings.budget.virtual_hours is not None
+    reach = BudgetReach(budget=settings.budget, bounded=bounded)
 
     def foresee(event: Event) -> None:
+        reach.hear(event)
         if event.t > ends:
             parts.energy.require(event.t, parts.volatility)
 
-    return max(parts.tokens_per_step, play(parts, size, VirtualClock(), foresee))
+    if budget:
+        parts = replace(parts, settings=replace(settings, budget=budget))
+    try:
+        return play(parts, size, VirtualClock(), foresee)
+    except ValueError as error:
+        raise reach.refusal(error) from error
 
 
 def play(
@@ -42,8 +64,8 @@ def play(
     clock: VirtualClock,
     told: Callable[[Event], None],
     sites: dict[str, Site] | None = None,
-) -> int:
-    """Play the protocol through on `clock` without tensors; the tokens that were merged.
+) -> RunProgress:
+    """Play the protocol through on `clock` without tensors; how far it came.
 
     `told` hears every event, and may let time pass at it. `sites` are the clients as the server sees them, unless it is
     right about hardware and network.
@@ -51,7 +73,7 @@ def play(
     settings = parts.settings
     membership = Membership.draw(parts.volatility, settings.names, settings.seed)
     recorder = Recorder(
-        eval_every=settings.rounds,
+        eval_every=settings.most_rounds,
         checkpoint_every=settings.checkpoint_every,  # nobody goes ahead over a checkpoint
         evaluate=lambda _: (0.0, 0.0),
         mark=unsaved,
@@ -81,17 +103,26 @@ def play(
     )
     with identity_kept():
         grid = virtual_grid(parts, trainer, membership, clock, store, size, _unseen)
-        federation.run(FlowerTransport(grid, parts.codec, as_predicted(size), trains=False))
-    return recorder.progress.tokens
+        federation.run(transport(parts, grid, analytic_size=size))
+    return recorder.progress
 
 
 def check_traces(parts: Parts) -> None:
     """Raise ValueError where clients, or signals of their electricity, end before the run does.
 
-    Only playing it through shows that, so runs of which nothing ends are not.
+    Only playing it through shows that, so runs of which nothing ends are not. Where tokens alone end a run, it is
+    played until it has merged some.
     """
-    if not parts.volatility.endless or parts.energy.ends(parts.volatility) < math.inf:
-        planned_tokens(parts, message_bytes(parts))
+    settings, size = parts.settings, message_bytes(parts)
+    if _may_end(parts):
+        foreseen(parts, size)
+    elif settings.rounds is None and settings.budget.virtual_hours is None:
+        foreseen(parts, size, Budget(tokens=1))
+
+
+def _may_end(parts: Parts) -> bool:
+    """Whether clients or signals may end before the run does."""
+    return not parts.volatility.endless or parts.energy.ends(parts.volatility) < math.inf
 
 
 def analytic_trainer(parts: Parts, membership: Membership, size: MessageBytes) -> AnalyticTrainer:

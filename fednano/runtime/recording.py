@@ -46,6 +46,8 @@ def make_recorder(
         emit=session.emit,
         clock=clock,
         progress=replace(session.resume.progress) if session.resume else RunProgress(),
+        # Ranks end together.
+        wall_s=lambda: max(replicas.gather(session.wall_s)),
     )
     if replicas.rank:
         return make(evaluate=lambda _: (0.0, 0.0), mark=unsaved)

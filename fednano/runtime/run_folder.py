@@ -96,6 +96,7 @@ def summarise(
     progress = outcome.progress
     return {
         "status": outcome.status,
+        "ended_by": progress.ended_by if outcome.status == "completed" else None,
         "runtime": runtime,
         "strategy": outcome.strategy,
         "parameters": parts.parameters(),

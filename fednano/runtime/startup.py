@@ -104,7 +104,7 @@ def run_started(parts: Parts, runtime: str, horizon: int) -> RunStarted:
         volatility=parts.volatility.name,
         clients=settings.names,
         parameters=parts.parameters(),
-        rounds=settings.rounds,
+        rounds=settings.rounds or 0,
         local_steps=parts.strategy.local_steps,
         tokens_per_step=parts.tokens_per_step,
         tokens_planned=horizon,
@@ -114,6 +114,9 @@ def run_started(parts: Parts, runtime: str, horizon: int) -> RunStarted:
 
 
 def _undisturbed_tokens(parts: Parts, engine: Engine) -> int:
-    """Tokens that never-ending windows would give. No learning rate asks for what will be merged."""
-    sites = list(engine.sites.values())
-    return parts.settings.rounds * parts.round.planned(sites, parts.strategy.local_steps, parts.tokens_per_step)
+    """Tokens of the budget, or those that never-ending windows would give: no learning rate needs them exactly."""
+    settings, sites, steps = parts.settings, list(engine.sites.values()), parts.strategy.local_steps
+    if settings.budget.tokens is not None:
+        return settings.budget.tokens
+    rounds = settings.budget.rounds_within(settings.rounds, parts.round.duration(sites, steps, parts.tokens_per_step))
+    return rounds * parts.round.planned(sites, steps, parts.tokens_per_step)

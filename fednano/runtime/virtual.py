@@ -11,17 +11,16 @@ from fednano.coordination.store import CoordinationStore
 from fednano.core.clock import VirtualClock
 from fednano.core.inner_step import InnerStep, OnStep
 from fednano.flower.server_app import make_server_app
-from fednano.flower.transport import FlowerTransport
 from fednano.flower.virtual_grid import RUN_ID, SERVER_NODE_ID
 from fednano.process.memory import collecting_rarely
 from fednano.runtime.beginning import local_trainer, message_bytes
-from fednano.runtime.engine import Engine
+from fednano.runtime.engine import Engine, transport
 from fednano.runtime.parts import Parts
 from fednano.runtime.play_through import analytic_trainer
 from fednano.runtime.session import Outcome, Session
 from fednano.runtime.startup import start
 from fednano.runtime.steps import showing
-from fednano.runtime.virtual_nodes import as_predicted, virtual_grid
+from fednano.runtime.virtual_nodes import virtual_grid
 from fednano.runtime.workers.opening import opened
 from fednano.runtime.workers.pool import WorkerPool
 from fednano.runtime.workers.pooled_nodes import pooled_grid
@@ -91,8 +90,8 @@ class Virtual:
             grid = pooled_grid(parts, trainer, membership, clock, size)
         else:
             grid = virtual_grid(parts, trainer, membership, clock, parts.store, size, on_step)
-        transport = FlowerTransport(grid, parts.codec, as_predicted(size) if analytic else None, trains=not analytic)
-        app = make_server_app(lambda _: begun.federation.run(transport))
+        carrier = transport(parts, grid, size if analytic else None)
+        app = make_server_app(lambda _: begun.federation.run(carrier))
         outcome = begun.finish(partial(app, grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {})))
         goodput = _goodput(parts, membership, clock.now(), outcome.progress.tokens)
         return replace(outcome, virtual_s=clock.now(), goodput=goodput)

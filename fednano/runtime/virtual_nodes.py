@@ -1,17 +1,14 @@
 """The nodes of the virtual runtime: clients of this process behind a grid that moves a virtual clock."""
 
-from collections.abc import Callable
 from functools import partial
-
-from flwr.app import RecordDict
 
 from fednano.coordination.store import CoordinationStore
 from fednano.core.clock import VirtualClock
 from fednano.core.inner_step import OnStep
 from fednano.federation.transport import MessageBytes
-from fednano.flower import records
 from fednano.flower.client_app import make_client_app
 from fednano.flower.virtual_grid import VirtualGrid, VirtualNode
+from fednano.runtime.engine import as_predicted
 from fednano.runtime.parts import Parts
 from fednano.training.local import Trainer
 from fednano.training.worker import ClientWorker
@@ -56,13 +53,3 @@ def virtual_grid(
     return VirtualGrid(
         app=app, nodes=nodes, clock=clock, network=parts.network, size=as_predicted(size), seed=parts.settings.seed
     )
-
-
-def as_predicted(size: MessageBytes) -> Callable[[RecordDict], int]:
-    """The bytes of a message's tensors on the network, as they were predicted."""
-
-    def of(content: RecordDict) -> int:
-        direction = records.direction_of(content)
-        return 0 if direction is None else size.down if direction == "down" else size.up
-
-    return of

@@ -13,8 +13,9 @@ class LocalRule:
     """One client's share in a strategy, for the length of one task. Override what the strategy needs.
 
     Args:
-        base: θ_global, which the task starts from; on the device that trains.
-        kept: what the client kept of its last task; empty at its first and after a crash. To be left as it is.
+        base: θ_global, which the task starts from; on the device that trains while it does.
+        kept: what the client kept of its last task, likewise; empty at its first and after a crash. It may be replaced,
+            but not changed in place.
     """
 
     def __init__(self, base: State, kept: State) -> None:
@@ -35,8 +36,8 @@ class LocalRule:
         """
         return delta
 
-    def to(self, device: torch.device) -> "LocalRule":
-        """Move `base` and `kept` to the device that trains."""
+    def to(self, device: torch.device | str) -> "LocalRule":
+        """Move `base` and `kept` to a device: the one that trains, and back for `update`."""
         self.base = {name: tensor.to(device) for name, tensor in self.base.items()}
         self.kept = {name: tensor.to(device) for name, tensor in self.kept.items()}
         return self

@@ -1,5 +1,6 @@
 """The centralized baseline: the same model, data and tokens in one place, the clients' batches joined."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from fednano.data.ledger import Ledger, Position, Span, records_of
 from fednano.data.loader import Batch, LeaseLoader, Packing, RowNumbers, TextSource
 from fednano.optim.schedule import Schedule
 from fednano.strategy.base import ServerState
+from fednano.training.budget import Budget
 from fednano.training.local import LocalTrainer, StepPlan, StepsDone
 from fednano.training.recorder import Recorder
 from fednano.training.replicas import Replicas
@@ -47,7 +49,7 @@ class Central:
         pools: corpus rows of every pool.
         pool_of: pool that each of the joined batches reads.
         ledger: row book-keeping, as in a federated run.
-        coordination store: names leases and asks for stops.
+        store: names leases and asks for stops.
         recorder: evaluates, saves and emits.
         clock: charged with `step_s` for every step.
         shape: (B, T) of one of the joined batches.
@@ -91,22 +93,27 @@ class Central:
         self._on_step = on_step
         self._replicas = replicas
 
-    def run(self, state: ServerState, tokens: int, steps_per_round: int) -> Iterator[ServerState]:
-        """Train up to `tokens` tokens in all, rounded up to whole steps; yields the state after every chunk."""
+    def run(
+        self, state: ServerState, tokens: int, steps_per_round: int, horizon: int, budget: Budget
+    ) -> Iterator[ServerState]:
+        """Train up to `tokens` tokens in all, rounded up to whole steps; yields the state after every chunk.
+
+        Learning rates end at `horizon` tokens. The run ends earlier where the budget is used up.
+        """
         B, T = self._shape
         per_step = len(self._pool_of) * B * T
         total_steps = -(-tokens // per_step)
         self._recorder.begin(state, self._ledger)
-        index, done = self._recorder.progress.rounds, self._recorder.progress.steps
-        while done < total_steps:
-            steps = min(steps_per_round, total_steps - done)
-            state, taken = self._chunk(state, index, steps, tokens)
-            done, index = done + taken, index + 1
-            self._recorder.progress.rounds = index
+        progress = self._recorder.progress
+        while progress.steps < total_steps and progress.ended_by is None:
+            steps = min(steps_per_round, total_steps - progress.steps)
+            state = self._chunk(state, progress.rounds, steps, horizon)
+            progress.rounds += 1
             yield state
-            self._recorder.after_round(state, self._ledger, last=done >= total_steps)
+            ended = self._recorder.ended(sys.maxsize, budget)
+            self._recorder.after_round(state, self._ledger, last=ended or progress.steps >= total_steps)
 
-    def _chunk(self, state: ServerState, index: int, steps: int, horizon: int) -> tuple[ServerState, int]:
+    def _chunk(self, state: ServerState, index: int, steps: int, horizon: int) -> ServerState:
         begun, started = wall(), self._clock.now()
         B, T = self._shape
         leases, batches = self._lease(index, steps)
@@ -146,7 +153,7 @@ class Central:
                 wall_data_s=done.data_s,
             )
         )
-        return state, done.steps
+        return state
 
     def _settle(
         self,

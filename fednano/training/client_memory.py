@@ -51,7 +51,8 @@ class ClientMemory:
 
 def joined(optimizers: Mapping[str, State], kept: Mapping[str, State]) -> dict[str, State]:
     """Optimizer states and what is kept beside them, by client."""
-    return {c: {**optimizers.get(c, {}), **kept.get(c, {})} for c in sorted(optimizers.keys() | kept.keys())}
+    both = {c: {**optimizers.get(c, {}), **kept.get(c, {})} for c in sorted(optimizers.keys() | kept.keys())}
+    return {client: state for client, state in both.items() if state}
 
 
 def owned(state: State, owner: Owner) -> State:

@@ -1,6 +1,6 @@
 """How far a run is, and the two things done with that now and then: measuring the global model and saving it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from msgspec import structs
@@ -10,6 +10,7 @@ from fednano.core.events import CheckpointSaved, Evaluated, Event
 from fednano.core.tensors import State
 from fednano.data.ledger import Ledger
 from fednano.strategy.base import ServerState
+from fednano.training.budget import ROUNDS, Budget
 
 Evaluate = Callable[[State], tuple[float, float]]
 """Measures weights: (nats per token, bits per byte)."""
@@ -17,7 +18,10 @@ Evaluate = Callable[[State], tuple[float, float]]
 
 @dataclass(kw_only=True)
 class RunProgress:
-    """Counts since the run began; a checkpoint holds them beside the state and the ledger."""
+    """Counts since the run began; a checkpoint holds them beside the state and the ledger.
+
+    `ended_by` is the configuration key that ended the run, once its last round is done.
+    """
 
     rounds: int = 0
     tokens: int = 0
@@ -27,6 +31,14 @@ class RunProgress:
     train_loss: float | None = None
     val_bpb_initial: float | None = None
     val_bpb: float | None = None
+    ended_by: str | None = None
+
+    def left(self, rounds: int) -> Iterator[int]:
+        """The indices of the rounds to come, of `rounds` at most, for as long as nothing has ended the run."""
+        if self.rounds >= rounds:
+            self.ended_by = self.ended_by or ROUNDS
+        while self.ended_by is None:
+            yield self.rounds
 
 
 Write = Callable[[], CheckpointSaved]
@@ -60,6 +72,7 @@ class Recorder:
         emit: takes the events.
         clock: stamps them.
         progress: the run's counts, kept up to date by whoever trains.
+        wall_s: wall-clock seconds of the run so far.
     """
 
     eval_every: int
@@ -69,6 +82,7 @@ class Recorder:
     emit: Callable[[Event], None]
     clock: Clock
     progress: RunProgress
+    wall_s: Callable[[], float] = lambda: 0.0  # of a run that is only played through
     _unwritten: Write | None = None
     _owed: bool = False
 
@@ -104,6 +118,13 @@ class Recorder:
         if self._owed:
             self.checkpoint()
             self._owed = False
+
+    def ended(self, rounds: int, budget: Budget) -> bool:
+        """Whether the round just done is the last, of `rounds` or within the budget; the progress keeps the cause."""
+        progress = self.progress
+        used_up = budget.used_up(progress.tokens, self.clock.now(), self.wall_s)
+        progress.ended_by = ROUNDS if progress.rounds >= rounds else used_up
+        return progress.ended_by is not None
 
     def due(self, rounds: int) -> bool:
         """Whether a checkpoint is to be written once so many rounds are done."""

@@ -193,7 +193,7 @@ class ClientWorker:
         """The pseudo-gradient, or what the strategy makes of it."""
         delta = tensors.subtract(weights, local)
         if rule and done.steps:
-            delta = rule.update(delta, done.steps)
+            delta = rule.to("cpu").update(delta, done.steps)
             self.memory.keep(client, "strategy", rule.kept)
         return delta
 

@@ -21,7 +21,7 @@ from fednano.core.progress import Silent
 from fednano.experiment.experiment import Experiment
 from fednano.flower import records, relay, wire
 from fednano.flower.client_app import answer
-from fednano.flower.virtual_grid import adopt_identity
+from fednano.flower.compat.messages import adopt_identity
 from fednano.flower.wire import WireMessage
 from fednano.node.settings import NodeSettings, encode
 from fednano.runtime.beginning import first_ledger, local_trainer, untrained
@@ -37,7 +37,6 @@ from dataclasses import asdict
 from pathlib import Path
 from fednano.coordination.store import StopRequestedError
 from fednano.node.trainer import serve
-from fednano.process import lifeline
 
 folder = Path(sys.argv[2])
 
@@ -54,7 +53,6 @@ class Post:
 def tell(what, **fields):
     print(json.dumps({"what": what, **fields}), flush=True)
 
-lifeline.watch()
 sys.exit(serve(sys.argv[1], lambda run, name, clock: Post()))
 """
 

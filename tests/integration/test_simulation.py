@@ -1,8 +1,11 @@
 """Flower's Ray simulation: the weights of the virtual clock, by processes that leave nothing behind."""
 
+import fcntl
+import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -25,7 +28,7 @@ from fednano.core.progress import Silent
 from fednano.data.ledger import Grant
 from fednano.experiment.experiment import Experiment
 from fednano.flower import records
-from fednano.flower.virtual_grid import adopt_identity
+from fednano.flower.compat.messages import adopt_identity
 from fednano.runtime.ray.actor import attach_kept, take_kept, tell_step
 from fednano.runtime.ray.grid import ClientFailedError, Kept, RayGrid, StepsHeard
 from fednano.runtime.ray.simulation import Simulation, available_cores
@@ -39,7 +42,23 @@ ALWAYS_UP = ("volatility=none", "clients=2", "rounds=2", "hardware.threads=1")
 
 
 def left_behind() -> set[str]:
-    return {path.name for path in Path(tempfile.gettempdir()).glob("fednano[-_]*")}
+    """Temporary folders that nobody uses: tests beside this one have their own."""
+    left = set()
+    for path in Path(tempfile.gettempdir()).glob("fednano[-_]*"):
+        with suppress(OSError), path_locked(path):
+            left.add(path.name)
+    return left
+
+
+@contextmanager
+def path_locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a temporary folder. Raises OSError where another process does, or the folder is gone."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(folder)
 
 
 @pytest.fixture(scope="session")

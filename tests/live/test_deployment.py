@@ -85,7 +85,7 @@ def test_the_bundle_names_apps_that_are_there() -> None:
         module, _, name = component.partition(":")
         source = (app_folder() / Path(*module.split("."))).with_suffix(".py")
         assert f"{name} = " in source.read_text(encoding="utf-8")
-    assert {"folder", "control", "coordination store", "resume"} < set(app["config"])
+    assert {"folder", "control", "board", "resume"} < set(app["config"])
 
 
 def test_a_free_port_can_be_listened_on() -> None:

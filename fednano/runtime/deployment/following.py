@@ -49,6 +49,7 @@ def outcome_of(strategy: str, summary: Mapping[str, Any], clients: int, error: E
         train_loss=summary.get("train_loss"),
         val_bpb_initial=summary.get("val_bpb_initial"),
         val_bpb=summary.get("val_bpb"),
+        ended_by=summary.get("ended_by"),
     )
     status: Status = "failed" if error else summary["status"]
     return Outcome(

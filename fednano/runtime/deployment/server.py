@@ -23,14 +23,14 @@ from fednano.core.events import Event, UpdateFolded
 from fednano.core.inner_step import InnerStep
 from fednano.core.tensors import State
 from fednano.federation.live_members import LiveMembership
-from fednano.flower.live_grid import Invitation, LiveGrid, wait_briefly
-from fednano.flower.transport import FlowerTransport
+from fednano.flower.compat.live_grid import wait_briefly
+from fednano.flower.live_grid import Invitation, LiveGrid
 from fednano.process.memory import share_heaps
 from fednano.report.sinks import Fanout, Logger
 from fednano.runtime.beginning import message_bytes
 from fednano.runtime.deployment.inbox import Inbox
 from fednano.runtime.deployment.serving import ACTIONS, STEPS, StopSignal, serving
-from fednano.runtime.engine import Engine
+from fednano.runtime.engine import Engine, transport
 from fednano.runtime.parts import Parts
 from fednano.runtime.run_folder import run_in_folder
 from fednano.runtime.session import Outcome, Session
@@ -81,7 +81,7 @@ def make_app(build: Build, begin: Callable[[Grid, RunConfig], None]) -> ServerAp
             begin(grid, config)
             return
         folder, control = Path(str(config["folder"])), Path(str(config["control"]))
-        serve(grid, folder, control, str(config["coordination store"]), bool(config["resume"]), build)
+        serve(grid, folder, control, str(config["board"]), bool(config["resume"]), build)
 
     return app
 
@@ -154,7 +154,7 @@ class LiveServer:
         def run() -> None:
             while len(members.up(clock.now())) < self._launch.min_clients:
                 clock.wait(clock.now() + POLL_S)
-            begun.federation.run(FlowerTransport(self._grid, parts.codec))
+            begun.federation.run(transport(parts, self._grid))
 
         with closing(self._grid):
             outcome = begun.finish(run)
@@ -176,7 +176,7 @@ class LiveClock:
 
     Args:
         clock: the run's.
-        coordination store: tells both.
+        store: tells both.
         steps: the file that takes the steps.
         besides: what else is done at a wait, given the time.
     """

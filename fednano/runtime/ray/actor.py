@@ -84,13 +84,13 @@ def tell_step(socket: Socket, path: Path, step: InnerStep) -> None:
 
 
 def attach_kept(message: Message, state: State) -> None:
-    """Put a client's optimizer state, if it has one, beside what the protocol sends."""
+    """Put what a client remembers, if it does, beside what the protocol sends."""
     if state:
         message.content[KEPT] = records.pack_state(state)
 
 
 def take_kept(message: Message) -> State:
-    """Take the optimizer state out of a message again; empty where none travels."""
+    """Take what a client remembers out of a message again; empty where none travels."""
     if KEPT not in message.content.array_records:
         return {}
     kept = records.unpack_state(message.content.array_records[KEPT])

@@ -73,7 +73,7 @@ class RayGrid(WrappedGrid):
 
     Args:
         grid: Flower's own.
-        coordination store: of the run.
+        store: of the run.
         lost: set once there is nobody left to wait for.
         kept: what clients remember.
         heard: the steps of the worker processes.

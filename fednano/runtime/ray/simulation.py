@@ -16,17 +16,16 @@ from typing import ClassVar
 import ray
 import torch
 from flwr.app import Context
-from flwr.server.superlink.fleet.vce.backend.backend import BackendConfig
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
 from fednano.core.clock import RealClock, pause, wall
 from fednano.core.ranks import world
 from fednano.federation.plan import Site
-from fednano.flower.transport import FlowerTransport
+from fednano.flower.compat.simulation import ray_backend
 from fednano.process.temporary import temporary_folder
 from fednano.runtime.beginning import message_bytes
-from fednano.runtime.engine import Engine
+from fednano.runtime.engine import Engine, transport
 from fednano.runtime.parts import Parts
 from fednano.runtime.ray.grid import Kept, RayGrid, StepsHeard
 from fednano.runtime.ray.stage import Stage
@@ -131,7 +130,7 @@ class Simulation:
         def serve(grid: Grid, heard: StepsHeard, lost: Event) -> None:
             sites.update(_sites(parts, grid))
             ours = RayGrid(grid, parts.store, lost, kept, heard, session.sink.step)
-            begun.federation.run(FlowerTransport(ours, parts.codec))
+            begun.federation.run(transport(parts, ours))
 
         return begun.finish(partial(simulate, parts, session.folder, clock.since, serve))
 
@@ -156,11 +155,7 @@ class Simulation:
                             stage.clear()  # nobody waits for what is under way
                         ended.set()
 
-                # Under "init_args" stands what Ray was begun with, had Flower done so.
-                config: BackendConfig = {
-                    "client_resources": {"num_cpus": self.client_cpus, "num_gpus": self.client_gpus},
-                    "init_args": {},
-                }
+                config = ray_backend(self.client_cpus, self.client_gpus)
                 try:
                     run_simulation(app, make_actor_app(stage), parts.settings.clients, backend_config=config)
                 finally:

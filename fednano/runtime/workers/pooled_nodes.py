@@ -10,8 +10,8 @@ from fednano.federation.transport import MessageBytes
 from fednano.flower import records
 from fednano.flower.client_app import make_client_app
 from fednano.flower.virtual_grid import VirtualGrid, VirtualNode
+from fednano.runtime.engine import as_predicted
 from fednano.runtime.parts import Parts
-from fednano.runtime.virtual_nodes import as_predicted
 from fednano.runtime.workers.pool import WorkerPool
 from fednano.training.client_memory import ClientMemory
 from fednano.training.worker import Result, Task
@@ -50,7 +50,7 @@ class PooledClient:
 def pooled_grid(
     parts: Parts, pool: WorkerPool, membership: Membership, clock: VirtualClock, size: MessageBytes
 ) -> VirtualGrid:
-    """The grid whose nodes have their work done by `pool`; every message is `size` bytes long on the network."""
+    """The grid whose nodes have their work done by `pool`; messages have `size` bytes on the network."""
     nodes = []
     clients = {}
     for i, client in enumerate(parts.settings.names):

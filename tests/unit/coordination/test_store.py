@@ -94,11 +94,12 @@ def a_node(server: EmbeddedRedis, run: str, incarnation: str = "first") -> Itera
     code = (
         "import sys\n"
         "from fednano.core.clock import RealClock\n"
-        "from fednano.coordination.store import Beat\n"
+        "from fednano.coordination.store import Heartbeat\n"
         "from fednano.coordination.redis_link import Address\n"
         "from fednano.coordination.redis_node import NodeStore\n"
         f"post = NodeStore(Address.from_environment(), {run!r}, 'site_a', RealClock(), {BEAT_S})\n"
-        f"post.heartbeat(Beat('site_a', {incarnation!r}, True, False, 0.25, -1))\n"
+        f"said = dict(name='site_a', incarnation={incarnation!r}, ready=True, leaving=False)\n"
+        "post.heartbeat(Heartbeat(**said, step_s=0.25, lease=-1))\n"
         "print('heartbeats', flush=True)\n"
         "sys.stdin.read()\n"
     )

@@ -4,11 +4,21 @@ import io
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console as RichConsole
 from support.event_logs import CLIENTS, centralized_run, steps_of, summary_of, volatile_run
 from support.inner_steps import step_of
 
-from fednano.core.events import ClientDown, Evaluated, Event, RoundMerged, RoundSkipped, UpdateFolded, WorkDispatched
+from fednano.core.events import (
+    ClientDown,
+    Evaluated,
+    Event,
+    RoundMerged,
+    RoundSkipped,
+    RunStarted,
+    UpdateFolded,
+    WorkDispatched,
+)
 from fednano.report import console as console_module
 from fednano.report import display
 from fednano.report.console import Console, RichProgress
@@ -84,6 +94,30 @@ def test_the_close_prints_the_summary_and_the_report() -> None:
 def test_figures_that_were_not_measured_are_left_out_of_the_summary() -> None:
     labels = [label for label, _ in display.summary_lines({"status": "failed", "tokens": 0, "goodput": None})]
     assert labels == ["status", "tokens"]
+
+
+def test_a_run_that_only_a_budget_ends_counts_its_tokens() -> None:
+    first, *rest = volatile_run(rounds=8)
+    assert isinstance(first, RunStarted)
+    merged = [e for e in rest if isinstance(e, RoundMerged)]
+    events = [replace(first, rounds=0, tokens_planned=2 * merged[-1].tokens_total), *rest]
+    out, text = _log()
+    console = Console("quickstart", FOLDER, out)
+    _play(console, events)
+    lines = [line for line in text.getvalue().splitlines() if line.startswith("round ")]
+    assert [line.split("  ")[0] for line in lines] == [f"round {k}" for k in range(1, 9)]
+    assert console.figures.progress == (merged[-1].tokens_total, 2 * merged[-1].tokens_total)
+    pace = console.pace()
+    assert pace.eta_s == pytest.approx(pace.elapsed_s)
+    assert "round 8 " in "\n".join(_shown(console))
+
+
+@pytest.mark.parametrize(
+    ("key", "words"), [("budget.tokens", "token budget reached"), ("rounds", "all rounds done"), (None, None)]
+)
+def test_the_close_says_what_ended_the_run(key: str | None, words: str | None) -> None:
+    lines = dict(display.summary_lines({"status": "completed", "ended_by": key}))
+    assert lines.get("ended by") == words
 
 
 def test_the_live_display_shows_each_client_and_the_latest_figures() -> None:
