@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fednano.config.cli import build_groups, compose_config, guarded, with_hydra_flags
+from fednano.config.build import build_groups
+from fednano.config.compose import compose_config, with_hydra_flags
+from fednano.config.errors import guarded
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,12 +29,12 @@ KEYS = {
     "model_dir": str,
     "eval_tokens": int | None,
     "batch_size": int,
-    "tasks": str,
     "max_items": int,
     "seed": int,
     "output": str | None,
 }
-GROUPS = ("data", "partition", "hardware")
+GROUPS = ("data", "partition", "hardware", "tasks")
+NAMED = ("builtin", "bundle", "none")  # choices of `tasks` that no folder of the same name stands in for
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Subject:
 
 def main(overrides: Sequence[str]) -> int:
     """Measure what `overrides` name, write it and print it; the exit code."""
-    cfg = compose_config(overrides, "evaluate")
+    cfg = compose_config(_with_bundle(overrides), "evaluate")
     _check(cfg)
     folder = Path(cfg.model_dir)
 
@@ -55,13 +57,14 @@ def main(overrides: Sequence[str]) -> int:
 
     run = _run_config(folder)
     dataset = build_groups(_with_data(cfg, run), ("data",))["data"]
-    hardware = build_groups(cfg, ("hardware",))["hardware"]
+    built = build_groups(cfg, ("hardware", "tasks"))
+    hardware = built["hardware"]
     model = load_model(folder).to(hardware.use())
     subject = Subject(model, load_tokenizer(folder, model), hardware)
     dataset.check()
     progress = RichProgress()
     corpus = dataset.ensure(progress)
-    tasks = _tasks(cfg, corpus)
+    tasks = built["tasks"].tasks(partial(_held_out_texts, corpus), cfg.seed)
     eval_tokens = cfg.eval_tokens or (run.eval_tokens if run is not None and "eval_tokens" in run else sys.maxsize)
     record = {
         "model_dir": str(folder),
@@ -112,16 +115,18 @@ def _with_data(cfg: Any, run: Any) -> Any:
     return run
 
 
-def _tasks(cfg: Any, corpus: "Corpus") -> "list[Task]":
-    from fednano.tasks.builtin import builtin_tasks
-    from fednano.tasks.bundle import read_bundle
+def _with_bundle(overrides: Sequence[str]) -> list[str]:
+    """The overrides with `tasks=FOLDER` spelt out."""
+    spelt = []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        folder = key == "tasks" and value not in NAMED and Path(value.strip("'\"")).is_dir()
+        spelt += ["tasks=bundle", f"tasks.path={value}"] if folder else [override]
+    return spelt
 
-    if cfg.tasks == "none":
-        return []
-    if cfg.tasks == "builtin":
-        texts = [text for array in corpus.iter_texts("validation") for text in array.to_pylist()]
-        return builtin_tasks(texts, cfg.seed)
-    return read_bundle(Path(cfg.tasks))
+
+def _held_out_texts(corpus: "Corpus") -> list[str]:
+    return [text for array in corpus.iter_texts("validation") for text in array.to_pylist()]
 
 
 def measure_held_out(

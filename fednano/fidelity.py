@@ -17,7 +17,8 @@ from statistics import mean
 
 from rich.table import Table
 
-from fednano.config.cli import compose_config, guarded
+from fednano.config.compose import compose_config
+from fednano.config.errors import guarded
 from fednano.core.clock import VirtualClock
 from fednano.core.event_log import read_log
 from fednano.core.events import Evaluated, Event, RoundMerged, RoundSkipped
@@ -49,7 +50,8 @@ def replay(folder: Path, measured: Measured) -> Measured:
     from fednano.core.progress import Silent
     from fednano.experiment.experiment import Experiment
     from fednano.experiment.resume import recorded_config
-    from fednano.runtime.virtual import play
+    from fednano.runtime.beginning import message_bytes
+    from fednano.runtime.play_through import play
     from fednano.volatility.network import Network
 
     cfg = recorded_config(folder, str(folder))
@@ -62,16 +64,17 @@ def replay(folder: Path, measured: Measured) -> Measured:
     cfg.volatility, cfg.energy = plain.volatility, plain.energy
     experiment = Experiment(cfg)
     parts = experiment.parts(experiment.prepare(Silent()), MemoryStore())
-    size, names = parts.message_bytes(), parts.settings.names
+    size, names = message_bytes(parts), parts.settings.names
     step_s = known(measured.step_s, names)
-    up, down = (mbit_s(known(seconds, names), size) for seconds in (measured.up_s, measured.down_s))
+    up = mbit_s(known(measured.up_s, names), size.up)
+    down = mbit_s(known(measured.down_s, names), size.down)
     parts = replace(
         parts,
         volatility=Recorded(measured.windows),
         network=Network(name="recorded", up_mbit_s=up, down_mbit_s=down, latency_s=0.0),
         hardware=replace(parts.hardware, tokens_per_s=tuple(parts.tokens_per_step / s for s in step_s.values())),
     )
-    sites = {name: parts.site(i, size) for i, name in enumerate(names)}
+    sites = parts.sites(size)
     if transfer_s is not None:  # a live server plans with what it was told that transfers take
         sites = {name: replace(site, down_s=transfer_s, up_s=transfer_s) for name, site in sites.items()}
     clock, events = VirtualClock(), list[Event]()

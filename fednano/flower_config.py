@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from fednano.config.cli import guarded
+from fednano.config.errors import guarded
 
 # The number of nodes is that of the app's clients. A share of a device says how many clients train on it at once.
 CONNECTIONS = {

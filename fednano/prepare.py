@@ -6,13 +6,15 @@ python -m fednano.prepare data=text data.path=FOLDER tokenizer=bpe_4k
 import sys
 from collections.abc import Sequence
 
-from fednano.config.cli import build_groups, compose_config, guarded, with_hydra_flags
+from fednano.config.build import build_groups
+from fednano.config.compose import compose_config, with_hydra_flags
+from fednano.config.errors import guarded
 
 
 def main(overrides: Sequence[str]) -> int:
     """Prepare what `overrides` compose and say where it lies; the exit code."""
     cfg = compose_config(overrides, "prepare")
-    from fednano.experiment.experiment import prepare_tokenizer
+    from fednano.experiment.preparation import prepare_tokenizer
     from fednano.report.console import RichProgress
 
     for key in cfg:

@@ -19,10 +19,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from fednano.config.cli import INTERRUPTED, QUIET, compose_config, conf_dir, guarded, refuse
+from fednano.config.compose import compose_config, conf_dir, search_path
+from fednano.config.errors import INTERRUPTED, guarded, refuse
 from fednano.core.event_log import InUseError
 from fednano.core.interrupts import asked_to_end
 from fednano.core.ranks import rank, world
+from fednano.process.environment import QUIET
 
 if TYPE_CHECKING:
     from fednano.core.progress import Progress
@@ -42,7 +44,8 @@ def main() -> int:
         if code:
             return code
         if rank() and not arguments.cfg:
-            return guarded(lambda: _ended(_run(compose_config(arguments.overrides), Path())))
+            overrides = [*search_path(arguments), *arguments.overrides]
+            return guarded(lambda: _ended(_run(compose_config(overrides), Path())))
     # Hydra exits by itself where it fails or was interrupted.
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
     return 0
@@ -52,13 +55,13 @@ def _preflight(arguments: Any) -> int:
     """Try all that the user's input decides: compose, check and prepare every job that is to run."""
     if arguments.multirun and world() > 1:
         raise ValueError("torchrun starts one run; leave out -m")
-    jobs = _jobs(arguments.overrides, bool(arguments.multirun))
-    composed = [compose_config(job, arguments.config_name or "config", with_hydra=True) for job in jobs]
+    jobs, own = _jobs(arguments.overrides, bool(arguments.multirun)), search_path(arguments)
+    composed = [compose_config([*own, *job], arguments.config_name or "config", with_hydra=True) for job in jobs]
     if arguments.cfg:
         return 0
     from fednano.coordination.memory import MemoryStore
     from fednano.experiment.experiment import Experiment
-    from fednano.runtime.virtual import check_traces
+    from fednano.runtime.play_through import check_traces
 
     experiments = []
     for cfg in composed:
@@ -171,15 +174,15 @@ def _run(cfg: DictConfig, folder: Path, resume: "Snapshot | None" = None, unfore
     # Under torchrun the second signal is torchrun's own, sent on; it ends what has not stopped after half a minute.
     with asked_to_end(store.request_stop, again=world() > 1):
         from fednano.experiment.experiment import Experiment
+        from fednano.runtime.play_through import check_traces
         from fednano.runtime.run_folder import run_in_folder
-        from fednano.runtime.virtual import check_traces
 
         experiment = Experiment(cfg)
         parts = experiment.parts(experiment.prepare(_progress()), store)
         if unforeseen:
             check_traces(parts)
         return run_in_folder(
-            folder, cfg.name, experiment.runtime, parts, experiment.groups["logger"], experiment.resolved(cfg), resume
+            folder, cfg.name, experiment.runtime, parts, experiment.groups.logger, experiment.resolved(cfg), resume
         )
 
 

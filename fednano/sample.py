@@ -10,7 +10,9 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fednano.config.cli import ConfigError, build_groups, compose_config, guarded, with_hydra_flags
+from fednano.config.build import build_groups
+from fednano.config.compose import compose_config, with_hydra_flags
+from fednano.config.errors import ConfigError, guarded
 
 if TYPE_CHECKING:
     from fednano.model.generate import Sampling

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fednano.run import QUIET
+from fednano.process.environment import QUIET
 
 if TYPE_CHECKING:
     from support.deployed import Deployed
@@ -68,7 +68,7 @@ def tiny(text_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[st
 @pytest.fixture
 def run(tiny: list[str], tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Run an experiment in a folder below tmp_path; returns its summary, with the folder under "folder"."""
-    from fednano.config.cli import compose_config
+    from fednano.config.compose import compose_config
     from fednano.coordination.memory import MemoryStore
     from fednano.core.progress import Silent
     from fednano.experiment.experiment import Experiment
@@ -84,7 +84,7 @@ def run(tiny: list[str], tmp_path: Path) -> Callable[..., dict[str, Any]]:
         cfg = compose_config([*tiny, *overrides])
         experiment = Experiment(cfg)
         parts = experiment.parts(experiment.prepare(Silent()), store or MemoryStore())
-        logger = experiment.groups["logger"]
+        logger = experiment.groups.logger
         run_in_folder(path, "test", experiment.runtime, parts, logger, {"name": "test"}, snapshot)
         return {**json.loads((path / "summary.json").read_text()), "folder": path}
 

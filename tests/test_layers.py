@@ -74,6 +74,22 @@ def test_no_modules_import_each_other() -> None:
     assert circles() == []
 
 
+def test_runtimes_know_nothing_of_each_other() -> None:
+    engines = {"runtime.virtual", "runtime.centralized", "runtime.ray", "runtime.deployment"}
+
+    def engine(name: str) -> str | None:
+        return next((e for e in engines if f"{name}.".startswith(f"{e}.")), None)
+
+    wrong = [
+        (module, name)
+        for module in modules().values()
+        if (own := engine(module.name))
+        for name in module.imports
+        if engine(name.removeprefix("fednano.")) not in (None, own)
+    ]
+    assert wrong_imports(wrong) == []
+
+
 def test_frameworks_stay_in_their_rooms() -> None:
     wrong = [
         (module, name)

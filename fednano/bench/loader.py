@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import RealClock, Stopwatch
 from fednano.core.progress import Progress, Silent
@@ -19,9 +19,9 @@ from fednano.data.loader import Batch, LeaseLoader
 from fednano.experiment.experiment import Experiment
 from fednano.report.console import RichProgress
 from fednano.report.printer import printer
+from fednano.runtime.beginning import local_trainer, untrained
 from fednano.runtime.parts import Parts
 from fednano.training.local import LocalTrainer, StepPlan
-from fednano.training.replicas import Replicas
 
 PACKINGS = ("stream", "best_fit")
 
@@ -58,8 +58,8 @@ def measure(overrides: list[str], steps: int, repeats: int, progress: Progress) 
         experiment = Experiment(compose_config([*overrides, f"packing={packing}"]))
         trials[packing] = experiment.parts(experiment.prepare(progress), MemoryStore())
     first = trials[PACKINGS[0]]
-    trainer = first.trainer(first.tokens_per_step, None, Replicas(), split_rows=True)
-    weights = first.first_state(None).weights
+    trainer = local_trainer(first, first.tokens_per_step)
+    weights = untrained(first)
     still = list(islice(batches(first), 1))
     loads: dict[str, list[float]] = {name: [] for name in trials}
     trained: dict[str, list[dict[str, float]]] = {name: [] for name in (*trials, "still")}

@@ -20,6 +20,7 @@ from fednano.federation.plan import Plan, Site
 from fednano.federation.planner import Aware, Blind, Oracle, Planner
 from fednano.federation.round_length import Rounds
 from fednano.flower.client_app import make_client_app
+from fednano.flower.transport import FlowerTransport
 from fednano.flower.virtual_grid import SERVER_NODE_ID, VirtualGrid, VirtualNode
 from fednano.report.printer import printer
 from fednano.strategy.base import ServerState
@@ -113,10 +114,9 @@ class Play:
             store=store,
             membership=self.membership,
             clock=clock,
-            codec=Fp32(),
             recorder=recorder,
         )
-        federation.run(self._grid(names, clock, store))
+        federation.run(FlowerTransport(self._grid(names, clock, store), Fp32(), trains=False))
         self.events.append(
             RunEnded(t=clock.now(), status="completed", rounds=self.rounds, tokens_total=recorder.progress.tokens)
         )

@@ -8,8 +8,6 @@ from dataclasses import fields
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 MISSING = "???"
-BAD_INPUT = 2  # the exit code of commands that refuse their input
-REFUSAL = "fednano: "  # begins the line that says why
 
 
 def check_node(node: dict[str, Any], where: str) -> None:
@@ -71,7 +69,8 @@ def _resolve(target: str, where: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"{where}._target_={target} cannot be imported ({error}); name a class by its dotted path"
+            f"{where}._target_={target} cannot be imported ({error}); name a class by its dotted path, and start "
+            "the command in the folder that holds its module, or put that folder on PYTHONPATH"
         ) from error
 
 

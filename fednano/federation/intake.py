@@ -1,71 +1,74 @@
-"""A reply as the server takes it: checked against what was asked for, then folded into its round, or refused."""
+"""The intake of updates: a reply is checked against what was asked for, then accumulated in its round or refused."""
 
 import hmac
 import math
 from dataclasses import dataclass
 
-from flwr.app import Message
-
 from fednano.coordination.store import Lease
 from fednano.core import tensors
 from fednano.core.clock import Clock
 from fednano.core.events import UpdateFolded
-from fednano.core.tensors import State
 from fednano.data.ledger import Ledger, records_of
 from fednano.federation.plan import Plan, Round
-from fednano.flower import records
-from fednano.flower.records import Codec
-from fednano.strategy.base import ServerState, Strategy
+from fednano.federation.transport import Reply
+from fednano.strategy.base import ServerState, Strategy, Update
 from fednano.training.worker import Result
 
 
 @dataclass(frozen=True)
 class Received:
-    """What became of a reply: `folded`, or `refused` with a reason. `drained`: its client leaves."""
+    """What became of a reply: `accumulated`, or `refused` with a reason. `drained`: its client leaves."""
 
-    folded: UpdateFolded | None = None
+    accumulated: UpdateFolded | None = None
     refused: str | None = None
     drained: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reception:
+class Intake:
     """Takes replies, for the rounds of one federation. Nothing that a client sends is trusted."""
 
     strategy: Strategy
     plan: Plan
     ledger: Ledger
     clock: Clock
-    codec: Codec
 
-    def receive(self, reply: Message, lease: Lease, size: int, round_: Round, state: ServerState) -> Received:
-        """Fold the answer, of `size` bytes, to what was asked for under `lease`. The round changes only if it fits."""
-        if reply.has_error():
+    def receive(self, reply: Reply, lease: Lease, round_: Round, state: ServerState) -> Received:
+        """Take the answer to what was asked for under `lease`. The round changes only if the answer fits."""
+        if reply.failed:
             return Received(refused="error")
         drained = False
         try:
-            result = records.unpack_result(reply.content)
+            result = reply.result()
             reason = _unfit(result, lease, round_, state.version)
             drained = result.done.drained and reason != "forged"
             if reason:
                 return Received(refused=reason, drained=drained)
             self._check(result, round_.planned[lease.id])
-            sent, inner = records.unpack_update(reply.content, self.codec)
-            round_.accumulator.check(sent)
+            sent, inner = reply.tensors(tensors.shapes(state.weights))
             round_.inner.check(inner)
-            delta = tensors.subtract(state.weights, sent) if round_.adopts else sent
-            length = tensors.norm(delta) if delta else math.nan
-            if delta and not all(map(math.isfinite, (length, result.done.loss, tensors.norm(inner)))):
-                return Received(refused="non_finite", drained=drained)
-            weight = self.strategy.weight(result.done.tokens, result.done.steps)
-            _fold(delta, inner, weight, result, round_)
         except (KeyError, ValueError):
             return Received(refused="malformed", drained=drained)
+        delta = tensors.subtract(state.weights, sent) if round_.adopts else sent
+        length = tensors.norm(delta) if delta else math.nan
+        if delta and not all(map(math.isfinite, (length, result.done.loss, tensors.norm(inner)))):
+            return Received(refused="non_finite", drained=drained)
+        update = Update(
+            client=result.task_client,
+            tokens=result.done.tokens,
+            steps=result.done.steps,
+            version=result.version,
+            staleness=state.version - result.version,
+        )
+        weight = self.strategy.weight(update)
+        event = self._event(result, weight, length, reply.size)
+        round_.inner.add(inner, weight)
+        round_.planned[result.lease] = result.done.steps
         if round_.adopts:
             round_.adopted = sent
-        event = self._event(result, weight, length, size)
-        round_.folded.append(event)
-        return Received(folded=event, drained=drained)
+        round_.accumulator.add(delta, weight, update)
+        round_.accumulated.append(event)
+        return Received(accumulated=event, drained=drained)
 
     def _check(self, result: Result, planned: int) -> None:
         """Raise ValueError unless the figures of a result fit together and lie inside its lease of `planned` steps."""
@@ -112,9 +115,3 @@ def _unfit(result: Result, lease: Lease, round_: Round, version: int) -> str | N
     if (result.task_client, result.round, result.version, result.lease) != asked:
         return "stale"
     return "empty" if result.done.cursor is None else None
-
-
-def _fold(delta: State, inner: State, weight: float, result: Result, round_: Round) -> None:
-    round_.accumulator.fold(delta, weight)
-    round_.inner.fold(inner, weight)
-    round_.planned[result.lease] = result.done.steps

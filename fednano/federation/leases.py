@@ -28,7 +28,7 @@ class Leases:
     """The leases of one federation.
 
     Args:
-        coordination store: who holds which.
+        store: who holds which.
         ledger: their rows.
         plan: how many rows some steps take.
         sites: from which pool; kept up to date by others.

@@ -33,7 +33,7 @@ class LiveMembership:
 
     Args:
         clients: their names; nodes under other names are not asked for anything.
-        coordination store: tells the heartbeats, and who holds leases.
+        store: tells the heartbeats, and who holds leases.
         node_ids: Flower's node ids of those that are connected; asked for when somebody comes whose id is not known,
             and now and then, since a trainer heartbeats on where its SuperNode is gone.
         sites: what the server knows of each client; its node id and its seconds per step are kept up to date here.

@@ -1,16 +1,12 @@
-"""The ServerApp: rounds over whoever is up.
+"""The round loop: rounds over whoever is up.
 
 The loop is the same on a virtual clock and on a real one. It wakes when a reply arrives, when a client comes or goes
-and when the round closes; it folds updates as they come, gives late joiners what still fits into the round, and frees
-the rows of whoever is lost.
+and when the round closes. It accumulates updates as they come, gives late joiners what still fits into the round, and
+frees the rows of whoever is lost.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, runtime_checkable
-
-from flwr.app import ArrayRecord, Context, Message, RecordDict
-from flwr.serverapp import Grid, ServerApp
+from collections.abc import Iterable, Sequence
 
 from fednano.coordination.store import CoordinationStore, Lease
 from fednano.core.clock import Clock, wall
@@ -22,27 +18,18 @@ from fednano.core.events import (
     WorkDispatched,
 )
 from fednano.data.ledger import Ledger
-from fednano.federation.intake import Reception
+from fednano.federation.intake import Intake
 from fednano.federation.leases import Granted, Leases
 from fednano.federation.merging import Merging
 from fednano.federation.plan import Plan, Round, Site
 from fednano.federation.roster import Roster
-from fednano.flower import records
-from fednano.flower.records import Codec
+from fednano.federation.transport import Reply, Transport
 from fednano.optim.inner import is_count
 from fednano.strategy.base import ServerState, Strategy
-from fednano.strategy.merge import Accumulator
+from fednano.strategy.mean import WeightedMean
 from fednano.training.recorder import Recorder
 from fednano.training.worker import Task
 from fednano.volatility.membership import Members
-
-
-@runtime_checkable
-class Notifying(Protocol):
-    """A grid that can tell which replies have arrived, so that nobody asks for each."""
-
-    def arrived(self) -> Iterable[str]:
-        """The ids whose replies have arrived and were not pulled."""
 
 
 class Federation:
@@ -67,10 +54,7 @@ class Federation:
         store: CoordinationStore,
         membership: Members,
         clock: Clock,
-        codec: Codec,
         recorder: Recorder,
-        pack: Callable[[Task, ArrayRecord], RecordDict] = records.pack_task,
-        size: Callable[[RecordDict], int] = records.payload_bytes,
         live: bool = False,
     ) -> None:
         self.state = state
@@ -81,11 +65,8 @@ class Federation:
         self._store = store
         self._membership = membership
         self._clock = clock
-        self._codec = codec
         self._recorder = recorder
-        self._pack = pack
-        self._size = size
-        self._reception = Reception(strategy=strategy, plan=plan, ledger=ledger, clock=clock, codec=codec)
+        self._intake = Intake(strategy=strategy, plan=plan, ledger=ledger, clock=clock)
         self._live = live
         self._emit = recorder.emit
         self._leases = Leases(store=store, ledger=ledger, plan=plan, sites=sites, clock=clock, emit=recorder.emit)
@@ -101,22 +82,20 @@ class Federation:
         )
         self._outstanding: dict[str, Lease] = {}  # message id → lease
         self._late: dict[str, Lease] = {}  # messages whose lease has expired
-        self._notified: Notifying | None = None
 
     def resume(self, up: tuple[str, ...], leaving: tuple[str, ...]) -> None:
         """Go on where the clients in `up` were up, and those in `leaving` had drained."""
         self._roster.restore(up, leaving)
 
-    def run(self, grid: Grid) -> None:
+    def run(self, transport: Transport) -> None:
         """All rounds. Raises StopRequestedError where asked to stop; the state is that of the last merge then."""
-        self._notified = grid if isinstance(grid, Notifying) else None
         self._note_changes()
         self._recorder.begin(self.state, self.ledger, self._roster.everyone)
         self._merging.since = wall()
         for index in self._progress.left(self._plan.rounds):
             self._note_changes()  # clients come and go while a live server evaluates
-            self._await_someone(grid)
-            self._round(grid, index)
+            self._await_someone(transport)
+            self._round(transport, index)
             self._progress.rounds = index + 1
             if last := self._recorder.ended(self._plan.rounds, self._plan.budget):
                 self._leases.release_all()  # of a round that never comes, granted ahead under an overlap
@@ -136,7 +115,7 @@ class Federation:
 
     # One round
 
-    def _round(self, grid: Grid, index: int) -> None:
+    def _round(self, transport: Transport, index: int) -> None:
         now = self._clock.now()
         idle = self._roster.idle(self._roster.everyone)
         self._roster.set_free(idle)
@@ -151,25 +130,25 @@ class Federation:
             started=now,
             ends=now + length,
             closes=now + self._strategy.slack * length,
-            accumulator=Accumulator(self.state.weights),
-            inner=Accumulator(self.state.inner, is_count),
+            accumulator=self._strategy.accumulator(self.state.weights),
+            inner=WeightedMean(self.state.inner, is_count),
             alone=alone,
             adopts=alone and self._plan.length.alone_merge == "adopt",
             overlaps=not alone and self._overlaps(index),
         )
         self._emit(RoundStarted(t=now, round=index, version=self.state.version, clients=self._roster.everyone))
-        weights = records.pack_tensors(self.state.weights, self._codec)
+        transport.publish(self.state.weights)
         if alone:
             self._leases.drop_for(index)  # it takes more rows than those of a round
-        self._dispatch(grid, round_, weights, now)
+        self._dispatch(transport, round_, now)
         self._leases.drop_for(index)
         while self._outstanding:
             self._clock.wait(min(self._membership.next_change(self._clock.now()), round_.closes))
-            self._collect(grid, round_)
+            self._collect(transport, round_)
             self._note_changes(round_)
             if self._clock.now() >= round_.closes:
                 self._expire()
-            self._dispatch(grid, round_, weights, self._clock.now())
+            self._dispatch(transport, round_, self._clock.now())
         self.state = self._merging.close(round_, self.state)
 
     def _overlaps(self, index: int) -> bool:
@@ -177,7 +156,7 @@ class Federation:
         next_ = index + 1
         return self._plan.length.overlap > 0 and next_ < self._plan.rounds and not self._recorder.due(next_)
 
-    def _dispatch(self, grid: Grid, round_: Round, weights: ArrayRecord, now: float) -> None:
+    def _dispatch(self, transport: Transport, round_: Round, now: float) -> None:
         """Give work to every client that is up, idle and has time for at least one step before the round ends."""
         for client in self._roster.take_free():
             if client in round_.served:
@@ -191,14 +170,13 @@ class Federation:
                 continue
             round_.served.add(client)
             granted, steps = self._granted(client, round_, steps)
-            content = self._pack(self._task(granted, round_, steps, seconds), weights)
+            parcel = transport.pack(self._task(granted, round_, steps, seconds))
             lease = granted.lease
             round_.planned[lease.id] = steps
             if round_.alone:
                 # On a virtual clock, where all of it is done at once, who comes is known before.
                 self._store.request_drain(lease.id, self._membership.next_arrival(now, besides=client))
-            size = self._size(content)
-            self._progress.bytes_down += size
+            self._progress.bytes_down += parcel.size
             self._emit(
                 WorkDispatched(
                     t=self._clock.now(),
@@ -207,11 +185,10 @@ class Federation:
                     lease=lease.id,
                     version=self.state.version,
                     steps=steps,
-                    bytes=size,
+                    bytes=parcel.size,
                 )
             )
-            message = grid.create_message(content, "train", self._sites[client].node_id, str(round_.index))
-            (message_id,) = grid.push_messages([message])
+            message_id = transport.send(parcel, self._sites[client].node_id, str(round_.index))
             self._outstanding[message_id] = lease
             self._roster.asked(client, message_id)
 
@@ -247,42 +224,42 @@ class Federation:
             ahead=ahead,
         )
 
-    def _collect(self, grid: Grid, round_: Round | None) -> None:
-        """Fold or refuse every reply that has arrived, one at a time; between rounds there are only late ones."""
-        for message_id in self._answered():
-            replies = list(grid.pull_messages([message_id]))
+    def _collect(self, transport: Transport, round_: Round | None) -> None:
+        """Accumulate or refuse every reply that has arrived, one at a time; between rounds there are only late ones."""
+        for message_id in self._answered(transport):
+            replies = transport.pull(message_id)
             if not replies:
                 continue
             late = self._late.pop(message_id, None)
             lease = late or self._outstanding.pop(message_id)
             self._roster.answered(lease.client, message_id)
-            if late and replies[0].has_error():
+            if late and replies[0].failed:
                 continue  # its machine was dead, and all is said of it
             for copy, reply in enumerate(replies):
-                size = 0 if reply.has_error() else self._size(reply.content)
-                self._progress.bytes_up += size
+                self._progress.bytes_up += reply.size
                 if copy:
                     reason: str | None = "duplicate"  # the first copy has decided about the lease
                 else:
-                    reason = "expired" if late or not round_ else self._receive(reply, lease, size, round_)
+                    reason = "expired" if late or not round_ else self._receive(reply, lease, round_)
                 if reason:
-                    self._refuse(lease, reason, size)
+                    self._refuse(lease, reason, reply.size)
 
-    def _receive(self, reply: Message, lease: Lease, size: int, round_: Round) -> str | None:
-        """Fold a reply into the round; returns why not, if not."""
-        received = self._reception.receive(reply, lease, size, round_, self.state)
+    def _receive(self, reply: Reply, lease: Lease, round_: Round) -> str | None:
+        """Accumulate a reply in the round; returns why not, if not."""
+        received = self._intake.receive(reply, lease, round_, self.state)
         if received.drained:
             self._roster.drained(lease.client)
             self._leases.drop(lease.client)
-        if received.folded:
-            self._emit(received.folded)
+        if received.accumulated:
+            self._emit(received.accumulated)
         return received.refused
 
-    def _answered(self) -> list[str]:
+    def _answered(self, transport: Transport) -> list[str]:
         """The messages whose replies may have arrived: those of this round as they were sent, then the late ones."""
-        if not self._notified:
+        known = transport.arrived()
+        if known is None:
             return [*self._outstanding, *self._late]
-        arrived = list(self._notified.arrived())
+        arrived = list(known)
         on_time = sorted((i for i in arrived if i in self._outstanding), key=lambda i: self._outstanding[i].id)
         return [*on_time, *sorted((i for i in arrived if i in self._late), key=lambda i: self._late[i].id)]
 
@@ -307,14 +284,14 @@ class Federation:
         round_.closes = min(round_.closes, now + self._strategy.slack * self._duration(self._roster.everyone))
         round_.alone = False
 
-    def _await_someone(self, grid: Grid) -> None:
+    def _await_someone(self, transport: Transport) -> None:
         """Wait until a round can begin."""
         while not self._able(self._roster.idle(self._roster.everyone)):
             change = self._membership.next_change(self._clock.now())
             if change == math.inf and not self._late:
                 raise ValueError(f"no client is ever up after {self._clock.now():g} s; change volatility or clients")
             self._clock.wait(change)
-            self._collect(grid, None)
+            self._collect(transport, None)
             self._note_changes()
 
     def _note_changes(self, round_: Round | None = None) -> None:
@@ -361,14 +338,3 @@ class Federation:
         if reason != "duplicate" and self._store.holds(lease.id):
             self._leases.release(lease.id, "refused")
             self._leases.drop(lease.client)
-
-
-def make_server_app(build: Callable[[Context], Federation]) -> ServerApp:
-    """A ServerApp that runs the federation which `build` makes from the context."""
-    app = ServerApp()
-
-    @app.main()
-    def main(grid: Grid, context: Context) -> None:
-        build(context).run(grid)
-
-    return app

@@ -1,4 +1,4 @@
-"""The end of a round: what was folded is merged and its rows are settled, or the round is skipped."""
+"""The end of a round: updates are merged and their rows settled, or the round is skipped."""
 
 import math
 from collections.abc import Callable
@@ -27,45 +27,45 @@ class Merging:
 
     def close(self, round_: Round, state: ServerState) -> ServerState:
         """The state behind a round: the same one, with its rows free, where too few updates came."""
-        folded = round_.folded
-        if len(folded) < self.strategy.quorum:
-            for update in folded:
+        accumulated = round_.accumulated
+        if len(accumulated) < self.strategy.quorum:
+            for update in accumulated:
                 self.leases.release(update.lease, "skipped")
-            reason = f"{len(folded)} updates are below the quorum of {self.strategy.quorum}"
-            self.emit(RoundSkipped(t=self.clock.now(), round=round_.index, updates=len(folded), reason=reason))
+            reason = f"{len(accumulated)} updates are below the quorum of {self.strategy.quorum}"
+            self.emit(RoundSkipped(t=self.clock.now(), round=round_.index, updates=len(accumulated), reason=reason))
             return state
-        mean = round_.accumulator.mean()
-        length = tensors.norm(mean) if mean else math.nan
+        pseudo_gradient = round_.accumulator.result()
+        length = tensors.norm(pseudo_gradient) if pseudo_gradient else math.nan
         if round_.adopted is None:
-            merged = self.strategy.merge(state, mean)
+            merged = self.strategy.merge(state, pseudo_gradient)
         else:
             merged = replace(state, weights=round_.adopted, version=state.version + 1)
-        merged = replace(merged, inner=round_.inner.mean())
-        for update in folded:
+        merged = replace(merged, inner=round_.inner.result())
+        for update in accumulated:
             self.leases.settle(update)
         self.emit(self._merged(round_, merged, length))
         return merged
 
     def _merged(self, round_: Round, state: ServerState, length: float) -> RoundMerged:
-        folded, progress = round_.folded, self.progress
-        tokens = sum(update.tokens for update in folded)
+        accumulated, progress = round_.accumulated, self.progress
+        tokens = sum(update.tokens for update in accumulated)
         scale = self.plan.lr_scale(progress.tokens, self.plan.horizon) if state.weights else math.nan
         progress.tokens += tokens
-        progress.steps += sum(update.steps for update in folded)
-        progress.train_loss = sum(update.train_loss * update.tokens for update in folded) / tokens
+        progress.steps += sum(update.steps for update in accumulated)
+        progress.train_loss = sum(update.train_loss * update.tokens for update in accumulated) / tokens
         since, self.since = self.since, wall()
         return RoundMerged(
             t=self.clock.now(),
             round=round_.index,
             version=state.version,
-            leases=tuple(update.lease for update in folded),
-            steps=sum(update.steps for update in folded),
+            leases=tuple(update.lease for update in accumulated),
+            steps=sum(update.steps for update in accumulated),
             tokens=tokens,
             tokens_total=progress.tokens,
             norm=length,
             train_loss=progress.train_loss,
             lr_scale=scale,
             wall_s=self.since - since,
-            wall_train_s=sum(update.wall_train_s for update in folded),
-            wall_data_s=sum(update.wall_data_s for update in folded),
+            wall_train_s=sum(update.wall_train_s for update in accumulated),
+            wall_data_s=sum(update.wall_data_s for update in accumulated),
         )

@@ -8,7 +8,8 @@ from fednano.core.events import UpdateFolded
 from fednano.core.tensors import State
 from fednano.federation.planner import Blind, Planner
 from fednano.federation.round_length import Rounds
-from fednano.strategy.merge import Accumulator
+from fednano.strategy.base import Accumulator
+from fednano.strategy.mean import WeightedMean
 from fednano.training.budget import Budget
 
 STEPS, BLIND, UNLIMITED = Rounds(), Blind(), Budget()
@@ -97,8 +98,8 @@ class Round:
     ends: float
     closes: float
     accumulator: Accumulator
-    inner: Accumulator
-    folded: list[UpdateFolded] = field(default_factory=list)
+    inner: WeightedMean
+    accumulated: list[UpdateFolded] = field(default_factory=list)
     served: set[str] = field(default_factory=set)  # clients that had their share since they came up
     planned: dict[int, int] = field(default_factory=dict)  # lease → steps that were asked for, or were done
     alone: bool = False  # one client trains on until another comes

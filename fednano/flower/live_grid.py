@@ -3,22 +3,17 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from flwr.app import ConfigRecord, Error, Message, RecordDict
-from flwr.common.constant import ErrorCode
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
-from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
-from flwr.supercore.inflatable.inflatable_utils import pull_objects
-from flwr.superlink.grid import http_grid
 
 from fednano.coordination.store import NO_LEASE, LiveStore
 from fednano.core.clock import Clock
 from fednano.core.marks import mark
 from fednano.flower import records
+from fednano.flower.compat.live_grid import NodeInfo, connected, forget
+from fednano.flower.compat.messages import REPLY_UNAVAILABLE, set_message_id
 from fednano.flower.relay import RUN
 from fednano.flower.wire import NODE
 from fednano.flower.wrapped_grid import WrappedGrid
@@ -26,28 +21,7 @@ from fednano.flower.wrapped_grid import WrappedGrid
 ASK_S = 0.25  # between two questions for the reply to a message
 PULLS = 4  # at the same time; one from a node that died over it lasts until Flower gives it up, three minutes
 LOOK_S = 3.0  # between two questions who is connected
-FRESH_S = 20.0  # a node counts as connected for 60 s from each heartbeat, which comes every 21 to 27 s
 AGAIN_S = 120.0  # a trainer that was told what is run heartbeats within seconds, once its data is there
-
-
-def wait_briefly() -> None:
-    """Make Flower's grid take a reply soon after it is whole: it would wait for 1, 2, 4 … 10 s between two looks.
-
-    Found with flwr 1.41.0: look here when raising it.
-    """
-    often = partial(pull_objects, initial_backoff=0.1, backoff_cap=1.0, max_tries_per_object=None)
-    vars(http_grid)["pull_objects"] = often
-
-
-def forget(grid: Grid, message_id: str) -> None:
-    """Have the SuperLink drop a message that its node did not take, or it would keep it until the run ends.
-
-    That is the global model, once for every round in which one died. Found with flwr 1.41.0: look here when raising it.
-    """
-    if isinstance(grid, http_grid.HttpGrid):
-        grid._runtime_client.ConfirmMessageReceived(
-            ConfirmMessageReceivedRequest(node=grid.node, run_id=grid.run.run_id, message_object_id=message_id)
-        )
 
 
 class LiveGrid(WrappedGrid):
@@ -60,13 +34,13 @@ class LiveGrid(WrappedGrid):
     that it works on the task. Replies are pulled in threads of their own: Flower's grid waits for a reply that is still
     on its way to the SuperLink, even if its sender has died.
 
-    Where a connection breaks in certain ways, Flower's nodes drop a message without a word. If a trainer sends heartbeats
+    Where a connection breaks in certain ways, Flower's nodes drop a message silently. If a trainer sends heartbeats
     but stays idle and silent about its task for long, the task counts as lost: it comes back as an error.
 
     Args:
         grid: Flower's.
         clock: the run's.
-        coordination store: tells what the trainers work on.
+        store: tells what the trainers work on.
         lost_s: so long is long; more than a message takes each way.
     """
 
@@ -94,11 +68,8 @@ class LiveGrid(WrappedGrid):
         """The nodes that are connected, by the names under which their keys were registered.
 
         Where a SuperLink knows no keys, nodes are asked for their names; of two with one name the later one counts.
-        Flower takes one that was killed for connected until it has missed two heartbeats. Those that missed one are
-        left out: what is sent to them would come back as an error.
         """
-        fresh = datetime.now(UTC).timestamp() + FRESH_S
-        online = [node for node in self._grid.get_nodes() if node.status == "online" and node.online_until > fresh]
+        online = connected(self._grid.get_nodes())
         registered = {node.name: node.node_id for node in online if node.name}
         return {**self._introduced([node.node_id for node in online if not node.name]), **registered}
 
@@ -193,8 +164,8 @@ class LiveGrid(WrappedGrid):
         if lost and not replies:
             forget(self._grid, message_id)
             task = self.create_message(RecordDict(), "train", 0, "")
-            task.metadata.__dict__["_message_id"] = message_id
-            return [Message(Error(ErrorCode.REPLY_MESSAGE_UNAVAILABLE, "the node has dropped it"), reply_to=task)]
+            set_message_id(task, message_id)
+            return [Message(Error(REPLY_UNAVAILABLE, "the node has dropped it"), reply_to=task)]
         for reply in replies:
             mark("pulled", client)
             if not reply.has_error():
@@ -221,7 +192,7 @@ class Invitation:
 
     Args:
         grid: reaches them.
-        coordination store: tells who heartbeats.
+        store: tells who heartbeats.
         clients: their names.
         run: the run's name in the coordination store.
         config: the resolved configuration.

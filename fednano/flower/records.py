@@ -1,14 +1,13 @@
 """Tasks and results as Flower records, and back. Nothing is pickled: fields are scalars, lists or bytes."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Iterable
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, Metadata, RecordDict
-from torch import Tensor
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
+from fednano.codec.base import Codec, Direction
 from fednano.codec.fp32 import Fp32
-from fednano.core.tensors import State
+from fednano.core.tensors import Shapes, State
 from fednano.data.ledger import Grant, Span
 from fednano.training.local import StepsDone
 from fednano.training.overlap import Advance
@@ -17,7 +16,7 @@ from fednano.training.worker import Result, Task
 LAYOUT, DATA, LAYOUT_STYPE = "layout", "data", "fednano.layout"
 TASK, RESULT, TENSORS, INNER = "fednano.task", "fednano.result", "fednano.core.tensors", "fednano.inner"
 AHEAD = "fednano.ahead"
-LOSSLESS = Fp32()  # optimizer states are no updates: what a codec drops of them is not made up for
+LOSSLESS = Fp32()
 
 
 class Unpacked(RecordDict):
@@ -28,54 +27,44 @@ class Unpacked(RecordDict):
         self.held = held
 
 
-class Local(Message):
-    """A message within this process, made without the checks and the time stamps of one that travels."""
-
-    def __init__(self, content: Unpacked, metadata: Metadata) -> None:
-        metadata.delivered_at = ""  # as Flower has it
-        vars(self).update(_content=content, _error=None, _metadata=metadata)
-
-    @classmethod
-    def reply(cls, content: Unpacked, to: Message) -> "Local":
-        asked = to.metadata
-        there, back = asked.src_node_id, asked.dst_node_id
-        sent, ttl, kind = asked.created_at, asked.ttl, asked.message_type
-        return cls(content, Metadata(asked.run_id, "", back, there, asked.message_id, asked.group_id, sent, ttl, kind))
+def pack_weights(weights: State) -> ArrayRecord:
+    """Weights that go down, as they are."""
+    return _packed(weights, LOSSLESS, "down", {})[0]
 
 
-class Codec(Protocol):
-    """A `codec` choice: tensor ↔ bytes."""
-
-    @property
-    def name(self) -> str: ...
-
-    def size(self, numbers: int) -> int: ...
-
-    def encode(self, tensor: Tensor) -> bytes: ...
-
-    def decode(self, data: bytes | memoryview, shape: tuple[int, ...]) -> Tensor: ...
+def pack_update(update: State, codec: Codec, kept: State) -> tuple[ArrayRecord, State]:
+    """An update that goes up, encoded, and what the client keeps in place of `kept`."""
+    return _packed(update, codec, "up", kept)
 
 
-def pack_tensors(state: Mapping[str, Tensor], codec: Codec) -> ArrayRecord:
-    """All tensors, one after the other, as one array whose `stype` names the codec, and a layout beside it.
+def pack_state(state: State) -> ArrayRecord:
+    """An optimizer's state, as it is: it is no update, and what a codec drops of it is not made up for."""
+    return _packed(state, LOSSLESS, "up", {})[0]
 
-    Flower sends each array by requests of its own. The layout is JSON: [name, shape, encoded bytes] of each tensor.
+
+def unpack_state(record: ArrayRecord) -> State:
+    """The inverse of `pack_weights` and `pack_state`. Raises ValueError for a layout or a length that does not fit."""
+    return _unpacked(record, LOSSLESS, "down", None)
+
+
+def _packed(state: State, codec: Codec, direction: Direction, kept: State) -> tuple[ArrayRecord, State]:
+    """All tensors as one array whose `stype` names the codec, and a layout beside it; and what is kept after that.
+
+    Flower sends each array by requests of its own. The layout is JSON: [name, shape] of each tensor.
     """
     if not state:
-        return ArrayRecord()
-    encoded = {name: codec.encode(tensor) for name, tensor in state.items()}
-    layout = json.dumps([[name, list(state[name].shape), len(each)] for name, each in encoded.items()]).encode()
-    data = b"".join(encoded.values())
-    return ArrayRecord(
-        {
-            LAYOUT: Array("uint8", (len(layout),), stype=LAYOUT_STYPE, data=layout),
-            DATA: Array("uint8", (len(data),), stype=f"fednano.{codec.name}", data=data),
-        }
-    )
+        return ArrayRecord(), kept
+    data, kept = codec.encode(state, direction, kept)
+    layout = json.dumps([[name, list(tensor.shape)] for name, tensor in state.items()]).encode()
+    arrays = {
+        LAYOUT: Array("uint8", (len(layout),), stype=LAYOUT_STYPE, data=layout),
+        DATA: Array("uint8", (len(data),), stype=f"fednano.{codec.name}", data=data),
+    }
+    return ArrayRecord(arrays), kept
 
 
-def unpack_tensors(record: ArrayRecord, codec: Codec) -> State:
-    """The inverse of `pack_tensors`. Raises ValueError for another codec's arrays, a wrong layout or a wrong length."""
+def _unpacked(record: ArrayRecord, codec: Codec, direction: Direction, expected: Shapes | None) -> State:
+    """The inverse of `_packed`. Raises ValueError for another codec's arrays and whatever does not fit."""
     if not record:
         return {}
     try:
@@ -84,26 +73,27 @@ def unpack_tensors(record: ArrayRecord, codec: Codec) -> State:
         raise ValueError(f"tensors without {error.args[0]}") from error
     if data.stype != f"fednano.{codec.name}":
         raise ValueError(f"tensors are encoded as {data.stype}, not as codec={codec.name}")
-    state, at, view = {}, 0, memoryview(data.data)
-    for name, shape, size in _layout(layout.data):
-        state[name] = codec.decode(view[at : at + size], shape)
-        at += size
-    if at != len(view):
-        raise ValueError(f"tensors have {len(view)} bytes, but a layout of {at}")
+    shapes = _layout(layout.data)
+    if expected is not None and shapes != expected:  # before anything as large as they say is made
+        raise ValueError("an update has other tensors than the global model")
+    try:
+        state = codec.decode(memoryview(data.data), shapes, direction)
+    except Exception as error:  # whatever the bytes of a stranger make a codec raise
+        raise ValueError(f"codec={codec.name} cannot decode these tensors: {error}") from error
+    if {name: tuple(tensor.shape) for name, tensor in state.items()} != shapes:
+        raise ValueError(f"codec={codec.name} decodes other tensors than the layout names")
     return state
 
 
-def _layout(data: bytes) -> Iterator[tuple[str, tuple[int, ...], int]]:
+def _layout(data: bytes) -> dict[str, tuple[int, ...]]:
     try:
-        listed = json.loads(data)
-        entries = [(str(name), tuple(int(n) for n in shape), int(size)) for name, shape, size in listed]
+        entries = [(str(name), tuple(int(n) for n in shape)) for name, shape in json.loads(data)]
     except (RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"the layout of tensors cannot be read ({error})") from error
-    if len({name for name, _, _ in entries}) < len(entries) or any(
-        n < 0 for _, shape, s in entries for n in (*shape, s)
-    ):
+    shapes = dict(entries)
+    if len(shapes) < len(entries) or any(n < 0 for shape in shapes.values() for n in shape):
         raise ValueError("the layout of tensors names one twice, or a size below 0")
-    yield from entries
+    return shapes
 
 
 def payload_bytes(content: RecordDict) -> int:
@@ -111,14 +101,19 @@ def payload_bytes(content: RecordDict) -> int:
     return sum(len(record[DATA].data) for record in content.array_records.values() if DATA in record)
 
 
-def carries_weights(content: RecordDict) -> bool:
-    """Whether a message stands for a whole set of tensors: every task does, and every result with steps."""
+def direction_of(content: RecordDict) -> Direction | None:
+    """Which way the tensors go that a message stands for; None for a result without steps, which has none."""
     if isinstance(content, Unpacked):
-        return isinstance(content.held, Task) or bool(content.held.done.steps)
-    return RESULT not in content.config_records or bool(content.config_records[RESULT]["steps"])
+        if isinstance(content.held, Task):
+            return "down"
+        return "up" if content.held.done.steps else None
+    if RESULT not in content.config_records:
+        return "down"
+    return "up" if content.config_records[RESULT]["steps"] else None
 
 
 def pack_task(task: Task, weights: ArrayRecord) -> RecordDict:
+    """A task with packed weights."""
     config = ConfigRecord(
         {
             "client": task.client,
@@ -139,12 +134,8 @@ def pack_task(task: Task, weights: ArrayRecord) -> RecordDict:
     return RecordDict({TASK: config, TENSORS: weights, **_pack_inner(task.inner), **_pack_ahead(task.ahead)})
 
 
-def hold_task(task: Task, weights: ArrayRecord) -> RecordDict:
-    """In the place of `pack_task` where `weights` are none."""
-    return Unpacked(task)
-
-
-def unpack_task(content: RecordDict, codec: Codec) -> tuple[Task, State]:
+def unpack_task(content: RecordDict) -> tuple[Task, State]:
+    """A task and the weights to start from. Raises KeyError or ValueError where it is malformed."""
     if isinstance(content, Unpacked) and isinstance(content.held, Task):
         return content.held, {}
     c = content.config_records[TASK]
@@ -164,10 +155,11 @@ def unpack_task(content: RecordDict, codec: Codec) -> tuple[Task, State]:
         whole=bool(c["whole"]),
         ahead=_unpack_ahead(content),
     )
-    return task, unpack_tensors(content.array_records[TENSORS], codec)
+    return task, unpack_state(content.array_records[TENSORS])
 
 
-def pack_result(result: Result, delta: ArrayRecord) -> RecordDict:
+def pack_result(result: Result, update: ArrayRecord) -> RecordDict:
+    """A result with its packed update."""
     done = result.done
     config = ConfigRecord(
         {
@@ -189,11 +181,11 @@ def pack_result(result: Result, delta: ArrayRecord) -> RecordDict:
             "ahead": list(result.ahead),
         }
     )
-    return RecordDict({RESULT: config, TENSORS: delta, **(_pack_inner(done.inner) if done.steps else {})})
+    return RecordDict({RESULT: config, TENSORS: update, **(_pack_inner(done.inner) if done.steps else {})})
 
 
 def unpack_result(content: RecordDict) -> Result:
-    """The result without its tensors, which may be large: `unpack_tensors` reads them once they are wanted."""
+    """The result without its tensors, which may be large: `unpack_update` reads them once they are wanted."""
     if isinstance(content, Unpacked) and isinstance(content.held, Result):
         return content.held
     c = content.config_records[RESULT]
@@ -221,20 +213,23 @@ def unpack_result(content: RecordDict) -> Result:
     )
 
 
-def unpack_update(content: RecordDict, codec: Codec) -> tuple[State, State]:
-    """The pseudo-gradient (or the weights) and the optimizer state of a result. Raises as `unpack_tensors` does."""
+def unpack_update(content: RecordDict, codec: Codec, expected: Shapes) -> tuple[State, State]:
+    """The pseudo-gradient (or the weights) and the optimizer state of a result.
+
+    Raises KeyError or ValueError where either is malformed, or the update has other names and shapes than `expected`.
+    """
     if isinstance(content, Unpacked):
         return {}, {}
-    return unpack_tensors(content.array_records[TENSORS], codec), unpack_inner(content)
+    return _unpacked(content.array_records[TENSORS], codec, "up", expected), unpack_inner(content)
 
 
 def unpack_inner(content: RecordDict) -> State:
-    """The optimizer state in a message; empty where none travels. Raises as `unpack_tensors` does."""
-    return unpack_tensors(content.array_records[INNER], LOSSLESS) if INNER in content.array_records else {}
+    """The optimizer state in a message; empty where none travels. Raises ValueError where it is malformed."""
+    return unpack_state(content.array_records[INNER]) if INNER in content.array_records else {}
 
 
 def _pack_inner(inner: State) -> dict[str, ArrayRecord]:
-    return {INNER: pack_tensors(inner, LOSSLESS)} if inner else {}
+    return {INNER: pack_state(inner)} if inner else {}
 
 
 def _pack_ahead(ahead: Advance | None) -> dict[str, ConfigRecord]:

@@ -14,9 +14,8 @@ from flwr.clientapp import ClientApp
 
 from fednano.core.marks import mark
 from fednano.flower import wire
+from fednano.flower.compat.messages import CLIENT_APP_FAILED
 from fednano.flower.wire import Parcel
-
-FAILED = 2  # Flower's own code of a ClientApp that raised, which this stands for
 
 RUN = "fednano.run"  # the record of a query that tells what is run: the store's `run`, and its `config` as JSON
 TOLD = "run.json"  # beside the socket: what the last query told
@@ -32,10 +31,10 @@ def train(message: Message, context: Context) -> Message:
     try:
         answer = _ask(path, Parcel(wire.TRAIN, message.content))
     except (OSError, ValueError) as error:
-        return Message(Error(FAILED, f"the trainer of {name} failed: {error}"), reply_to=message)
+        return Message(Error(CLIENT_APP_FAILED, f"the trainer of {name} failed: {error}"), reply_to=message)
     mark("answered", name)
     if answer.kind != wire.RESULT:
-        return Message(Error(FAILED, wire.reason_of(answer.content)), reply_to=message)
+        return Message(Error(CLIENT_APP_FAILED, wire.reason_of(answer.content)), reply_to=message)
     return Message(answer.content, reply_to=message)
 
 

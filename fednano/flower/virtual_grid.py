@@ -7,48 +7,24 @@ machine dies never arrives.
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from operator import itemgetter
 
-from flwr.app import Context, Message, Metadata, RecordDict
+from flwr.app import DEFAULT_TTL, Context, Message, Metadata, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common import DEFAULT_TTL
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
 
 from fednano.core.clock import VirtualClock
-from fednano.flower.records import Local, Unpacked
+from fednano.flower.compat.messages import Local, Run, adopt_identity, empty_run, set_message_id
+from fednano.flower.records import Unpacked
 from fednano.volatility.network import Network
 from fednano.volatility.presence import ClientCrashedError, Presence
 
 RUN_ID = 1
 SERVER_NODE_ID = 1
-
-
-def adopt_identity() -> None:
-    """Let this process build messages outside Flower's own runtimes.
-
-    flwr has no public interface for that; tested with flwr 1.41.0.
-    """
-    TaskIdentity.run_id = RUN_ID
-    TaskIdentity.node_id = SERVER_NODE_ID
-    TaskIdentity.task_id = 1
-
-
-@contextmanager
-def identity_kept() -> Iterator[None]:
-    """Whoever this process is to Flower, it is again behind the block, whatever a grid adopts within."""
-    before = {name: getattr(TaskIdentity, name) for name in ("_run_id", "_node_id", "_task_id")}
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(TaskIdentity, name, value)
 
 
 @dataclass(frozen=True)
@@ -85,7 +61,7 @@ class VirtualGrid(Grid):
         seed: int = 0,
         begin: Callable[[str, RecordDict], None] | None = None,
     ) -> None:
-        adopt_identity()
+        adopt_identity(RUN_ID, SERVER_NODE_ID)
         if begin:
             clock.before_wait(self._join)
         self._begin = begin
@@ -95,7 +71,7 @@ class VirtualGrid(Grid):
         self._network = network
         self._size = size
         self._seed = seed
-        self._run = Run.create_empty(RUN_ID)
+        self._run = empty_run(RUN_ID)
         first = SERVER_NODE_ID + 1
         self._nodes = {first + i: node for i, node in enumerate(nodes)}
         self._contexts = {
@@ -129,7 +105,7 @@ class VirtualGrid(Grid):
         ids = []
         for message in messages:
             self._pushed += 1
-            message.metadata.__dict__["_message_id"] = str(self._pushed)
+            set_message_id(message, str(self._pushed))
             ids.append(str(self._pushed))
             self._deliver(message)
         return ids

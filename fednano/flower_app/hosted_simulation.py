@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from flwr.app import Message
 from flwr.serverapp import Grid
-from flwr.superlink.grid.inmemory_grid import InMemoryGrid
 
 from fednano.flower.wrapped_grid import WrappedGrid
 from fednano.process.temporary import temporary_folder
@@ -18,12 +17,7 @@ from fednano.runtime.ray.stage import Stage
 from fednano.runtime.session import Outcome, Session
 
 # Flower's class for who joins a run with its server: no other room imports flwr.
-__all__ = ["Grid", "HostedSimulation", "StagedGrid", "is_simulated"]
-
-
-def is_simulated(grid: Grid) -> bool:
-    """Whether a ServerApp's grid leads to Flower's simulation, and not to SuperNodes."""
-    return isinstance(grid, InMemoryGrid)
+__all__ = ["Grid", "HostedSimulation", "StagedGrid"]
 
 
 class HostedSimulation:

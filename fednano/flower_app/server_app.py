@@ -8,13 +8,15 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console as RichConsole
 
-from fednano.config.cli import QUIET, compose_config
+from fednano.config.compose import compose_config
 from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import Clock
 from fednano.core.progress import Silent
 from fednano.experiment.experiment import Experiment
-from fednano.flower_app.hosted_simulation import Grid, HostedSimulation, is_simulated
+from fednano.flower.compat.simulation import is_simulated
+from fednano.flower_app.hosted_simulation import Grid, HostedSimulation
 from fednano.flower_app.run_config import hydra_overrides
+from fednano.process.environment import QUIET
 from fednano.process.temporary import temporary_folder
 from fednano.runtime.deployment import server as live
 from fednano.runtime.deployment.deployment import Deployment
@@ -33,14 +35,14 @@ def build(folder: Path, run: str, clock: Clock) -> Launch:
     runtime = experiment.runtime
     if not isinstance(runtime, Deployment):
         raise ValueError(f"runtime={runtime.name} of {folder}/config.yaml is not served live; use runtime=deployment")
-    store = experiment.groups["coordination"].store(run, clock)
+    store = experiment.groups.coordination.store(run, clock)
     parts = experiment.parts(experiment.prepare(Silent()), store)
     return Launch(
         name=cfg.name,
         runtime=runtime.name,
         parts=parts,
         store=store,
-        logger=experiment.groups["logger"],
+        logger=experiment.groups.logger,
         config=experiment.resolved(cfg),
         transfer_s=runtime.transfer_s,
         min_clients=runtime.least_clients(parts.settings.clients),
@@ -89,7 +91,7 @@ def _simulate(grid: Grid, folder: Path, cfg: DictConfig, experiment: Experiment,
     runtime.check(parts)
     folder.mkdir(parents=True)
     config = experiment.resolved(cfg)
-    outcome = run_in_folder(folder, cfg.name, runtime, parts, experiment.groups["logger"], config, out=out)
+    outcome = run_in_folder(folder, cfg.name, runtime, parts, experiment.groups.logger, config, out=out)
     if outcome.error:
         raise outcome.error
 

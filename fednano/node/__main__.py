@@ -11,13 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fednano.config.cli import QUIET, compose_config, guarded, with_hydra_flags
+from fednano.config.compose import compose_config, with_hydra_flags
+from fednano.config.errors import guarded
 from fednano.coordination.redis_link import Address
 from fednano.node.settings import Settings, checked, encode
-from fednano.node.supervisor import Program, Supervisor
+from fednano.node.supervisor import Supervisor
 from fednano.node.units import FORMS
+from fednano.process.child import Child
+from fednano.process.environment import QUIET
 
 TRAINER, SUPERNODE = "fednano.node.trainer", "fednano.node.supernode"
+SUPERNODE_S = 10.0  # that it is given to end
+ORPHAN_S = 5.0  # that both are given where the supervisor was killed
 
 
 def main(overrides: Sequence[str], form: str | None = None) -> int:
@@ -37,14 +42,19 @@ def main(overrides: Sequence[str], form: str | None = None) -> int:
     return Supervisor([trainer(settings, data), supernode(settings)], say).run()
 
 
-def trainer(settings: Settings, data: dict[str, Any] | None) -> Program:
+def trainer(settings: Settings, data: dict[str, Any] | None) -> Child:
     """The resident trainer."""
-    return Program(
-        name="trainer", command=[sys.executable, "-m", TRAINER, encode(settings, data)], leave_s=settings.drain_s
+    return Child(
+        "trainer",
+        [sys.executable, "-m", TRAINER, encode(settings, data)],
+        log=None,
+        environment=os.environ,
+        grace_s=settings.drain_s,
+        orphan_s=ORPHAN_S,
     )
 
 
-def supernode(settings: Settings) -> Program:
+def supernode(settings: Settings) -> Child:
     """The SuperNode, which answers its messages itself."""
     arguments = ["--superlink", settings.superlink, "--isolation", "process"]
     arguments += ["--node-config", f'name="{settings.name}" socket="{settings.socket}"']
@@ -54,10 +64,14 @@ def supernode(settings: Settings) -> Program:
         arguments += ["--root-certificates", str(Path(settings.root_certificates).expanduser())]
     if settings.private_key:
         arguments += ["--auth-supernode-private-key", str(Path(settings.private_key).expanduser())]
-    # Flower's own files go there.
-    environment = {"FLWR_HOME": str(settings.home / "flwr")}
-    command = [sys.executable, "-m", SUPERNODE, settings.name, *arguments]
-    return Program(name="supernode", command=command, environment=environment, log=settings.home / "supernode.log")
+    return Child(
+        "supernode",
+        [sys.executable, "-m", SUPERNODE, settings.name, *arguments],
+        log=settings.home / "supernode.log",
+        environment={**os.environ, "FLWR_HOME": str(settings.home / "flwr")},  # Flower's own files go there
+        grace_s=SUPERNODE_S,
+        orphan_s=ORPHAN_S,
+    )
 
 
 def _command() -> int:

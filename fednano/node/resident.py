@@ -13,6 +13,7 @@ from flwr.app import ConfigRecord, RecordDict
 
 from fednano.coordination.store import NO_LEASE, Heartbeat, Post, StopRequestedError
 from fednano.core.clock import Clock, pause
+from fednano.core.inner_step import InnerStep
 from fednano.core.marks import mark
 from fednano.core.tensors import State
 from fednano.flower import records, wire
@@ -20,9 +21,9 @@ from fednano.flower.client_app import answer
 from fednano.flower.wire import Parcel
 from fednano.node.warmup import warm_up
 from fednano.report import units
+from fednano.runtime.beginning import local_trainer
 from fednano.runtime.parts import Parts
 from fednano.training.overlap import Onward
-from fednano.training.replicas import Replicas
 from fednano.training.worker import ClientWorker, Result, Task
 
 SEND_S = 60.0  # to hand an answer over: the relay only copies it
@@ -83,7 +84,7 @@ class Resident:
         self._path = path
         self._say = say
         self._renewable = renewable
-        self._trainer = parts.trainer(parts.tokens_per_step, None, Replicas(), split_rows=True)
+        self._trainer = local_trainer(parts, parts.tokens_per_step)
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._leaving = False
         self._ready = False
@@ -134,11 +135,11 @@ class Resident:
             raise RefusedError(f"lease {task.lease} is no longer held by {task.client}")
         self._heartbeat(task.lease)
 
-        def on_step(client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
+        def on_step(step: InnerStep) -> None:
             nonlocal stepped
             stepped = True
-            mark("step", client, round=round, step=step)
-            self._post.tell_step(client, round, step, steps, loss, tokens)
+            mark("step", step.client, round=step.round, step=step.step)
+            self._post.tell_step(step)
             self._post.check_stop()
             if _gone(job.connection):
                 raise AbandonedError
@@ -157,6 +158,7 @@ class Resident:
             # On a real clock time has passed before the first step, without which the transfer was for nothing.
             asked=lambda lease, now: stepped and self._post.asked(lease, now),
             onward=self._onward,
+            part=self._parts.strategy.client,
         )
         try:
             result, delta = worker.work(task, weights)
@@ -181,12 +183,21 @@ class Resident:
         def may_step(step_s: float) -> bool:
             return not self._leaving and self._jobs.empty() and self._post.may_hold(ahead.lease, ahead.token)
 
-        def on_step(step: int, loss: float) -> None:
-            self._post.tell_step(self._name, onward.round, step, ahead.steps, loss, self._parts.tokens_per_step)
+        def after_step(step: int, loss: float) -> None:
+            self._post.tell_step(
+                InnerStep(
+                    client=self._name,
+                    round=onward.round,
+                    step=step,
+                    steps=ahead.steps,
+                    loss=loss,
+                    tokens=self._parts.tokens_per_step,
+                )
+            )
             self._post.check_stop()
 
         try:
-            head = onward.go(self._trainer, self._clock, may_step, on_step)
+            head = onward.go(self._trainer, self._clock, may_step, after_step)
         except StopRequestedError:
             self._onward = None
             self._trainer.forget(self._name)
@@ -198,7 +209,8 @@ class Resident:
         mark("came", self._name)
         try:
             try:
-                content = answer(job.content, lambda task, weights: self.work(task, weights, job), self._parts.codec)
+                codec, memory = self._parts.codec, self._trainer.memory
+                content = answer(job.content, lambda task, weights: self.work(task, weights, job), codec, memory)
                 self._hand_over(job, Parcel(wire.RESULT, content))
             except AbandonedError:
                 self._say("the task's relay died; its work is dropped")

@@ -1,24 +1,15 @@
-"""Flower's SuperNode in a process that ends with its supervisor: python -m fednano.node.supernode NAME ARGUMENTS.
-
-What is known here of Flower's errors was found with flwr 1.41.0: look here when raising it.
-"""
+"""Flower's SuperNode, which the supervisor starts: python -m fednano.node.supernode NAME ARGUMENTS."""
 
 import logging
 import sys
 from typing import cast
 
-from flwr.supercore.error import ApiErrorCode
-from flwr.supercore.exit import ExitCode
-from flwr.supernode.cli.flower_supernode import flower_supernode
-
-from fednano.config.checks import BAD_INPUT, REFUSAL
+from fednano.config.errors import BAD_INPUT, REFUSAL
 from fednano.core.marks import mark
+from fednano.flower.compat.supernode import INACTIVE, KEYLESS, NO_CONNECTION, run_supernode, stage_of
 from fednano.node.one_process import in_one_process
-from fednano.process import lifeline
 from fednano.process.memory import keep_freed_memory
 
-KEYLESS = f"[code: {int(ApiErrorCode.FLEET_SUPERNODE_REGISTRATION_DISABLED)}]"
-INACTIVE = f"[code: {int(ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED)}]"
 CAUSES = {
     KEYLESS: "the SuperLink takes registered nodes only; set private_key= to the key that the run made for this one",
     INACTIVE: "the SuperLink does not take private_key=: it does not know the key, or another node uses it, or did so "
@@ -37,7 +28,7 @@ class Heard(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         said = record.getMessage()
-        if said.startswith(f"Exit Code: {int(ExitCode.SUPERNODE_CONNECTION_ERROR)}\n"):
+        if said.startswith(NO_CONNECTION):
             self.mark = next((mark for mark in CAUSES if mark in said), None)
 
 
@@ -49,9 +40,8 @@ class Marking(logging.Handler):
         self._name = name
 
     def emit(self, record: logging.LogRecord) -> None:
-        word = record.getMessage().partition(" ")[0].rstrip(":")
-        if word in ("Receiving", "Received", "Sending", "Sent"):
-            mark(word.lower(), self._name)
+        if stage := stage_of(record.getMessage()):
+            mark(stage, self._name)
 
 
 def main() -> int:
@@ -62,7 +52,7 @@ def main() -> int:
     logging.getLogger("flwr").addHandler(Marking(sys.argv.pop(1)))
     in_one_process()
     try:
-        flower_supernode()
+        run_supernode()
     except SystemExit as ended:
         if heard.mark is None:
             return cast(int, ended.code)
@@ -73,5 +63,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    lifeline.watch()
     sys.exit(main())

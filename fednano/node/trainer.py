@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
-from fednano.config.cli import guarded
+from fednano.config.errors import guarded
 from fednano.coordination.memory import MemoryStore
 from fednano.coordination.redis_link import Address
 from fednano.coordination.redis_node import NodeStore
@@ -17,7 +17,6 @@ from fednano.experiment.experiment import Experiment
 from fednano.flower.relay import TOLD
 from fednano.node.resident import Resident
 from fednano.node.settings import decode, run_config, told_config
-from fednano.process import lifeline
 from fednano.report.console import RichProgress
 
 
@@ -71,5 +70,4 @@ def _redis_post(run: str, name: str, clock: Clock) -> NodeStore:
 
 
 if __name__ == "__main__":
-    lifeline.watch()
     sys.exit(guarded(lambda: serve(sys.argv[1], _redis_post)))

@@ -7,6 +7,7 @@ from statistics import median
 from fednano.core.clock import RealClock, wall
 from fednano.core.randomness import generator
 from fednano.data.loader import Batch
+from fednano.runtime.beginning import untrained
 from fednano.runtime.parts import Parts
 from fednano.training.local import StepPlan, Trainer
 
@@ -27,7 +28,7 @@ def warm_up(trainer: Trainer, parts: Parts) -> float:
     )
     trainer.run(
         _NOBODY,
-        parts.first_state(None).weights,
+        untrained(parts),
         _batches(parts),
         plan,
         RealClock(),

@@ -1,30 +1,39 @@
-"""Processes that a runner starts, with a log file each, and that end with it."""
+"""Child processes, with a log each, that end with the process that started them."""
 
-import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from os import killpg
 from pathlib import Path
+from threading import Lock
 
 from fednano.process import guard
 
 TAIL_LINES = 12
 TAIL_BYTES = 16_384
+TOLD = 2  # lines that a guard tells
+LATE_S = 1.0  # that a guard has for what it does beside waiting
+# Started by its path and without the paths of installed packages, a guard is there in a third of the time.
+GUARD = (sys.executable, "-I", "-S", guard.__file__)
 
 
 class Child:
-    """A command in a session of its own, so that a Ctrl-C on the terminal is the runner's alone.
+    """A command in a session of its own, so that a Ctrl-C on the terminal is its starter's alone.
 
-    It ends with the runner, also when that is killed.
+    It ends with its starter, also when that is killed: a guard (`process/guard.py`) stands between the two. Whatever
+    the command leaves in its process group ends with it. One thread may wait for it while another stops it.
 
     Args:
         name: what people call it.
         command: program and arguments; no secrets, which process lists would show.
-        log: takes its output, behind what is there.
+        log: takes its output, behind what is there; None: that goes where this process writes.
         environment: all of its environment variables.
-        grace_s: seconds that it is given to end by itself.
+        grace_s: seconds that it is given to end by itself when it is asked to; with 0 it is killed without being asked.
+        orphan_s: the same when its starter is gone; None: `grace_s`.
+        fed: what it reads from its standard input, which may be secret; at most 4096 bytes.
         noise: marks lines of the log that say nothing of how it ended.
     """
 
@@ -32,45 +41,80 @@ class Child:
         self,
         name: str,
         command: Sequence[str | Path],
-        log: Path,
+        *,
+        log: Path | None,
         environment: Mapping[str, str],
         grace_s: float = 3.0,
+        orphan_s: float | None = None,
+        fed: bytes = b"",
         noise: Sequence[str] = (),
     ) -> None:
+        assert len(fed) <= guard.MOST_FED, "more would be held up until it is read"
         self.name = name
+        self.command = [str(word) for word in command]
         self.log = log
-        self._command = [str(word) for word in command]
+        self.grace_s = grace_s
+        self._orphan_s = grace_s if orphan_s is None else orphan_s
         self._environment = dict(environment)
-        self._grace_s = grace_s
+        self._fed = fed
         self._noise = tuple(noise)
         self._process: subprocess.Popen[bytes] | None = None
+        self._link: socket.socket | None = None  # to the guard, as long as that may have something to say
+        self._said = b""
+        self._hearing = Lock()
 
     def start(self) -> None:
-        """Start it, or start it anew."""
-        guarded = [sys.executable, "-m", guard.__name__, str(self._grace_s), *self._command]
-        with self.log.open("ab") as log:
+        """Start it, or start it anew once it has ended or was stopped."""
+        figures = [str(self.grace_s), str(self._orphan_s), str(len(self._fed))]
+        log = self.log.open("ab") if self.log else None
+        self._link, theirs = socket.socketpair()
+        try:
             self._process = subprocess.Popen(
-                guarded,
-                stdin=subprocess.PIPE,
+                [*GUARD, *figures, *self.command],
+                stdin=theirs.fileno(),
                 stdout=log,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.STDOUT if log else None,
                 env=self._environment,
                 start_new_session=True,
             )
+        finally:
+            theirs.close()
+            if log:
+                log.close()
+        self._said = b""
+        self._tell(self._fed)
 
     @property
     def ended(self) -> int | None:
         """The exit code, negative for a signal's number; None while it runs."""
-        return self._process.poll() if self._process else None
+        if self._process is None or self._process.poll() is None:
+            return None
+        # Where the guard could not say, it was the guard that was killed.
+        lines = self._heard(TOLD)
+        return lines[1] if len(lines) == TOLD else self._process.returncode
 
     @property
     def pid(self) -> int | None:
-        """The id of the guard's process, which leads the command's group."""
+        """The id of the command's process; waits until there is one. None where there is none."""
+        lines = self._heard(1)
+        return (lines[0] if lines else 0) or None
+
+    @property
+    def guard(self) -> int | None:
+        """The id of the guard's process: the command and all that it started are its descendants."""
         return self._process.pid if self._process else None
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Wait until it ends; the exit code. Raises subprocess.TimeoutExpired."""
+        assert self._process, "it was not started"
+        self._process.wait(timeout_s)
+        code = self.ended
+        assert code is not None
+        return code
 
     def tail(self) -> str:
         """The last lines of its log, but for noise."""
-        if not self.log.exists():
+        if self.log is None or not self.log.exists():
             return ""
         with self.log.open("rb") as log:
             log.seek(max(0, self.log.stat().st_size - TAIL_BYTES))
@@ -78,26 +122,51 @@ class Child:
         telling = [line.rstrip() for line in lines if not any(mark in line for mark in self._noise)]
         return "\n".join(telling[-TAIL_LINES:])
 
+    def how(self) -> str:
+        """How it ended, behind its name in a sentence."""
+        code = self.ended or 0
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
     def cause(self) -> str:
         """One line that says how it ended, for an error's text."""
-        code = self.ended or 0
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return f"{self.name} {how}; its log is {self.log}"
+        return f"{self.name} {self.how()}" + (f"; its log is {self.log}" if self.log else "")
 
     def ask(self) -> None:
         """Let it begin to end; `stop` waits for it. For several that are to end at the same time."""
-        if self._process and self._process.stdin:
-            with suppress(BrokenPipeError):
-                self._process.stdin.close()
+        self._tell(b"end")
 
-    def stop(self) -> None:
-        """End it, and whatever is left of its process group. Does nothing where it does not run."""
+    def stop(self) -> bool:
+        """End it, and whatever is left of its process group; whether it ended before it was killed.
+
+        Does nothing where it does not run.
+        """
         process = self._process
         if process is None:
-            return
+            return True
         self.ask()
         with suppress(subprocess.TimeoutExpired):
-            process.wait(self._grace_s + 1.0)
+            process.wait(self.grace_s + LATE_S)
+        # Where the guard was killed, its command may still run.
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+            killpg(process.pid, signal.SIGKILL)
+        return self.wait() != -signal.SIGKILL
+
+    def _tell(self, said: bytes) -> None:
+        link = self._link
+        if link:
+            with suppress(OSError):  # it has ended meanwhile
+                link.sendall(said)
+
+    def _heard(self, lines: int) -> list[int]:
+        """The first of the numbers that the guard tells, each in a line; fewer where it has ended before."""
+        with self._hearing:
+            while self._link and self._said.count(b"\n") < lines:
+                try:
+                    more = self._link.recv(64)
+                except ConnectionError:
+                    more = b""
+                self._said += more
+                if not more or self._said.count(b"\n") == TOLD:
+                    self._link.close()
+                    self._link = None
+            return [int(line) for line in self._said.split(b"\n")[:-1]]

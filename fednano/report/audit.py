@@ -12,6 +12,7 @@ from typing import Any
 
 from fednano.core.event_log import from_record, read_whole
 from fednano.core.events import Event, LeaseGranted, LeaseReleased, RoundMerged, RunEnded, UpdateFolded
+from fednano.core.inner_step import InnerStep
 
 Position = tuple[int, int]
 Piece = tuple[Position, Position]
@@ -141,7 +142,7 @@ class Auditor:
                 for lease in self._grants:
                     self._violated(f"lease {lease} is in force at the end of the run: its rows are lost")
 
-    def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
+    def step(self, step: InnerStep) -> None:
         pass
 
     def close(self, summary: dict[str, Any]) -> None:

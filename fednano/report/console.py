@@ -11,6 +11,7 @@ from rich.text import Text
 
 from fednano.core.clock import wall
 from fednano.core.events import Evaluated, Event, RoundMerged, RoundSkipped, RunStarted, WorkDispatched
+from fednano.core.inner_step import InnerStep
 from fednano.report import display, units
 from fednano.report.display import Pace, Work
 from fednano.report.figures import Figures
@@ -58,10 +59,10 @@ class Console:
         elif isinstance(event, _LINES):
             self._line(event)
 
-    def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
-        self._work[client] = Work(step, steps, loss)
-        self._stepping = client
-        self._stepped_tokens += tokens
+    def step(self, step: InnerStep) -> None:
+        self._work[step.client] = Work(step.step, step.steps, step.loss)
+        self._stepping = step.client
+        self._stepped_tokens += step.tokens
         self._draw()
 
     def note(self, line: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fednano.core.events import Event
+from fednano.core.inner_step import InnerStep
 from fednano.report import energy, page, units
 from fednano.report.figures import Figures
 from fednano.report.history import DRAWN, History, read_history
@@ -39,7 +40,7 @@ class LiveReport:
     def event(self, event: Event) -> None:
         self._history.draw(event)
 
-    def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
+    def step(self, step: InnerStep) -> None:
         pass
 
     def close(self, summary: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fednano.core.events import Evaluated, Event, RoundMerged, finite
+from fednano.core.inner_step import InnerStep
 
 Energy = Callable[[], dict[str, Any]]
 """What a run has consumed up to the last event: `total` and `clients` as under `energy` in `summary.json`."""
@@ -23,11 +24,18 @@ class Sink(Protocol):
     def event(self, event: Event) -> None:
         """An event, at the moment it goes on the event log."""
 
-    def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
-        """Inner step `step` of `steps` (from 1) is done, on `tokens` tokens; `loss` in nats per token."""
+    def step(self, step: InnerStep) -> None:
+        """An inner step is done."""
 
     def close(self, summary: dict[str, Any]) -> None:
         """The run is over; `summary` is what `summary.json` holds."""
+
+
+class Logger(Protocol):
+    """A `logger` choice."""
+
+    def open(self, folder: Path, config: dict[str, Any], energy: Energy) -> list[Sink]:
+        """Sinks beside the console and the metrics file; what `energy` tells they ask for where they want it."""
 
 
 class Fanout:
@@ -47,9 +55,9 @@ class Fanout:
         for tell in self._told[kind]:
             tell(event)
 
-    def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
+    def step(self, step: InnerStep) -> None:
         for sink in self._sinks:
-            sink.step(client, round, step, steps, loss, tokens)
+            sink.step(step)
 
     def close(self, summary: dict[str, Any]) -> None:
         with ExitStack() as stack:
@@ -103,7 +111,7 @@ class MetricsFile:
             self._file.write(json.dumps(row, allow_nan=False) + "\n")
             self._file.flush()
 
-    def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
+    def step(self, step: InnerStep) -> None:
         pass
 
     def close(self, summary: dict[str, Any]) -> None:

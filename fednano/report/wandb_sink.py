@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from fednano.core.events import Event, RoundMerged, RunStarted
+from fednano.core.inner_step import InnerStep
 from fednano.report.sinks import Energy, Sink, metrics
 
 MODES = ("auto", "offline", "online")
@@ -78,7 +79,7 @@ class WandbSink:
                 row |= _charted(self._energy())
         self._log(row)
 
-    def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
+    def step(self, step: InnerStep) -> None:
         pass
 
     def close(self, summary: dict[str, Any]) -> None:

@@ -4,13 +4,17 @@ import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from fednano.coordination.store import StopRequestedError
 from fednano.core.clock import VirtualClock
 from fednano.core.events import RunEnded, RunStarted
 from fednano.core.tensors import count
+from fednano.runtime.beginning import first_ledger, local_trainer, message_bytes, untrained
 from fednano.runtime.parts import Parts
-from fednano.runtime.session import Outcome, Session, Status
-from fednano.runtime.virtual import foreseen
+from fednano.runtime.play_through import foreseen
+from fednano.runtime.recording import make_recorder
+from fednano.runtime.session import Outcome, Session
+from fednano.runtime.startup import played
+from fednano.runtime.steps import showing
+from fednano.strategy.base import ServerState
 from fednano.training.central import NAME, Central
 from fednano.training.recorder import Progress
 from fednano.training.replicas import Replicas, joined
@@ -49,15 +53,17 @@ class Centralized:
     def _run(self, parts: Parts, session: Session, replicas: Replicas) -> Outcome:
         settings, resume = parts.settings, session.resume
         clock = VirtualClock(resume.clock if resume else 0.0)
-        state = parts.first_state(resume)
+        state = resume.state if resume else ServerState(untrained(parts), {})
+        if resume:
+            parts.store.skip(resume.leases)
         tokens, federated = _planned(parts)
         horizon = settings.budget.tokens or tokens
         per_step = settings.clients * parts.tokens_per_step
         step_s = per_step / parts.hardware.speed(0)
         per_round = parts.round.central_steps(parts.strategy.local_steps, -(-tokens // per_step), federated.rounds)
-        trainer = parts.trainer(per_step, resume, replicas, split_rows=False)
-        recorder = parts.recorder(session, clock, trainer, replicas)
-        ledger = parts.ledger(resume)
+        trainer = local_trainer(parts, per_step, replicas, split_rows=False, resume=resume)
+        recorder = make_recorder(parts, session, clock, trainer, replicas)
+        ledger = first_ledger(parts, resume)
         session.start(self._started(parts, count(state.weights), tokens, per_step, per_round))
         central = Central(
             trainer=trainer,
@@ -73,19 +79,17 @@ class Centralized:
             packing=parts.packing,
             rows_for=parts.rows_for,
             schedule=parts.optim.schedule,
-            on_step=parts.on_step(session, replicas),
+            on_step=showing(session.sink, parts.store, replicas),
             replicas=replicas,
         )
-        status: Status = "completed"
-        error: Exception | None = None
-        try:
+
+        def run() -> None:
+            nonlocal state
             for merged in central.run(state, tokens, per_round, horizon, replace(settings.budget, virtual_hours=None)):
                 state = merged
             recorder.progress.ended_by = recorder.progress.ended_by or federated.ended_by
-        except StopRequestedError:
-            status = "interrupted"
-        except Exception as caught:
-            status, error = "failed", caught
+
+        status, error = played(run)
         if status != "completed":
             central.abandon()
             recorder.checkpoint()
@@ -125,6 +129,6 @@ class Centralized:
 
 def _planned(parts: Parts) -> tuple[int, Progress]:
     """The tokens to train, and how the federated run would end; that merges whole rounds, beyond a budget of tokens."""
-    federated = foreseen(parts, parts.message_bytes())
+    federated = foreseen(parts, message_bytes(parts))
     tokens = max(parts.tokens_per_step, federated.tokens)
     return min(tokens, parts.settings.budget.tokens or tokens), federated

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fednano.core.events import Event
+from fednano.core.inner_step import InnerStep
 from fednano.energy.accounting import (
     Consumption,
     Power,
@@ -57,7 +58,7 @@ class Meter:
             self._supply.require(event.t, self._profile)
         self._usage.add(event)
 
-    def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
+    def step(self, step: InnerStep) -> None:
         pass
 
     def close(self, summary: dict[str, Any]) -> None:

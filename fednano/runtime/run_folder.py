@@ -3,8 +3,9 @@
 import platform
 import resource
 import sys
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from omegaconf import OmegaConf
 from rich.console import Console as RichConsole
@@ -16,20 +17,15 @@ from fednano.core.ranks import rank
 from fednano.report.audit import Auditor
 from fednano.report.console import Console
 from fednano.report.html import LiveReport
-from fednano.report.sinks import Energy, Fanout, MetricsFile, Sink
+from fednano.report.sinks import Fanout, Logger, MetricsFile
+from fednano.runtime.beginning import check_resume
 from fednano.runtime.meter import Meter
-from fednano.runtime.parts import Conducted, Parts, Runtime, versions
+from fednano.runtime.parts import Parts
+from fednano.runtime.protocol import Conducted, Runtime
 from fednano.runtime.session import Outcome, Session
 from fednano.training.checkpoint import Snapshot, save_model, write_json
 
 DISTRIBUTIONS = ("fednano", "torch", "flwr", "numpy", "pyarrow")
-
-
-class Logger(Protocol):
-    """A `logger` choice."""
-
-    def open(self, folder: Path, config: dict[str, Any], energy: Energy) -> list[Sink]:
-        """Sinks beside the console and the metrics file; what `energy` tells they ask for where they want it."""
 
 
 def run_in_folder(
@@ -53,7 +49,7 @@ def run_in_folder(
     """
     events = folder / "events.jsonl"
     if resume:
-        parts.check_resume(resume)
+        check_resume(parts, resume)
     if not isinstance(runtime, Runtime):
         return runtime.conduct(folder, name, parts, config, resume)
     if rank():
@@ -127,7 +123,7 @@ def summarise(
         "weights_sha256": tensors.digest(outcome.state.weights) if outcome.state.weights else None,
         "tape_sha256": event_log.sha256(),
         "seed": parts.settings.seed,
-        "versions": {"python": platform.python_version(), **versions(DISTRIBUTIONS)},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in DISTRIBUTIONS}},
     }
 
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from fednano.core.tensors import State
-from fednano.strategy.base import ServerState
+from fednano.strategy.base import Accumulator, ServerState, Update
+from fednano.strategy.client_part import ClientPart
+from fednano.strategy.mean import WeightedMean
 from fednano.strategy.outer import Outer
 
 
@@ -43,9 +45,16 @@ class DiLoCo:
         if not self.slack >= 1.0:
             raise ValueError(f"strategy.slack={self.slack} ends rounds before they can be done; use 1 or more")
 
-    def weight(self, tokens: int, steps: int) -> float:
-        return float(tokens) if self.weighting == "tokens" else 1.0
+    @property
+    def client(self) -> ClientPart | None:
+        return None
 
-    def merge(self, state: ServerState, mean_delta: State) -> ServerState:
-        weights, outer = self.outer.step(state.weights, state.outer, mean_delta)
+    def weight(self, update: Update) -> float:
+        return float(update.tokens) if self.weighting == "tokens" else 1.0
+
+    def accumulator(self, like: State) -> Accumulator:
+        return WeightedMean(like)
+
+    def merge(self, state: ServerState, pseudo_gradient: State) -> ServerState:
+        weights, outer = self.outer.step(state.weights, state.outer, pseudo_gradient)
         return ServerState(weights, outer, state.version + 1)

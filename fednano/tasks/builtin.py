@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fednano.core.randomness import generator
+from fednano.tasks.base import Documents
 from fednano.tasks.items import Item, LanguageModelling, MultipleChoice, Task
 
 PARAGRAPH_WORDS = range(15, 120)
@@ -11,6 +13,14 @@ SENTENCE_WORDS = range(5, 60)
 CHOICES = 4
 _LAST_WORD = re.compile(r"(.*\S) ([A-Za-z]{3,})[.!?:]?")
 _SENTENCE_END = re.compile(r"(?<=[.!?]) (?=[A-Z])")
+
+
+@dataclass(frozen=True)
+class Builtin:
+    """`last_word` and `next_sentence`, made from the held-out documents."""
+
+    def tasks(self, documents: Documents, seed: int) -> list[Task]:
+        return builtin_tasks(documents(), seed)
 
 
 def builtin_tasks(documents: Sequence[str], seed: int) -> list[Task]:

@@ -3,12 +3,14 @@
 import csv
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fednano.tasks.base import Documents
 from fednano.tasks.items import Item, LanguageModelling, MultipleChoice, Schema, Task
 
 INDEX, DATA, BASELINES = "core.yaml", "eval_data", "eval_meta_data.csv"
@@ -17,6 +19,16 @@ KINDS: dict[str, Callable[[dict[str, Any]], Item]] = {
     "schema": lambda r: Schema(_texts(r, "context_options"), _gold(r, "context_options"), str(r["continuation"])),
     "language_modeling": lambda r: LanguageModelling(str(r["context"]), str(r["continuation"])),
 }
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The tasks of the bundle in the folder `path`."""
+
+    path: str
+
+    def tasks(self, documents: Documents, seed: int) -> list[Task]:
+        return read_bundle(Path(self.path))
 
 
 def read_bundle(folder: Path) -> list[Task]:

@@ -1,6 +1,6 @@
 """Make synthetic traces of photovoltaic surplus, carbon intensity and price.
 
-    python -m fednano.traces.solar --out FOLDER --days 14 --seed 0 --site almeria,36.84,-2.47
+    python -m fednano.volatility.solar --out FOLDER --days 14 --seed 0 --site almeria,36.84,-2.47
 
 Clear skies are pvlib's (Haurwitz 1945), for the sites' real latitudes; clouds, the rest of the grid and its price are
 drawn. Nothing here was measured. Needs the extra: pip install 'fednano[solar]'.
@@ -121,7 +121,7 @@ def write(folder: Path, sites: Sequence[Site], begins: datetime, days: int, seed
         unit, digits = units[name]
         path = folder / f"synthetic_{name}.csv"
         with path.open("w", encoding="utf-8", newline="\n") as out:
-            out.write(f"# Synthetic {name} in {unit}, not measured: python -m fednano.traces.solar --seed {seed}\n")
+            out.write(f"# Synthetic {name} in {unit}, not measured: python -m fednano.volatility.solar --seed {seed}\n")
             out.write(",".join(["time", *(site.name for site in sites)]) + "\n")
             for k, row in enumerate(zip(*columns, strict=True)):
                 stamp = (begins + timedelta(minutes=STEP_MINUTES * k)).strftime("%Y-%m-%dT%H:%MZ")
@@ -133,7 +133,9 @@ def write(folder: Path, sites: Sequence[Site], begins: datetime, days: int, seed
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m fednano.traces.solar", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m fednano.volatility.solar", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--out", type=Path, default=Path(), help="the folder to write into")
     parser.add_argument("--begin", default="2026-03-16", help="the first day, ISO 8601")
     parser.add_argument("--days", type=int, default=14)
@@ -152,7 +154,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"fednano: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,7 +7,8 @@ from fednano.core.clock import Clock
 from fednano.core.tensors import State
 from fednano.data.ledger import Position, Span
 from fednano.data.loader import Batch, LeaseLoader
-from fednano.training.local import MayStep, OnStep, StepPlan, StepsDone
+from fednano.training.client_memory import ClientMemory
+from fednano.training.local import AfterStep, MayStep, StepPlan, StepsDone
 
 
 class AnalyticTrainer:
@@ -28,6 +29,7 @@ class AnalyticTrainer:
         self._tokens_per_step = tokens_per_step
         self._row_tokens = max(1, round(tokens_per_row))
         self._sure_until = sure_until
+        self.memory = ClientMemory()  # stays empty
 
     def forget(self, client: str) -> None:
         pass
@@ -43,9 +45,9 @@ class AnalyticTrainer:
         plan: StepPlan,
         clock: Clock,
         may_step: MayStep,
-        on_step: OnStep,
+        after_step: AfterStep,
     ) -> tuple[StepsDone, State]:
-        """As `Trainer.run`; `on_step` is told of the last step alone."""
+        """As `Trainer.run`; `after_step` is told of the last step alone."""
         assert isinstance(batches, LeaseLoader)
         behind = batches.behind
         steps = self._unquestioned(client, plan, clock)
@@ -59,7 +61,7 @@ class AnalyticTrainer:
             steps += 1
         tokens = steps * self._tokens_per_step
         if steps:
-            on_step(steps, math.nan)
+            after_step(steps, math.nan)
         until = (behind + steps) * self._tokens_per_step
         cursor = position(batches.grant.spans, until, self._row_tokens) if steps else None
         return StepsDone(

@@ -9,6 +9,7 @@ from fednano.coordination.store import CoordinationStore
 from fednano.core import tensors
 from fednano.core.clock import VirtualClock, wall
 from fednano.core.events import LeaseGranted, LeaseReleased, RoundMerged, UpdateFolded
+from fednano.core.inner_step import InnerStep, OnStep
 from fednano.data.ledger import Ledger, Position, Span, records_of
 from fednano.data.loader import Batch, LeaseLoader, Packing, RowNumbers, TextSource
 from fednano.optim.schedule import Schedule
@@ -48,7 +49,7 @@ class Central:
         pools: corpus rows of every pool.
         pool_of: pool that each of the joined batches reads.
         ledger: row book-keeping, as in a federated run.
-        coordination store: names leases and asks for stops.
+        store: names leases and asks for stops.
         recorder: evaluates, saves and emits.
         clock: charged with `step_s` for every step.
         shape: (B, T) of one of the joined batches.
@@ -73,7 +74,7 @@ class Central:
         packing: Packing,
         rows_for: Callable[[int, int], int],
         schedule: Schedule,
-        on_step: Callable[[str, int, int, int, float, int], None],
+        on_step: OnStep,
         replicas: Replicas,
     ) -> None:
         self._trainer = trainer
@@ -122,10 +123,10 @@ class Central:
             steps=steps, step_s=self._step_s, tokens_before=progress.tokens, tokens_per_step=per_step, horizon=horizon
         )
 
-        def on_step(taken: int, loss: float) -> None:
-            self._on_step(NAME, index, taken, steps, loss, per_step)
+        def after_step(taken: int, loss: float) -> None:
+            self._on_step(InnerStep(client=NAME, round=index, step=taken, steps=steps, loss=loss, tokens=per_step))
 
-        done, local = self._trainer.run(NAME, state.weights, batches, plan, self._clock, lambda _: True, on_step)
+        done, local = self._trainer.run(NAME, state.weights, batches, plan, self._clock, lambda _: True, after_step)
         if not done.steps:
             raise RuntimeError("a lease held less than one batch; this is a fault of rows_for")
         moved = tensors.norm(tensors.subtract(state.weights, local))

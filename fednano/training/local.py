@@ -16,6 +16,8 @@ from fednano.data.loader import IGNORE, Batch
 from fednano.data.prefetch import Ahead
 from fednano.model.gpt import GPT
 from fednano.optim.inner import InnerOptimizer, Optim
+from fednano.strategy.client_part import LocalRule
+from fednano.training.client_memory import ClientMemory, joined, without_kept
 from fednano.training.hardware import Hardware
 from fednano.training.replicas import Replicas
 
@@ -25,7 +27,7 @@ MayStep = Callable[[float], bool]
 Speed = Callable[[float], float]
 """The share of its hardware's speed that a client has at a time of its clock."""
 
-OnStep = Callable[[int, float], None]
+AfterStep = Callable[[int, float], None]
 """Told the number of steps done and the loss of the last; raises to stop the run."""
 
 
@@ -35,7 +37,10 @@ def full_speed(t: float) -> float:
 
 
 class Trainer(Protocol):
-    """Takes inner steps for the clients of one process."""
+    """Takes inner steps for the clients of one process. `memory` holds what they keep beside their optimizers."""
+
+    @property
+    def memory(self) -> ClientMemory: ...
 
     def run(
         self,
@@ -45,7 +50,7 @@ class Trainer(Protocol):
         plan: "StepPlan",
         clock: Clock,
         may_step: MayStep,
-        on_step: OnStep,
+        after_step: AfterStep,
     ) -> tuple["StepsDone", State]:
         """Up to `plan.steps` steps from `weights`: what was done, and the local weights."""
 
@@ -59,7 +64,7 @@ class StepPlan:
 
     The learning rate of step k is scheduled at `tokens_before + k · tokens_per_step` global tokens of `horizon`.
     Before `quiet_until` nobody calls the client in. `inner` is the clients' mean optimizer state to begin with, if they
-    have one.
+    have one. `rule` is the strategy's part in the steps.
     """
 
     steps: int
@@ -70,6 +75,7 @@ class StepPlan:
     inner: State = field(default_factory=dict)
     speed: Speed = full_speed
     quiet_until: float = math.inf
+    rule: LocalRule | None = None
 
     def seconds(self, begins: float) -> float:
         """Seconds that a step takes: what the speed at its beginning makes of `step_s`."""
@@ -144,9 +150,11 @@ class LocalTrainer:
         self._copies: dict[str, State] = {}  # of the optimizers' states, where they have not changed since
         # Wall-clock seconds inside inner steps, and of those waiting for batches; also of work that was lost.
         self.train_s = self.data_s = 0.0
+        self.memory = ClientMemory()
 
     def forget(self, client: str) -> None:
-        """Drop a client's optimizer state, as its machine did when it crashed."""
+        """Drop what a client remembers, as its machine did when it crashed."""
+        self.memory.forget(client)
         self._optimizers.pop(client, None)
         self._copies.pop(client, None)
 
@@ -157,20 +165,25 @@ class LocalTrainer:
         return self._optimizers[client].state()
 
     def states(self) -> dict[str, State]:
-        """A copy, on the CPU, of every optimizer state that outlives a round; those that changed are copied anew."""
+        """What every client remembers beyond a round, on the CPU: its optimizer's state, and what else it keeps.
+
+        Optimizer states are copied, those that changed since the last call anew.
+        """
         if self._optim.state == "reset":
-            return {}
+            return self.memory.states()
         for client, optimizer in self._optimizers.items():
             if client not in self._copies:
                 self._copies[client] = {name: value.cpu().clone() for name, value in optimizer.state().items()}
-        return dict(self._copies)
+        return joined(self._copies, self.memory.states())
 
     def restore(self, states: Mapping[str, State], train_s: float, data_s: float) -> None:
-        """Go on with these optimizer states, after `train_s` seconds inside steps, `data_s` of them waiting."""
+        """Go on with what clients remember, after `train_s` seconds inside steps, `data_s` of them waiting."""
         self.train_s, self.data_s = train_s, data_s
         for client, state in states.items():
-            self._optimizers[client] = self._optim.build(self._model, self._batch_tokens)
-            self._optimizers[client].load(state)
+            self.memory.restore(client, state)
+            if optimizer := without_kept(state):
+                self._optimizers[client] = self._optim.build(self._model, self._batch_tokens)
+                self._optimizers[client].load(optimizer)
 
     def run(
         self,
@@ -180,7 +193,7 @@ class LocalTrainer:
         plan: StepPlan,
         clock: Clock,
         may_step: MayStep,
-        on_step: OnStep,
+        after_step: AfterStep,
     ) -> tuple[StepsDone, State]:
         """Train from `weights`; returns what was done and the local weights, which the trainer still owns."""
         self._model.load_state_dict(weights)
@@ -188,6 +201,7 @@ class LocalTrainer:
         optimizer = self._optimizer(client)
         if plan.inner:
             optimizer.load(plan.inner)
+        rule = plan.rule.to(self._device) if plan.rule else None
         stopwatch, waiting = Stopwatch(), Stopwatch()
         steps = tokens = 0
         loss_sum = 0.0
@@ -206,14 +220,14 @@ class LocalTrainer:
                     if batch is None or share is None:
                         break
                     at = plan.tokens_before + steps * plan.tokens_per_step
-                    loss = self._step(optimizer, batch, share, self._optim.schedule.scale(at, plan.horizon))
+                    loss = self._step(optimizer, batch, share, self._optim.schedule.scale(at, plan.horizon), rule)
                 clock.charge(step_s)
                 self.train_s += stopwatch.lap()
                 self.data_s += waiting.lap()
                 steps, last = steps + 1, batch
                 tokens += batch.tokens.size * self._replicas.world
                 loss_sum += loss
-                on_step(steps, loss)
+                after_step(steps, loss)
         mean = loss_sum / steps if steps else math.nan
         cursor, left = (last.cursor, last.left) if last else (None, ())
         local = {name: tensor.cpu() for name, tensor in self._model.state_dict().items()}
@@ -243,12 +257,19 @@ class LocalTrainer:
             return batch
         return replace(batch, tokens=self._replicas.mine(batch.tokens), targets=self._replicas.mine(batch.targets))
 
-    def _step(self, optimizer: InnerOptimizer, batch: Batch, share: float, lr_scale: float) -> float:
+    def _step(
+        self, optimizer: InnerOptimizer, batch: Batch, share: float, lr_scale: float, rule: LocalRule | None
+    ) -> float:
+        """One inner step; the loss of its batch, without a rule's term."""
         tokens, targets = self._to_device(batch)
         with self._hardware.autocast():
             loss: Tensor = self._loss(tokens, targets)
-        loss.backward()  # type: ignore[no-untyped-call]
+        named = dict(self._model.named_parameters()) if rule else {}
+        term = rule.loss(named) if rule else None
+        (loss if term is None else loss + term).backward()  # type: ignore[no-untyped-call]
         mean = self._replicas.average(self._model.parameters(), loss.detach(), share)
+        if rule:
+            rule.gradients(named)
         optimizer.step(lr_scale)
         return mean
 

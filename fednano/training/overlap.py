@@ -12,7 +12,7 @@ from fednano.core.clock import Clock
 from fednano.core.tensors import State
 from fednano.data.ledger import Grant
 from fednano.data.loader import PartedLoader
-from fednano.training.local import MayStep, OnStep, StepPlan, StepsDone, Trainer
+from fednano.training.local import AfterStep, MayStep, StepPlan, StepsDone, Trainer
 
 NOTHING = StepsDone(steps=0, tokens=0, loss=math.nan, cursor=None, drained=False, train_s=0.0)
 
@@ -95,13 +95,13 @@ class Onward:
         return (self.advance.lease, self.advance.token) == (lease, token)
 
     def go(
-        self, trainer: Trainer, clock: Clock, may_step: MayStep, on_step: OnStep, quiet_until: float = math.inf
+        self, trainer: Trainer, clock: Clock, may_step: MayStep, after_step: AfterStep, quiet_until: float = math.inf
     ) -> HeadStart:
         """Take the steps ahead, as `Trainer.run` does: until all are taken, or `may_step` says no."""
 
         def told(steps: int, loss: float) -> None:
             self.loader.trained(steps)
-            on_step(steps, loss)
+            after_step(steps, loss)
 
         begun, plan = clock.now(), replace(self.plan, quiet_until=quiet_until)
         done, local = trainer.run(self.client, self.weights, self.loader, plan, clock, may_step, told)

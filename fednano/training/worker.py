@@ -6,9 +6,12 @@ from dataclasses import dataclass, field, replace
 
 from fednano.core import tensors
 from fednano.core.clock import Clock, VirtualClock
+from fednano.core.inner_step import InnerStep, OnStep
 from fednano.core.tensors import State
 from fednano.data.ledger import Grant
 from fednano.data.loader import Packing, PartedLoader, RowNumbers, TextSource
+from fednano.strategy.client_part import ClientPart, LocalRule
+from fednano.training.client_memory import ClientMemory
 from fednano.training.local import MayStep, Speed, StepPlan, StepsDone, Trainer, full_speed
 from fednano.training.overlap import Advance, HeadStart, Onward
 
@@ -85,12 +88,13 @@ class ClientWorker:
         tokens_per_s: its speed, for clocks that need to be told.
         clock: its own clock.
         may_step: its own judgement whether another step fits before it must leave.
-        on_step: told (client, round, steps done, steps planned, loss, tokens) after each step.
+        on_step: told of each step.
         speed: the share of `tokens_per_s` that it has at a time of its clock.
         asked: given a lease and the time, whether the server wants it back by now.
         might_step: `may_step` of a time that has passed, on a clock on which steps ahead are computed once it is known
             how many they were; None: somebody takes them as time goes by.
         onward: what it may go on with since it submitted last.
+        part: what the strategy does on a client.
     """
 
     def __init__(
@@ -105,11 +109,12 @@ class ClientWorker:
         tokens_per_s: float,
         clock: Clock,
         may_step: MayStep,
-        on_step: Callable[[str, int, int, int, float, int], None],
+        on_step: OnStep,
         speed: Speed = full_speed,
         asked: Asked = never,
         might_step: MightStep | None = None,
         onward: Onward | None = None,
+        part: ClientPart | None = None,
     ) -> None:
         self.client = client
         self._trainer = trainer
@@ -124,21 +129,27 @@ class ClientWorker:
         self._speed = speed
         self._asked = asked
         self._might_step = might_step
+        self._part = part
         self.onward = onward
+
+    @property
+    def memory(self) -> ClientMemory:
+        """What the clients of this process keep beside their optimizers."""
+        return self._trainer.memory
 
     def work(self, task: Task, weights: State) -> tuple[Result, State]:
         """Train the task's lease from `weights`, for at most `task.steps` steps and `task.seconds`."""
-        B, T = self._shape
         came = self._clock.now()
         head = self._head_start(task)
         ahead, begun, over_at = head.done.steps, self._clock.now(), came + task.seconds
         # A request to submit may be known before its time.
         quiet_until = came if self._asked(task.lease, math.inf) else over_at
+        rule = self._part.begin(weights, self.memory.of(task.client, "strategy")) if self._part else None
         plan = self._plan(task, max(0, task.steps - ahead), ahead, task.inner, quiet_until)
 
-        def on_step(steps: int, loss: float) -> None:
+        def after_step(steps: int, loss: float) -> None:
             head.loader.trained(ahead + steps)
-            self._on_step(task.client, task.round, ahead + steps, task.steps, loss, B * T)
+            self._tell(task, ahead + steps, loss)
 
         called = False
 
@@ -154,10 +165,10 @@ class ClientWorker:
             task.client,
             head.onto(weights),
             head.loader,
-            plan,
+            replace(plan, rule=rule),
             self._clock,
             may_step,
-            on_step,
+            after_step,
         )
         # Who was called in stays; who drained by its own judgement leaves.
         if called:
@@ -176,7 +187,21 @@ class ClientWorker:
         )
         if task.ahead and done.steps and not done.drained:
             self.onward = self._onward(task, task.ahead, local)
-        return result, local if task.whole else tensors.subtract(weights, local)
+        return result, local if task.whole else self._update(task.client, weights, local, done, rule)
+
+    def _update(self, client: str, weights: State, local: State, done: StepsDone, rule: LocalRule | None) -> State:
+        """The pseudo-gradient, or what the strategy makes of it."""
+        delta = tensors.subtract(weights, local)
+        if rule and done.steps:
+            delta = rule.to("cpu").update(delta, done.steps)
+            self.memory.keep(client, "strategy", rule.kept)
+        return delta
+
+    def _tell(self, task: Task, step: int, loss: float) -> None:
+        B, T = self._shape
+        self._on_step(
+            InnerStep(client=task.client, round=task.round, step=step, steps=task.steps, loss=loss, tokens=B * T)
+        )
 
     def crashed(self) -> None:
         """The machine died: what it remembered is gone."""
@@ -237,9 +262,9 @@ class ClientWorker:
         def may_step(step_s: float) -> bool:
             return clock.now() < came and might_step(clock.now(), step_s)
 
-        def on_step(steps: int, loss: float) -> None:
-            self._on_step(task.client, task.round, steps, task.steps, loss, self._shape[0] * self._shape[1])
+        def after_step(steps: int, loss: float) -> None:
+            self._tell(task, steps, loss)
 
-        head = onward.go(self._trainer, clock, may_step, on_step, came)
+        head = onward.go(self._trainer, clock, may_step, after_step, came)
         self._clock.wait(clock.now())
         return head

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import VirtualClock
 from fednano.core.event_log import read_log
@@ -168,7 +168,7 @@ def test_the_scale_experiment_runs(text_folder: Path, tmp_path: Path) -> None:
     parts = experiment.parts(experiment.prepare(Silent()), MemoryStore())
     folder = tmp_path / "run"
     folder.mkdir()
-    outcome = run_in_folder(folder, "scale", experiment.runtime, parts, experiment.groups["logger"], {"name": "scale"})
+    outcome = run_in_folder(folder, "scale", experiment.runtime, parts, experiment.groups.logger, {"name": "scale"})
     assert outcome.status == "completed"
     assert outcome.virtual_s is not None and outcome.virtual_s > 4 * 3600
     checked = audit(read_log(folder / "events.jsonl"))

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fednano.config.cli import compose_config
 from omegaconf import OmegaConf
 from support.runs import StopsAfter, assert_same
 
-from fednano.config.cli import compose_config
 from fednano.core.clock import wall
 from fednano.core.event_log import read_log
 from fednano.core.events import CheckpointSaved, Evaluated, Event, LeaseReleased, RoundMerged, RunStarted

@@ -15,7 +15,9 @@ import yaml
 from support.paths import REPOSITORY
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from fednano.config.cli import ConfigError, build_groups, compose_config, conf_dir
+from fednano.config.build import build_groups
+from fednano.config.compose import compose_config, conf_dir
+from fednano.config.errors import ConfigError
 from fednano.core.progress import Silent
 from fednano.experiment.experiment import Experiment
 from fednano.run import _withdraw, main

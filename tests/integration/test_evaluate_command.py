@@ -9,7 +9,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from fednano import evaluate
-from fednano.config.cli import compose_config, guarded
+from fednano.config.compose import compose_config
+from fednano.config.errors import guarded
 
 
 @pytest.fixture

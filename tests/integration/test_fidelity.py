@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from fednano import fidelity
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.core.event_log import read_log
 from fednano.core.events import (
     ChaosEnacted,

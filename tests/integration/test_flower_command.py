@@ -14,16 +14,17 @@ from flwr.supercore.run import Run
 from flwr.superlink.grid.inmemory_grid import InMemoryGrid
 
 from fednano import flower_config
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.coordination.memory import MemoryStore
 from fednano.core.progress import Silent
 from fednano.experiment.experiment import Experiment
 from fednano.flower import records
-from fednano.flower.virtual_grid import adopt_identity, identity_kept
+from fednano.flower.compat.messages import adopt_identity, identity_kept
+from fednano.flower.compat.simulation import is_simulated
 from fednano.flower_app import client_app as entry
 from fednano.flower_app import run_config as flower_keys
 from fednano.flower_app import server_app as serve
-from fednano.flower_app.hosted_simulation import HostedSimulation, StagedGrid, is_simulated
+from fednano.flower_app.hosted_simulation import HostedSimulation, StagedGrid
 from fednano.flower_app.run_config import KEYS, hydra_overrides
 from fednano.runtime.deployment.superlink import app_folder
 from fednano.runtime.ray.grid import WrappedGrid
@@ -47,7 +48,7 @@ def given(defaults: Config, *run_config: str) -> Config:
 
 
 def test_the_app_names_each_key_with_its_default(defaults: Config) -> None:
-    internal = {"folder": "", "control": "", "coordination store": "", "resume": False}
+    internal = {"folder": "", "control": "", "board": "", "resume": False}
     assert defaults == {**{name: key.default for name, key in KEYS.items()}, flower_keys.OVERRIDES: "", **internal}
 
 

@@ -7,17 +7,17 @@ import pytest
 import torch
 from support.runs import StopsAfter, assert_same
 
-from fednano.config.cli import compose_config
+from fednano.config.build import build_groups
+from fednano.config.compose import compose_config
 from fednano.core.event_log import read_log
 from fednano.core.events import UpdateFolded, WorkDispatched
 from fednano.core.tensors import State, digest
-from fednano.experiment.experiment import build_groups
 from fednano.model.arch import NANOCHAT
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.model.scaling import Depth
 from fednano.optim.inner import blank_state, is_count
 from fednano.report.audit import audit
-from fednano.strategy.merge import Accumulator
+from fednano.strategy.mean import WeightedMean
 
 Run = Callable[..., dict[str, Any]]
 
@@ -25,14 +25,14 @@ Run = Callable[..., dict[str, Any]]
 def test_states_average_by_hand() -> None:
     """Weights 3 and 1: (3·4 + 8) / 4 = 5; a number of steps takes the maximum."""
     like = {"1.0.exp_avg": torch.zeros(2), "1.0.step": torch.zeros(())}
-    mean = Accumulator(like, is_count)
-    mean.fold({"1.0.exp_avg": torch.tensor([4.0, 0.0]), "1.0.step": torch.tensor(7.0)}, 3.0)
-    mean.fold({"1.0.exp_avg": torch.tensor([8.0, 2.0]), "1.0.step": torch.tensor(9.0)}, 1.0)
-    result = mean.mean()
+    mean = WeightedMean(like, is_count)
+    mean.add({"1.0.exp_avg": torch.tensor([4.0, 0.0]), "1.0.step": torch.tensor(7.0)}, 3.0)
+    mean.add({"1.0.exp_avg": torch.tensor([8.0, 2.0]), "1.0.step": torch.tensor(9.0)}, 1.0)
+    result = mean.result()
     assert result["1.0.exp_avg"].tolist() == [5.0, 0.5]
     assert result["1.0.step"].item() == 9.0
     with pytest.raises(ValueError, match="other tensors"):
-        Accumulator(like, is_count).fold({"1.0.exp_avg": torch.zeros(2)}, 1.0)
+        WeightedMean(like, is_count).add({"1.0.exp_avg": torch.zeros(2)}, 1.0)
 
 
 @pytest.mark.parametrize("optim", ["adamw", "muon_adamw", "nanochat"])

@@ -20,7 +20,7 @@ from support.hostile import hostile
 from support.runs import StopsAfter, assert_same
 
 from fednano.bench.planners import Play, goodput
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import Clock, VirtualClock
 from fednano.core.event_log import read_log
@@ -49,11 +49,11 @@ from fednano.report.audit import audit
 from fednano.report.figures import fold
 from fednano.report.history import History
 from fednano.report.measured import measure
+from fednano.runtime.beginning import first_ledger, local_trainer, untrained
 from fednano.runtime.parts import Parts
 from fednano.strategy.diloco import DiLoCo
-from fednano.training.local import MayStep, OnStep, StepPlan, StepsDone
+from fednano.training.local import AfterStep, MayStep, StepPlan, StepsDone
 from fednano.training.overlap import Advance
-from fednano.training.replicas import Replicas
 from fednano.training.worker import ClientWorker, Task
 from fednano.volatility.availability import Availability, Window
 from fednano.volatility.membership import Membership
@@ -273,7 +273,7 @@ class Halving:
         plan: StepPlan,
         clock: Clock,
         may_step: MayStep,
-        on_step: OnStep,
+        after_step: AfterStep,
     ) -> tuple[StepsDone, State]:
         self.plans.append(plan)
         taken: list[Batch] = []
@@ -282,7 +282,7 @@ class Halving:
                 break
             clock.charge(plan.step_s)
             taken.append(batch)
-            on_step(len(taken), 1.0 + len(self.plans))
+            after_step(len(taken), 1.0 + len(self.plans))
         cursor = taken[-1].cursor if taken else None
         done = StepsDone(
             steps=len(taken),
@@ -306,7 +306,7 @@ class Client:
     told: list[tuple[int, int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        tell = lambda client, round, step, steps, loss, tokens: self.told.append((round, step, steps))  # noqa: E731
+        tell = lambda step: self.told.append((step.round, step.step, step.steps))  # noqa: E731
         always = lambda *_: True  # noqa: E731
         self.worker = ClientWorker(
             client="a",
@@ -438,14 +438,14 @@ def parts(tiny: list[str]) -> Parts:
 
 @pytest.mark.parametrize("packing", [STREAM, BestFit(8)])
 def test_without_a_gap_the_weights_are_the_same_bits(parts: Parts, packing: Packing) -> None:
-    ledger, rows = parts.ledger(), parts.rows_for(0, 4 * parts.tokens_per_step) + 8
+    ledger, rows = first_ledger(parts), parts.rows_for(0, 4 * parts.tokens_per_step) + 8
     grants = [ledger.lease(lease, 0, rows) for lease in range(2)]
-    weights = parts.first_state(None).weights
+    weights = untrained(parts)
 
     def worked(ahead: Advance | None, gap_s: float) -> tuple[Any, State]:
         clock = VirtualClock()
         always = lambda *_: True  # noqa: E731
-        trainer = parts.trainer(parts.tokens_per_step, None, Replicas(), split_rows=True)
+        trainer = local_trainer(parts, parts.tokens_per_step)
         worker = ClientWorker(
             client="a",
             trainer=trainer,

@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from fednano.config.cli import compose_config, conf_dir
+from fednano.config.compose import compose_config, conf_dir
 from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import VirtualClock
 from fednano.core.progress import Silent
 from fednano.data.loader import Batch
 from fednano.experiment.experiment import Experiment
+from fednano.runtime.beginning import local_trainer, untrained
 from fednano.runtime.parts import Parts
-from fednano.runtime.virtual import planned_tokens
+from fednano.runtime.play_through import planned_tokens
 from fednano.training.local import StepPlan
-from fednano.training.replicas import Replicas
 
 CHOICES = sorted(p.stem for p in (conf_dir() / "volatility").glob("[!_]*.yaml"))
 NETWORKS = sorted(p.stem for p in (conf_dir() / "network").glob("[!_]*.yaml"))
@@ -93,8 +93,8 @@ def test_a_step_takes_what_the_speed_at_its_beginning_makes_of_it(tiny: list[str
         horizon=1000,
         speed=lambda t: 1.0 if t < 15 else 0.5,
     )
-    parts.trainer(ids.size, None, Replicas(), split_rows=True).run(
-        "a", parts.first_state(None).weights, batches, plan, clock, lambda s: asked.append(s) is None, lambda *_: None
+    local_trainer(parts, ids.size).run(
+        "a", untrained(parts), batches, plan, clock, lambda s: asked.append(s) is None, lambda *_: None
     )
     assert asked == [10, 10, 20, 20]
     assert clock.now() == 60

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.experiment.experiment import Experiment
 from fednano.training.hardware import CudaDDP, Hardware
 

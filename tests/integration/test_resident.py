@@ -14,20 +14,20 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from omegaconf import OmegaConf
 
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import RealClock
 from fednano.core.progress import Silent
 from fednano.experiment.experiment import Experiment
 from fednano.flower import records, relay, wire
 from fednano.flower.client_app import answer
-from fednano.flower.virtual_grid import adopt_identity
+from fednano.flower.compat.messages import adopt_identity
 from fednano.flower.wire import Parcel
 from fednano.node.settings import Settings, encode
+from fednano.runtime.beginning import first_ledger, local_trainer, untrained
 from fednano.runtime.parts import Parts
 from fednano.training.local import LocalTrainer
 from fednano.training.overlap import Advance
-from fednano.training.replicas import Replicas
 from fednano.training.worker import ClientWorker, Task
 
 # Its coordination store: heartbeats and steps go out as lines, and files in its folder say what is asked of it.
@@ -37,7 +37,6 @@ from dataclasses import asdict
 from pathlib import Path
 from fednano.coordination.store import StopRequestedError
 from fednano.node.trainer import serve
-from fednano.process import lifeline
 
 folder = Path(sys.argv[2])
 
@@ -48,13 +47,12 @@ class Post:
     def asked(self, lease, now): return (folder / "asked").exists()
     def check_stop(self):
         if (folder / "stop").exists(): raise StopRequestedError
-    def tell_step(self, client, round, step, *rest): tell("step", step=step, client=client, round=round)
+    def tell_step(self, step): tell("step", step=step.step, client=step.client, round=step.round)
     def close(self): tell("closed")
 
 def tell(what, **fields):
     print(json.dumps({"what": what, **fields}), flush=True)
 
-lifeline.watch()
 sys.exit(serve(sys.argv[1], lambda run, name, clock: Post()))
 """
 
@@ -167,7 +165,7 @@ def untold(parts: Parts, tmp_path: Path) -> Iterator[Trainer]:
 def task_of(
     parts: Parts, steps: int = 4, token: str = "right", lease: int = 0, ahead: Advance | None = None
 ) -> RecordDict:
-    grant = parts.ledger().lease(lease, 0, parts.rows_for(0, steps * parts.tokens_per_step))
+    grant = first_ledger(parts).lease(lease, 0, parts.rows_for(0, steps * parts.tokens_per_step))
     task = Task(
         client="client_0",
         round=lease,
@@ -181,18 +179,21 @@ def task_of(
         token=token,
         ahead=ahead,
     )
-    return records.pack_task(task, records.pack_tensors(parts.first_state(None).weights, parts.codec))
+    return records.pack_task(task, records.pack_weights(untrained(parts)))
 
 
 def steps_ahead(parts: Parts, steps: int, lease: int = 1) -> Advance:
     """On the rows that `task_of` makes of a lease."""
     return Advance(
-        lease, "right", parts.ledger().lease(lease, 0, parts.rows_for(0, max(4, steps) * parts.tokens_per_step)), steps
+        lease,
+        "right",
+        first_ledger(parts).lease(lease, 0, parts.rows_for(0, max(4, steps) * parts.tokens_per_step)),
+        steps,
     )
 
 
 def a_worker(parts: Parts) -> tuple[ClientWorker, LocalTrainer]:
-    trainer = parts.trainer(parts.tokens_per_step, None, Replicas(), split_rows=True)
+    trainer = local_trainer(parts, parts.tokens_per_step)
     worker = ClientWorker(
         client="client_0",
         trainer=trainer,
@@ -211,7 +212,7 @@ def a_worker(parts: Parts) -> tuple[ClientWorker, LocalTrainer]:
 def in_process(parts: Parts, contents: list[RecordDict]) -> list[RecordDict]:
     """What a ClientWorker of this process answers."""
     worker, _ = a_worker(parts)
-    return [answer(content, worker.work, parts.codec) for content in contents]
+    return [answer(content, worker.work, parts.codec, worker.memory) for content in contents]
 
 
 def settled(content: RecordDict) -> dict[str, Any]:
@@ -303,10 +304,10 @@ def test_steps_ahead_are_taken_between_two_tasks(parts: Parts, resident: Trainer
     resident.until("step", round=1, step=4)
 
     worker, trainer = a_worker(parts)
-    answer(first, worker.work, parts.codec)
+    answer(first, worker.work, parts.codec, worker.memory)
     assert worker.onward
     worker.onward.go(trainer, RealClock(), lambda step_s: True, lambda step, loss: None)
-    expected = answer(second, worker.work, parts.codec)
+    expected = answer(second, worker.work, parts.codec, worker.memory)
     assert reply.content.array_records == expected.array_records
     assert settled(reply.content) == settled(expected)
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from fednano import evaluate, sample
 from fednano.bench.sample import random_model
-from fednano.config.cli import guarded
+from fednano.config.errors import guarded
 from fednano.tokenizer import Tokenizer
 from fednano.training.checkpoint import save_model
 

@@ -1,8 +1,11 @@
 """Flower's Ray simulation: the weights of the virtual clock, by processes that leave nothing behind."""
 
+import fcntl
+import os
 import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -14,17 +17,18 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run as FlowerRun
 from ray._private import ray_constants
 
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.coordination.memory import MemoryStore
-from fednano.coordination.store import Lease, StepTold, StopRequestedError
+from fednano.coordination.store import Lease, StopRequestedError
 from fednano.core.clock import RealClock
 from fednano.core.event_log import read_log
 from fednano.core.events import RoundMerged, UpdateFolded
+from fednano.core.inner_step import InnerStep
 from fednano.core.progress import Silent
 from fednano.data.ledger import Grant
 from fednano.experiment.experiment import Experiment
 from fednano.flower import records
-from fednano.flower.virtual_grid import adopt_identity
+from fednano.flower.compat.messages import adopt_identity
 from fednano.runtime.ray.actor import attach_kept, take_kept, tell_step
 from fednano.runtime.ray.grid import ClientFailedError, Kept, RayGrid, StepsHeard
 from fednano.runtime.ray.simulation import Simulation, available_cores
@@ -38,7 +42,23 @@ ALWAYS_UP = ("volatility=none", "clients=2", "rounds=2", "hardware.threads=1")
 
 
 def left_behind() -> set[str]:
-    return {path.name for path in Path(tempfile.gettempdir()).glob("fednano[-_]*")}
+    """Temporary folders that nobody uses: tests beside this one have their own."""
+    left = set()
+    for path in Path(tempfile.gettempdir()).glob("fednano[-_]*"):
+        with suppress(OSError), path_locked(path):
+            left.add(path.name)
+    return left
+
+
+@contextmanager
+def path_locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a temporary folder. Raises OSError where another process does, or the folder is gone."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(folder)
 
 
 @pytest.fixture(scope="session")
@@ -200,13 +220,13 @@ def task_message() -> Message:
         peers=1,
         horizon=100,
     )
-    return Message(records.pack_task(task, records.pack_tensors({}, records.LOSSLESS)), 2, "train")
+    return Message(records.pack_task(task, records.pack_weights({})), 2, "train")
 
 
 def reply_message(inner: dict[str, torch.Tensor]) -> Message:
     done = StepsDone(steps=4, tokens=128, loss=1.0, cursor=(0, 1), drained=False, train_s=2.0, data_s=0.5)
     result = Result(task_client="client_0", round=0, version=0, lease=0, done=done, busy_from=0.0, busy_until=1.0)
-    content = records.pack_result(result, records.pack_tensors({}, records.LOSSLESS))
+    content = records.pack_result(result, records.pack_weights({}))
     reply = Message(content, reply_to=task_message())
     attach_kept(reply, inner)
     return reply
@@ -256,10 +276,10 @@ def test_steps_are_shown_as_they_are_told(heard: StepsHeard, tmp_path: Path) -> 
     grid = RayGrid(Answers(), MemoryStore(), Event(), Kept({}, 0.0, 0.0), heard, lambda *step: shown.append(step))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller:
         tell_step(
-            teller, tmp_path / "steps", StepTold(client="client_0", round=0, step=1, steps=4, loss=2.5, tokens=32)
+            teller, tmp_path / "steps", InnerStep(client="client_0", round=0, step=1, steps=4, loss=2.5, tokens=32)
         )
         tell_step(
-            teller, tmp_path / "nobody", StepTold(client="client_0", round=0, step=2, steps=4, loss=2.5, tokens=32)
+            teller, tmp_path / "nobody", InnerStep(client="client_0", round=0, step=2, steps=4, loss=2.5, tokens=32)
         )
     grid.pull_messages(["1"])
     assert shown == [("client_0", 0, 1, 4, 2.5, 32)]

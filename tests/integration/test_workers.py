@@ -19,7 +19,7 @@ import pytest
 import torch
 from support.runs import StopsAfter, assert_same, kill_at, summary_of
 
-from fednano.config.cli import compose_config, conf_dir
+from fednano.config.compose import compose_config, conf_dir
 from fednano.coordination.memory import MemoryStore
 from fednano.core.event_log import read_log
 from fednano.core.events import ClientDown, RoundMerged, RoundSkipped, UpdateFolded
@@ -145,7 +145,7 @@ def outcome_of(tiny: list[str], folder: Path, *overrides: str) -> Outcome:
     experiment = Experiment(compose_config([*tiny, *overrides]))
     parts = experiment.parts(experiment.prepare(Silent()), MemoryStore())
     folder.mkdir()
-    return run_in_folder(folder, "test", experiment.runtime, parts, experiment.groups["logger"], {"name": "test"})
+    return run_in_folder(folder, "test", experiment.runtime, parts, experiment.groups.logger, {"name": "test"})
 
 
 def test_a_worker_that_is_killed_fails_the_run_and_leaves_a_checkpoint(
@@ -273,7 +273,7 @@ def test_every_profile_reaches_a_worker(tiny: list[str], choice: str, tmp_path: 
     }
     plain = [option for option in tiny if not option.startswith("volatility")]
     experiment = Experiment(compose_config([*plain, f"volatility={choice}", "energy=none", *files.get(choice, [])]))
-    profile = experiment.groups["volatility"]
+    profile = experiment.groups.volatility
     sent = pickle.loads(pickle.dumps(profile))
     for client in ("client_0", "client_1"):
         index = int(client[-1])

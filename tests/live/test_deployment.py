@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 from support.deployed import WITHIN_S, Deployed, linux
 
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.coordination.memory import MemoryStore
 from fednano.core import tensors
 from fednano.core.events import ChaosEnacted, ClientDown, LeaseReleased, RoundMerged, UpdateFolded, WorkDispatched
@@ -85,7 +85,7 @@ def test_the_bundle_names_apps_that_are_there() -> None:
         module, _, name = component.partition(":")
         source = (app_folder() / Path(*module.split("."))).with_suffix(".py")
         assert f"{name} = " in source.read_text(encoding="utf-8")
-    assert {"folder", "control", "coordination store", "resume"} < set(app["config"])
+    assert {"folder", "control", "board", "resume"} < set(app["config"])
 
 
 def test_a_free_port_can_be_listened_on() -> None:

@@ -16,7 +16,7 @@ from redis import Redis
 from support.bad_network import HERE, BadNetwork
 from support.deployed import WITHIN_S, Deployed, linux
 
-from fednano.config.checks import BAD_INPUT
+from fednano.config.errors import BAD_INPUT
 from fednano.coordination.embedded import EmbeddedRedis
 from fednano.coordination.redis_link import URL_VARIABLE
 from fednano.core.clock import pause
@@ -138,7 +138,7 @@ def test_servers_that_are_killed_come_back_and_no_row_is_lost(deploy: Callable[.
     in_training(deployed, "client_0", after=lease)
     secrets += secrets_of(deployed)
     deployed.kill(SUPERLINK)
-    deployed.until(lambda: "SuperLink was ended by SIGKILL" in deployed.said())
+    deployed.until(lambda: "SuperLink was killed by SIGKILL" in deployed.said())
 
     completed(deployed, rounds)
     assert [event.round for event in deployed.of(RoundMerged)] == list(range(rounds))

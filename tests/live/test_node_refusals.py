@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from fednano.config.checks import BAD_INPUT
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
+from fednano.config.errors import BAD_INPUT
 from fednano.coordination.embedded import EmbeddedRedis
 from fednano.coordination.redis_link import URL_VARIABLE, Address
 from fednano.coordination.redis_node import NodeStore

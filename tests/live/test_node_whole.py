@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.coordination.embedded import EmbeddedRedis
 from fednano.coordination.redis_store import RedisStore
 from fednano.coordination.store import Heartbeat

@@ -19,11 +19,12 @@ from fednano.coordination.store import Heartbeat
 from fednano.core.clock import pause, wall
 from fednano.core.event_log import read_log
 from fednano.core.events import ChaosEnacted, Event
-from fednano.process import tree
+from fednano.process import guard, tree
 from fednano.runtime.deployment.inbox import Inbox
 from fednano.runtime.deployment.serving import ACTIONS, LOCK
 
 WITHIN_S, CLEAR_S = 500.0, 30.0
+GUARD = guard.__file__  # on the command line of every guard
 
 linux = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are listed in /proc")
 
@@ -101,17 +102,16 @@ class Deployed:
 
     def process_of(self, *words: str) -> int:
         """The process whose command line has all these words, and which is no guard unless that is one of them."""
-        guarded = "fednano.process.guard"
         (pid,) = [
             pid
             for pid, line in self.processes().items()
-            if all(word in line for word in words) and (guarded in words or guarded not in line)
+            if all(word in line for word in words) and (GUARD in words or GUARD not in line)
         ]
         return pid
 
     def kill_node(self, client: str) -> None:
         """SIGKILL to all processes of a client's node at once."""
-        tree.kill(self.process_of("fednano.process.guard", f"name='{client}'"))
+        tree.kill(self.process_of(GUARD, f"name='{client}'"))
 
     def kill(self, *words: str) -> None:
         """SIGKILL to one process."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
+from support.inner_steps import step_of
 
 from fednano.core.events import (
     CheckpointSaved,
@@ -24,6 +25,7 @@ from fednano.core.events import (
     UpdateRefused,
     WorkDispatched,
 )
+from fednano.core.inner_step import InnerStep
 
 CLIENTS = ("site-0", "site-1", "site-2", "site-3")
 STEPS = 25
@@ -316,9 +318,9 @@ def summary_of(events: list[Event]) -> dict[str, object]:
     }
 
 
-def steps_of(events: list[Event]) -> Iterator[tuple[str, int, int, int, float, int]]:
-    """The inner steps behind the folded updates, as `Sink.step` is called."""
+def steps_of(events: list[Event]) -> Iterator[InnerStep]:
+    """The inner steps behind the folded updates."""
     for e in events:
         if isinstance(e, UpdateFolded):
             for k in range(1, e.steps + 1):
-                yield e.client, e.round, k, STEPS, e.train_loss, TOKENS_PER_STEP
+                yield step_of(e.client, e.round, k, STEPS, e.train_loss, TOKENS_PER_STEP)

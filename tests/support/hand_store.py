@@ -1,7 +1,8 @@
 """A coordination store that a test plays all parts of."""
 
 from fednano.coordination.memory import MemoryStore
-from fednano.coordination.store import Heartbeat, StepTold
+from fednano.coordination.store import Heartbeat
+from fednano.core.inner_step import InnerStep
 
 
 class HandStore(MemoryStore):
@@ -10,12 +11,12 @@ class HandStore(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.heartbeats: dict[str, Heartbeat] = {}
-        self.told: list[StepTold] = []
+        self.told: list[InnerStep] = []
 
     def present(self) -> dict[str, Heartbeat]:
         return dict(self.heartbeats)
 
-    def steps(self) -> list[StepTold]:
+    def steps(self) -> list[InnerStep]:
         told, self.told = self.told, []
         return told
 

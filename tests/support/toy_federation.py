@@ -16,14 +16,17 @@ from fednano.core.events import (
 )
 from fednano.core.tensors import State
 from fednano.data.ledger import Ledger
-from fednano.federation.loop import Federation, make_server_app
+from fednano.federation.loop import Federation
 from fednano.federation.plan import Plan, Site
 from fednano.flower.client_app import make_client_app
+from fednano.flower.server_app import make_server_app
+from fednano.flower.transport import FlowerTransport
 from fednano.flower.virtual_grid import RUN_ID, SERVER_NODE_ID, VirtualGrid, VirtualNode
 from fednano.report.audit import audit
 from fednano.strategy.base import ServerState
 from fednano.strategy.diloco import DiLoCo
 from fednano.strategy.outer import SGD
+from fednano.training.client_memory import ClientMemory
 from fednano.training.local import StepsDone
 from fednano.training.recorder import Progress, Recorder
 from fednano.training.worker import Result, Task
@@ -51,6 +54,7 @@ class FakeWorker:
     presence: Presence
     spoil: Callable[[Task, Result, State], tuple[Result, State]] = lambda task, result, delta: (result, delta)
     crashes: int = 0
+    memory: ClientMemory = field(default_factory=ClientMemory)
 
     def work(self, task: Task, weights: State) -> tuple[Result, State]:
         begun = self.clock.now()
@@ -143,7 +147,6 @@ def federate(
         store=MemoryStore(map(str, count()).__next__),
         membership=drawn(seen) if seen else membership,
         clock=clock,
-        codec=Fp32(),
         recorder=recorder,
         live=seen is not None,
     )
@@ -155,7 +158,8 @@ def federate(
         nodes.append(VirtualNode(name, own, presence, workers[name].crashed))
     app = make_client_app(lambda context: workers[context.node_config["name"]], Fp32())
     grid = VirtualGrid(app=app, nodes=nodes, clock=clock, network=LINK, size=lambda content: 0)
-    make_server_app(lambda context: federation)(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
+    app = make_server_app(lambda grid: federation.run(FlowerTransport(grid, Fp32())))
+    app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
     outcome = Outcome(federation, workers, events)
     checked = audit(events)
     assert checked.violations == []

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from fednano.bench.tokenizer.process import ContenderError, Worker
 from fednano.bench.train_step.contenders import Setting
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.core.clock import wall
 from fednano.model.arch import NANOCHAT
 from fednano.model.gpt import GPT

@@ -8,7 +8,7 @@ import os
 import secrets
 import signal
 import sys
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -21,7 +21,9 @@ from fednano.coordination.store import CoordinationStore, StopRequestedError
 from fednano.core.clock import pause, wall
 from fednano.core.event_log import from_line
 from fednano.core.events import Event, ProvisionFailed, RoundStarted, SignalLost
+from fednano.flower.compat.superlink import RunStatus, UnreachableError
 from fednano.process.child import Child
+from fednano.process.restarts import RestartPolicy, Restarts, Verdict
 from fednano.report import units
 from fednano.report.console import Console
 from fednano.runtime.deployment.following import Lines, outcome_of
@@ -30,8 +32,8 @@ from fednano.runtime.deployment.nodes.attendance import Attendance, Reach, store
 from fednano.runtime.deployment.nodes.local import LocalNodes, redis_server, rerouted
 from fednano.runtime.deployment.nodes.proxy import Proxy
 from fednano.runtime.deployment.security import make_certificates
-from fednano.runtime.deployment.serving import ACTIONS, LOCK, STEPS, read_steps, server_pid
-from fednano.runtime.deployment.superlink import RunStatus, SuperLink, UnreachableError, environment
+from fednano.runtime.deployment.serving import ACTIONS, LOCK, STEPS, read_step, server_pid
+from fednano.runtime.deployment.superlink import SuperLink, environment
 from fednano.runtime.session import Outcome
 
 POLL_S = 0.2
@@ -49,13 +51,13 @@ class Conductor:
         logs: a folder for the processes' logs.
         private: a folder that only this user can read, for keys, sockets and Flower's own files.
         redis: the server of the coordination store, and what tells its address.
-        coordination store: of this process; asked whether the run is to stop.
+        store: the coordination store, of this process; asked whether the run is to stop.
         console: makes what shows the run from its beginning.
         clients: the names of all.
         local: those whose nodes run here.
         hosts: names and addresses of this machine, for nodes elsewhere.
         port: of the SuperLink; 0 for a free one.
-        restarts: of each process that dies.
+        restarts: of each process that dies, over the whole run.
         attend: makes what says which of the nodes here run when.
         link: makes a client's link to some servers, by its place among all; None: nodes reach them as they are.
         at: seconds of the run at which it is taken up.
@@ -106,7 +108,8 @@ class Conductor:
         self._actions = Inbox(private / ACTIONS)
         self._at = at
         self._begun: float | None = None  # when the first round did, or was waited for in vain
-        self._died: Counter[str] = Counter()
+        policy = RestartPolicy(limit=restarts)
+        self._lives: defaultdict[str, Restarts] = defaultdict(lambda: Restarts(policy, wall))
         self._run = 0
         self._stopping = self._told_to_stop = False
         self._asked_at = -ASK_S
@@ -210,7 +213,8 @@ class Conductor:
         words = [f"{key}='{value}'" for key, value in settings.items()]  # quoted for Hydra
         secret = environment(own / "flwr", redis)
         command = [sys.executable, "-m", "fednano.node", *words]
-        return Child(client, command, self._logs / f"{client}.log", secret, NODE_ENDS_S)
+        log = self._logs / f"{client}.log"
+        return Child(client, command, log=log, environment=secret, grace_s=NODE_ENDS_S)
 
     def _submit(self, resume: bool) -> None:
         (self._private / LOCK).unlink(missing_ok=True)
@@ -219,7 +223,7 @@ class Conductor:
             {
                 "folder": str(self._folder.resolve()),
                 "control": str(self._private),
-                "coordination store": self._run_name,
+                "board": self._run_name,
                 "resume": resume,
             }
         )
@@ -236,7 +240,7 @@ class Conductor:
                 self._begun = wall()
             self._console.event(event)
         for line in self._steps.new() or ():
-            self._console.step(**vars(read_steps(line)))
+            self._console.step(read_step(line))
 
     def _tend(self) -> None:
         """Have the nodes come and go, and restart what has died.
@@ -260,9 +264,8 @@ class Conductor:
             self._resubmit()
 
     def _note_death(self, name: str, cause: str, tail: str) -> None:
-        self._died[name] += 1
         said = f"{cause}\n{tail}" if tail else cause
-        if self._died[name] > self._restarts:
+        if self._lives[name].died() is Verdict.TOO_OFTEN:
             raise RuntimeError(f"{said}\nit was restarted {self._restarts} times (runtime.restarts)")
         self._console.note(said)
 

@@ -20,20 +20,22 @@ from fednano.coordination.redis_store import RedisStore
 from fednano.coordination.store import LiveStore
 from fednano.core.clock import Clock, RealClock
 from fednano.core.events import Event, UpdateFolded
+from fednano.core.inner_step import InnerStep
 from fednano.core.tensors import State
 from fednano.federation.live_members import LiveMembership
-from fednano.flower.live_grid import Invitation, LiveGrid, wait_briefly
-from fednano.flower.virtual_grid import identity_kept
+from fednano.flower.compat.live_grid import wait_briefly
+from fednano.flower.live_grid import Invitation, LiveGrid
 from fednano.process.memory import share_heaps
-from fednano.report.sinks import Fanout
+from fednano.report.sinks import Fanout, Logger
+from fednano.runtime.beginning import message_bytes
 from fednano.runtime.deployment.inbox import Inbox
 from fednano.runtime.deployment.serving import ACTIONS, STEPS, StopSignal, serving
+from fednano.runtime.engine import Engine, transport
 from fednano.runtime.parts import Parts
-from fednano.runtime.run_folder import Logger, run_in_folder
+from fednano.runtime.run_folder import run_in_folder
 from fednano.runtime.session import Outcome, Session
-from fednano.runtime.virtual import concluded, federate, planned_tokens, run_started
+from fednano.runtime.startup import start
 from fednano.training.checkpoint import Checkpoints
-from fednano.training.replicas import Replicas
 
 POLL_S = 0.1
 LOST_AFTER = 3  # times what a message takes each way: a task of which an idle trainer has not said a word
@@ -79,7 +81,7 @@ def make_app(build: Build, begin: Callable[[Grid, RunConfig], None]) -> ServerAp
             begin(grid, config)
             return
         folder, control = Path(str(config["folder"])), Path(str(config["control"]))
-        serve(grid, folder, control, str(config["coordination store"]), bool(config["resume"]), build)
+        serve(grid, folder, control, str(config["board"]), bool(config["resume"]), build)
 
     return app
 
@@ -139,36 +141,23 @@ class LiveServer:
         clock, store, settings, resume = self._clock, self._launch.store, parts.settings, session.resume
         told = Told(resume.train_s, resume.data_s) if resume else Told()
         session = replace(session, sink=Fanout([told, session.sink]))
-        state = parts.first_state(resume)
-        if resume:
-            store.skip(resume.leases)
-        else:
-            state = replace(state, inner=parts.blank_inner())
-        recorder = parts.recorder(session, clock, told, Replicas())
-        size = parts.message_bytes()
-        with identity_kept():
-            horizon = planned_tokens(parts, size)
-        transfer_s = self._launch.transfer_s
+        size, transfer_s = message_bytes(parts), self._launch.transfer_s
         sites = {
-            name: replace(parts.site(i, size), down_s=transfer_s, up_s=transfer_s, late_s=0.0)
-            for i, name in enumerate(settings.names)
+            name: replace(site, down_s=transfer_s, up_s=transfer_s, late_s=0.0)
+            for name, site in parts.sites(size).items()
         }
         members = LiveMembership(settings.names, store, self._grid.node_ids, sites, self._grid.failed)
-        federation = federate(
-            parts, state, parts.ledger(resume), recorder, members, clock, store, horizon, size, sites, live=True
-        )
-        if resume:
-            federation.resume(resume.up, ())
-        session.start(run_started(self.name, parts, horizon))
+        engine = Engine(name=self.name, clock=clock, members=members, sites=sites, size=size, trainer=told, live=True)
+        begun = start(parts, session, engine)
         self._session = session
 
         def run() -> None:
             while len(members.up(clock.now())) < self._launch.min_clients:
                 clock.wait(clock.now() + POLL_S)
-            federation.run(self._grid)
+            begun.federation.run(transport(parts, self._grid))
 
         with closing(self._grid):
-            outcome = concluded(run, parts, session, federation, recorder, told)
+            outcome = begun.finish(run)
         possible = members.possible_steps() * parts.tokens_per_step
         goodput = outcome.progress.tokens / possible if possible and not resume else None
         return replace(outcome, goodput=goodput)
@@ -187,7 +176,7 @@ class LiveClock:
 
     Args:
         clock: the run's.
-        coordination store: tells both.
+        store: tells both.
         steps: the file that takes the steps.
         besides: what else is done at a wait, given the time.
     """
@@ -232,7 +221,7 @@ class Told:
             self.train_s += event.wall_train_s
             self.data_s += event.wall_data_s
 
-    def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
+    def step(self, step: InnerStep) -> None:
         pass
 
     def close(self, summary: dict[str, Any]) -> None:

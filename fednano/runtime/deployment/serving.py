@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fednano.coordination.store import LiveStore, StepTold
+from fednano.coordination.store import LiveStore
+from fednano.core.inner_step import InnerStep
 
 LOCK, STEPS, ACTIONS = "server.lock", "steps.jsonl", "actions.jsonl"
 
@@ -68,6 +69,6 @@ class StopSignal:
             self._store.request_stop()
 
 
-def read_steps(line: str) -> StepTold:
+def read_step(line: str) -> InnerStep:
     """The inverse of a line of `STEPS`."""
-    return StepTold(**json.loads(line))
+    return InnerStep(**json.loads(line))

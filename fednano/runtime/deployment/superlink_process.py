@@ -1,16 +1,12 @@
 """Flower's SuperLink, quicker with large messages: python -m fednano.runtime.deployment.superlink_process ARGUMENTS.
 
-All bytes of a run pass through the one thread of this process, between two rounds. What is said here of Flower and its
-web server was found with flwr 1.41.0 and uvicorn 0.49.0: look here when raising them.
+All bytes of a run pass through the one thread of this process, between two rounds.
 """
 
-import importlib
-import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from flwr.superlink.cli.flower_superlink import flower_superlink
-
+from fednano.flower.compat.superlink_process import run_superlink, serve_through
 from fednano.process.memory import keep_freed_memory, share_heaps
 
 Event = MutableMapping[str, Any]
@@ -49,15 +45,8 @@ class Gathered:
         await self._app(scope, rest, send)
 
 
-def gather() -> None:
-    """Have the web server of Flower's command serve applications that way."""
-    server = importlib.import_module("flwr.superlink.cli.flower_superlink").uvicorn  # a function hides the module
-    run = server.run
-    server.run = lambda app, **settings: run(Gathered(app), **settings)
-
-
 if __name__ == "__main__":
     keep_freed_memory()
     share_heaps()  # its threads come and go with the messages
-    gather()
-    sys.exit(flower_superlink())  # type: ignore[func-returns-value]
+    serve_through(Gathered)
+    run_superlink()

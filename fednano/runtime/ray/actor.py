@@ -9,14 +9,15 @@ from socket import socket as Socket
 
 from flwr.app import Context, Message
 
-from fednano.coordination.store import StepTold
 from fednano.core.clock import RealClock
+from fednano.core.inner_step import InnerStep
 from fednano.core.tensors import State
 from fednano.flower import records
 from fednano.flower.client_app import make_client_app
+from fednano.runtime.beginning import local_trainer
 from fednano.runtime.parts import Parts
 from fednano.runtime.ray.stage import Stage
-from fednano.training.replicas import Replicas
+from fednano.training.client_memory import ClientMemory
 from fednano.training.worker import ClientWorker, Result, Task
 
 KEPT = "fednano.kept"  # a client's optimizer state, which travels with its work since any process may be given it
@@ -28,7 +29,7 @@ class Actor:
     def __init__(self, stage: Stage) -> None:
         parts = stage.recipe.parts()
         self._parts: Parts = replace(parts, hardware=replace(parts.hardware, threads=stage.threads))
-        self._trainer = self._parts.trainer(parts.tokens_per_step, None, Replicas(), split_rows=True)
+        self._trainer = local_trainer(self._parts, parts.tokens_per_step)
         self._clock = RealClock(since=stage.since)
         self._stage = stage
         self._socket = Socket(AF_UNIX, SOCK_DGRAM)
@@ -43,11 +44,16 @@ class Actor:
             self._trainer.restore({client: kept}, 0.0, 0.0)
         try:
             reply = self._app(message, context)
-            if self._parts.optim.state == "keep":
-                attach_kept(reply, self._trainer.states().get(client, {}))
+            states = self._trainer.states() if self._parts.optim.state == "keep" else self.memory.states()
+            attach_kept(reply, states.get(client, {}))
         finally:
             self._trainer.forget(client)
         return reply
+
+    @property
+    def memory(self) -> ClientMemory:
+        """Empty between two tasks: what a client keeps travels with its work."""
+        return self._trainer.memory
 
     def work(self, task: Task, weights: State) -> tuple[Result, State]:
         """A `Worker` for any client."""
@@ -63,33 +69,30 @@ class Actor:
             clock=self._clock,
             may_step=lambda step_s: True,
             on_step=self._tell,
+            part=parts.strategy.client,
         )
         return worker.work(task, weights)
 
-    def _tell(self, client: str, round_index: int, step: int, steps: int, loss: float, tokens: int) -> None:
-        tell_step(
-            self._socket,
-            self._stage.steps,
-            StepTold(client=client, round=round_index, step=step, steps=steps, loss=loss, tokens=tokens),
-        )
+    def _tell(self, step: InnerStep) -> None:
+        tell_step(self._socket, self._stage.steps, step)
 
 
-def tell_step(socket: Socket, path: Path, step: StepTold) -> None:
+def tell_step(socket: Socket, path: Path, step: InnerStep) -> None:
     """Tell who listens at `path` of a step. It is for the display alone: where that is slow, or gone, none waits."""
     with suppress(OSError):
         socket.sendto(json.dumps(asdict(step)).encode(), str(path))
 
 
 def attach_kept(message: Message, state: State) -> None:
-    """Put a client's optimizer state, if it has one, beside what the protocol sends."""
+    """Put what a client remembers, if it does, beside what the protocol sends."""
     if state:
-        message.content[KEPT] = records.pack_tensors(state, records.LOSSLESS)
+        message.content[KEPT] = records.pack_state(state)
 
 
 def take_kept(message: Message) -> State:
-    """Take the optimizer state out of a message again; empty where none travels."""
+    """Take what a client remembers out of a message again; empty where none travels."""
     if KEPT not in message.content.array_records:
         return {}
-    kept = records.unpack_tensors(message.content.array_records[KEPT], records.LOSSLESS)
+    kept = records.unpack_state(message.content.array_records[KEPT])
     del message.content[KEPT]
     return kept

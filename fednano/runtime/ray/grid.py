@@ -2,14 +2,15 @@
 
 import json
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from threading import Event
 
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from fednano.coordination.store import CoordinationStore, StepTold
+from fednano.coordination.store import CoordinationStore
+from fednano.core.inner_step import InnerStep, OnStep
 from fednano.core.tensors import State
 from fednano.flower import records
 from fednano.flower.wrapped_grid import WrappedGrid
@@ -59,10 +60,10 @@ class StepsHeard:
     def __exit__(self, *exc: object) -> None:
         self._socket.close()
 
-    def new(self) -> Iterable[StepTold]:
+    def new(self) -> Iterable[InnerStep]:
         while True:
             try:
-                yield StepTold(**json.loads(self._socket.recv(1 << 16)))
+                yield InnerStep(**json.loads(self._socket.recv(1 << 16)))
             except BlockingIOError:
                 return
 
@@ -72,7 +73,7 @@ class RayGrid(WrappedGrid):
 
     Args:
         grid: Flower's own.
-        coordination store: of the run.
+        store: of the run.
         lost: set once there is nobody left to wait for.
         kept: what clients remember.
         heard: the steps of the worker processes.
@@ -86,7 +87,7 @@ class RayGrid(WrappedGrid):
         lost: Event,
         kept: Kept,
         heard: StepsHeard,
-        on_step: Callable[[str, int, int, int, float, int], None],
+        on_step: OnStep,
     ) -> None:
         super().__init__(grid)
         self._store = store
@@ -107,7 +108,7 @@ class RayGrid(WrappedGrid):
         if self._lost.is_set():
             raise ClientFailedError("Ray ended before the run did")
         for told in self._heard.new():
-            self._on_step(told.client, told.round, told.step, told.steps, told.loss, told.tokens)
+            self._on_step(told)
         replies = list(super().pull_messages(message_ids))
         for reply in replies:
             if reply.has_error():

@@ -7,7 +7,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -16,22 +16,22 @@ from typing import ClassVar
 import ray
 import torch
 from flwr.app import Context
-from flwr.server.superlink.fleet.vce.backend.backend import BackendConfig
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
 from fednano.core.clock import RealClock, pause, wall
 from fednano.core.ranks import world
 from fednano.federation.plan import Site
-from fednano.flower.virtual_grid import identity_kept
+from fednano.flower.compat.simulation import ray_backend
 from fednano.process.temporary import temporary_folder
+from fednano.runtime.beginning import message_bytes
+from fednano.runtime.engine import Engine, transport
 from fednano.runtime.parts import Parts
 from fednano.runtime.ray.grid import Kept, RayGrid, StepsHeard
 from fednano.runtime.ray.stage import Stage
 from fednano.runtime.ray.tasks import make_actor_app
 from fednano.runtime.session import Outcome, Session
-from fednano.runtime.virtual import concluded, federate, planned_tokens, run_started
-from fednano.training.replicas import Replicas
+from fednano.runtime.startup import start
 from fednano.volatility.membership import Membership
 from fednano.volatility.profiles import AlwaysOn
 
@@ -115,29 +115,24 @@ class Simulation:
         settings, resume = parts.settings, session.resume
         clock = RealClock(POLL_S, at=resume.clock if resume else 0.0)
         kept = Kept(resume.inner, resume.train_s, resume.data_s) if resume else Kept({}, 0.0, 0.0)
-        state = parts.first_state(resume)
-        if resume:
-            parts.store.skip(resume.leases)
-        else:
-            state = replace(state, inner=parts.blank_inner())
-        recorder = parts.recorder(session, clock, kept, Replicas())
-        membership = Membership.draw(parts.volatility, settings.names, settings.seed)
-        size = parts.message_bytes()
-        with identity_kept():
-            horizon = planned_tokens(parts, size)
         sites: dict[str, Site] = {}  # once Flower has numbered the nodes
-        ledger, store = parts.ledger(resume), parts.store
-        federation = federate(parts, state, ledger, recorder, membership, clock, store, horizon, size, sites, live=True)
-        if resume:
-            federation.resume(resume.up, resume.leaving)
-        session.start(run_started(self.name, parts, horizon))
+        engine = Engine(
+            name=self.name,
+            clock=clock,
+            members=Membership.draw(parts.volatility, settings.names, settings.seed),
+            sites=sites,
+            size=message_bytes(parts),
+            trainer=kept,
+            live=True,
+        )
+        begun = start(parts, session, engine)
 
         def serve(grid: Grid, heard: StepsHeard, lost: Event) -> None:
             sites.update(_sites(parts, grid))
-            federation.run(RayGrid(grid, store, lost, kept, heard, session.sink.step))
+            ours = RayGrid(grid, parts.store, lost, kept, heard, session.sink.step)
+            begun.federation.run(transport(parts, ours))
 
-        run = partial(simulate, parts, session.folder, clock.since, serve)
-        return concluded(run, parts, session, federation, recorder, kept)
+        return begun.finish(partial(simulate, parts, session.folder, clock.since, serve))
 
     def _simulate(self, parts: Parts, folder: Path, since: float, serve: Serve) -> None:
         """Let `serve` talk to the clients until it returns; raises what it raises, or what became of Ray."""
@@ -160,11 +155,7 @@ class Simulation:
                             stage.clear()  # nobody waits for what is under way
                         ended.set()
 
-                # Under "init_args" stands what Ray was begun with, had Flower done so.
-                config: BackendConfig = {
-                    "client_resources": {"num_cpus": self.client_cpus, "num_gpus": self.client_gpus},
-                    "init_args": {},
-                }
+                config = ray_backend(self.client_cpus, self.client_gpus)
                 try:
                     run_simulation(app, make_actor_app(stage), parts.settings.clients, backend_config=config)
                 finally:

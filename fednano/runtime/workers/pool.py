@@ -8,26 +8,22 @@ import math
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 
+import torch
+
 from fednano.core import tensors
-from fednano.core.clock import VirtualClock
+from fednano.core.inner_step import OnStep
 from fednano.core.tensors import State
-from fednano.model.gpt import GPT
-from fednano.model.shapes import blueprint
-from fednano.optim.inner import blank_state
-from fednano.runtime.parts import Parts
 from fednano.runtime.workers.process import Asked, Ended, Failed, Forget, Job, Mark, Marked, Setup, Stepped, serve
-from fednano.training.checkpoint import Snapshot
-from fednano.training.shared import SharedState
+from fednano.training.client_memory import ClientMemory, joined, owned
 from fednano.training.worker import Result, Task
 from fednano.volatility.presence import ClientCrashedError
 
-OnStep = Callable[[str, int, int, int, float, int], None]
 EXIT_S = 10.0  # for a process whose pipe is closed to be gone
 
 
@@ -72,6 +68,8 @@ class WorkerPool:
         self._spent = spent
         self._weights, self._mean = setups[0].weights, setups[0].mean
         self._version: int | None = None  # of what lies there
+        self.memory = ClientMemory()  # what clients keep for their codec: updates are encoded in this process
+        self._kept: dict[str, State] = {}  # what they keep in the workers, as of the last mark
         self._ended: dict[str, tuple[Result, State] | None] = {}
         self._states = {
             client: {name: setup.copies[client][0].tensors[name] for name in names}
@@ -111,6 +109,12 @@ class WorkerPool:
         worker.waiting.append(Job(replace(task, inner={}), now, bool(task.inner), called))
         self._next(worker)
 
+    def remember(self, states: Mapping[str, State]) -> None:
+        """Take in what clients kept when a run was stopped, as `states` gave it; the workers have their share."""
+        for client, state in states.items():
+            self.memory.restore(client, owned(state, "codec"))
+            self._kept[client] = owned(state, "strategy")
+
     def result(self, client: str) -> tuple[Result, State]:
         """What was done of the client's task, and the pseudo-gradient; waits for it.
 
@@ -124,11 +128,12 @@ class WorkerPool:
         return ended
 
     def forget(self, client: str) -> None:
-        """Drop a client's optimizer state, as its machine did when it crashed."""
+        """Drop what a client remembers, as its machine did when it crashed."""
+        self.memory.forget(client)
         self._send(self._of[client], Forget(client))
 
     def states(self) -> dict[str, State]:
-        """Every client's optimizer state as it is now.
+        """What every client remembers as it is now: its optimizer's state, and what else it keeps.
 
         The tensors stay as they are until the second call from now; those that did not change are not copied.
         """
@@ -137,7 +142,7 @@ class WorkerPool:
             self._send(worker, Mark())
         while any(worker.marking for worker in self._workers):
             self._listen()
-        return dict(self._states)
+        return joined(joined(self._states, self._kept), self.memory.states())
 
     def close(self) -> None:
         """End the processes. They hold nothing that would outlive them, so that nobody waits for a step to end."""
@@ -169,9 +174,9 @@ class WorkerPool:
 
     def _take_in(self, worker: _Worker, news: object) -> None:
         match news:
-            case Stepped(told, train_s, data_s):
+            case Stepped(step, train_s, data_s):
                 worker.train_s, worker.data_s = train_s, data_s
-                self._on_step(*told)
+                self._on_step(step)
             case Asked(lease, now):
                 self._send(worker, self._asked(lease, now))
             case Ended(result):
@@ -179,8 +184,10 @@ class WorkerPool:
                 self._ended[worker.at.client] = _received(result, worker.setup) if result else None
                 worker.at = None
                 self._next(worker)
-            case Marked(copies):
+            case Marked(copies, kept):
                 worker.marking = False
+                for client, arrays in kept.items():
+                    self._kept[client] = {name: torch.from_numpy(array) for name, array in arrays.items()}
                 for client, copy in copies.items():
                     self._states.pop(client, None)
                     if copy:
@@ -207,83 +214,6 @@ class WorkerPool:
         how = f"by {signal.Signals(-code).name}" if code and code < 0 else f"with exit code {code}"
         clients = ", ".join(worker.setup.copies)
         return WorkerError(f"worker {worker.index} of hardware.workers={len(self._workers)} ({clients}) ended {how}")
-
-
-@dataclass(frozen=True)
-class PooledClient:
-    """A client whose work is done by a pool; what `begin` was given, `work` waits for."""
-
-    client: str
-    clock: VirtualClock
-    pool: WorkerPool
-
-    def begin(self, task: Task, weights: State) -> None:
-        """Begin with a task, now on the client's clock."""
-        self.pool.begin(task, weights, self.clock.now())
-
-    def work(self, task: Task, weights: State) -> tuple[Result, State]:
-        """As `ClientWorker.work`, of a task that was begun."""
-        result, delta = self.pool.result(self.client)
-        self.clock.wait(result.busy_until)
-        return result, delta
-
-    def crashed(self) -> None:
-        """The machine died: what it remembered is gone."""
-        self.pool.forget(self.client)
-
-
-@contextmanager
-def opened(parts: Parts, resume: Snapshot | None, on_step: OnStep) -> Iterator[WorkerPool]:
-    """The workers of a run or of its rest, closed at the end of the block, whatever ends it."""
-    parts.hardware.use()
-    inner: Mapping[str, State] = {}
-    spent = 0.0, 0.0
-    if resume:
-        inner, spent = resume.inner, (resume.train_s, resume.data_s)
-        parts.store.skip(resume.leases)
-    pool = WorkerPool(_setups(parts, inner), on_step, parts.store.drain_requested, spent)
-    try:
-        yield pool
-    finally:
-        pool.close()
-
-
-def _setups(parts: Parts, restored: Mapping[str, State]) -> list[Setup]:
-    settings = parts.settings
-    weights = blueprint(parts.gpt).state_dict()
-    remembered = {} if parts.optim.state == "reset" else blank_state(parts.optim.build(GPT(parts.gpt)))
-    averaged = remembered if parts.optim.state == "average" else {}
-    size = parts.message_bytes()
-    shared_weights, mean = SharedState(weights), SharedState(averaged)
-    setups = []
-    for index in range(parts.hardware.workers):
-        mine = settings.names[index :: parts.hardware.workers]
-        copies = {client: (SharedState(remembered), SharedState(remembered)) for client in mine}
-        held = {client: state for client, state in restored.items() if client in copies}
-        for client, state in held.items():
-            copies[client][0].write(state)
-        setups.append(
-            Setup(
-                gpt=parts.gpt,
-                optim=parts.optim,
-                hardware=replace(parts.hardware, threads=1),
-                volatility=parts.volatility,
-                seed=settings.seed,
-                names=settings.names,
-                submit_s=tuple(parts.network.submit_s(size, i) for i in range(settings.clients)),
-                source=parts.source,
-                pools=parts.pools.rows,
-                packing=parts.packing,
-                shape=parts.shape,
-                weights=shared_weights,
-                mean=mean,
-                delta=SharedState(weights),
-                inner=SharedState(averaged),
-                copies=copies,
-                restored={client: tuple(state) for client, state in held.items()},
-            )
-        )
-    return setups
 
 
 def _start(index: int, setup: Setup) -> _Worker:

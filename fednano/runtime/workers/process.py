@@ -8,12 +8,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import torch
 
 from fednano.core.clock import VirtualClock
+from fednano.core.inner_step import InnerStep
 from fednano.core.tensors import State
 from fednano.data.loader import Packing, RowNumbers, TextSource
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.optim.inner import Optim
+from fednano.strategy.client_part import ClientPart
 from fednano.training.hardware import Hardware
 from fednano.training.local import LocalTrainer
 from fednano.training.shared import SharedState
@@ -21,6 +27,8 @@ from fednano.training.worker import ClientWorker, Result, Task
 from fednano.volatility.membership import Membership
 from fednano.volatility.presence import ClientCrashedError, Presence
 from fednano.volatility.profiles import Profile
+
+Arrays = dict[str, np.typing.NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +44,8 @@ class Setup:
         inner: where it leaves a client's optimizer state to be averaged.
         copies: for each of its clients two places for a copy of its optimizer state, used in turn.
         restored: names of the tensors that the first of them holds of a run that is resumed.
+        kept: what else its clients kept then, for the strategy's part on them.
+        part: that part.
     """
 
     gpt: GPTConfig
@@ -55,6 +65,8 @@ class Setup:
     inner: SharedState
     copies: dict[str, tuple[SharedState, SharedState]]
     restored: dict[str, tuple[str, ...]]
+    kept: dict[str, Arrays]
+    part: ClientPart | None
 
     def shared(self) -> Iterator[SharedState]:
         """All shared memory of the worker."""
@@ -90,9 +102,9 @@ class Mark:
 
 @dataclass(frozen=True)
 class Stepped:
-    """An inner step is done; the arguments of `on_step`, and the wall-clock seconds of the trainer so far."""
+    """An inner step is done, and the wall-clock seconds of the trainer so far."""
 
-    told: tuple[str, int, int, int, float, int]
+    step: InnerStep
     train_s: float
     data_s: float
 
@@ -114,9 +126,13 @@ class Ended:
 
 @dataclass(frozen=True)
 class Marked:
-    """Which of its two places holds the copy of each client that trained since the last mark, and what is in it."""
+    """Which of its two places holds the copy of each client that trained since the last mark, and what is in it.
+
+    `kept` is what these clients keep for the strategy's part on them.
+    """
 
     copies: dict[str, tuple[int, tuple[str, ...]] | None]
+    kept: dict[str, Arrays]
 
 
 @dataclass(frozen=True)
@@ -125,6 +141,11 @@ class Failed:
 
     cause: str
     trace: str
+
+
+def arrays_of(state: State) -> Arrays:
+    """Tensors as a pipe carries them: torch would send each as a descriptor of shared memory."""
+    return {name: tensor.numpy() for name, tensor in state.items()}
 
 
 def serve(setup: Setup, pipe: Connection) -> None:
@@ -151,6 +172,8 @@ class PoolProcess:
         )
         restored = {c: {n: setup.copies[c][0].tensors[n] for n in names} for c, names in setup.restored.items()}
         self._trainer.restore(restored, 0.0, 0.0)
+        for client, arrays in setup.kept.items():
+            self._trainer.memory.restore(client, {name: torch.from_numpy(array) for name, array in arrays.items()})
         self._place = dict.fromkeys(restored, 0)  # of each client's newest copy
         self._changed: set[str] = set()
         self._called = False
@@ -175,6 +198,7 @@ class PoolProcess:
             speed=partial(membership.speed, client),
             asked=self._asked,
             might_step=presence.might_step,
+            part=setup.part,
         )
         return clock, presence, worker
 
@@ -187,7 +211,9 @@ class PoolProcess:
                 self._clients[client][2].crashed()
                 self._changed.add(client)
             case Mark():
-                self._pipe.send(Marked({client: self._copy(client) for client in sorted(self._changed)}))
+                changed, states = sorted(self._changed), self._trainer.memory.states()
+                kept = {client: arrays_of(states.get(client, {})) for client in changed}
+                self._pipe.send(Marked({client: self._copy(client) for client in changed}, kept))
                 self._changed.clear()
 
     def _work(self, job: Job) -> Result | None:
@@ -216,8 +242,8 @@ class PoolProcess:
         self._place[client] = place
         return place, tuple(state)
 
-    def _stepped(self, *told: object) -> None:
-        self._pipe.send(Stepped(told, self._trainer.train_s, self._trainer.data_s))  # type: ignore[arg-type]
+    def _stepped(self, step: InnerStep) -> None:
+        self._pipe.send(Stepped(step, self._trainer.train_s, self._trainer.data_s))
 
     def _asked(self, lease: int, now: float) -> bool:
         if not self._called:

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fednano.config.cli import build_groups, compose_config, conf_dir
+from fednano.config.build import build_groups
+from fednano.config.compose import compose_config, conf_dir
 from fednano.coordination import embedded
 from fednano.coordination.embedded import EmbeddedRedis
 from fednano.coordination.redis_link import Address, Link
@@ -57,8 +58,9 @@ def kill(server: EmbeddedRedis, within_s: float = 20.0) -> None:
 
 
 def test_its_password_stands_where_no_other_user_looks(server: EmbeddedRedis) -> None:
-    for what in ("cmdline", "environ"):
-        assert server._password.encode() not in Path(f"/proc/{server.pid}/{what}").read_bytes()
+    for pid in (server.pid, server.server.guard):
+        for what in ("cmdline", "environ"):
+            assert server._password.encode() not in Path(f"/proc/{pid}/{what}").read_bytes()
     assert server._password not in repr(server.address)
     with closing(Link(server.address, "test")) as link:
         for setting, value in {"bind": "127.0.0.1", "protected-mode": "yes", "save": "", "appendonly": "no"}.items():
@@ -68,12 +70,12 @@ def test_its_password_stands_where_no_other_user_looks(server: EmbeddedRedis) ->
 
 def test_it_ends_with_its_block() -> None:
     with EmbeddedRedis() as server:
-        server_pid, guard = server.pid, server._guard
+        server_pid, guard = server.pid, server.server.guard
         assert guard is not None
         assert server.alive()
         address = server.address
     assert gone(server_pid)
-    assert gone(guard.pid)
+    assert gone(guard)
     with closing(Link(address, "test")) as link, pytest.raises(ValueError, match="coordination=embedded: no Redis"):
         link.check()
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.inner_steps import step_of
 
 from fednano.coordination.courier import MOST_S
 from fednano.coordination.embedded import EmbeddedRedis
@@ -21,8 +22,9 @@ from fednano.coordination.memory import MemoryStore
 from fednano.coordination.redis_link import BEATS, Address, Link
 from fednano.coordination.redis_node import LEAVE, NodeStore
 from fednano.coordination.redis_store import ENDLESS_S, RedisStore
-from fednano.coordination.store import CoordinationStore, Heartbeat, Lease, NameTakenError, StepTold, StopRequestedError
+from fednano.coordination.store import CoordinationStore, Heartbeat, Lease, NameTakenError, StopRequestedError
 from fednano.core.clock import RealClock, pause, wall
+from fednano.core.inner_step import InnerStep
 
 BEAT_S = 0.1
 BEAT = Heartbeat(name="site_a", incarnation="first", ready=True, leaving=False, step_s=0.25, lease=-1)
@@ -92,11 +94,12 @@ def a_node(server: EmbeddedRedis, run: str, incarnation: str = "first") -> Itera
     code = (
         "import sys\n"
         "from fednano.core.clock import RealClock\n"
-        "from fednano.coordination.store import Beat\n"
+        "from fednano.coordination.store import Heartbeat\n"
         "from fednano.coordination.redis_link import Address\n"
         "from fednano.coordination.redis_node import NodeStore\n"
         f"post = NodeStore(Address.from_environment(), {run!r}, 'site_a', RealClock(), {BEAT_S})\n"
-        f"post.heartbeat(Beat('site_a', {incarnation!r}, True, False, 0.25, -1))\n"
+        f"said = dict(name='site_a', incarnation={incarnation!r}, ready=True, leaving=False)\n"
+        "post.heartbeat(Heartbeat(**said, step_s=0.25, lease=-1))\n"
         "print('heartbeats', flush=True)\n"
         "sys.stdin.read()\n"
     )
@@ -336,21 +339,21 @@ def test_who_lost_its_name_meanwhile_stops_working(post: NodeStore, link: Link) 
 
 def test_steps_come_in_order_and_once(store: RedisStore, post: NodeStore) -> None:
     told = [
-        StepTold(client="site_a", round=2, step=step, steps=900, loss=1 / step, tokens=512) for step in range(1, 901)
+        InnerStep(client="site_a", round=2, step=step, steps=900, loss=1 / step, tokens=512) for step in range(1, 901)
     ]
-    heard: list[StepTold] = []
+    heard: list[InnerStep] = []
 
     def all_heard() -> bool:
         heard.extend(store.steps())
         return len(heard) >= len(told)
 
     for step in told:
-        post.tell_step(*vars(step).values())
+        post.tell_step(step)
     assert eventually(all_heard)
     assert store.sync()
     assert heard == told
     assert store.steps() == []
-    post.tell_step("site_a", 2, 1, 900, math.nan, 512)
+    post.tell_step(step_of("site_a", 2, 1, 900, math.nan, 512))
     assert eventually(lambda: bool(heard.extend(store.steps()) or len(heard) > len(told)))
     assert math.isnan(heard[-1].loss)
 
@@ -363,7 +366,7 @@ def test_a_server_that_comes_back_empty_is_told_all_again(
 ) -> None:
     post.heartbeat(BEAT)
     mine, endless = store.grant("site_a", 0, 500.0), store.grant("site_b", 0, math.inf)
-    step = StepTold(client="site_a", round=0, step=1, steps=9, loss=2.0, tokens=512)
+    step = InnerStep(client="site_a", round=0, step=1, steps=9, loss=2.0, tokens=512)
     tomorrow = f"{2**43}-0"  # the clock of the next server may be behind
     link.transact([("XADD", link.key("steps"), tomorrow, "step", json.dumps(vars(step)))])
     assert store.sync()
@@ -389,7 +392,7 @@ def test_a_server_that_comes_back_empty_is_told_all_again(
     assert eventually(lambda: store.acknowledged(mine.id))
     assert eventually(lambda: store.stopping() == {"site_a"})
     assert store.grant("site_a", 2, 500.0).id == 4
-    post.tell_step("site_a", 0, 2, 9, 2.0, 512)
+    post.tell_step(step_of("site_a", 0, 2, 9, 2.0, 512))
     assert eventually(lambda: [told.step for told in store.steps()] == [2])
 
 
@@ -462,7 +465,7 @@ def test_the_next_server_of_a_run_numbers_on_and_honours_nothing_old(
         first.request_stop()
         assert eventually(lambda: post.asked(old.id, math.inf))
         assert eventually(lambda: first.acknowledged(old.id))
-        post.tell_step("site_a", 0, 1, 9, 2.0, 512)
+        post.tell_step(step_of("site_a", 0, 1, 9, 2.0, 512))
         assert eventually(lambda: bool(first.steps()))
     with closing(RedisStore(server.address, run, RealClock(), BEAT_S)) as second:
         second.check_stop()
@@ -498,7 +501,7 @@ def test_every_key_is_below_the_run_and_expires(
     for each in (lease, endless):
         store.request_drain(each.id, 0.0)
     store.request_stop()
-    post.tell_step("site_a", 0, 1, 9, 2.0, 512)
+    post.tell_step(step_of("site_a", 0, 1, 9, 2.0, 512))
     assert eventually(lambda: post.asked(lease.id, math.inf))
     assert eventually(lambda: store.acknowledged(lease.id) and bool(store.stopping()))
     cursor, everything = 0, set()

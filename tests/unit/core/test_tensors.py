@@ -6,7 +6,6 @@ import math
 import pytest
 import torch
 
-from fednano.codec.fp32 import Fp32
 from fednano.core import tensors
 
 
@@ -44,12 +43,3 @@ def test_digest_sees_names_shapes_and_bytes() -> None:
         )
     }
     assert len(digests) == 4
-
-
-def test_fp32_is_lossless_and_checks_lengths() -> None:
-    codec, tensor = Fp32(), torch.randn(3, 5, generator=torch.Generator().manual_seed(1))
-    data = codec.encode(tensor.t())
-    assert len(data) == codec.size(15)
-    assert torch.equal(codec.decode(data, (5, 3)), tensor.t())
-    with pytest.raises(ValueError, match="needs 64 bytes, but 60 came"):
-        codec.decode(data, (4, 4))

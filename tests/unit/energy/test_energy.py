@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from support.event_logs import volatile_run
 
-from fednano.config.cli import build_groups, compose_config
+from fednano.config.build import build_groups
+from fednano.config.compose import compose_config
 from fednano.coordination.memory import MemoryStore
 from fednano.core.event_log import read_log
 from fednano.core.events import (
@@ -380,7 +381,7 @@ def played(tiny: list[str], tmp_path: Path) -> Played:
         words = [word for word in tiny if markov or not word.startswith("volatility.")]
         experiment = Experiment(compose_config([*words, *overrides]))
         parts = experiment.parts(experiment.prepare(Silent()), MemoryStore())
-        run_in_folder(tmp_path, "test", experiment.runtime, parts, experiment.groups["logger"], {"name": "test"})
+        run_in_folder(tmp_path, "test", experiment.runtime, parts, experiment.groups.logger, {"name": "test"})
         return parts, list(read_log(tmp_path / "events.jsonl"))
 
     return go
@@ -494,7 +495,7 @@ def test_who_foresees_the_ends_of_windows_emits_a_twentieth_of_each_site_always_
         parts = experiment.parts(experiment.prepare(Silent()), MemoryStore())
         folder = tmp_path / planner
         folder.mkdir()
-        run_in_folder(folder, planner, experiment.runtime, parts, experiment.groups["logger"], {"name": planner})
+        run_in_folder(folder, planner, experiment.runtime, parts, experiment.groups.logger, {"name": planner})
         found: dict[str, Any] = json.loads((folder / "summary.json").read_text())
         return found
 

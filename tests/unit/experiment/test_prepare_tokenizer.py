@@ -7,7 +7,7 @@ import pytest
 from fednano.core.progress import Silent
 from fednano.data.shards import Corpus
 from fednano.data.writer import write_corpus
-from fednano.experiment.experiment import Prepared, _held_out, prepare_tokenizer
+from fednano.experiment.preparation import Prepared, held_out, prepare_tokenizer
 from fednano.tokenizer import Tokenizer
 from fednano.tokenizer.train import BpeTrainer
 
@@ -64,4 +64,4 @@ def test_training_stops_after_the_document_that_reaches_the_limit(corpus: Corpus
 def test_held_out_documents_are_those_of_the_texts(corpus: Corpus) -> None:
     tokenizer = Tokenizer([[97, 98], [195, 169]])
     expected = [[tokenizer.bos_id, *tokenizer.encode(text).tolist()] for text in texts_of(corpus, "validation")]
-    assert [document.tolist() for document in _held_out(Prepared(corpus, tokenizer))] == expected
+    assert [document.tolist() for document in held_out(Prepared(corpus, tokenizer))] == expected

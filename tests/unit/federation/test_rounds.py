@@ -16,7 +16,7 @@ from support.toy_federation import federate
 from fednano.bench.planners import Play, goodput
 from fednano.bench.planners import main as bench
 from fednano.codec.fp32 import Fp32
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.coordination.memory import MemoryStore
 from fednano.core.event_log import read_log
 from fednano.core.events import (
@@ -244,7 +244,7 @@ def test_to_train_alone_is_to_train_without_rounds(run: Callable[..., Any]) -> N
 
 
 def test_weights_that_a_codec_would_change_are_not_submitted(tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Fp32, "name", "half")
+    monkeypatch.setattr(Fp32, "lossless", False)
     with pytest.raises(ValueError, match=r"round\.alone_merge=adopt .* codec=half .* use round\.alone_merge=outer"):
         Experiment(compose_config([*tiny, "round.elastic=true", "codec.name=half"]))
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fednano.flower import relay, wire
-from fednano.flower.virtual_grid import adopt_identity
+from fednano.flower.compat.messages import adopt_identity
 from fednano.flower.wire import Parcel
 
 

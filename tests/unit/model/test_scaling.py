@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from fednano.config.cli import compose_config
+from fednano.config.compose import compose_config
 from fednano.experiment.experiment import Experiment
 from fednano.model.arch import NANOCHAT, SEED
 from fednano.model.gpt import GPT, GPTConfig
@@ -73,7 +73,7 @@ def test_null_is_resolved_and_values_stay(tiny: list[str]) -> None:
 def test_every_depth_composes_with_every_architecture(arch: str, depth: int) -> None:
     groups = Experiment(compose_config([f"model=d{depth}", f"arch={arch}", "optim=nanochat"])).groups
     with torch.device("meta"):
-        GPT(GPTConfig.derive(groups["model"], groups["arch"], 4096))
+        GPT(GPTConfig.derive(groups.model, groups.arch, 4096))
 
 
 @pytest.mark.parametrize("runtime", ["virtual", "centralized"])

@@ -13,11 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from fednano.config.cli import ConfigError, compose_config
+from fednano.config.compose import compose_config
+from fednano.config.errors import ConfigError
 from fednano.node import __main__ as node
 from fednano.node import supernode
 from fednano.node.settings import checked, decode, encode, run_config, told_config
-from fednano.node.supervisor import Program, Supervisor
+from fednano.node.supervisor import Supervisor
+from fednano.process import tree
+from fednano.process.child import Child
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -116,7 +119,7 @@ def test_programs_hold_no_secret(given: list[str], monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("FEDNANO_REDIS_URL", "redis://:hunter2@localhost")
     settings, data = checked(compose_config(given, "node"))
     for program in (node.trainer(settings, data), node.supernode(settings)):
-        assert "hunter2" not in repr(program)
+        assert "hunter2" not in " ".join(program.command)
 
 
 def test_a_supernode_is_told_who_it_is(given: list[str], tmp_path: Path) -> None:
@@ -156,22 +159,22 @@ def test_a_container_file(given: list[str], capsys: pytest.CaptureFixture[str], 
 # The supervisor
 
 SUPERVISED = """
-import sys
-from pathlib import Path
-from fednano.node import supervisor
-from fednano.node.supervisor import Program, Supervisor
+import os, sys
+from dataclasses import replace
+from fednano.node.supervisor import POLICY, Supervisor
+from fednano.process.child import Child
 
-supervisor.FIRST_S = 0.01
-programs = [Program(name, [sys.executable, "-c", code], leave_s=5) for name, code in zip("ab", sys.argv[1:])]
-sys.exit(Supervisor(programs, lambda line: print(line, flush=True)).run())
+programs = [
+    Child(name, [sys.executable, "-c", code], log=None, environment=os.environ, grace_s=5.0)
+    for name, code in zip("ab", sys.argv[1:])
+]
+sys.exit(Supervisor(programs, lambda line: print(line, flush=True), replace(POLICY, first_s=0.01)).run())
 """
 # Ends by SIGTERM, tells that it is there, and that it was asked to end.
 LIVES = """
-import signal, sys, threading
-from fednano.process import lifeline
+import signal, threading
 ended = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: ended.set())
-lifeline.watch()
 print("lives", flush=True)
 ended.wait()
 print("was asked to end", flush=True)
@@ -226,6 +229,17 @@ def test_who_dies_is_started_again(supervise: Callable[..., subprocess.Popen[str
     assert process.wait() == 0
 
 
+def test_who_is_started_again_is_there_once(supervise: Callable[..., subprocess.Popen[str]]) -> None:
+    process = supervise(LIVES)
+    first = pid(until(process, "a started")[-1])
+    until(process, "lives")
+    guard, command = tree.descendants(process.pid)
+    assert command == first
+    os.kill(guard, signal.SIGKILL)
+    until(process, "a was killed by SIGKILL", "a started", "lives")
+    assert not Path(f"/proc/{first}").exists() or Path(f"/proc/{first}/stat").read_text().split()[2] == "Z"
+
+
 def test_who_keeps_dying_is_started_more_and_more_rarely(supervise: Callable[..., subprocess.Popen[str]]) -> None:
     process = supervise("raise SystemExit(3)")
     pauses = [until(process, "a ended with exit code 3")[-1].rpartition(" in ")[2] for _ in range(4)]
@@ -241,7 +255,7 @@ def test_refused_input_ends_all(supervise: Callable[..., subprocess.Popen[str]])
 def test_who_refuses_its_input_is_quoted(tmp_path: Path) -> None:
     said: list[str] = []
     code = "print('noise'); print('fednano: key=3 is too much; use 2'); raise SystemExit(2)"
-    program = Program(name="a", command=[sys.executable, "-c", code], log=tmp_path / "a.log")
+    program = Child("a", [sys.executable, "-c", code], log=tmp_path / "a.log", environment=os.environ)
     assert Supervisor([program], said.append).run() == 2
     assert said[-1] == "a refuses what it was given (key=3 is too much; use 2); the node ends"
 
@@ -262,7 +276,7 @@ def test_flowers_refusals_are_told_apart(
         logging.getLogger("flwr").error("Exit Code: 305\nFailed to initialize the connection.\n%s", flower)
         raise SystemExit(1)
 
-    monkeypatch.setattr(supernode, "flower_supernode", refused)
+    monkeypatch.setattr(supernode, "run_supernode", refused)
     monkeypatch.setattr(supernode, "in_one_process", lambda: None)
     monkeypatch.setattr("sys.argv", ["supernode", "site_a"])
     assert supernode.main() == code

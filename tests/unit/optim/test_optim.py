@@ -6,8 +6,8 @@ import pytest
 import torch
 from support.reference import fixture, reference_batch, reference_model, role_of
 
-from fednano.config.cli import compose_config
-from fednano.experiment.experiment import build_groups
+from fednano.config.build import build_groups
+from fednano.config.compose import compose_config
 from fednano.model.arch import NANOCHAT, SEED, Arch
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.model.scaling import Depth

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console as RichConsole
 from support.event_logs import CLIENTS, centralized_run, steps_of, summary_of, volatile_run
+from support.inner_steps import step_of
 
 from fednano.core.events import (
     ClientDown,
@@ -41,7 +42,7 @@ def _play(console: Console, events: list[Event]) -> None:
     for event in events:
         if isinstance(event, UpdateFolded):
             for step in steps_of([event]):
-                console.step(*step)
+                console.step(step)
         console.event(event)
 
 
@@ -152,7 +153,7 @@ def test_a_client_that_was_sent_work_trains_from_step_0() -> None:
     [row] = [line for line in _shown(console) if client in line]
     assert "● training" in row
     assert " 0/25 " in row
-    console.step(client, 5, 7, 25, 2.5, 1024)
+    console.step(step_of(client, 5, 7, 25, 2.5, 1024))
     [row] = [line for line in _shown(console) if client in line]
     assert " 7/25  2.500 " in row
     console.close({})
@@ -170,7 +171,7 @@ def test_many_clients_do_not_overflow_the_screen() -> None:
 def test_a_run_without_clients_shows_its_own_steps() -> None:
     console = Console("baseline", FOLDER, _terminal())
     _play(console, centralized_run(3))
-    console.step("central", 4, 3, 10, 4.25, 1024)
+    console.step(step_of("central", 4, 3, 10, 4.25, 1024))
     [row] = [line for line in _shown(console) if "central " in line and "3/10" in line]
     assert "4.250" in row
     console.close({})
@@ -185,7 +186,7 @@ def test_the_time_left_follows_from_the_rounds_so_far(monkeypatch: pytest.Monkey
     _play(console, events[:1])
     now[0] += 30.0
     _play(console, [e for e in events if isinstance(e, RoundMerged) and e.round < 3])
-    console.step("site-0", 4, 1, 25, 3.0, 600)
+    console.step(step_of("site-0", 4, 1, 25, 3.0, 600))
     assert console.pace() == display.Pace(elapsed_s=30.0, eta_s=60.0, tokens_per_s=20.0)
     assert "eta 1m 00s" in text.getvalue().splitlines()[-1]
 
@@ -199,7 +200,7 @@ def test_drawing_waits_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "_render", lambda: drawn.append(now[0]) or "")
     for k in range(100):
         now[0] = 101.0 + k / 100
-        console.step("site-0", 1, k, 100, 3.0, 10)
+        console.step(step_of("site-0", 1, k, 100, 3.0, 10))
     assert 2 <= len(drawn) <= 4
     console.close({})
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from support.event_logs import CLIENTS, ROW_TOKENS, centralized_run, volatile_run
+from support.inner_steps import step_of
 from support.pages import Page, page_of, tiles, write_run
 
 from fednano.core.events import (
@@ -25,6 +26,7 @@ from fednano.core.events import (
     UpdateFolded,
     UpdateRefused,
 )
+from fednano.core.inner_step import InnerStep
 from fednano.report import svg, units
 from fednano.report.figures import fold, rows_before
 from fednano.report.history import History, Lane, Span
@@ -349,8 +351,8 @@ class _Spy:
         if self.fails:
             raise OSError("disk full")
 
-    def step(self, client: str, round: int, step: int, steps: int, loss: float, tokens: int) -> None:
-        self.heard.append(f"step {client} {round} {step}/{steps} {loss} {tokens}")
+    def step(self, step: InnerStep) -> None:
+        self.heard.append(f"step {step.client} {step.round} {step.step}/{step.steps} {step.loss} {step.tokens}")
 
     def close(self, summary: dict[str, Any]) -> None:
         self.heard.append("close")
@@ -361,7 +363,7 @@ class _Spy:
 def test_a_failing_sink_is_heard_and_the_others_are_still_closed() -> None:
     before, broken, after = _Spy(), _Spy(fails=True), _Spy()
     fan = Fanout([before, broken, after])
-    fan.step("site-0", 1, 2, 25, 3.5, 1024)
+    fan.step(step_of("site-0", 1, 2, 25, 3.5, 1024))
     with pytest.raises(OSError, match="disk full"):
         fan.event(volatile_run(1)[0])
     with pytest.raises(OSError, match="disk full"):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support.event_logs import CLIENTS, summary_of, volatile_run
+from support.inner_steps import step_of
 
 from fednano.core.events import Evaluated, RoundMerged
 from fednano.report import wandb_sink
@@ -78,7 +79,7 @@ def test_offline_run_holds_what_the_events_say(tmp_path: Path, offline: None, se
     fan = Fanout(settings.open(folder, {"seed": 3, "model": {"depth": 2}}, lambda: consumed(1.5)))
     for event in events:
         fan.event(event)
-    fan.step("site-0", 1, 1, 25, 3.0, 1024)
+    fan.step(step_of("site-0", 1, 1, 25, 3.0, 1024))
     fan.close(summary_of(events))
     rows = _rows(folder)
     [log] = folder.rglob("*.wandb")

@@ -48,7 +48,7 @@ class House:
 
     def __init__(self, folder: Path) -> None:
         self.log = folder / "a.log"
-        self.child = Child("a", [sys.executable, "-c", NODE], self.log, {}, GRACE_S)
+        self.child = Child("a", [sys.executable, "-c", NODE], log=self.log, environment={}, grace_s=GRACE_S)
         self.nodes = LocalNodes({"a": self.child}, {})
 
     def says(self, *words: str) -> None:
@@ -57,8 +57,8 @@ class House:
         assert self.log.read_text().split() == list(words)
 
     def family(self) -> list[int]:
-        assert self.child.pid
-        return tree.descendants(self.child.pid)
+        assert self.child.guard
+        return tree.descendants(self.child.guard)
 
 
 @pytest.fixture
@@ -150,8 +150,8 @@ class Ticks(LocalNodes):
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.done: list[str] = []
-        child = Child("a", [], Path(), {})
-        monkeypatch.setattr(type(child), "pid", property(lambda _: 1 << 30))
+        child = Child("a", [], log=None, environment={})
+        monkeypatch.setattr(type(child), "guard", property(lambda _: 1 << 30))
         super().__init__({"a": child}, {})
         for act in ("freeze", "thaw"):
             monkeypatch.setattr(tree, act, lambda pid, act=act: self.done.append(act))

@@ -12,12 +12,12 @@ from rich.console import Console as RichConsole
 from fednano.coordination.memory import MemoryStore
 from fednano.coordination.redis_link import Address
 from fednano.coordination.settings import Serving
+from fednano.flower.compat.superlink import RAISED, RunStatus
 from fednano.report.console import Console
 from fednano.runtime.deployment import conductor
 from fednano.runtime.deployment.conductor import Conductor
 from fednano.runtime.deployment.nodes.attendance import Steady
 from fednano.runtime.deployment.serving import LOCK
-from fednano.runtime.deployment.superlink import RAISED, RunStatus
 from fednano.runtime.session import Outcome
 
 RUNS, COMPLETED = RunStatus(False, True, ""), RunStatus(True, False, "")
@@ -28,7 +28,7 @@ class FakeChild:
     ended: int | None = None
 
     def cause(self) -> str:
-        return "SuperLink was ended by SIGKILL"
+        return "SuperLink was killed by SIGKILL"
 
     def tail(self) -> str:
         return "its last words"
@@ -78,7 +78,7 @@ def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple
 
     def go(*script: Callable[[FakeLink], RunStatus], restarts: int = 1) -> tuple[Outcome, FakeLink, str]:
         link, shown = FakeLink(list(script)), io.StringIO()
-        monkeypatch.setattr(conductor, "SuperLink", lambda *args: link)
+        monkeypatch.setattr(conductor, "SuperLink", lambda **given: link)
         monkeypatch.setattr(conductor, "make_certificates", lambda *args: None)
         played = Conductor(
             folder=tmp_path,
@@ -163,4 +163,4 @@ def test_a_superlink_that_died_is_started_again_and_given_the_run(play: Callable
     assert outcome.status == "completed"
     assert link.starts == 2
     assert link.submitted == [False, False]
-    assert "SuperLink was ended by SIGKILL" in shown
+    assert "SuperLink was killed by SIGKILL" in shown

@@ -1,6 +1,5 @@
 """A live run's server side on a coordination store and a clock that a test moves by hand."""
 
-import inspect
 import os
 import signal
 import subprocess
@@ -17,23 +16,23 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
-from flwr.superlink.grid import http_grid
 from support.awaiting import WITHIN_S, until
 from support.hand_store import HandStore
 
 from fednano.coordination.memory import MemoryStore
-from fednano.coordination.store import NO_LEASE, Heartbeat, StepTold, StopRequestedError
+from fednano.coordination.store import NO_LEASE, Heartbeat, StopRequestedError
 from fednano.core.clock import VirtualClock
+from fednano.core.inner_step import InnerStep
 from fednano.federation.live_members import DOUBT_S, HAND_IN_S, LiveMembership
 from fednano.federation.plan import Site
-from fednano.flower.live_grid import AGAIN_S, ASK_S, Invitation, LiveGrid, wait_briefly
+from fednano.flower.compat.messages import adopt_identity, identity_kept
+from fednano.flower.live_grid import AGAIN_S, ASK_S, Invitation, LiveGrid
 from fednano.flower.records import RESULT, TASK
 from fednano.flower.relay import RUN
-from fednano.flower.virtual_grid import adopt_identity, identity_kept
 from fednano.flower.wire import NODE
 from fednano.runtime.deployment.following import Lines
 from fednano.runtime.deployment.server import LiveClock
-from fednano.runtime.deployment.serving import LOCK, StopSignal, read_steps, server_pid
+from fednano.runtime.deployment.serving import LOCK, StopSignal, read_step, server_pid
 
 LOST_S = 60.0
 BEAT = Heartbeat(name="client_0", incarnation="first", ready=True, leaving=False, step_s=0.5, lease=NO_LEASE)
@@ -183,11 +182,11 @@ def test_the_clock_heeds_a_stop_and_hands_on_steps(tmp_path: Path) -> None:
     lines = Lines(path)
     clock.wait(1.0)
     assert lines.new() == []
-    step = StepTold(client="client_0", round=1, step=2, steps=4, loss=5.5, tokens=32)
+    step = InnerStep(client="client_0", round=1, step=2, steps=4, loss=5.5, tokens=32)
     store.told.append(step)
     clock.wait(2.0)
     assert clock.now() == 2.0
-    assert [read_steps(line) for line in lines.new() or ()] == [step]
+    assert [read_step(line) for line in lines.new() or ()] == [step]
     assert times == [0.0, 1.0]
     assert lines.new() == []
     store.request_stop()
@@ -432,14 +431,6 @@ def test_a_task_of_which_an_idle_trainer_says_nothing_for_long_is_lost() -> None
         assert not reply.has_error(), "it had come before it was taken for lost"
 
 
-def test_what_waits_for_whole_replies_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    flowers = http_grid.pull_objects
-    monkeypatch.setattr(http_grid, "pull_objects", flowers)  # to be restored
-    wait_briefly()
-    inspect.signature(flowers).bind([], lambda _: b"", **http_grid.pull_objects.keywords)
-    assert "pull_objects(\n" in inspect.getsource(http_grid.HttpGrid.pull_messages)
-
-
 def test_nodes_elsewhere_are_told_what_is_run_until_they_heartbeat() -> None:
     store, fake = HandStore(), FakeGrid(RecordDict())
     with identity_kept():
@@ -464,13 +455,13 @@ import sys
 from pathlib import Path
 from fednano.coordination.memory import MemoryStore
 from fednano.runtime.deployment.serving import StopSignal, serving
-coordination store = MemoryStore()
+store = MemoryStore()
 with StopSignal() as stop, serving(Path(sys.argv[1])):
     print("serving", flush=True)
     sys.stdin.readline()
-    stop.tell(coordination store)
+    stop.tell(store)
     try:
-        coordination store.check_stop()
+        store.check_stop()
     except Exception as error:
         print(type(error).__name__, flush=True)
     sys.stdin.readline()

@@ -13,7 +13,6 @@ from flwr.server.superlink.linkstate.in_memory_linkstate import InMemoryLinkStat
 from flwr.supercore.constant import NOOP_FEDERATION_ID, TaskType
 from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.federation import NoOpFederationManager
 from flwr.superlink.grid.http_grid import HttpGrid
 from flwr.superlink.servicer.runtime import runtime_handlers
@@ -22,9 +21,9 @@ from support.hand_store import HandStore
 
 from fednano.coordination.store import NO_LEASE, Heartbeat
 from fednano.core.clock import VirtualClock
+from fednano.flower.compat.messages import adopt_identity, identity_kept
 from fednano.flower.live_grid import ASK_S, LiveGrid
 from fednano.flower.records import TASK
-from fednano.flower.virtual_grid import adopt_identity, identity_kept
 
 
 class SuperLink:
@@ -50,8 +49,7 @@ class SuperLink:
 def link() -> Iterator[SuperLink]:
     link = SuperLink()
     with identity_kept():
-        adopt_identity()
-        TaskIdentity.run_id = link.grid.run.run_id
+        adopt_identity(link.grid.run.run_id)
         yield link
 
 

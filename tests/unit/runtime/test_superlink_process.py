@@ -1,14 +1,13 @@
 """The SuperLink's process takes requests whole, and Flower starts its server where that is seen to."""
 
 import asyncio
-import importlib
-import inspect
 from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
 
-from fednano.runtime.deployment.superlink_process import Gathered, gather
+from fednano.flower.compat import superlink_process as compat
+from fednano.runtime.deployment.superlink_process import Gathered
 
 Event = MutableMapping[str, Any]
 LEFT = {"type": "http.disconnect"}
@@ -56,10 +55,9 @@ def test_what_is_no_request_passes_as_it_comes() -> None:
 
 def test_the_superlink_serves_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[tuple[object, dict[str, object]]] = []
-    command = importlib.import_module("flwr.superlink.cli.flower_superlink")
-    monkeypatch.setattr(command.uvicorn, "run", lambda app, **settings: served.append((app, settings)))
-    gather()
-    assert "uvicorn.run(\n        app=" in inspect.getsource(command)
-    command.uvicorn.run(app=object(), port=1)
+    server = compat.COMMAND.uvicorn
+    monkeypatch.setattr(server, "run", lambda app, **settings: served.append((app, settings)))
+    compat.serve_through(Gathered)
+    server.run(app=object(), port=1)
     ((app, settings),) = served
     assert isinstance(app, Gathered) and settings == {"port": 1}

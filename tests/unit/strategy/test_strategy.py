@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from fednano.core.tensors import State
-from fednano.strategy.base import ServerState
+from fednano.strategy.base import ServerState, Update
 from fednano.strategy.diloco import DiLoCo
-from fednano.strategy.merge import Accumulator
+from fednano.strategy.mean import WeightedMean
 from fednano.strategy.outer import SGD, Nesterov
 
 
@@ -15,10 +15,10 @@ def one(*values: float) -> State:
 
 
 def test_accumulator_is_the_weighted_mean() -> None:
-    accumulator = Accumulator(one(0, 0))
-    accumulator.fold(one(1, 2), 1.0)
-    accumulator.fold(one(5, -2), 3.0)
-    assert accumulator.mean()["w"].tolist() == [4.0, -1.0]
+    accumulator = WeightedMean(one(0, 0))
+    accumulator.add(one(1, 2), 1.0)
+    accumulator.add(one(5, -2), 3.0)
+    assert accumulator.result()["w"].tolist() == [4.0, -1.0]
 
 
 def test_the_order_of_updates_leaves_no_trace() -> None:
@@ -27,10 +27,10 @@ def test_the_order_of_updates_leaves_no_trace() -> None:
     weights = [float(51_200 - 977 * i) for i in range(7)]
 
     def mean(order: list[int]) -> torch.Tensor:
-        accumulator = Accumulator({"w": updates[0]})
+        accumulator = WeightedMean({"w": updates[0]})
         for i in order:
-            accumulator.fold({"w": updates[i]}, weights[i])
-        return accumulator.mean()["w"]
+            accumulator.add({"w": updates[i]}, weights[i])
+        return accumulator.result()["w"]
 
     first = mean([0, 1, 2, 3, 4, 5, 6])
     exact = sum(w * u.double() for w, u in zip(weights, updates, strict=True)) / sum(weights)
@@ -41,11 +41,11 @@ def test_the_order_of_updates_leaves_no_trace() -> None:
 
 
 def test_accumulator_refuses_what_does_not_fit() -> None:
-    accumulator = Accumulator(one(0))
+    accumulator = WeightedMean(one(0))
     with pytest.raises(ValueError, match="weight must be positive"):
-        accumulator.fold(one(1), 0.0)
+        accumulator.add(one(1), 0.0)
     with pytest.raises(ValueError, match="other tensors"):
-        accumulator.fold({"v": torch.zeros(1)}, 1.0)
+        accumulator.add({"v": torch.zeros(1)}, 1.0)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -78,8 +78,9 @@ def test_fedavg_of_one_client_is_its_model() -> None:
 
 
 def test_weighting() -> None:
-    assert DiLoCo(name="x", outer=SGD()).weight(tokens=100, steps=5) == 100.0
-    assert DiLoCo(name="x", outer=SGD(), weighting="uniform").weight(tokens=100, steps=5) == 1.0
+    update = Update(client="a", tokens=100, steps=5, version=0, staleness=0)
+    assert DiLoCo(name="x", outer=SGD()).weight(update) == 100.0
+    assert DiLoCo(name="x", outer=SGD(), weighting="uniform").weight(update) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -16,20 +16,20 @@ class Process(Protocol):
     def ended(self) -> int | None: ...
 
     @property
-    def pid(self) -> int | None: ...
+    def guard(self) -> int | None: ...
 
     def start(self) -> None: ...
 
     def ask(self) -> None: ...
 
-    def stop(self) -> None: ...
+    def stop(self) -> bool: ...
 
 
 class LocalNodes:
     """Implements `NodeControl` and `Nodes`.
 
     Args:
-        processes: by client; each is the guard of a node, to which signals for all of the node do not go.
+        processes: by client. Signals for all of a node go to the descendants of its guard, not to the guard itself.
         links: by client, where nodes are linked through proxies.
     """
 
@@ -42,7 +42,7 @@ class LocalNodes:
 
     def alive(self, client: str) -> bool:
         process = self._processes[client]
-        return process.pid is not None and process.ended is None
+        return process.guard is not None and process.ended is None
 
     def start(self, client: str) -> None:
         """Start a node; one that has not left in time is killed before."""
@@ -55,23 +55,23 @@ class LocalNodes:
         self._processes[client].stop()
 
     def terminate(self, client: str) -> None:
-        if pid := self._pid(client):
-            tree.send(pid, signal.SIGTERM)
+        if guard := self._guard(client):
+            tree.send(guard, signal.SIGTERM)
 
     def kill(self, client: str) -> None:
         self._paused.discard(client)
-        if pid := self._pid(client):
-            tree.kill(pid)
+        if guard := self._guard(client):
+            tree.kill(guard)
 
     def pause(self, client: str) -> None:
         self._paused.add(client)
-        if pid := self._pid(client):
-            tree.freeze(pid)
+        if guard := self._guard(client):
+            tree.freeze(guard)
 
     def resume(self, client: str) -> None:
         self._paused.discard(client)
-        if pid := self._pid(client):
-            tree.thaw(pid)
+        if guard := self._guard(client):
+            tree.thaw(guard)
 
     def cut(self, client: str) -> None:
         self._links[client].cut()
@@ -86,14 +86,14 @@ class LocalNodes:
     def tick(self) -> None:
         """Let each node that is slowed run until the next tick, or not. To be called at even intervals."""
         for client, share in list(self._shares.items()):
-            if client in self._paused or not (pid := self._pid(client)):
+            if client in self._paused or not (guard := self._guard(client)):
                 continue
             self._credit[client] = self._credit.get(client, 0.0) + share
             if self._credit[client] >= 1.0 - 1e-9:
                 self._credit[client] -= 1.0
-                tree.thaw(pid)
+                tree.thaw(guard)
             else:
-                tree.freeze(pid)
+                tree.freeze(guard)
             if share >= 1.0:
                 del self._shares[client]
 
@@ -108,8 +108,8 @@ class LocalNodes:
         for link in self._links.values():
             link.close()
 
-    def _pid(self, client: str) -> int | None:
-        return self._processes[client].pid if self.alive(client) else None
+    def _guard(self, client: str) -> int | None:
+        return self._processes[client].guard if self.alive(client) else None
 
 
 def redis_server(url: str) -> list[tuple[str, int]]:

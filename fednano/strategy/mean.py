@@ -1,4 +1,4 @@
-"""Folding updates into one mean, one at a time: memory does not grow with the number of clients."""
+"""The weighted mean of updates, taken one at a time: memory does not grow with the number of clients."""
 
 import math
 from collections.abc import Callable
@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from fednano.core.tensors import State
+from fednano.strategy.base import Update
 
 BLOCK = 1 << 15  # entries summed at a time: what lies between stays in the cache, and torch calls no second thread
 
 
-class Accumulator:
-    """Σ w·Δ and Σ w; of tensors whose name `is_count`, the maximum in place of a mean.
+class WeightedMean:
+    """Implements `Accumulator`: Σ w·Δ and Σ w; of tensors whose name `is_count`, the maximum in place of a mean.
 
     The mean is the same, bit for bit, in whatever order the updates come: a live federation merges what a replay of it
     does. Sums are kept in float64 with what each addition rounded off beside them (Knuth's two-sum), 12 bytes an entry;
@@ -27,7 +28,7 @@ class Accumulator:
         self._most = {name: torch.zeros_like(like[name], dtype=torch.float32) for name in like.keys() - summed.keys()}
         self._weights: list[float] = []
 
-    def fold(self, delta: State, weight: float) -> None:
+    def add(self, delta: State, weight: float, update: Update | None = None) -> None:
         """Add w·Δ. Raises ValueError for a weight that is not positive or names that do not match."""
         if not weight > 0:
             raise ValueError(f"an update's weight must be positive, not {weight}")
@@ -46,7 +47,7 @@ class Accumulator:
         if {name: t.shape for name, t in delta.items()} != self._shapes:
             raise ValueError("an update has other tensors than the global model")
 
-    def mean(self) -> State:
+    def result(self) -> State:
         """Σ w·Δ / Σ w in float32; the accumulator is spent."""
         weight = math.fsum(self._weights)
         mean = self._most

@@ -1,0 +1,1 @@
+"""Extensions of fednano, outside the package."""

@@ -1,0 +1,60 @@
+"""Making the objects that a configuration's groups name."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fednano.config.checks import check_node
+from fednano.config.errors import one_line
+
+
+def build_groups(cfg: DictConfig, groups: Sequence[str]) -> dict[str, Any]:
+    """The object of every group in `groups`.
+
+    Raises:
+        ValueError: a bad key or value, named with its remedy.
+    """
+    built = {}
+    for group in groups:
+        try:
+            node = OmegaConf.to_container(cfg[group], resolve=True)
+        except OmegaConfBaseException as error:
+            raise ValueError(f"{group}: {one_line(error)}") from error
+        assert isinstance(node, dict)
+        check_node(node, group)  # type: ignore[arg-type]
+        built[group] = _make(group, node)  # type: ignore[arg-type]
+    return built
+
+
+def _make(group: str, node: dict[str, Any]) -> Any:
+    """Instantiate, letting the class's own ValueError through in place of Hydra's wrapping of it."""
+    try:
+        return instantiate(node, _convert_="all")
+    except Exception as error:
+        cause = error.__cause__
+        while cause is not None and not isinstance(cause, ValueError):
+            cause = cause.__cause__
+        place = re.search(r"^full_key: (\S+)$", str(error), re.MULTILINE)
+        if cause and place and (text := _placed(str(cause), group, node, place[1])) != str(cause):
+            raise ValueError(text) from None
+        raise cause or error from None
+
+
+def _placed(text: str, group: str, node: dict[str, Any], place: str) -> str:
+    """An error of the object at `place` of a group, its keys by their whole path.
+
+    A choice of a group that is part of another choice names its keys as if it lay on top.
+    """
+    nested: Any = node
+    for step in place.split("."):
+        nested = nested[step] if isinstance(nested, dict) and step in nested else {}
+
+    def path(found: re.Match[str]) -> str:
+        within = found[1] in nested and found[1] not in node
+        return f"{group}.{place}.{found[1]}" if within else found[0]
+
+    return re.sub(rf"\b{group}\.(\w+)", path, text)

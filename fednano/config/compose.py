@@ -1,0 +1,118 @@
+"""Composing a configuration from the tree of YAML files and the overrides of a command line."""
+
+import difflib
+import re
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import fednano
+from fednano.config.errors import ConfigError, one_line
+
+SEARCH_PATH = "hydra.searchpath"  # folders of configuration beside fednano's own
+
+
+def conf_dir() -> Path:
+    """The configuration tree: beside the package in a checkout, inside it when installed from a wheel."""
+    package = Path(fednano.__file__).parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def compose_config(overrides: Sequence[str], config_name: str = "config", with_hydra: bool = False) -> DictConfig:
+    """The configuration that `overrides` make of `config_name`. Raises ConfigError."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        try:
+            return compose(config_name, list(overrides), return_hydra_config=with_hydra)
+        except MissingConfigException as error:
+            raise ConfigError(_unknown_choice(error, overrides)) from error
+        except OverrideParseException as error:
+            raise ConfigError(
+                f"{error.override} cannot be read as KEY=VALUE; quote values that hold spaces, commas or brackets"
+            ) from error
+        except ConfigCompositionException as error:
+            raise ConfigError(_unknown_key(error, overrides, config_name)) from error
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(one_line(error)) from error
+
+
+def search_path(arguments: Namespace) -> list[str]:
+    """The folder of configuration that --config-dir names, as an override; nothing where it names none.
+
+    Raises ConfigError where there is no such folder.
+    """
+    if arguments.config_dir is None:
+        return []
+    folder = Path(arguments.config_dir).absolute()
+    if not folder.is_dir():
+        raise ConfigError(f"--config-dir must be a folder, got {arguments.config_dir}; name that of your YAML files")
+    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    return [f"{SEARCH_PATH}=['file://{quoted}']"]
+
+
+def with_hydra_flags(config_name: str, command: Callable[[Sequence[str]], int]) -> int:
+    """Run `command` on the command line's overrides; --help and --cfg show the configuration in its place."""
+    arguments = get_args_parser().parse_args()
+    overrides = [*search_path(arguments), *arguments.overrides]
+    if arguments.help:
+        written = (conf_dir() / f"{config_name}.yaml").read_text(encoding="utf-8").partition("\nhydra:")[0]
+        keys = [line for line in written.splitlines() if "override hydra/" not in line]
+        print(f"python -m fednano.{config_name} KEY=VALUE …\n")
+        print("\n".join(keys))
+        return 0
+    if arguments.cfg:
+        cfg = compose_config(overrides, config_name)
+        print(OmegaConf.to_yaml(cfg, resolve=bool(arguments.resolve)), end="")
+        return 0
+    return command(overrides)
+
+
+def _unknown_choice(error: MissingConfigException, overrides: Sequence[str]) -> str:
+    group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+    options = [option for option in error.options or [] if not option.startswith("_")]
+    if not group:
+        return one_line(error)
+    remedy = f"use one of {', '.join(options)}"
+    if group == "model" and (depth := re.fullmatch(r"d(\d+)", choice)):
+        remedy = f"any depth works as model.depth={depth[1]}"
+    return f"{group}={choice} is no choice; {remedy}"
+
+
+def _unknown_key(error: ConfigCompositionException, overrides: Sequence[str], config_name: str) -> str:
+    found = re.search(r"Could not override '([^'@]+)'", str(error))
+    if not found:
+        cause = error.__cause__ or error
+        return one_line(cause if isinstance(cause, Exception) else error)
+    key = found[1]
+    value = next((o.partition("=")[2] for o in overrides if o.partition("=")[0].lstrip("+~") == key), "")
+    # The keys that there are depend on the choices made.
+    groups = {folder.name for folder in conf_dir().iterdir() if folder.is_dir()}
+    choices = [o for o in overrides if o.partition("=")[0] in {*groups, SEARCH_PATH}]
+    known = sorted(_keys(OmegaConf.to_container(compose_config(choices, config_name))))
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    remedy = (
+        f"did you mean {close[0]}?"
+        if close
+        else f"the keys are listed by: python -m fednano.{_command(config_name)} --cfg job"
+    )
+    return f"{key}={value} sets a key that does not exist; {remedy}"
+
+
+def _command(config_name: str) -> str:
+    return "run" if config_name == "config" else config_name
+
+
+def _keys(node: Any, prefix: str = "") -> list[str]:
+    if not isinstance(node, dict):
+        return []
+    own = [f"{prefix}{key}" for key in node]
+    return own + [k for key, child in node.items() for k in _keys(child, f"{prefix}{key}.")]

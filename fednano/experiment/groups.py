@@ -1,0 +1,88 @@
+"""The objects that a configuration's groups name, each with the type that a run needs of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from inspect import get_annotations
+from types import UnionType
+from typing import Any, Protocol, get_args, get_type_hints
+
+from fednano.codec.base import Codec
+from fednano.coordination.settings import Coordination
+from fednano.data.dataset import Dataset
+from fednano.data.loader import Packing
+from fednano.data.partition import Partition
+from fednano.energy.supply import Supply
+from fednano.federation.planner import Planner
+from fednano.federation.round_length import Rounds
+from fednano.model.arch import Arch
+from fednano.model.scaling import Depth
+from fednano.optim.inner import Optim
+from fednano.report.sinks import Logger
+from fednano.runtime.protocol import Conducted, Runtime
+from fednano.strategy.base import Strategy
+from fednano.tokenizer.train import BpeTrainer
+from fednano.training.hardware import Hardware
+from fednano.volatility.network import Network
+from fednano.volatility.profiles import Profile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Groups:
+    """One object for each group of the configuration.
+
+    A class of the user's own stands in for any of them: it needs the same members, not the same ancestors.
+    """
+
+    model: Depth
+    arch: Arch
+    partition: Partition
+    packing: Packing
+    data: Dataset
+    tokenizer: BpeTrainer
+    optim: Optim
+    strategy: Strategy
+    round: Rounds
+    planner: Planner
+    codec: Codec
+    volatility: Profile
+    hardware: Hardware
+    network: Network
+    energy: Supply
+    runtime: Runtime | Conducted
+    coordination: Coordination
+    logger: Logger
+
+    @classmethod
+    def of(cls, built: Mapping[str, Any]) -> "Groups":
+        """Raises ValueError where an object lacks a member that its group needs."""
+        for group, kind in get_type_hints(cls).items():
+            _check_members(group, built[group], kind)
+        return cls(**built)
+
+
+GROUPS = tuple(field.name for field in fields(Groups))
+
+
+def _check_members(group: str, chosen: object, kind: Any) -> None:
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    lacks = [[name for name in _members(each) if not hasattr(chosen, name)] for each in kinds]
+    if all(lacks):
+        needed, missing = min(zip(kinds, lacks, strict=True), key=lambda pair: len(pair[1]))
+        cls = type(chosen)
+        raise ValueError(
+            f"{group} must have the members of {needed.__module__}.{needed.__name__}, got "
+            f"{cls.__module__}.{cls.__name__} without {', '.join(missing)}; add what is missing"
+        )
+
+
+@cache
+def _members(kind: type) -> tuple[str, ...]:
+    """What is used of a group: all that its protocol has, or the methods and properties of a class."""
+    found: dict[str, None] = {}
+    for cls in kind.__mro__:
+        if cls not in (object, Protocol):
+            attributes = get_annotations(cls) if Protocol in cls.__bases__ else {}
+            methods = (name for name, value in vars(cls).items() if callable(value) or isinstance(value, property))
+            found |= dict.fromkeys([*attributes, *methods])
+    return tuple(name for name in found if not name.startswith("_"))

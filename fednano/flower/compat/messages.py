@@ -1,0 +1,67 @@
+"""Flower's messages outside its own processes: the identity that they are signed with, their ids, errors and runs.
+
+Light: a SuperNode's process imports it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from flwr.app import Message, Metadata, RecordDict
+from flwr.common.constant import ErrorCode
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+__all__ = [
+    "CLIENT_APP_FAILED",
+    "REPLY_UNAVAILABLE",
+    "Local",
+    "Run",
+    "adopt_identity",
+    "empty_run",
+    "identity_kept",
+    "set_message_id",
+]
+
+CLIENT_APP_FAILED = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+REPLY_UNAVAILABLE = ErrorCode.REPLY_MESSAGE_UNAVAILABLE
+
+
+def adopt_identity(run_id: int = 1, node_id: int = 1) -> None:
+    """Let this process build messages of a run as a node; Flower does so for its own processes alone."""
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run_id, node_id, 1
+
+
+@contextmanager
+def identity_kept() -> Iterator[None]:
+    """Whoever this process is to Flower, it is again behind the block, whatever it adopts within."""
+    before = {name: getattr(TaskIdentity, name) for name in ("_run_id", "_node_id", "_task_id")}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(TaskIdentity, name, value)
+
+
+def set_message_id(message: Message, message_id: str) -> None:
+    """Give a message its id, which otherwise Flower's grid does when it pushes one."""
+    vars(message.metadata)["_message_id"] = message_id
+
+
+def empty_run(run_id: int) -> Run:
+    """A run that is known by its id alone."""
+    return Run.create_empty(run_id)
+
+
+class Local(Message):
+    """A message within this process, made without the checks and the time stamps of one that travels."""
+
+    def __init__(self, content: RecordDict, metadata: Metadata) -> None:
+        metadata.delivered_at = ""  # as Flower has it
+        vars(self).update(_content=content, _error=None, _metadata=metadata)
+
+    @classmethod
+    def reply(cls, content: RecordDict, to: Message) -> "Local":
+        asked = to.metadata
+        there, back = asked.src_node_id, asked.dst_node_id
+        sent, ttl, kind = asked.created_at, asked.ttl, asked.message_type
+        return cls(content, Metadata(asked.run_id, "", back, there, asked.message_id, asked.group_id, sent, ttl, kind))

@@ -1,0 +1,84 @@
+"""The round loop's transport over a Flower grid."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from flwr.app import ArrayRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from fednano.codec.base import Codec
+from fednano.core.tensors import Shapes, State
+from fednano.federation.transport import Parcel, Reply
+from fednano.flower import records
+from fednano.training.worker import Result, Task
+
+
+@runtime_checkable
+class Notifying(Protocol):
+    """A grid that can tell which replies have arrived, so that nobody asks for each."""
+
+    def arrived(self) -> Iterable[str]:
+        """The ids whose replies have arrived and were not pulled."""
+
+
+@dataclass(frozen=True)
+class FlowerReply:
+    """A Flower message as the round loop reads it."""
+
+    message: Message
+    codec: Codec
+    size: int
+
+    @property
+    def failed(self) -> bool:
+        return self.message.has_error()
+
+    def result(self) -> Result:
+        return records.unpack_result(self.message.content)
+
+    def tensors(self, expected: Shapes) -> tuple[State, State]:
+        return records.unpack_update(self.message.content, self.codec, expected)
+
+
+class FlowerTransport:
+    """Implements `Transport`.
+
+    Args:
+        grid: Flower's, or one of ours.
+        codec: encodes the updates; weights always travel as they are.
+        size: bytes of a message's tensors; None: those that are really there.
+        trains: whether tensors travel; without them tasks are passed on as they are, within this process.
+    """
+
+    def __init__(
+        self, grid: Grid, codec: Codec, size: Callable[[RecordDict], int] | None = None, trains: bool = True
+    ) -> None:
+        self._grid = grid
+        self._codec = codec
+        self._size = size or records.payload_bytes
+        self._trains = trains
+        self._notifying = grid if isinstance(grid, Notifying) else None
+        self._weights = ArrayRecord()
+
+    def publish(self, weights: State) -> None:
+        self._weights = records.pack_weights(weights)
+
+    def pack(self, task: Task) -> Parcel:
+        content = records.pack_task(task, self._weights) if self._trains else records.Unpacked(task)
+        return Parcel(content, self._size(content))
+
+    def send(self, parcel: Parcel, node_id: int, group: str) -> str:
+        message = self._grid.create_message(parcel.content, "train", node_id, group)
+        (message_id,) = self._grid.push_messages([message])
+        return message_id
+
+    def arrived(self) -> Iterable[str] | None:
+        return self._notifying.arrived() if self._notifying else None
+
+    def pull(self, message_id: str) -> list[Reply]:
+        pulled = self._grid.pull_messages([message_id])
+        return [FlowerReply(reply, self._codec, self._bytes(reply)) for reply in pulled]
+
+    def _bytes(self, reply: Message) -> int:
+        return 0 if reply.has_error() else self._size(reply.content)

@@ -1,0 +1,68 @@
+"""The restart policy: when a program that has died is started again, and when not. Pure; the clock is passed in."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestartPolicy:
+    """How often a program is started again, and how soon.
+
+    Args:
+        limit: deaths in a row after each of which it is started again; None: any number.
+        first_s: seconds before a restart; doubled with each further death in a row.
+        longest_s: seconds that they are doubled to at most.
+        sound_s: a program that lived longer was sound: its next death is the first in a row.
+        refusals: exit codes that say that its input is bad. Ending so in its first life, it is not started again;
+            later it is not the input that has changed.
+    """
+
+    limit: int | None = None
+    first_s: float = 0.0
+    longest_s: float = 0.0
+    sound_s: float = math.inf
+    refusals: frozenset[int] = frozenset()
+
+
+class Verdict(Enum):
+    """What follows a death."""
+
+    AGAIN = auto()
+    REFUSED = auto()
+    TOO_OFTEN = auto()
+
+
+class Restarts:
+    """The lives of one program. Each is taken to begin when it is due.
+
+    Args:
+        policy: what follows its deaths.
+        now: a clock, in seconds.
+    """
+
+    def __init__(self, policy: RestartPolicy, now: Callable[[], float]) -> None:
+        self._policy = policy
+        self._now = now
+        self._first_life = True
+        self._deaths = 0  # in a row
+        self.pause_s = 0.0  # before the present life
+        self.due = now()  # when that is to begin, by the clock
+
+    def died(self, code: int | None = None) -> Verdict:
+        """Note a death; what follows. With AGAIN, the next life begins when it is `due`, after `pause_s`.
+
+        `code` is the exit code, negative for a signal's number, where there is one.
+        """
+        policy = self._policy
+        if code in policy.refusals and self._first_life:
+            return Verdict.REFUSED
+        self._first_life = False
+        sound = self._now() - self.due > policy.sound_s
+        self._deaths = 1 if sound else self._deaths + 1
+        if policy.limit is not None and self._deaths > policy.limit:
+            return Verdict.TOO_OFTEN
+        self.pause_s = policy.first_s if self._deaths == 1 else min(policy.longest_s, 2 * self.pause_s)
+        self.due = self._now() + self.pause_s
+        return Verdict.AGAIN

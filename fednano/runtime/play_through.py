@@ -1,0 +1,139 @@
+"""The protocol played through without tensors: what a run will merge, and whether traces last as long as it does."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from fednano.coordination.memory import MemoryStore
+from fednano.core.clock import VirtualClock
+from fednano.core.events import Event
+from fednano.core.inner_step import InnerStep
+from fednano.federation.plan import Site
+from fednano.federation.transport import MessageBytes
+from fednano.flower.compat.messages import identity_kept
+from fednano.runtime.beginning import first_ledger, message_bytes
+from fednano.runtime.engine import Engine, federate, transport
+from fednano.runtime.parts import Parts
+from fednano.runtime.virtual_nodes import virtual_grid
+from fednano.strategy.base import ServerState
+from fednano.training.analytic import AnalyticTrainer
+from fednano.training.budget import Budget, Reach
+from fednano.training.recorder import Progress, Recorder, unsaved
+from fednano.volatility.membership import Membership
+
+
+def planned_tokens(parts: Parts, size: MessageBytes) -> int:
+    """Tokens at which learning-rate schedules end: the budget's, else what the run merges if all goes as foreseen.
+
+    Raises ValueError where a trace ends before the run does.
+    """
+    tokens = parts.settings.budget.tokens
+    if tokens is not None and not _may_end(parts):
+        return tokens
+    merged = foreseen(parts, size).tokens
+    return max(parts.tokens_per_step, merged) if tokens is None else tokens
+
+
+def foreseen(parts: Parts, size: MessageBytes, budget: Budget | None = None) -> Progress:
+    """How the run ends if all goes as the traces say, when messages have `size` bytes.
+
+    Given a `budget`, it is played until that is used up. Raises ValueError where a trace ends before the run does, or
+    where rounds go on without merging anything.
+    """
+    settings = parts.settings
+    ends = parts.energy.ends(parts.volatility)
+    bounded = settings.rounds is not None or settings.budget.virtual_hours is not None
+    reach = Reach(budget=settings.budget, bounded=bounded)
+
+    def foresee(event: Event) -> None:
+        reach.hear(event)
+        if event.t > ends:
+            parts.energy.require(event.t, parts.volatility)
+
+    if budget:
+        parts = replace(parts, settings=replace(settings, budget=budget))
+    try:
+        return play(parts, size, VirtualClock(), foresee)
+    except ValueError as error:
+        raise reach.refusal(error) from error
+
+
+def play(
+    parts: Parts,
+    size: MessageBytes,
+    clock: VirtualClock,
+    told: Callable[[Event], None],
+    sites: dict[str, Site] | None = None,
+) -> Progress:
+    """Play the protocol through on `clock` without tensors; how far it came.
+
+    `told` hears every event, and may let time pass at it. `sites` are the clients as the server sees them, unless it is
+    right about hardware and network.
+    """
+    settings = parts.settings
+    membership = Membership.draw(parts.volatility, settings.names, settings.seed)
+    recorder = Recorder(
+        eval_every=settings.most_rounds,
+        checkpoint_every=settings.checkpoint_every,  # nobody goes ahead over a checkpoint
+        evaluate=lambda _: (0.0, 0.0),
+        mark=unsaved,
+        emit=told,
+        clock=clock,
+        progress=Progress(),
+    )
+    trainer = analytic_trainer(parts, membership, size)
+    store = MemoryStore()
+    engine = Engine(
+        name="play-through",
+        clock=clock,
+        members=membership,
+        sites=parts.sites(size) if sites is None else sites,
+        size=size,
+        trainer=trainer,
+        analytic=True,
+    )
+    federation = federate(
+        parts,
+        engine,
+        state=ServerState({}, {}),
+        ledger=first_ledger(parts),
+        recorder=recorder,
+        store=store,
+        horizon=1,
+    )
+    with identity_kept():
+        grid = virtual_grid(parts, trainer, membership, clock, store, size, _unseen)
+        federation.run(transport(parts, grid, analytic_size=size))
+    return recorder.progress
+
+
+def check_traces(parts: Parts) -> None:
+    """Raise ValueError where clients, or signals of their electricity, end before the run does.
+
+    Only playing it through shows that, so runs of which nothing ends are not. Where tokens alone end a run, it is
+    played until it has merged some.
+    """
+    settings, size = parts.settings, message_bytes(parts)
+    if _may_end(parts):
+        foreseen(parts, size)
+    elif settings.rounds is None and settings.budget.virtual_hours is None:
+        foreseen(parts, size, Budget(tokens=1))
+
+
+def _may_end(parts: Parts) -> bool:
+    """Whether clients or signals may end before the run does."""
+    return not parts.volatility.endless or parts.energy.ends(parts.volatility) < math.inf
+
+
+def analytic_trainer(parts: Parts, membership: Membership, size: MessageBytes) -> AnalyticTrainer:
+    """What takes steps without tensors, for clients whose messages have `size` bytes."""
+    submit_s = {client: parts.network.submit_s(size.up, i) for i, client in enumerate(parts.settings.names)}
+    return AnalyticTrainer(
+        parts.tokens_per_step,
+        parts.tokens_per_row,
+        lambda client, t: membership.steady_until(client, t) - submit_s[client],
+    )
+
+
+def _unseen(step: InnerStep) -> None:
+    pass

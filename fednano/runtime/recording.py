@@ -1,0 +1,99 @@
+"""The recorder of a run: what it measures, and what its checkpoints hold."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Protocol
+
+from fednano.core.clock import Clock
+from fednano.core.tensors import State
+from fednano.data.ledger import Ledger
+from fednano.model.gpt import GPT
+from fednano.runtime.parts import Parts
+from fednano.runtime.session import Session
+from fednano.strategy.base import ServerState
+from fednano.training.checkpoint import Checkpoints, Snapshot
+from fednano.training.evaluate import Evaluator
+from fednano.training.recorder import Evaluate, Progress, Recorder, Write, unsaved
+from fednano.training.replicas import Replicas
+
+
+class Resumable(Protocol):
+    """A trainer, as checkpoints see it: optimizer states by client, seconds inside steps and waiting for batches."""
+
+    @property
+    def train_s(self) -> float: ...
+
+    @property
+    def data_s(self) -> float: ...
+
+    def states(self) -> Mapping[str, State]: ...
+
+
+def make_recorder(
+    parts: Parts,
+    session: Session,
+    clock: Clock,
+    trainer: Resumable,
+    replicas: Replicas,
+    evaluate: Evaluate | None = None,
+) -> Recorder:
+    """Evaluates (on held-out rows unless told how) and saves below the run folder; only the first rank does."""
+    make = partial(
+        Recorder,
+        eval_every=parts.settings.eval_every,
+        checkpoint_every=parts.settings.checkpoint_every,
+        emit=session.emit,
+        clock=clock,
+        progress=replace(session.resume.progress) if session.resume else Progress(),
+        # Ranks end together.
+        wall_s=lambda: max(replicas.gather(session.wall_s)),
+    )
+    if replicas.rank:
+        return make(evaluate=lambda _: (0.0, 0.0), mark=unsaved)
+    # Ranks stop together, which they can agree on at inner steps only.
+    check = parts.store.check_stop if replicas.world == 1 else _go_on
+    evaluator = evaluate or Evaluator(GPT(parts.gpt), parts.hardware, parts.validation, check)
+    return make(evaluate=evaluator, mark=_Marker(parts, session, clock, trainer))
+
+
+class _Marker:
+    """The `Mark` of a run that is saved."""
+
+    def __init__(self, parts: Parts, session: Session, clock: Clock, trainer: Resumable) -> None:
+        self._checkpoints = Checkpoints(session.folder / "checkpoints", parts.settings.checkpoint_keep)
+        self._store = parts.store
+        self._session = session
+        self._clock = clock
+        self._trainer = trainer
+
+    def __call__(
+        self,
+        state: ServerState,
+        ledger: Ledger,
+        progress: Progress,
+        up: Sequence[str],
+        leaving: Sequence[str],
+        due: bool,
+    ) -> Write:
+        held = ledger.copy()
+        snapshot = Snapshot(
+            state=state,
+            inner=self._trainer.states(),
+            ledger={},
+            progress=replace(progress),
+            clock=self._clock.now(),
+            leases=self._store.issued(),
+            up=tuple(up),
+            leaving=tuple(leaving),
+            event_log=self._session.event_log.mark(),
+            due=due,
+            wall_s=self._session.wall_s,
+            train_s=self._trainer.train_s,
+            data_s=self._trainer.data_s,
+        )
+        return lambda: self._checkpoints.save(replace(snapshot, ledger=held.to_record()))
+
+
+def _go_on() -> None:
+    pass

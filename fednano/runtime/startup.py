@@ -1,0 +1,122 @@
+"""How every runtime that runs a federation begins and ends a run."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fednano.coordination.store import StopRequestedError
+from fednano.core.events import RunEnded, RunStarted
+from fednano.federation.loop import Federation
+from fednano.runtime.beginning import first_ledger, first_state
+from fednano.runtime.engine import Engine, federate
+from fednano.runtime.parts import Parts
+from fednano.runtime.play_through import planned_tokens
+from fednano.runtime.recording import make_recorder
+from fednano.runtime.session import Outcome, Session, Status
+from fednano.strategy.base import ServerState
+from fednano.training.recorder import Recorder
+
+
+@dataclass(frozen=True, kw_only=True)
+class FederatedRun:
+    """A run whose event log has begun."""
+
+    parts: Parts
+    session: Session
+    engine: Engine
+    federation: Federation
+    recorder: Recorder
+
+    def finish(self, run: Callable[[], None]) -> Outcome:
+        """Let `run` move the federation to its end, or to where it is stopped or fails, and say how that was."""
+        status, error = played(run)
+        if status != "completed":
+            self.federation.abandon()
+            self.recorder.checkpoint()
+        progress, trainer = self.recorder.progress, self.engine.trainer
+        t = self.engine.clock.now()
+        self.session.emit(RunEnded(t=t, status=status, rounds=progress.rounds, tokens_total=progress.tokens))
+        return Outcome(
+            status=status,
+            strategy=self.parts.strategy.name,
+            state=self.federation.state,
+            progress=progress,
+            clients=self.parts.settings.clients,
+            rows=self.federation.ledger.counts(),
+            train_s=trainer.train_s,
+            data_s=trainer.data_s,
+            virtual_s=None,
+            goodput=None,
+            error=error,
+        )
+
+
+def start(parts: Parts, session: Session, engine: Engine) -> FederatedRun:
+    """Put a federation together and begin the event log of its run, or go on behind the checkpoint.
+
+    Raises ValueError, before the first event, where a trace ends before the run does.
+    """
+    resume = session.resume
+    if resume:
+        parts.store.skip(resume.leases)
+    if engine.analytic:
+        state = resume.state if resume else ServerState({}, {})
+        horizon = _undisturbed_tokens(parts, engine)
+    else:
+        state = first_state(parts, resume)
+        horizon = planned_tokens(parts, engine.size)
+    unmeasured = (lambda weights: (math.nan, math.nan)) if engine.analytic else None
+    recorder = make_recorder(parts, session, engine.clock, engine.trainer, engine.replicas, unmeasured)
+    federation = federate(
+        parts,
+        engine,
+        state=state,
+        ledger=first_ledger(parts, resume),
+        recorder=recorder,
+        store=parts.store,
+        horizon=horizon,
+    )
+    if resume:
+        # Those that had drained say so again where the clients are elsewhere.
+        federation.resume(resume.up, () if engine.live else resume.leaving)
+    session.start(run_started(parts, engine.name, horizon))
+    return FederatedRun(parts=parts, session=session, engine=engine, federation=federation, recorder=recorder)
+
+
+def played(run: Callable[[], None]) -> tuple[Status, Exception | None]:
+    """How `run` ended, and what made it fail."""
+    try:
+        run()
+    except StopRequestedError:
+        return "interrupted", None
+    except Exception as error:
+        return "failed", error
+    return "completed", None
+
+
+def run_started(parts: Parts, runtime: str, horizon: int) -> RunStarted:
+    """The first event of a federated run."""
+    settings = parts.settings
+    return RunStarted(
+        t=0.0,
+        runtime=runtime,
+        strategy=parts.strategy.name,
+        volatility=parts.volatility.name,
+        clients=settings.names,
+        parameters=parts.parameters(),
+        rounds=settings.rounds or 0,
+        local_steps=parts.strategy.local_steps,
+        tokens_per_step=parts.tokens_per_step,
+        tokens_planned=horizon,
+        seed=settings.seed,
+        train_rows=sum(len(rows) for rows in parts.pools.rows),
+    )
+
+
+def _undisturbed_tokens(parts: Parts, engine: Engine) -> int:
+    """Tokens of the budget, or those that never-ending windows would give: no learning rate needs them exactly."""
+    settings, sites, steps = parts.settings, list(engine.sites.values()), parts.strategy.local_steps
+    if settings.budget.tokens is not None:
+        return settings.budget.tokens
+    rounds = settings.budget.rounds_within(settings.rounds, parts.round.duration(sites, steps, parts.tokens_per_step))
+    return rounds * parts.round.planned(sites, steps, parts.tokens_per_step)

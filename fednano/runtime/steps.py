@@ -1,0 +1,16 @@
+"""What becomes of each inner step that is told of."""
+
+from fednano.coordination.store import CoordinationStore
+from fednano.core.inner_step import InnerStep, OnStep
+from fednano.report.sinks import Sink
+from fednano.training.replicas import Replicas
+
+
+def showing(sink: Sink, store: CoordinationStore, replicas: Replicas) -> OnStep:
+    """Shows a step and then heeds a request to stop."""
+
+    def told(step: InnerStep) -> None:
+        sink.step(step)
+        replicas.heed(store)
+
+    return told

@@ -1,0 +1,74 @@
+"""Nodes of the virtual runtime whose work is done by a pool of processes."""
+
+from dataclasses import dataclass
+
+from flwr.app import RecordDict
+
+from fednano.core.clock import VirtualClock
+from fednano.core.tensors import State
+from fednano.federation.transport import MessageBytes
+from fednano.flower import records
+from fednano.flower.client_app import make_client_app
+from fednano.flower.virtual_grid import VirtualGrid, VirtualNode
+from fednano.runtime.engine import as_predicted
+from fednano.runtime.parts import Parts
+from fednano.runtime.workers.pool import WorkerPool
+from fednano.training.client_memory import ClientMemory
+from fednano.training.worker import Result, Task
+from fednano.volatility.membership import Membership
+from fednano.volatility.presence import Presence
+
+
+@dataclass(frozen=True)
+class PooledClient:
+    """A client whose work is done by a pool; what `begin` was given, `work` waits for."""
+
+    client: str
+    clock: VirtualClock
+    pool: WorkerPool
+
+    @property
+    def memory(self) -> ClientMemory:
+        """Of all clients of the pool."""
+        return self.pool.memory
+
+    def begin(self, task: Task, weights: State) -> None:
+        """Begin with a task, now on the client's clock."""
+        self.pool.begin(task, weights, self.clock.now())
+
+    def work(self, task: Task, weights: State) -> tuple[Result, State]:
+        """As `ClientWorker.work`, of a task that was begun."""
+        result, delta = self.pool.result(self.client)
+        self.clock.wait(result.busy_until)
+        return result, delta
+
+    def crashed(self) -> None:
+        """The machine died: what it remembered is gone."""
+        self.pool.forget(self.client)
+
+
+def pooled_grid(
+    parts: Parts, pool: WorkerPool, membership: Membership, clock: VirtualClock, size: MessageBytes
+) -> VirtualGrid:
+    """The grid whose nodes have their work done by `pool`; messages have `size` bytes on the network."""
+    nodes = []
+    clients = {}
+    for i, client in enumerate(parts.settings.names):
+        own = VirtualClock()
+        clients[client] = PooledClient(client, own, pool)
+        presence = Presence(membership, client, own, parts.network.submit_s(size.up, i))
+        nodes.append(VirtualNode(client, own, presence, clients[client].crashed))
+
+    def begin(client: str, content: RecordDict) -> None:
+        clients[client].begin(*records.unpack_task(content))
+
+    app = make_client_app(lambda context: clients[str(context.node_config["name"])], parts.codec)
+    return VirtualGrid(
+        app=app,
+        nodes=nodes,
+        clock=clock,
+        network=parts.network,
+        size=as_predicted(size),
+        seed=parts.settings.seed,
+        begin=begin,
+    )

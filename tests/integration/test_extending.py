@@ -1,0 +1,194 @@
+"""A folder outside the package: strategies, a codec, a profile, a data set, tasks and an experiment of one's own."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.paths import REPOSITORY
+from support.runs import StopsAfter, assert_same
+
+from fednano.core import tensors
+from fednano.strategy.base import Update
+
+Run = Callable[..., dict[str, Any]]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+EXTENDING = REPOSITORY / "docs" / "extending"
+TINY = ("tokenizer.vocab_size=300", "model.sequence_len=16", "batch_size=2", "eval_tokens=256", "rounds=3",
+        "strategy.local_steps=4", "hardware.threads=1", "hardware.tokens_per_s=[32]", "network=datacenter")  # fmt: skip
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """The folder of docs/extending.md, as a user would have it."""
+    return Path(shutil.copytree(EXTENDING, tmp_path / "project"))
+
+
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch) -> str:
+    """For runs in this process: the override behind --config-dir, and `mine` to be imported."""
+    monkeypatch.syspath_prepend(str(EXTENDING))
+    return f"hydra.searchpath=['file://{EXTENDING / 'conf'}']"
+
+
+def ran(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_an_experiment_of_ones_own_runs_and_its_model_is_evaluated(command: Command, mine: Path) -> None:
+    words = ("--config-dir", "conf", f"data.root={mine / 'corpora'}")
+    nightly = ("experiment=nightly", *TINY, "volatility.speedup=6000", "hydra.run.dir=run")
+    ran(command("run", *words, *nightly, cwd=mine))
+    summary = json.loads((mine / "run" / "summary.json").read_text())
+    assert (summary["status"], summary["strategy"]) == ("completed", "median")
+    assert summary["rows"]["lost"] == summary["rows"]["doubled"] == 0
+    assert summary["val_bpb"] < summary["val_bpb_initial"]
+    # An index and a number for one number in twenty, against all numbers of as many tasks or more.
+    assert 0 < summary["bytes"]["up"] < 0.11 * summary["bytes"]["down"]
+    (started,) = [line for line in (mine / "run" / "events.jsonl").read_text().splitlines() if "RunStarted" in line]
+    assert json.loads(started)["volatility"] == "night"
+    (manifest,) = (mine / "corpora").glob("manual-*/manifest.json")
+    assert json.loads(manifest.read_text())["name"] == "manual"
+    shown = ran(command("evaluate", "--config-dir", "conf", "model_dir=run/model", "tasks=brackets", cwd=mine))
+    assert "brackets" in shown
+    record = json.loads((mine / "run" / "evaluation.json").read_text())
+    assert record["tasks"]["brackets"]["items"] == 9
+
+
+def test_the_readmes_strategy_runs(command: Command, mine: Path) -> None:
+    """The commands and files that the README shows are those of the folder."""
+    readme = (REPOSITORY / "README.md").read_text()
+    shown = readme.partition("## Your own strategy")[2].partition("\n## ")[0]
+    for path, language in (("mine/median.py", "python"), ("conf/strategy/median.yaml", "yaml")):
+        block = shown.partition(f"```{language}\n")[2].partition("```")[0]
+        assert block.strip() and block.strip() in (mine / path).read_text(), path
+    words = "--config-dir conf strategy=median"
+    assert f"python -m fednano.run {words}" in shown
+    ran(command("run", *words.split(), *TINY, "data=manual", f"data.root={mine / 'corpora'}", cwd=mine))
+
+
+def test_what_cannot_be_imported_is_named(command: Command, mine: Path) -> None:
+    done = command("run", "--config-dir", str(mine / "conf"), "strategy=median", cwd=mine.parent)
+    assert done.returncode == 2
+    assert done.stderr.startswith("fednano: strategy._target_=mine.median.CoordinateMedian cannot be imported")
+    assert "PYTHONPATH" in done.stderr
+    assert not (mine.parent / "outputs").exists()
+    done = command("run", "--config-dir", "conf", "volatility=night", "volatility.begins_h=3", cwd=mine)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "fednano: volatility.begins_h must be later in the day than volatility.ends_h, got 3 and 6; try 22 and 6\n",
+    )
+    done = command("run", "--config-dir", "nowhere", cwd=mine)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "fednano: --config-dir must be a folder, got nowhere; name that of your YAML files\n",
+    )
+
+
+def test_the_median_ignores_a_broken_client(own: str) -> None:
+    from mine.median import Median
+
+    median = Median()
+    for i, values in enumerate(([1.0, 2.0], [1.5, 2.5], [1e30, -1e30])):
+        update = Update(client=f"client_{i}", tokens=1, steps=1, version=0, staleness=0)
+        median.add({"w": torch.tensor(values)}, 1.0, update)
+    assert median.result()["w"].tolist() == [1.5, 2.0]
+
+
+def test_what_topk_drops_joins_the_next_update(own: str) -> None:
+    from mine.topk import TopK
+
+    codec, kept = TopK(share=0.2), {}
+    draw = torch.Generator().manual_seed(3)
+    updates = [{"a": torch.randn(3, 5, generator=draw), "b": torch.randn(4, generator=draw)} for _ in range(9)]
+    shapes = tensors.shapes(updates[0])
+    sent = []
+    for update in updates:
+        data, kept = codec.encode(update, "up", kept)
+        assert len(data) == codec.size(shapes, "up") == 8 * (3 + 1)
+        sent.append(codec.decode(data, shapes, "up"))
+    for name in shapes:
+        total = torch.stack([update[name] for update in updates]).sum(0)
+        assert torch.allclose(torch.stack([each[name] for each in sent]).sum(0) + kept[name], total, atol=1e-5)
+    forged = b"\xff\xff\xff\x7f" * (len(data) // 4)
+    with pytest.raises(ValueError, match="outside"):
+        codec.decode(forged, shapes, "up")
+
+
+def test_a_proximal_term_of_weight_0_is_plain_training_and_a_large_one_holds_clients_back(own: str, run: Run) -> None:
+    steady = (own, *STEADY)
+    plain = run(*steady, "strategy=fedavg", "strategy.local_steps=4", folder="plain")
+    none = run(*steady, "strategy=fedprox", "strategy.local_steps=4", "strategy.mu=0", folder="none")
+    strong = run(*steady, "strategy=fedprox", "strategy.local_steps=4", "strategy.mu=100", folder="strong")
+    assert none["weights_sha256"] == plain["weights_sha256"]
+    assert norms(strong)[0] < 0.9 * norms(plain)[0]
+
+
+def norms(summary: dict[str, Any]) -> list[float]:
+    """The norms of a run's pseudo-gradients."""
+    lines = (summary["folder"] / "events.jsonl").read_text().splitlines()
+    return [event["norm"] for event in map(json.loads, lines) if event["event"] == "RoundMerged"]
+
+
+STEADY = ("clients=2", "volatility.mean_up_s=100000")
+KEEPING = ("codec=topk", "strategy._target_=support.carrying.Carrying", "strategy.name=carrying")
+CHURN = ("clients=3", "volatility.crash_share=0.5", "rounds=6", "checkpoint_every=2", "eval_every=3")
+
+
+@pytest.mark.parametrize("checks", [7, 23])
+def test_what_clients_keep_is_saved_and_restored(own: str, run: Run, checks: int) -> None:
+    options = (own, *KEEPING, *CHURN)
+    whole = run(*options)
+    folder = f"after_{checks}"
+    assert run(*options, store=StopsAfter(checks), folder=folder)["status"] == "interrupted"
+    assert_same(run(*options, folder=folder, resume=True), whole)
+
+
+def test_forgetting_what_clients_keep_would_show(own: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = (own, *KEEPING, *CHURN)
+    whole = run(*options)
+    monkeypatch.setattr("fednano.training.client_memory.ClientMemory.restore", lambda *_: None)
+    run(*options, store=StopsAfter(23), folder="stopped")
+    assert run(*options, folder="stopped", resume=True)["weights_sha256"] != whole["weights_sha256"]
+
+
+def test_worker_processes_keep_the_same(own: str, run: Run) -> None:
+    options = (own, *KEEPING, *CHURN)
+    whole = run(*options)
+    workers = (*options, "hardware.workers=2")
+    assert run(*workers, folder="workers")["weights_sha256"] == whole["weights_sha256"]
+    assert run(*workers, store=StopsAfter(23), folder="stopped")["status"] == "interrupted"
+    assert_same(run(*workers, folder="stopped", resume=True), whole)
+
+
+def test_a_crash_takes_what_a_client_kept(own: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = (own, *KEEPING, *CHURN, "volatility.exit=crash")
+    whole = run(*options)
+    monkeypatch.setattr("fednano.training.client_memory.ClientMemory.forget", lambda *_: None)
+    assert run(*options, folder="immortal")["weights_sha256"] != whole["weights_sha256"]
+
+
+def test_a_lossy_codec_leaves_weights_alone(own: str, run: Run) -> None:
+    """Nothing is dropped of the weights that go down: a run that sends every number ends as one without a codec."""
+    options = (own, *STEADY)
+    whole = run(*options, folder="fp32")
+    assert run(*options, "codec=topk", "codec.share=1.0", folder="topk")["weights_sha256"] == whole["weights_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("codec=topk", "round.elastic=true"), "round.alone_merge=adopt submits weights, of which codec=topk drops"),
+        (("strategy=fedprox", "round.overlap=2"), "round.overlap=2 is nothing that strategy=fedprox allows"),
+        (("strategy=fedprox", "strategy.mu=-1"), "strategy.mu must be 0 or more, got -1"),
+    ],
+)
+def test_choices_that_do_not_suit_each_other(own: str, run: Run, words: tuple[str, ...], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        run(own, *words)

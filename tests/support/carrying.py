@@ -1,0 +1,36 @@
+"""A strategy whose clients keep something: half of each update is submitted with the next one."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fednano.core.tensors import State
+from fednano.strategy.client_part import ClientPart, LocalRule
+from fednano.strategy.diloco import DiLoCo
+
+
+class Carry(LocalRule):
+    """Holds back half of what there is to submit."""
+
+    def update(self, delta: State, steps: int) -> State:
+        whole = {name: tensor + self.kept[name] if name in self.kept else tensor for name, tensor in delta.items()}
+        self.kept = {name: tensor / 2 for name, tensor in whole.items()}
+        return {name: tensor - self.kept[name] for name, tensor in whole.items()}
+
+
+@dataclass(frozen=True)
+class CarryPart:
+    """Makes the rules."""
+
+    def begin(self, base: State, kept: State) -> LocalRule:
+        return Carry(base, kept)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carrying(DiLoCo):
+    """DiLoCo that is late by half."""
+
+    overlaps: ClassVar[bool] = False
+
+    @property
+    def client(self) -> ClientPart | None:
+        return CarryPart()
