@@ -22,7 +22,7 @@ from fednano.coordination.memory import MemoryStore
 from fednano.coordination.store import Lease, StopRequestedError
 from fednano.core.clock import RealClock
 from fednano.core.event_log import read_log
-from fednano.core.events import UpdateFolded
+from fednano.core.events import RoundMerged, UpdateFolded
 from fednano.core.inner_step import InnerStep
 from fednano.core.progress import Silent
 from fednano.data.ledger import Grant
@@ -114,6 +114,27 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(run: Run) -> None:
     assert (stopped["status"], stopped["rounds"]) == ("interrupted", 2)
     resumed = run(*options, "runtime=simulation", folder="simulation", resume=True)
     assert (resumed["status"], resumed["weights_sha256"]) == ("completed", whole["weights_sha256"])
+
+
+@pytest.mark.slow
+def test_a_budget_ends_a_simulation(run: Run) -> None:
+    options = (*ALWAYS_UP, "rounds=null", "budget.tokens=500")
+    virtual = run(*options, folder="virtual")
+    simulation = run(*options, "runtime=simulation", folder="simulation")
+    for key in ("status", "ended_by", "weights_sha256", "rounds", "tokens"):
+        assert simulation[key] == virtual[key], key
+    assert (simulation["rounds"], simulation["ended_by"]) == (2, "budget.tokens")
+
+
+@pytest.mark.slow
+def test_hours_of_a_simulation_are_those_of_its_clock(run: Run) -> None:
+    seconds = 7.2
+    hours = f"budget.virtual_hours={seconds / 3600}"
+    summary = run(*ALWAYS_UP, "rounds=null", hours, "eval_every=1000", "checkpoint_every=1000", "runtime=simulation")
+    ends = [e.t for e in read_log(summary["folder"] / "events.jsonl") if isinstance(e, RoundMerged)]
+    assert summary["ended_by"] == "budget.virtual_hours"
+    assert all(t < seconds for t in ends[:-1])
+    assert ends[-1] >= seconds
 
 
 @pytest.mark.slow

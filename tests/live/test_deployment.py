@@ -145,6 +145,19 @@ def test_nodes_go_on_while_their_updates_travel(
 
 @linux
 @pytest.mark.slow
+def test_a_budget_ends_a_deployment(deploy: Callable[..., Deployed]) -> None:
+    """A round merges 2 · 4 steps of 32 tokens; the run goes on to the end of its second one."""
+    deployed = deploy("rounds=null", "budget.tokens=257", "round.overlap=2", "network.latency_s=5")
+    assert deployed.process.wait(WITHIN_S) == 0, deployed.said()
+    summary = deployed.summary()
+    assert (summary["ended_by"], summary["rounds"], summary["tokens"]) == ("budget.tokens", 2, 512)
+    assert summary["rows"]["leased"] == summary["rows"]["lost"] == summary["audit"]["violations"] == 0
+    assert "token budget reached" in deployed.said()
+    deployed.clear()
+
+
+@linux
+@pytest.mark.slow
 def test_a_server_that_is_killed_goes_on_from_its_checkpoint(deploy: Callable[..., Deployed]) -> None:
     deployed = deploy("checkpoint_every=1")
     deployed.until((deployed.folder / "checkpoints" / "round_000001").exists)
