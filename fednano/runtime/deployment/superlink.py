@@ -44,7 +44,10 @@ def environment(home: Path, secrets: Mapping[str, str] | None = None) -> dict[st
     """The environment variables of Flower's processes, whose own files go below `home`."""
     # Flower starts its programs by their bare names.
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**os.environ, **TASK_POLL, "FLWR_HOME": str(home), "PATH": programs, **(secrets or {})}
+    # A configuration may name classes beside the command, which Python finds in its working directory.
+    modules = os.pathsep.join(filter(None, (str(Path.cwd()), os.environ.get("PYTHONPATH"))))
+    ours = {"FLWR_HOME": str(home), "PATH": programs, "PYTHONPATH": modules}
+    return {**os.environ, **TASK_POLL, **ours, **(secrets or {})}
 
 
 class SuperLink:
