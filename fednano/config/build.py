@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fednano.config.checks import check_node
 from fednano.config.errors import one_line
+from fednano.config.moved import with_current_targets
 
 
 def build_groups(cfg: DictConfig, groups: Sequence[str]) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def build_groups(cfg: DictConfig, groups: Sequence[str]) -> dict[str, Any]:
     built = {}
     for group in groups:
         try:
-            node = OmegaConf.to_container(cfg[group], resolve=True)
+            node = with_current_targets(OmegaConf.to_container(cfg[group], resolve=True))
         except OmegaConfBaseException as error:
             raise ValueError(f"{group}: {one_line(error)}") from error
         assert isinstance(node, dict)

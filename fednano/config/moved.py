@@ -1,0 +1,29 @@
+"""Where classes have moved to: configurations of earlier versions, such as those in run folders, still work."""
+
+from typing import Any
+
+MOVED = {
+    "fednano.flower.planner": "fednano.federation.planner",
+    "fednano.flower.rounds": "fednano.federation.round_length",
+    "fednano.runtime.deployment.Deployment": "fednano.runtime.deployment.deployment.Deployment",
+    "fednano.runtime.provision": "fednano.runtime.deployment.nodes.provision",
+    "fednano.runtime.simulation": "fednano.runtime.ray.simulation",
+    "fednano.volatility.signals": "fednano.runtime.deployment.nodes.signals",
+    "fednano.volatility.supply": "fednano.energy.supply",
+}
+
+
+def with_current_targets(node: Any) -> Any:
+    """A plain configuration whose `_target_` entries name classes where they are now."""
+    if isinstance(node, dict):
+        return {k: _current(value) if k == "_target_" else with_current_targets(value) for k, value in node.items()}
+    if isinstance(node, list):
+        return [with_current_targets(item) for item in node]
+    return node
+
+
+def _current(target: str) -> str:
+    module, _, name = target.rpartition(".")
+    if target in MOVED:
+        return MOVED[target]
+    return f"{MOVED[module]}.{name}" if module in MOVED else target
