@@ -26,8 +26,8 @@ def build_groups(cfg: DictConfig, groups: Sequence[str]) -> dict[str, Any]:
         except OmegaConfBaseException as error:
             raise ValueError(f"{group}: {one_line(error)}") from error
         assert isinstance(node, dict)
-        check_node(node, group)  # type: ignore[arg-type]
-        built[group] = _make(group, node)  # type: ignore[arg-type]
+        check_node(node, group)
+        built[group] = _make(group, node)
     return built
 
 
