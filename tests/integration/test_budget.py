@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fednano.config.cli import compose_config
 from omegaconf import OmegaConf
 from support.runs import StopsAfter, assert_same
 
+from fednano.config.compose import compose_config
 from fednano.core.clock import wall
 from fednano.core.event_log import read_log
 from fednano.core.events import CheckpointSaved, Evaluated, Event, LeaseReleased, RoundMerged, RunStarted
@@ -59,7 +59,7 @@ def test_tokens_end_a_run_after_the_round_that_reaches_them(run: Run, options: t
 def test_learning_rates_end_with_the_tokens_and_nothing_is_played_for_that(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fednano.runtime.virtual.play", lambda *_: pytest.fail("was played through"))
+    monkeypatch.setattr("fednano.runtime.play_through.play", lambda *_: pytest.fail("was played through"))
     summary = run(*STEADY, *NOTHING, f"budget.tokens={4 * ROUND}", "optim.schedule.warmdown=1.0")
     assert [e.lr_scale for e in events_of(summary) if isinstance(e, RoundMerged)] == [1.0, 0.75, 0.5, 0.25]
 
