@@ -314,7 +314,7 @@ def summary_of(events: list[Event]) -> dict[str, object]:
         "weights_sha256": "5f" * 32,
         "tape_sha256": None,
         "seed": first.seed,
-        "versions": {"fednano": "0.1.0", "torch": "2.15.0", "flwr": "1.41.0", "python": "3.12.3"},
+        "versions": {"fednano": "0.1.0", "torch": "2.15.0", "flwr": "1.42.0", "python": "3.12.3"},
     }
 
 

@@ -6,7 +6,7 @@ sources, run the tests that name it, then raise the constant. No module is impor
 
 from types import ModuleType
 
-TESTED_VERSION = "1.41.0"
+TESTED_VERSION = "1.42.0"
 
 
 def patch(module: ModuleType, name: str, value: object) -> None:
