@@ -53,6 +53,11 @@ def _check_overlap(groups: Groups, settings: RunSettings) -> None:
             f"round.overlap={overlap} is more than the strategy.local_steps={strategy.local_steps} of the round it "
             "goes into; use that many at most"
         )
+    if strategy.client is not None:
+        raise ValueError(
+            f"round.overlap must be 0 with strategy={strategy.name}, got {overlap}; its part on clients needs the global "
+            "model, which overlapped steps do not have yet"
+        )
     if not strategy.overlaps:
         raise ValueError(
             f"round.overlap={overlap} is nothing that strategy={strategy.name} allows; use 0 or another strategy"

@@ -1,7 +1,6 @@
 """A strategy whose clients keep something: half of each update is submitted with the next one."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from fednano.core.tensors import State
 from fednano.strategy.client_part import ClientPart, LocalRule
@@ -28,8 +27,6 @@ class CarryPart:
 @dataclass(frozen=True, kw_only=True)
 class Carrying(DiLoCo):
     """DiLoCo that is late by half."""
-
-    overlaps: ClassVar[bool] = False
 
     @property
     def client(self) -> ClientPart | None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -40,7 +39,6 @@ class FedProx(DiLoCo):
     mu: weight of the proximal term; 0 is plain training.
     """
 
-    overlaps: ClassVar[bool] = False  # overlapped steps have no global model to stay near
     mu: float = 0.01
 
     def __post_init__(self) -> None:
