@@ -55,8 +55,8 @@ def _check_overlap(groups: Groups, settings: RunSettings) -> None:
         )
     if strategy.client is not None:
         raise ValueError(
-            f"round.overlap must be 0 with strategy={strategy.name}, got {overlap}; its part on clients needs the global "
-            "model, which overlapped steps do not have yet"
+            f"round.overlap must be 0 with strategy={strategy.name}, got {overlap}; its part on clients needs the "
+            "global model, which overlapped steps do not have yet"
         )
     if not strategy.overlaps:
         raise ValueError(
