@@ -38,9 +38,10 @@ class _AuditedPool:
         start, stop = piece
         if start >= stop:
             return []
-        if start == self.frontier and owner != self.owners[-2:][0]:  # a lease of new rows, as most are
+        if start == self.frontier and only is None and owner != self.owners[-2:][0]:  # a lease of new rows, as most are
             self.owners[-1:] = [owner, NEW]
             self.starts.append(stop)
+            self.free += owner == FREE
             return [NEW]
         first, last = self._cut(start), self._cut(stop)
         held = self.owners[first:last]

@@ -64,7 +64,7 @@ def _tasks(folder: Path, entry: dict[str, Any], baselines: dict[str, float]) -> 
     if kind not in KINDS:
         raise ValueError(f"{where}: {label} has icl_task_type={kind}; use one of {', '.join(KINDS)}")
     if label not in baselines:
-        raise ValueError(f"{folder / BASELINES} has no Eval EvaluationTask named {label}; add its row")
+        raise ValueError(f"{folder / BASELINES} has no Eval Task named {label}; add its row")
     items = list(_items(folder / DATA / entry["dataset_uri"], KINDS[kind]))
     for shots in entry["num_fewshot"]:
         name = label if len(entry["num_fewshot"]) == 1 else f"{label} ({shots}-shot)"
@@ -96,7 +96,7 @@ def _baselines(path: Path) -> dict[str, float]:
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             try:
-                found[row["Eval EvaluationTask"]] = float(row["Random baseline"]) / 100
+                found[row["Eval Task"]] = float(row["Random baseline"]) / 100
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"{path} has a row {row} without a Random baseline ({error!r}); mend it") from error
     return found

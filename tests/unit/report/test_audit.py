@@ -14,7 +14,7 @@ from support.event_logs import centralized_run, volatile_run
 from fednano.core.event_log import EventLog
 from fednano.core.events import Event, LeaseGranted, LeaseReleased, RoundMerged, RunEnded, UpdateFolded
 from fednano.report.__main__ import main
-from fednano.report.audit import DONE, FREE, AuditedPiece, Position, _AuditedPool, audit, audit_log
+from fednano.report.audit import DONE, FREE, NEW, AuditedPiece, Position, _AuditedPool, audit, audit_log
 
 
 def granted(lease: int, *spans: tuple[int, int, int]) -> LeaseGranted:
@@ -188,6 +188,14 @@ def test_a_lease_divided_at_once_is_as_one_taken_apart(
         apart.take((cursor, until), FREE, only=7)
     assert vars(at_once) == vars(apart)
     assert at_once.free == at_once.owners.count(FREE)
+
+
+def test_new_rows_are_nobodys_and_counted_where_they_are_free() -> None:
+    pool = _AuditedPool()
+    assert pool.take(((0, 0), (2, 0)), 3, only=5) == [NEW]
+    assert pool.owners == [NEW]
+    pool.take(((0, 0), (2, 0)), FREE)
+    assert pool.free == 1
 
 
 def test_nobody_divides_what_others_hold() -> None:

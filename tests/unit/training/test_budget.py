@@ -11,10 +11,10 @@ from fednano.federation.plan import Site
 from fednano.federation.round_length import Rounds
 from fednano.training import budget as module
 from fednano.training.budget import Budget, BudgetReach
-from fednano.training.recorder import Progress, Recorder, unsaved
+from fednano.training.recorder import Recorder, RunProgress, unsaved
 
 
-def recorder(progress: Progress, clock_s: float = 0.0, wall_s: float = 0.0) -> Recorder:
+def recorder(progress: RunProgress, clock_s: float = 0.0, wall_s: float = 0.0) -> Recorder:
     return Recorder(
         eval_every=1,
         checkpoint_every=1,
@@ -44,7 +44,7 @@ def test_the_limit_that_is_reached_is_named(
     budget: Budget, tokens: int, clock_s: float, wall_s: float, key: str | None
 ) -> None:
     assert budget.used_up(tokens, clock_s, lambda: wall_s) == key
-    progress = Progress(rounds=3, tokens=tokens)
+    progress = RunProgress(rounds=3, tokens=tokens)
     assert recorder(progress, clock_s, wall_s).ended(10, budget) == (key is not None)
     assert progress.ended_by == key
 
@@ -55,14 +55,14 @@ def test_wall_time_is_asked_for_only_where_it_is_limited() -> None:
 
 
 def test_rounds_end_a_run_that_has_budget_left() -> None:
-    progress = Progress(rounds=4, tokens=5)
+    progress = RunProgress(rounds=4, tokens=5)
     assert not recorder(progress).ended(5, Budget(tokens=100))
     assert recorder(progress).ended(4, Budget(tokens=100))
     assert progress.ended_by == "rounds"
 
 
 def test_a_run_goes_on_until_something_ended_it() -> None:
-    progress = Progress(rounds=2)
+    progress = RunProgress(rounds=2)
     done = []
     for index in progress.left(100):
         done.append(index)
@@ -73,7 +73,7 @@ def test_a_run_goes_on_until_something_ended_it() -> None:
 
 
 def test_a_checkpoint_behind_all_rounds_says_so_without_having_been_told() -> None:
-    progress = Progress(rounds=5)
+    progress = RunProgress(rounds=5)
     assert list(islice(progress.left(5), 3)) == []
     assert progress.ended_by == "rounds"
 
