@@ -1,4 +1,4 @@
-"""The console: a live display on a terminal, plain lines elsewhere (a log, CI, a sweep agent)."""
+"""The console: a live display on a terminal, plain lines elsewhere (in a log, in CI, under a sweep agent)."""
 
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,19 @@ from fednano.report import display, units
 from fednano.report.display import RunPace, Work
 from fednano.report.figures import Figures
 
-REFRESH_S = 0.4  # a drawing takes some 7 ms of one core
+REFRESH_S = 0.4  # drawing takes some 7 ms of one core
 PLAIN_PROGRESS_S = 10.0
 _SPARK_VALUES = 20
 _LINES = (RoundMerged, RoundSkipped, Evaluated)
 
 
 class Console:
-    """A sink that tells people how the run goes. Steps and events refresh the display; there is no thread.
+    """A sink that shows the run's progress. Steps and events refresh the display; there is no thread.
 
     Args:
         name: of the experiment.
-        folder: the run folder; the report in it is named at the close.
-        out: where to write; stdout unless given.
+        folder: the run folder; the closing summary names the report in it.
+        out: where to write; stdout by default.
     """
 
     def __init__(self, name: str, folder: Path, out: RichConsole | None = None) -> None:
@@ -66,11 +66,11 @@ class Console:
         self._draw()
 
     def note(self, line: str) -> None:
-        """Something that people should know and that is no event; stays above the display."""
+        """Print a line that is not an event; it stays above the display."""
         self._print(line)
 
     def stop(self) -> None:
-        """Leave the display as it is and give the terminal back."""
+        """Stop refreshing: the display stays as it is and the terminal is free again."""
         if self._live:
             self._stepping = ""
             self._live.update(self._render(), refresh=True)
@@ -80,11 +80,11 @@ class Console:
     def close(self, summary: dict[str, Any]) -> None:
         self.stop()
         lines = display.summary_text(summary)
-        lines.append(f"{'report':<16}", "dim").append(str(self._folder / "report.html"))
+        lines.append(f"{'report':<{display.LABEL}}", "dim").append(str(self._folder / "report.html"))
         self._out.print(lines, soft_wrap=True)
 
     def pace(self) -> RunPace:
-        """Wall-clock figures as of now; the time that is left follows from the rounds so far."""
+        """Wall-clock figures as of now; the time left is extrapolated from the rounds so far."""
         elapsed = wall() - self._start
         done, total = self.figures.progress
         eta = elapsed / done * max(0, total - done) if done else None
@@ -96,7 +96,9 @@ class Console:
             self._live = Live(self._render(), console=self._out, auto_refresh=False)
             self._live.start(refresh=True)
         else:
-            self._print(f"fednano {self._name}: {display.headline(self.figures)}")
+            size, choices = display.headline(self.figures)
+            self._print(f"fednano {self._name}: {size}")
+            self._print(choices)
 
     def _draw(self) -> None:
         if self._live and wall() - self._drawn >= REFRESH_S:
@@ -104,13 +106,13 @@ class Console:
             self._drawn = wall()
 
     def _render(self) -> RenderableType:
-        room = max(1, self._out.size.height - 10)
+        room = max(1, self._out.size.height - 12)  # of the clients; the rest of the display takes up to 11 lines
         return display.live(
             self._name, self.figures, self._work, self._stepping, self._bpbs, self.pace(), max_clients=room
         )
 
     def _line(self, event: Event) -> None:
-        """One plain line for what ends a round, and for evaluations."""
+        """One plain line for the end of a round, and for an evaluation."""
         total = display.of_rounds(self.figures)
         match event:
             case RoundMerged():
@@ -119,25 +121,25 @@ class Console:
                     f"round {self.figures.rounds}{total}",
                     *([units.plural(len(event.leases), "update")] if self.figures.clients else []),
                     f"loss {event.train_loss:.4f}" if units.measured(event.train_loss) else "",
-                    f"tokens {event.tokens_total:,}",
-                    f"{units.count(pace.tokens_per_s)} tokens/s" if pace.tokens_per_s else "",
+                    f"{event.tokens_total:,} tokens"
+                    + (f" ({units.count(pace.tokens_per_s)}/s)" if pace.tokens_per_s else ""),
                     f"{display.clock_name(self.figures)} {units.duration(event.t)}",
-                    f"eta {units.duration(pace.eta_s)}" if pace.eta_s is not None else "",
+                    f"left {units.duration(pace.eta_s)}" if pace.eta_s is not None else "",
                 ]
                 self._print("  ".join(part for part in parts if part))
             case RoundSkipped():
                 updates = units.plural(event.updates, "update")
                 self._print(f"round {self.figures.rounds}{total}  skipped ({event.reason})  {updates}")
             case Evaluated():
-                figures = f"val_bpb {units.fixed(event.val_bpb, 4)}  val_loss {units.fixed(event.val_loss, 4)}"
-                self._print(f"evaluation  {figures}  tokens {event.tokens_total:,}")
+                figures = f"{units.fixed(event.val_bpb, 4)} bits per byte  loss {units.fixed(event.val_loss, 4)}"
+                self._print(f"validation  {figures}  {event.tokens_total:,} tokens")
 
     def _print(self, line: str) -> None:
         self._out.print(Text(line), soft_wrap=True)
 
 
 class RichProgress:
-    """A progress bar for the work before a run (data, tokenizer); plain lines when not on a terminal."""
+    """A progress bar for the work before a run (data, tokenizer); plain lines where there is no terminal."""
 
     def __init__(self, out: RichConsole | None = None) -> None:
         self._out = out or RichConsole()
@@ -183,7 +185,7 @@ class RichProgress:
             self._drawn = wall()
 
     def finish(self) -> None:
-        """The work is over; what was done and how long it took stay on screen."""
+        """The work is over; its amount and duration stay on screen."""
         if self._bar:
             self._bar.update(self._task, total=max(1, self._done), completed=max(1, self._done), amount=self._amount())
             self._bar.refresh()

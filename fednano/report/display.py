@@ -1,5 +1,9 @@
-"""What the terminal shows while a run goes on: figures in, rich renderables out. No state, no printing."""
+"""The terminal's live display and closing summary: figures in, rich renderables out. No state, no printing.
 
+Everything fits 80 columns.
+"""
+
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from fednano.report import units
-from fednano.report.energy import share_of_always_on
+from fednano.report.energy import compared_with_always_on
 from fednano.report.figures import ClientFigures, Figures
 
+COLUMNS = 80
+LABEL = 26  # columns of the summary's labels
+_BAR = 24  # columns of a client's progress bar, at most
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _STATES = {
     "training": ("●", "green"),
@@ -26,7 +33,7 @@ _STATES = {
 
 @dataclass(frozen=True)
 class Work:
-    """The last inner step known of a client; `loss` in nats per token, None before its first step."""
+    """A client's latest inner step; `loss` in nats per token, None before its first step."""
 
     step: int
     steps: int
@@ -35,7 +42,7 @@ class Work:
 
 @dataclass(frozen=True)
 class RunPace:
-    """Wall-clock figures: seconds since the start and to the end, tokens trained per second."""
+    """Wall-clock figures: seconds since the start, seconds left, tokens trained per second."""
 
     elapsed_s: float
     eta_s: float | None
@@ -43,7 +50,7 @@ class RunPace:
 
 
 def sparkline(values: Sequence[float], width: int = 20) -> str:
-    """The last `width` values as blocks, scaled between their own extremes."""
+    """The last `width` values as blocks, scaled from the lowest to the highest of them."""
     shown = [v for v in values if units.measured(v)][-width:]
     if not shown:
         return ""
@@ -62,8 +69,8 @@ def live(
     max_clients: int,
 ) -> RenderableType:
     """The whole display."""
-    run = figures.run
-    parts: list[RenderableType] = [_progress(figures, pace), _quality(figures, bpbs, pace)]
+    told = [Text(line, style="dim") for line in headline(figures)]
+    parts: list[RenderableType] = [*told, _progress(figures, pace), _quality(figures, bpbs, pace)]
     if figures.clients or work:
         parts += [Text(""), clients_table(figures, work, stepping, max_clients)]
     title = Text.assemble(("fednano", "bold blue"), "  ", (name, "bold"))
@@ -71,23 +78,24 @@ def live(
         Group(*parts),
         title=title,
         title_align="left",
-        subtitle=Text(headline(figures), style="dim") if run else None,
-        subtitle_align="left",
         border_style="bright_black",
         box=box.ROUNDED,
         padding=(0, 1),
     )
 
 
-def headline(figures: Figures) -> str:
-    """What is being run, in a line."""
+def headline(figures: Figures) -> list[str]:
+    """What is being run, in two lines; none before the run has started."""
     run = figures.run
     if run is None:
-        return ""
-    parts = [run.strategy, *([run.runtime] if run.runtime != run.strategy else [])]
+        return []
+    work = units.plural(run.rounds, "round") if run.rounds else f"{units.count(run.tokens_planned)} tokens planned"
+    size, choices = [f"{units.count(run.parameters)} parameters"], [f"runtime {run.runtime}"]
     if run.clients:
-        parts += [units.plural(len(run.clients), "client"), run.volatility, f"H = {run.local_steps}"]
-    return " · ".join([*parts, f"{units.count(run.parameters)} parameters", f"seed {run.seed}"])
+        size.append(units.plural(len(run.clients), "client"))
+        work += f" of {run.local_steps} local steps" if run.rounds else f", {run.local_steps} local steps a round"
+        choices = [f"strategy {run.strategy}", f"volatility {run.volatility}", *choices]
+    return [", ".join([*size, work]), ", ".join([*choices, f"seed {run.seed}"])]
 
 
 def _progress(figures: Figures, pace: RunPace) -> Table:
@@ -101,20 +109,20 @@ def _progress(figures: Figures, pace: RunPace) -> Table:
         Text.assemble("round ", (f"{figures.rounds}", "bold"), of_rounds(figures)),
         ProgressBar(total=max(1, total), completed=done, complete_style="blue", finished_style="green"),
         Text.assemble(("elapsed ", "dim"), units.duration(pace.elapsed_s)),
-        Text.assemble(("eta ", "dim"), units.duration(pace.eta_s) if pace.eta_s is not None else "–"),
+        Text.assemble(("left ", "dim"), units.duration(pace.eta_s) if pace.eta_s is not None else "–"),
         Text.assemble((f"{clock_name(figures)} ", "dim"), units.duration(figures.t)),
     )
     return row
 
 
 def of_rounds(figures: Figures) -> str:
-    """How many rounds there are in all, where that is known, to stand behind those that are done."""
+    """The planned number of rounds as a suffix of the rounds done: "/12", or "" where none is planned."""
     return f"/{figures.run.rounds}" if figures.run and figures.run.rounds else ""
 
 
 def clock_name(figures: Figures) -> str:
     """What the run's clock is called."""
-    return "virtual" if figures.run and figures.run.runtime == "virtual" else "clock"
+    return "virtual time" if figures.run and figures.run.runtime == "virtual" else "run time"
 
 
 def _quality(figures: Figures, bpbs: Sequence[float], pace: RunPace) -> Text:
@@ -124,27 +132,29 @@ def _quality(figures: Figures, bpbs: Sequence[float], pace: RunPace) -> Text:
     evaluated, refused = figures.last_eval, figures.sum("refused")
     up, down = figures.sum("bytes_up"), figures.sum("bytes_down")
     quality = [
-        *pair("val bpb", f"{evaluated.val_bpb:.3f}" if evaluated else "–", "bold green"),
-        *([(sparkline(bpbs), "green"), ("   ", "")] if len(bpbs) > 1 else []),
-        *pair("train loss", units.fixed(figures.train_loss) if figures.train_loss is not None else "–"),
+        *pair("validation bits per byte", f"{evaluated.val_bpb:.3f}" if evaluated else "–", "bold green"),
+        *([(sparkline(bpbs, 16), "green"), ("   ", "")] if len(bpbs) > 1 else []),
+        *pair("training loss", units.fixed(figures.train_loss) if figures.train_loss is not None else "–"),
     ]
     amounts = [
         *pair("tokens", units.count(figures.tokens)),
         *pair("tokens/s", units.count(pace.tokens_per_s) if pace.tokens_per_s else "–"),
-        *(pair("up", units.size(up)) + pair("down", units.size(down)) if figures.clients else []),
-        *(pair("refused", f"{refused}", "yellow") if refused else []),
-        *(pair("skipped", f"{figures.skipped}", "yellow") if figures.skipped else []),
+        *(pair("from clients", units.size(up)) + pair("to clients", units.size(down)) if figures.clients else []),
     ]
-    return Text.assemble(*quality, "\n", *amounts)
+    trouble = [
+        *(pair("updates refused", f"{refused}", "yellow") if refused else []),
+        *(pair("rounds skipped", f"{figures.skipped}", "yellow") if figures.skipped else []),
+    ]
+    return Text.assemble(*quality, "\n", *amounts, *([("\n", ""), *trouble] if trouble else []))
 
 
 def clients_table(figures: Figures, work: Mapping[str, Work], stepping: str, max_clients: int) -> RenderableType:
-    """One row per client; beyond `max_clients`, a count of the rest."""
+    """One row per client; clients beyond `max_clients` are only counted."""
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim", show_edge=False)
     table.add_column("client", no_wrap=True)
     table.add_column("state", no_wrap=True, min_width=10)
-    table.add_column("last work", width=24)
-    for column in ("step", "loss", "rows", "tokens", "share"):
+    table.add_column("local steps", max_width=_BAR)
+    for column in ("", "loss", "rows", "tokens", "share"):
         table.add_column(column, justify="right", no_wrap=True)
     names = list(dict.fromkeys([*figures.clients, *work]))
     for name in names[:max_clients]:
@@ -161,7 +171,7 @@ def clients_table(figures: Figures, work: Mapping[str, Work], stepping: str, max
 def _client_row(
     name: str, client: ClientFigures | None, work: Work | None, stepping: bool, total: int
 ) -> list[RenderableType]:
-    # A runtime without clients (centralized) reports its steps under a name of its own.
+    # A runtime without clients (centralized) reports its steps under its own name.
     state = client.state if client else "training"
     mark, style = _STATES[state]
     tokens = client.tokens if client else total
@@ -182,46 +192,71 @@ def _client_row(
 
 
 def summary_text(summary: Mapping[str, Any]) -> Text:
-    """What came out, a line each; figures that were not measured are left out."""
+    """The result of a run, one figure a line; figures that were not measured are left out."""
     text = Text()
     for label, value in summary_lines(summary):
         tone = {"completed": "bold green", "failed": "bold red"}.get(value, "bold yellow")
-        text.append(f"{label:<16}", "dim").append(value, tone if label == "status" else "").append("\n")
+        first, *others = textwrap.wrap(value, COLUMNS - LABEL) or [""]
+        text.append(f"{label:<{LABEL - 2}}  " if value else label, "dim")
+        text.append(first, tone if label == "status" else "").append("\n")
+        text.append("".join(f"{'':{LABEL}}{line}\n" for line in others))
     return text
 
 
 def summary_lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(label, text) of every figure that was measured."""
     rows, moved = summary.get("rows") or {}, summary.get("bytes") or {}
-    wall, virtual = summary.get("wall_s"), summary.get("virtual_s")
+    sent = {"from": moved.get("up"), "to": moved.get("down")}
+    goodput = units.percent(summary.get("goodput"))
     lines = [
         ("status", str(summary.get("status") or "unknown")),
-        ("ended by", units.ending(summary.get("ended_by"))),
-        ("parameters", units.whole(summary.get("parameters"))),
-        ("validation bpb", _initial_to_final(summary.get("val_bpb_initial"), summary.get("val_bpb"))),
-        ("train loss", units.fixed(summary.get("train_loss"))),
+        ("why it ended", units.ending(summary.get("ended_by"))),
+        ("model parameters", units.whole(summary.get("parameters"))),
+        ("validation bits per byte", _initial_to_final(summary.get("val_bpb_initial"), summary.get("val_bpb"))),
+        ("training loss", _with(units.fixed(summary.get("train_loss")), "nats per token")),
         ("rounds", units.whole(summary.get("rounds"))),
-        ("tokens", units.whole(summary.get("tokens"))),
-        ("tokens/s", units.count(summary.get("tokens_per_s"))),
-        ("goodput", units.percent(summary.get("goodput"))),
+        ("tokens trained", units.whole(summary.get("tokens"))),
+        ("tokens per second", units.count(summary.get("tokens_per_s"))),
+        ("goodput", _with(goodput, "of the tokens that clients had time for")),
+        ("rows of training data", _dealt(rows)),
+        ("rows lost", units.whole(rows.get("lost"))),
+        ("rows trained twice", units.whole(rows.get("doubled"))),
         (
-            "rows",
-            ", ".join(f"{n:,} {what}" for what, n in rows.items() if n is not None) or units.NOT_MEASURED,
+            "data sent",
+            ", ".join(f"{units.size(n)} {way} clients" for way, n in sent.items() if n is not None)
+            or units.NOT_MEASURED,
         ),
-        (
-            "bytes",
-            ", ".join(f"{units.size(n)} {way}" for way, n in moved.items() if n is not None) or units.NOT_MEASURED,
-        ),
-        ("energy", units.energy(summary.get("energy_kwh"))),
-        ("carbon", units.mass(summary.get("co2_g"))),
-        ("always on", share_of_always_on(summary) or units.NOT_MEASURED),
-        ("wall time", units.duration(wall)),
-        ("virtual time", units.duration(virtual)),
+        ("energy used", units.energy(summary.get("energy_kwh"))),
+        ("CO2 emitted", units.mass(summary.get("co2_g"))),
+        *_compared(summary),
+        ("elapsed time", units.duration(summary.get("wall_s"))),
+        ("virtual time", units.duration(summary.get("virtual_s"))),
     ]
     return [(label, text) for label, text in lines if text != units.NOT_MEASURED]
+
+
+def _with(figure: str, words: str) -> str:
+    return figure if figure == units.NOT_MEASURED else f"{figure} {words}"
+
+
+def _dealt(rows: Mapping[str, int | None]) -> str:
+    """The ledger's rows by what became of them."""
+    words = {"done": "trained", "leased": "leased to clients", "free": "left"}
+    parts = ", ".join(f"{rows[key]:,} {word}" for key, word in words.items() if rows.get(key) is not None)
+    total = units.whole(rows.get("total"))
+    return f"{total}: {parts}" if parts else total
+
+
+def _compared(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    sites = compared_with_always_on(summary)
+    return (
+        [("CO2 compared with each site always on:", ""), *((f"  {site}", text) for site, text in sites)]
+        if sites
+        else []
+    )
 
 
 def _initial_to_final(initial: float | None, final: float | None) -> str:
     if initial is None or final is None:
         return units.fixed(final)  # null although begun: it diverged
-    return f"{units.fixed(initial)} → {units.fixed(final)} ({units.signed_percent(initial, final)})"
+    return f"{units.fixed(initial)} → {units.fixed(final)} ({units.signed_percent(initial, final)}; lower is better)"

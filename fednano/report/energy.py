@@ -1,4 +1,4 @@
-"""The report's part on energy: what each site consumed beside its baselines, and carbon intensity over time."""
+"""The report's part on energy: each site's consumption, its baselines, and carbon intensity over time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from fednano.report.svg import Bar, Frame, Scale, Tick, nice_step, time_label, t
 from fednano.report.timeline import bars
 
 WIDTH, PITCH, HEIGHT, WORK = 1100.0, 92.0, 70.0, 9.0  # pixels
-NAMED = 5  # sites in a line of the terminal
+NAMED = 5  # sites that the terminal lists
 COLUMNS = ("on", "training", "energy", "inside windows", "carbon", "cost", "run ÷ always on", "run ÷ pausing")
 
 Curve = Sequence[tuple[float, float]]  # (t, g/kWh)
@@ -72,22 +72,26 @@ def sites_compared(energy: Mapping[str, Any]) -> str:
     return f"first {compared:,} of {sites:,} sites" if compared < sites else ""
 
 
-def share_of_always_on(summary: Mapping[str, Any]) -> str:
-    """The run's carbon as a share of what one site, always on and alone, would have emitted: "9.5 % of client_1".
+def compared_with_always_on(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The run's CO2 as a share of what each site would have emitted alone and always on.
 
-    After a few sites the rest are counted; the summary has them all, as far as they are compared.
+    (site, text) of the first NAMED sites that took part, such as ("client_1", "9.5 % of 14.5 kg"). Entries without a
+    site count the others. Empty where carbon was not counted.
     """
     energy = summary.get("energy") or {}
     found = energy.get("baselines", {}).get("always_on") or {}
     took_part = [client for client, row in energy["clients"].items() if row["train_h"]] if found else []
     shares = [
-        f"{units.percent(found[client]['run_to_it']['co2_g'])} of {client}"
+        (client, f"{units.percent(found[client]['run_to_it']['co2_g'])} of {units.mass(found[client]['co2_g'])}")
         for client in took_part
         if found.get(client) and found[client]["run_to_it"]["co2_g"] is not None
     ]
-    rest = [f"{len(shares) - NAMED} more"] if len(shares) > NAMED else []
-    some = sites_compared(energy) if shares else ""
-    return ", ".join(shares[:NAMED] + rest) + (f" ({some})" if some else "")
+    if not shares:
+        return []
+    more = f"and {len(shares) - NAMED} more sites" if len(shares) > NAMED else ""
+    some = sites_compared(energy)
+    notes = (more, f"only the {some} are compared" if some else "")
+    return shares[:NAMED] + [("", note) for note in notes if note]
 
 
 def _cells(found: Mapping[str, Any], currency: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Figures as people read them. None, NaN and infinity read "not measured"."""
+"""Figures as text for people. None, NaN and infinity read "not measured"."""
 
 import math
 
@@ -15,7 +15,7 @@ _SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 def measured(value: float | None) -> bool:
-    """Whether there is a finite number to show."""
+    """Whether `value` is a finite number."""
     return value is not None and math.isfinite(value)
 
 
@@ -94,7 +94,7 @@ def duration(value: float | None) -> str:
 
 
 def moment(seconds: float) -> str:
-    """A time since the run began, to the second however late: 75 -> "1m 15s", 200_000 -> "2d 07h 33m 20s"."""
+    """Seconds since the run began, always to the second: 75 -> "1m 15s", 200_000 -> "2d 07h 33m 20s"."""
     if seconds < 3599.5:
         return duration(seconds)
     minutes, s = divmod(round(seconds), 60)
@@ -120,7 +120,7 @@ def signed_percent(before: float, after: float) -> str:
 
 
 def ending(key: str | None) -> str:
-    """What ended a run, from the configuration key that did."""
+    """Why a run ended, from the configuration key that ended it."""
     return _ENDS.get(key or "", NOT_MEASURED)
 
 

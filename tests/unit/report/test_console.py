@@ -59,19 +59,19 @@ def test_a_log_gets_one_plain_line_for_each_round_and_evaluation() -> None:
     console = Console("quick[bold]start", FOLDER, out)
     _play(console, events)
     lines = text.getvalue().splitlines()
-    assert "quick[bold]start" in lines[0]
-    assert "4 clients" in lines[0]
+    assert lines[0] == "fednano quick[bold]start: 8.78M parameters, 4 clients, 10 rounds of 25 local steps"
+    assert lines[1] == "strategy diloco, volatility markov, runtime virtual, seed 0"
     told = [e for e in events if isinstance(e, RoundMerged | RoundSkipped | Evaluated)]
-    assert len(lines) == 1 + len(told)
-    for event, line in zip(told, lines[1:], strict=True):
+    assert len(lines) == 2 + len(told)
+    for event, line in zip(told, lines[2:], strict=True):
         match event:
             case RoundMerged():
                 assert line.startswith(f"round {event.round + 1}/10  {len(event.leases)} update")
-                assert f"loss {event.train_loss:.4f}  tokens {event.tokens_total:,}" in line
+                assert f"loss {event.train_loss:.4f}  {event.tokens_total:,} tokens" in line
             case RoundSkipped():
                 assert line == f"round {event.round + 1}/10  skipped (quorum)  {event.updates} update"
             case Evaluated():
-                assert f"val_bpb {event.val_bpb:.4f}" in line
+                assert line.startswith(f"validation  {event.val_bpb:.4f} bits per byte  loss ")
     assert {c for c in text.getvalue() if not c.isprintable()} == {"\n"}
 
 
@@ -82,18 +82,35 @@ def test_the_close_prints_the_summary_and_the_report() -> None:
     console = Console("quickstart", FOLDER, out)
     _play(console, events)
     console.close(summary)
-    shown = dict(line.split(maxsplit=1) for line in text.getvalue().splitlines() if line[0] != "v")
+    shown = {line[: display.LABEL].rstrip(): line[display.LABEL :].rstrip() for line in text.getvalue().splitlines()}
     assert shown["status"] == "completed"
-    assert shown["tokens"] == f"{summary['tokens']:,}"
+    assert shown["tokens trained"] == f"{summary['tokens']:,}"
     assert shown["report"] == "outputs/quickstart/now/report.html"
-    assert "0 lost, 0 doubled" in shown["rows"]
+    assert (shown["rows lost"], shown["rows trained twice"]) == ("0", "0")
     initial, final = summary["val_bpb_initial"], summary["val_bpb"]
-    assert f"{initial:.3f} → {final:.3f}" in text.getvalue()
+    assert shown["validation bits per byte"].startswith(f"{initial:.3f} → {final:.3f} (")
+
+
+def test_eighty_columns_hold_the_display_and_the_summary() -> None:
+    page = RichConsole(record=True, width=80, file=io.StringIO())
+    console = Console("quickstart", FOLDER, RichConsole(force_terminal=True, width=80, height=40, file=io.StringIO()))
+    events = volatile_run(rounds=20, clients=tuple(f"client_{k}" for k in range(12)))
+    _play(console, events)
+    page.print(console._render())
+    console.stop()
+    rows = {"total": 10**12, "done": 10**12, "leased": 10**6, "free": 10**12, "lost": 0, "doubled": 0}
+    shares = {f"client_{k}": {"co2_g": 14_500.0, "run_to_it": {"co2_g": 0.095}} for k in range(12)}
+    energy = {"clients": {client: {"train_h": 1.0} for client in shares}, "baselines": {"always_on": shares}}
+    page.print(display.summary_text({**summary_of(events), "rows": rows, "energy": energy}), soft_wrap=True)
+    text = page.export_text()
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "…" not in text
+    assert "  client_4                9.5 % of 14.5 kg" in text
 
 
 def test_figures_that_were_not_measured_are_left_out_of_the_summary() -> None:
     labels = [label for label, _ in display.summary_lines({"status": "failed", "tokens": 0, "goodput": None})]
-    assert labels == ["status", "tokens"]
+    assert labels == ["status", "tokens trained"]
 
 
 def test_a_run_that_only_a_budget_ends_counts_its_tokens() -> None:
@@ -117,7 +134,7 @@ def test_a_run_that_only_a_budget_ends_counts_its_tokens() -> None:
 )
 def test_the_close_says_what_ended_the_run(key: str | None, words: str | None) -> None:
     lines = dict(display.summary_lines({"status": "completed", "ended_by": key}))
-    assert lines.get("ended by") == words
+    assert lines.get("why it ended") == words
 
 
 def test_the_live_display_shows_each_client_and_the_latest_figures() -> None:
@@ -135,8 +152,8 @@ def test_the_live_display_shows_each_client_and_the_latest_figures() -> None:
     text = "\n".join(page)
     assert "round 8/8" in text
     assert figures.last_eval
-    assert f"val bpb {figures.last_eval.val_bpb:.3f}   █" in text
-    assert f"refused {figures.sum('refused')}" in text
+    assert f"validation bits per byte {figures.last_eval.val_bpb:.3f}   █" in text
+    assert f"updates refused {figures.sum('refused')}" in text
     for name in CLIENTS:
         [row] = [line for line in page if name in line]
         assert f" {figures.clients[name].rows} " in row
@@ -164,7 +181,7 @@ def test_many_clients_do_not_overflow_the_screen() -> None:
     _play(console, volatile_run(rounds=2, clients=tuple(f"site-{k:03d}" for k in range(200))))
     page = _shown(console)
     assert len(page) <= 40
-    assert any("and 170 more" in line for line in page)
+    assert any("and 172 more" in line for line in page)
     console.close({})
 
 
@@ -188,7 +205,7 @@ def test_the_time_left_follows_from_the_rounds_so_far(monkeypatch: pytest.Monkey
     _play(console, [e for e in events if isinstance(e, RoundMerged) and e.round < 3])
     console.step(step_of("site-0", 4, 1, 25, 3.0, 600))
     assert console.pace() == display.RunPace(elapsed_s=30.0, eta_s=60.0, tokens_per_s=20.0)
-    assert "eta 1m 00s" in text.getvalue().splitlines()[-1]
+    assert "left 1m 00s" in text.getvalue().splitlines()[-1]
 
 
 def test_drawing_waits_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from support.pages import Page, page_of, tiles, write_run
 
 from fednano.report import units
 from fednano.report.display import summary_lines
-from fednano.report.energy import share_of_always_on
+from fednano.report.energy import compared_with_always_on
 from fednano.report.wandb_sink import _flat
 
 
@@ -75,8 +75,11 @@ def test_the_report_says_where_it_does_not_compare_all_sites(tmp_path: Path) -> 
     energy = {**account(), "sites": 1000, "sites_compared": 32}
     page = page_of(write_run(tmp_path / "many", volatile_run(6), energy=energy, energy_kwh=4.0, co2_g=400.0))
     assert any("Only the first 32 of 1,000 sites are compared." in text for text in page.texts("p", class_="hint"))
-    lines = dict(summary_lines({"energy_kwh": 4.0, "co2_g": 400.0, "energy": energy}))
-    assert lines["always on"] == f"12.5 % of {CLIENTS[0]} (first 32 of 1,000 sites)"
+    compared = compared_with_always_on({"energy": energy})
+    assert compared == [
+        (CLIENTS[0], "12.5 % of 3.20 kg"),
+        ("", "only the first 32 of 1,000 sites are compared"),
+    ]
 
 
 def test_energy_alone_is_compared_by_energy(tmp_path: Path) -> None:
@@ -89,23 +92,25 @@ def test_energy_alone_is_compared_by_energy(tmp_path: Path) -> None:
 def test_a_run_without_an_account_has_no_section(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path, volatile_run(3)))
     assert page.texts("section", id="energy") == []
-    assert share_of_always_on({"energy": None}) == ""
+    assert compared_with_always_on({"energy": None}) == []
 
 
-def test_a_line_names_few_sites() -> None:
+def test_the_terminal_names_few_sites() -> None:
     sites = [f"client_{k}" for k in range(7)]
-    baselines = {site: {"run_to_it": {"co2_g": 0.5}} for site in sites}
+    baselines = {site: {"co2_g": 10.0, "run_to_it": {"co2_g": 0.5}} for site in sites}
     energy = {"clients": {site: {"train_h": 1.0} for site in sites}, "baselines": {"always_on": baselines}}
-    line = share_of_always_on({"energy": energy})
-    assert line.count("50.0 % of client_") == 5
-    assert line.endswith("client_4, 2 more")
+    *named, rest = compared_with_always_on({"energy": energy})
+    assert named == [(f"client_{k}", "50.0 % of 10.0 g") for k in range(5)]
+    assert rest == ("", "and 2 more sites")
 
 
 def test_the_terminal_and_wandb_show_it() -> None:
     summary = {"energy_kwh": 4.0, "co2_g": 400.0, "energy": account()}
     lines = dict(summary_lines(summary))
-    assert (lines["energy"], lines["carbon"]) == ("4.00 kWh", "400 g")
-    assert lines["always on"] == f"12.5 % of {CLIENTS[0]}"  # the one that took part
+    assert (lines["energy used"], lines["CO2 emitted"]) == ("4.00 kWh", "400 g")
+    assert lines["CO2 compared with each site always on:"] == ""
+    assert lines[f"  {CLIENTS[0]}"] == "12.5 % of 3.20 kg"
+    assert f"  {CLIENTS[1]}" not in lines  # it took no part
     flat = _flat(summary)
     assert flat[f"energy/baselines/always_on/{CLIENTS[0]}/run_to_it/co2_g"] == 0.125
     assert flat["energy/total/kwh"] == 4.0
