@@ -272,8 +272,8 @@ def test_waiting_ends_when_asked_to_stop_and_when_ray_is_lost(heard: StepsHeard)
 
 
 def test_steps_are_shown_as_they_are_told(heard: StepsHeard, tmp_path: Path) -> None:
-    shown: list[tuple[Any, ...]] = []
-    grid = RayGrid(Answers(), MemoryStore(), Event(), Kept({}, 0.0, 0.0), heard, lambda *step: shown.append(step))
+    shown: list[InnerStep] = []
+    grid = RayGrid(Answers(), MemoryStore(), Event(), Kept({}, 0.0, 0.0), heard, shown.append)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as teller:
         tell_step(
             teller, tmp_path / "steps", InnerStep(client="client_0", round=0, step=1, steps=4, loss=2.5, tokens=32)
@@ -282,7 +282,7 @@ def test_steps_are_shown_as_they_are_told(heard: StepsHeard, tmp_path: Path) -> 
             teller, tmp_path / "nobody", InnerStep(client="client_0", round=0, step=2, steps=4, loss=2.5, tokens=32)
         )
     grid.pull_messages(["1"])
-    assert shown == [("client_0", 0, 1, 4, 2.5, 32)]
+    assert shown == [InnerStep(client="client_0", round=0, step=1, steps=4, loss=2.5, tokens=32)]
 
 
 def test_ray_installs_nothing_anew_below_uv_run() -> None:
