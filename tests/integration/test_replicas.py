@@ -114,12 +114,12 @@ with joined("cpu") as replicas:
     assert replicas.share(None if replicas.rank else 5) is None, "a rank without a batch stops both"
     assert replicas.share(0) == 0.0
     assert replicas.gather(("cursor", replicas.rank)) == [("cursor", 0), ("cursor", 1)]
-    coordination store = MemoryStore()
-    replicas.heed(coordination store)
+    store = MemoryStore()
+    replicas.heed(store)
     if replicas.rank:
-        coordination store.request_stop()
+        store.request_stop()
     try:
-        replicas.heed(coordination store)
+        replicas.heed(store)
     except StopRequestedError:
         print("stopped together", flush=True)
 """

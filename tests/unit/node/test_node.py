@@ -187,7 +187,10 @@ def supervise() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     def go(*codes: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", SUPERVISED, *codes]
-        running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        # Several processes write into one pipe. Unbuffered, a line and its end would be two writes.
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        pipe, out = subprocess.PIPE, subprocess.STDOUT
+        running.append(subprocess.Popen(command, env=env, stdout=pipe, stderr=out, text=True))
         return running[-1]
 
     yield go
