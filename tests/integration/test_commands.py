@@ -174,8 +174,9 @@ def test_every_experiment_file_composes_and_checks(experiment: str) -> None:
     ),
 )
 def test_every_choice_is_made_of_its_class(choice: str, tmp_path: Path) -> None:
-    needs_path = choice in ("data=text", "data=parquet")
-    cfg = compose_config([choice, *([f"data.path={tmp_path}"] if needs_path else [])])
+    needs_path = choice in ("data=text", "data=parquet", "tasks=bundle")
+    root = "evaluate" if choice.startswith("tasks=") else "config"
+    cfg = compose_config([choice, *([f"{choice.partition('=')[0]}.path={tmp_path}"] if needs_path else [])], root)
     if choice == "hardware=cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
     if choice == "hardware=cuda_ddp" and torch.cuda.device_count() != 1:
@@ -184,6 +185,13 @@ def test_every_choice_is_made_of_its_class(choice: str, tmp_path: Path) -> None:
         pytest.skip("no Apple GPU here")
     group = choice.partition("=")[0]
     assert build_groups(cfg, [group])[group]
+
+
+def test_a_group_of_another_command_is_no_key(tmp_path: Path, command: Command) -> None:
+    done = command("run", "tasks=builtin", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("fednano: tasks=builtin sets a key that does not exist; ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_cfg_shows_without_importing_torch_or_flower(tmp_path: Path) -> None:
