@@ -117,7 +117,7 @@ def test_an_unreadable_override_is_refused() -> None:
     [
         ("model.depth=0", "model.depth=0 has no layers; use 1 or more, such as model=d2"),
         ("model.kv_groups=5", "model.kv_groups=5 does not divide the 1 heads of depth 2; use 1"),
-        ("hardware.device=foo", "hardware.device=foo is no torch device; use cpu, cuda or cuda:0"),
+        ("hardware.device=foo", "hardware.device must be a torch device, got foo; use cpu, cuda or cuda:0"),
         ("eval_tokens=9", "eval_tokens=9 is less than one row of model.sequence_len=256; use 256 or more"),
     ],
 )

@@ -133,7 +133,9 @@ class UrlSignal(Polling):
         if not self.path or "" in self.path.split("."):
             raise ValueError(f"runtime.signal.path={self.path} leads nowhere; use keys and places such as data.0.value")
         if self.open_when not in ("below", "above"):
-            raise ValueError(f"runtime.signal.open_when={self.open_when} is unknown; use below or above")
+            raise ValueError(
+                f"runtime.signal.open_when must be below or above, got {self.open_when}; choose one of them"
+            )
         if not math.isfinite(self.threshold):
             raise ValueError(f"runtime.signal.threshold={self.threshold} is never crossed; use a number")
         if self.token_env is not None and not self.token_env.isidentifier():
