@@ -46,7 +46,7 @@ class Virtual:
 
     def __post_init__(self) -> None:
         if self.compute not in ("torch", "analytic"):
-            raise ValueError(f"runtime.compute={self.compute} is unknown; use torch or analytic")
+            raise ValueError(f"runtime.compute must be torch or analytic, got {self.compute}; use either one")
 
     def check(self, parts: Parts) -> None:
         """Takes any parts."""
