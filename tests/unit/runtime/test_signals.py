@@ -245,7 +245,7 @@ GOOD: dict[str, Any] = {"url": "https://example.org/{client}", "path": "a.0", "t
         ({"sites": ["DE"]}, "belong together"),
         ({"url": "https://example.org/{"}, "double braces"),
         ({"path": "a..b"}, "path must be keys and indices, got a..b"),
-        ({"open_when": "near"}, "use below or above"),
+        ({"open_when": "near"}, "must be below or above, got near"),
         ({"threshold": float("nan")}, "use a number"),
         ({"token_env": "no-name"}, "use letters and _"),
         ({"token_env": "TOKEN", "url": "http://example.org"}, "must use https or loopback with a token"),
