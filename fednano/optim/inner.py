@@ -213,7 +213,7 @@ class MuonAdamW:
         for key in ("momentum", "variance_beta"):
             value = getattr(self, key)
             if not 0.0 <= value < 1.0:
-                raise ValueError(f"optim.{key} must be >= 0 and < 1, got {value}; 0 means no momentum")
+                raise ValueError(f"optim.{key} must be >= 0 and < 1, got {value}; a factor of 1 would never forget")
         steps = self.newton_schulz_steps
         if steps < 1:
             raise ValueError(f"optim.newton_schulz_steps={steps} orthogonalises nothing; use 1 or more, such as 5")

@@ -1,4 +1,4 @@
-"""What an experiment consists of."""
+"""The parts of an experiment, built from its configuration."""
 
 import sys
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class RunSettings:
     def __post_init__(self) -> None:
         for key, value in vars(self).items():
             if isinstance(value, int) and key != "seed" and value < 1:
-                raise ValueError(f"{key}={value} is too small; use 1 or more")
+                raise ValueError(f"{key} must be >= 1, got {value}; use 1 or more")
 
     @property
     def most_rounds(self) -> int:

@@ -1,4 +1,4 @@
-"""A run under way as a runtime sees it, and what the runtime makes of it."""
+"""The inputs and results of every runtime: a session and its outcome."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What becomes of each inner step that is told of."""
+"""The callback that handles each reported inner step."""
 
 from fednano.coordination.store import CoordinationStore
 from fednano.core.inner_step import InnerStep, OnStep

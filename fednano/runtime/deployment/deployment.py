@@ -70,15 +70,17 @@ class Deployment:
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65536:
-            raise ValueError(f"runtime.port={self.port} is no TCP port; use 0 for a free one, or 1 to 65535")
+            raise ValueError(f"runtime.port must be 0 to 65535, got {self.port}; use 0 for a free port")
         if not 0.0 < self.transfer_s < float("inf"):
-            raise ValueError(f"runtime.transfer_s={self.transfer_s:g} is no time that a message takes; use 20")
+            raise ValueError(f"runtime.transfer_s must be finite and > 0 s, got {self.transfer_s:g}; use 20")
         if self.restarts < 0:
-            raise ValueError(f"runtime.restarts={self.restarts} is no count; use 0 or more")
+            raise ValueError(f"runtime.restarts must be >= 0, got {self.restarts}; use 0 or more")
         for key, least in (("local_nodes", 0), ("min_clients", 1)):
             value = getattr(self, key)
             if value is not None and value < least:
-                raise ValueError(f"runtime.{key}={value} is too small; use {least} or more, or null for all clients")
+                raise ValueError(
+                    f"runtime.{key} must be >= {least}, got {value}; raise it, or use null for all clients"
+                )
         check_crashes(self.crashes)
         check_speedup(self.speedup, "runtime")
         for key in ("provisioner", "signal"):
@@ -90,7 +92,7 @@ class Deployment:
         """What makes nodes come and go has to reach them."""
         if isinstance(self.provisioner, Unprovisioned):
             if self.chaos and self.local_nodes is not None:
-                raise ValueError(f"runtime.local_nodes={self.local_nodes} is not for runtime.chaos=true; use null")
+                raise ValueError(f"runtime.local_nodes must be null with chaos, got {self.local_nodes}; use null")
             return
         if self.chaos:
             raise ValueError(
@@ -127,7 +129,7 @@ class Deployment:
             raise ValueError(f"runtime={self.name} starts its own processes; start it without torchrun")
         for key in ("local_nodes", "min_clients"):
             if (getattr(self, key) or 0) > clients:
-                raise ValueError(f"runtime.{key}={getattr(self, key)} is more than clients={clients}; lower it")
+                raise ValueError(f"runtime.{key} must be <= clients={clients}, got {getattr(self, key)}; lower it")
         if self.elsewhere(parts.settings.names):
             self._check_elsewhere(parts.coordination.kind)
 

@@ -66,11 +66,11 @@ class Simulation:
         cores = available_cores()
         if not 0.0 < self.client_cpus <= cores:
             raise ValueError(
-                f"runtime.client_cpus={self.client_cpus:g} is no share of the {cores} cores here; use more than 0, and "
-                f"{cores} at most"
+                f"runtime.client_cpus must be > 0 and <= {cores} (cores here), got {self.client_cpus:g}; "
+                f"use more than 0, and {cores} at most"
             )
         if not 0.0 <= self.client_gpus < math.inf:
-            raise ValueError(f"runtime.client_gpus={self.client_gpus:g} is no share of devices; use 0 or more")
+            raise ValueError(f"runtime.client_gpus must be finite and >= 0, got {self.client_gpus:g}; use 0 or more")
 
     def check(self, parts: Parts) -> None:
         if not isinstance(parts.volatility, AlwaysOn):
@@ -95,7 +95,9 @@ class Simulation:
     def _check_devices(self, device: str) -> None:
         # In a worker process Ray shows the devices that it was given, numbered from 0.
         if device.startswith("cuda") and device != "cuda":
-            raise ValueError(f"hardware.device={device} is chosen by Ray under runtime={self.name}; use cuda")
+            raise ValueError(
+                f"hardware.device must be cuda under runtime={self.name}, got {device}; Ray picks the device, use cuda"
+            )
         if device == "cuda" and not self.client_gpus:
             raise ValueError(
                 f"runtime.client_gpus=0 gives clients none of the devices of hardware.device={device}; use a share, "

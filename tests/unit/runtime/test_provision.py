@@ -173,7 +173,7 @@ def test_a_command_is_made_from_its_template_without_a_shell(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "names no program"),
+        ([], "must name a program"),
         (["kubectl", "{site}"], r"unknown placeholder \{site\} in \{site\}; use \{client\}, \{index\}, \{replicas\}"),
         (["kubectl", "{client.__class__}"], "unknown placeholder"),
         (["kubectl", "{client!r}"], "unknown placeholder"),

@@ -216,9 +216,9 @@ def test_exports_of_several_kinds(write) -> None:
             {"on_gap": "skip"},
             "on_gap must be one of hold, down, error, got skip; choose one of them",
         ),
-        ("t,a\n0,1\n10,1\n", {"open_when": "near"}, "open_when=near is unknown"),
-        ("t,a\n0,1\n10,1\n", {"hysteresis_s": -1}, "hysteresis_s=-1"),
-        ("t,a\n0,1\n10,1\n", {"speedup": 0}, "speedup=0"),
+        ("t,a\n0,1\n10,1\n", {"open_when": "near"}, "open_when must be one of below, above, got near"),
+        ("t,a\n0,1\n10,1\n", {"hysteresis_s": -1}, "hysteresis_s must be >= 0 seconds, got -1"),
+        ("t,a\n0,1\n10,1\n", {"speedup": 0}, "speedup must be > 0, got 0"),
         ("t,a\n0,1\n10,1\n", {"exit": "jump"}, "exit must be drain, crash or mixed, got jump; choose one of them"),
     ],
 )
@@ -290,7 +290,7 @@ def test_recorded_windows_repeat(write) -> None:
         ("a,0,5\na,7,\n", {"on_end": "repeat"}, "row 3 stops at inf s"),
         ("a,0,5\n", {"on_end": "repeat", "period_s": 4}, "begins anew at 4 s, but .*row 2 stops at 5 s"),
         ("a,0,5\n", {"on_end": "repeat"}, "begins anew at 5 s"),
-        ("a,0,5\n", {"match": "luck"}, "match=luck is unknown"),
+        ("a,0,5\n", {"match": "luck"}, "match must be name or turn, got luck"),
     ],
 )
 def test_bad_records_name_file_row_and_remedy(write, rows: str, settings: dict, message: str) -> None:

@@ -348,7 +348,10 @@ def test_generators_are_named() -> None:
         ),
         (lambda: Compose("x", "all", {}), r"volatility.parts=\[\] must be profiles; add \+volatility@"),
         (lambda: Network(name="x", up_mbit_s=[], down_mbit_s=1, latency_s=0), r"network.up_mbit_s=\[\] is no link"),
-        (lambda: Network(name="x", up_mbit_s=1, down_mbit_s=1, latency_s=0, jitter_s=math.inf), "network.jitter_s must be .*, got inf"),
+        (
+            lambda: Network(name="x", up_mbit_s=1, down_mbit_s=1, latency_s=0, jitter_s=math.inf),
+            "network.jitter_s must be .*, got inf",
+        ),
         (lambda: Network(name="x", up_mbit_s=0, down_mbit_s=1, latency_s=0), "network.up_mbit_s must be .*, got 0"),
         (lambda: Network(name="x", up_mbit_s=1, down_mbit_s=1, latency_s=-1), "network.latency_s must be .*, got -1"),
     ],

@@ -39,7 +39,7 @@ class Polling:
     def __post_init__(self) -> None:
         for key in ("interval_s", "timeout_s", "hold_s"):
             if not 0.0 < getattr(self, key) < math.inf:
-                raise ValueError(f"runtime.signal.{key}={getattr(self, key)} is no time; use seconds above 0")
+                raise ValueError(f"runtime.signal.{key} must be finite and > 0 s, got {getattr(self, key)}; change it")
 
     def wait_s(self, failures: int) -> float:
         """Seconds until the next question after so many failures in a row."""
@@ -78,7 +78,7 @@ class Poller:
     def answer(self) -> bool | None:
         """The last answer; None if it is too old, or there is none."""
         if self.died:
-            raise RuntimeError("a signal is watched no more") from self.died
+            raise RuntimeError("polling of a signal has died") from self.died
         if self._heard is None or self._now() - self._heard[1] > self._polling.hold_s:
             return None
         return self._heard[0]
@@ -156,7 +156,7 @@ def figure(document: Any, path: str) -> float:
         except (KeyError, IndexError, TypeError, ValueError):
             raise SignalError(f"the answer has no {path}, which ends at {place}") from None
     if isinstance(node, bool) or not isinstance(node, int | float) or not math.isfinite(node):
-        raise SignalError(f"{path} of the answer is no number")
+        raise SignalError(f"{path} of the answer is not a number")
     return float(node)
 
 

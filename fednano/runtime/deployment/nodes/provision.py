@@ -1,4 +1,4 @@
-"""Having machines when clients are to be up and letting them go: the `runtime/provisioner` choices."""
+"""The `runtime/provisioner` choices, which provision and release machines as clients come and go."""
 
 import os
 import re
@@ -64,10 +64,12 @@ class Patience:
     def __post_init__(self) -> None:
         for key in ("timeout_s", "backoff_s"):
             if not 0.0 < getattr(self, key) < float("inf"):
-                raise ValueError(f"runtime.provisioner.{key}={getattr(self, key)} is no time; use seconds above 0")
+                raise ValueError(
+                    f"runtime.provisioner.{key} must be finite and > 0 s, got {getattr(self, key)}; change it"
+                )
         for key in ("attempts", "at_once"):
             if getattr(self, key) < 1:
-                raise ValueError(f"runtime.provisioner.{key}={getattr(self, key)} does nothing; use 1 or more")
+                raise ValueError(f"runtime.provisioner.{key} must be >= 1, got {getattr(self, key)}; raise it")
 
     def wait_s(self, failed: int) -> float:
         """Seconds before the attempt that follows `failed` ones."""
@@ -127,7 +129,7 @@ Provisioner = Unprovisioned | Subprocess | Command
 
 def _check_template(key: str, words: Sequence[str]) -> None:
     if not words or not words[0]:
-        raise ValueError(f"{key}={list(words)} names no program; give it and its arguments as a list")
+        raise ValueError(f"{key} must name a program, got {list(words)}; give it and its arguments as a list")
     for word in words:
         try:
             fields = [(name, spec, how) for _, name, spec, how in Formatter().parse(word) if name is not None]

@@ -1,7 +1,7 @@
-"""Who is to be up now, for machines that are really had and let go: the `runtime/signal` choices.
+"""The `runtime/signal` choices, which say which clients should be up now.
 
-A profile is looked up; what is asked over a network is asked by a thread, so that looking never waits. The last answer
-is held for a while, then the client counts as down.
+A profile is looked up directly. A thread polls signals that come over a network, so a lookup never waits. The last
+answer stays valid for a while; after that the client counts as down.
 """
 
 import ipaddress
@@ -129,21 +129,23 @@ class UrlSignal(Polling):
                 "give both or neither"
             )
         if not re.match(r"https?://[^/\s]+", self.url):
-            raise ValueError(f"runtime.signal.url={self.url} is not an http or https address; name one")
+            raise ValueError(f"runtime.signal.url must be an http or https address, got {self.url}; name one")
         if not self.path or "" in self.path.split("."):
-            raise ValueError(f"runtime.signal.path={self.path} leads nowhere; use keys and places such as data.0.value")
+            raise ValueError(
+                f"runtime.signal.path must be keys and indices, got {self.path}; use one such as data.0.value"
+            )
         if self.open_when not in ("below", "above"):
             raise ValueError(
                 f"runtime.signal.open_when must be below or above, got {self.open_when}; choose one of them"
             )
         if not math.isfinite(self.threshold):
-            raise ValueError(f"runtime.signal.threshold={self.threshold} is never crossed; use a number")
+            raise ValueError(f"runtime.signal.threshold must be finite, got {self.threshold}; use a number")
         if self.token_env is not None and not self.token_env.isidentifier():
             raise ValueError(
-                f"runtime.signal.token_env={self.token_env} names no environment variable; use letters and _"
+                f"runtime.signal.token_env must name an environment variable, got {self.token_env}; use letters and _"
             )
         if self.token_env and not self.url.startswith("https://") and not _is_loopback(self.url):
-            raise ValueError(f"runtime.signal.url={self.url} would carry the token unencrypted; use https")
+            raise ValueError(f"runtime.signal.url must use https or loopback with a token, got {self.url}; use https")
 
     def check(self) -> None:
         if self.token_env and not os.environ.get(self.token_env):
@@ -192,7 +194,7 @@ class RedisSignal(Polling):
         super().__post_init__()
         if not re.fullmatch(r"(?:[\w.:-]|\{client\}|\{index\})+", self.key):
             raise ValueError(
-                f"runtime.signal.key={self.key} is no key; use letters, digits, colons, {{client}} and {{index}}"
+                f"runtime.signal.key must be a key, got {self.key}; use letters, digits, :, {{client}} and {{index}}"
             )
 
     def check(self) -> None:
