@@ -233,7 +233,10 @@ def test_a_schedule_needs_a_finite_horizon(horizon: float) -> None:
         (lambda: Trapezoid(warmup=0.7, warmdown=0.7), "overlap"),
         (lambda: MuonAdamW(matrix_lr=0), "optim.matrix_lr=0"),
         (lambda: MuonAdamW(momentum=1.0), "optim.momentum must be >= 0 and < 1, got 1"),
-        (lambda: AdamW(state="mean"), "optim.state must be keep .* reset .* or average, got mean; choose one of them"),
+        (
+            lambda: AdamW(state="mean"),
+            "optim.state must be keep .* reset .* or average .*, got mean; choose one of them",
+        ),
         (lambda: AdamW(weight_decay=-1.0), "optim.weight_decay=-1"),
         (lambda: MuonAdamW(variance_beta=1.0), "optim.variance_beta must be >= 0 and < 1, got 1"),
         (lambda: MuonAdamW(newton_schulz_steps=0), "optim.newton_schulz_steps=0"),
