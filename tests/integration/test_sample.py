@@ -92,7 +92,7 @@ def test_tokens_appear_as_they_are_made_and_characters_whole(
         (["interactive=true", "prompt=a"], "leave prompt=a and prompts= away"),
         (["prompts=no/such", "prompt=a"], "leave one of them away"),
         (["prompts=no/such"], "prompts=no/such cannot be read"),
-        (["hardware.device=tpu9"], "hardware.device=tpu9"),
+        (["hardware.device=tpu9"], "hardware.device must be a torch device, got tpu9"),
         (["model_dir=no/such"], "model_dir=no/such has no model.safetensors; name"),
     ],
 )
