@@ -12,8 +12,7 @@ from fednano.runtime.parts import Parts
 from fednano.runtime.play_through import foreseen
 from fednano.runtime.recording import make_recorder
 from fednano.runtime.session import Outcome, Session
-from fednano.runtime.startup import played
-from fednano.runtime.steps import showing
+from fednano.runtime.startup import played, showing
 from fednano.strategy.base import ServerState
 from fednano.training.central import NAME, Central
 from fednano.training.recorder import RunProgress

@@ -4,9 +4,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fednano.coordination.store import StopRequestedError
+from fednano.coordination.store import CoordinationStore, StopRequestedError
 from fednano.core.events import RunEnded, RunStarted
+from fednano.core.inner_step import InnerStep, OnStep
 from fednano.federation.loop import Federation
+from fednano.report.sinks import Sink
 from fednano.runtime.beginning import first_ledger, first_state
 from fednano.runtime.engine import Engine, federate
 from fednano.runtime.parts import Parts
@@ -15,6 +17,7 @@ from fednano.runtime.recording import make_recorder
 from fednano.runtime.session import Outcome, Session, Status
 from fednano.strategy.base import ServerState
 from fednano.training.recorder import Recorder
+from fednano.training.replicas import Replicas
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +95,16 @@ def played(run: Callable[[], None]) -> tuple[Status, Exception | None]:
     except Exception as error:
         return "failed", error
     return "completed", None
+
+
+def showing(sink: Sink, store: CoordinationStore, replicas: Replicas) -> OnStep:
+    """A callback that shows each inner step and then obeys a request to stop."""
+
+    def told(step: InnerStep) -> None:
+        sink.step(step)
+        replicas.heed(store)
+
+    return told
 
 
 def run_started(parts: Parts, runtime: str, horizon: int) -> RunStarted:

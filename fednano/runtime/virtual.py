@@ -18,8 +18,7 @@ from fednano.runtime.engine import Engine, transport
 from fednano.runtime.parts import Parts
 from fednano.runtime.play_through import analytic_trainer
 from fednano.runtime.session import Outcome, Session
-from fednano.runtime.startup import start
-from fednano.runtime.steps import showing
+from fednano.runtime.startup import showing, start
 from fednano.runtime.virtual_nodes import virtual_grid
 from fednano.runtime.workers.opening import opened
 from fednano.runtime.workers.pool import WorkerPool
