@@ -16,6 +16,7 @@ from support.paths import REPOSITORY
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from fednano.config.build import build_groups
+from fednano.config.command_help import command_help
 from fednano.config.compose import compose_config, conf_dir
 from fednano.config.errors import ConfigError
 from fednano.core.progress import Silent
@@ -208,6 +209,18 @@ def test_cfg_shows_without_importing_torch_or_flower(tmp_path: Path) -> None:
     assert modules == "[]"
     assert yaml.safe_load("\n".join(configuration))["model"]["depth"] == 4
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["prepare", "sample", "evaluate", "node"])
+def test_help_says_what_the_command_does_and_what_it_takes(name: str) -> None:
+    lines = command_help(conf_dir(), name).splitlines()
+    assert not lines[0].startswith("#")
+    assert f"python -m fednano.{name} GROUP=CHOICE KEY=VALUE …" in lines
+    group = "hardware: cpu" if name == "sample" else "data: pydocs" if name == "prepare" else "data: null"
+    choices = lines[lines.index(group) + 1]
+    assert ("cuda_ddp" if name == "sample" else "fineweb_edu") in choices
+    assert any(line.startswith(("model_dir: ???", "superlink: ???")) for line in lines) == (name != "prepare")
+    assert not any("_self_" in line or "override" in line for line in lines)
 
 
 def test_help_names_groups_and_keys(command: Command, tmp_path: Path) -> None:
