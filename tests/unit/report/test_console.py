@@ -1,6 +1,7 @@
 """The console on a terminal and in a log."""
 
 import io
+import math
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,14 @@ def test_eighty_columns_hold_the_display_and_the_summary() -> None:
     assert max(len(line) for line in text.splitlines()) <= 80
     assert "…" not in text
     assert "  client_4                9.5 % of 14.5 kg" in text
+
+
+def test_an_evaluation_without_a_model_is_one_word() -> None:
+    out, text = _log()
+    first, *_ = volatile_run(rounds=1)
+    nothing = Evaluated(t=0.0, round=0, version=0, tokens_total=5, val_loss=math.nan, val_bpb=math.nan, wall_s=0.0)
+    _play(Console("quickstart", FOLDER, out), [first, nothing])
+    assert text.getvalue().splitlines()[-1] == "validation  not measured  5 tokens"
 
 
 def test_figures_that_were_not_measured_are_left_out_of_the_summary() -> None:
