@@ -23,7 +23,7 @@ from fednano.core.events import (
 from fednano.report import console as console_module
 from fednano.report import display
 from fednano.report.console import Console, RichProgress
-from fednano.report.figures import fold
+from fednano.report.figures import figures_of
 
 FOLDER = Path("outputs/quickstart/now")
 
@@ -157,7 +157,7 @@ def test_the_live_display_shows_each_client_and_the_latest_figures() -> None:
     assert "✕ crashed" in row
     _play(console, events[crash + 1 :])
     page = _shown(console)
-    figures = fold(events)
+    figures = figures_of(events)
     text = "\n".join(page)
     assert "round 8/8" in text
     assert figures.last_eval

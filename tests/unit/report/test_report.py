@@ -28,7 +28,7 @@ from fednano.core.events import (
 )
 from fednano.core.inner_step import InnerStep
 from fednano.report import svg, units
-from fednano.report.figures import fold, rows_before
+from fednano.report.figures import figures_of, rows_before
 from fednano.report.history import ClientLane, History, WorkBar
 from fednano.report.html import LiveReport, write_report
 from fednano.report.sinks import Fanout, Local, MetricsFile
@@ -132,7 +132,7 @@ def test_an_update_that_its_round_left_out_counts_for_nobody() -> None:
     events = volatile_run(rounds=1)
     [merged] = of(events, RoundMerged)
     events[events.index(merged)] = replace(merged, leases=merged.leases[1:])
-    figures = fold(events)
+    figures = figures_of(events)
     first = next(e for e in of(events, UpdateFolded) if e.lease == merged.leases[0])
     assert figures.clients[first.client].tokens == figures.clients[first.client].updates == 0
     assert figures.sum("updates") == len(merged.leases) - 1
@@ -140,7 +140,7 @@ def test_an_update_that_its_round_left_out_counts_for_nobody() -> None:
 
 def test_client_up_time_and_rows_by_hand() -> None:
     events = volatile_run(rounds=1)
-    figures = fold(events)
+    figures = figures_of(events)
     [crash] = of(events, ClientDown)
     assert figures.clients[crash.client].up_seconds(figures.t) == pytest.approx(crash.t)
     assert figures.clients["site-0"].up_seconds(figures.t) == pytest.approx(events[-1].t)
