@@ -87,16 +87,18 @@ def test_a_device_beyond_those_here_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_buffer_without_documents_is_refused() -> None:
     line = refused(["packing=best_fit", "packing.documents=0"])
-    assert line == "packing.documents=0 leaves no choice; use 1 or more, such as 64"
+    assert line == "packing.documents must be >= 1, got 0; use, for example, 64"
 
 
 def test_bad_data_is_refused(tmp_path: Path) -> None:
     root = f"data.root={tmp_path / 'root'}"
-    assert "data.path=/no/such/folder does not exist" in refused(["data=text", "data.path=/no/such/folder", root])
+    assert "data.path must be a folder that exists, got /no/such/folder; " in refused(
+        ["data=text", "data.path=/no/such/folder", root]
+    )
     (tmp_path / "texts").mkdir()
     assert "data.pattern" in refused(["data=text", f"data.path={tmp_path / 'texts'}", root])
     (tmp_path / "texts" / "empty.txt").touch()
-    assert "holds no document" in refused(["data=text", f"data.path={tmp_path / 'texts'}", root])
+    assert "got no document with text in it" in refused(["data=text", f"data.path={tmp_path / 'texts'}", root])
     assert not list((tmp_path / "root").glob("text-*/"))
 
 
