@@ -290,7 +290,7 @@ def test_multirun_sample_and_report(command: Command, tiny: list[str], tmp_path:
 
     used = command("run", *tiny, "hydra.run.dir=sweep/0", cwd=tmp_path)
     assert used.returncode == 2
-    assert "already holds a run" in used.stderr
+    assert "must not hold a run" in used.stderr
 
 
 def test_ctrl_c_ends_a_run_with_a_summary(tiny: list[str], tmp_path: Path) -> None:
