@@ -10,7 +10,7 @@ uv venv --quiet "$work/env"
 sed -n '/^constraint-dependencies/,/^]/s/^ *"\(.*\)",*$/\1/p' pyproject.toml > "$work/constraints.txt"
 VIRTUAL_ENV="$work/env" uv pip install --quiet --constraints "$work/constraints.txt" "$work"/dist/*.whl
 mkdir "$work/elsewhere" "$work/texts"
-cp fednano/*/*.py "$work/texts"
+cp fednano/runtime/*.py "$work/texts"
 cd "$work/elsewhere"
 "$work/env/bin/python" -c 'from fednano.tokenizer import Tokenizer; Tokenizer.train(["a text to train on"], 262)'
 "$work/env/bin/python" -m fednano.run data=text "data.path=$work/texts" 'data.pattern="*.py"' "data.root=$work/corpora" \

@@ -1,1 +1,1 @@
-"""How an update is encoded on the wire."""
+"""Codecs: how an update is encoded on the wire."""

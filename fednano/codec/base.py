@@ -1,26 +1,26 @@
-"""What a codec is: a whole update to bytes and back."""
+"""The codec interface: a whole update to bytes and back."""
 
 from typing import Literal, Protocol
 
 from fednano.core.tensors import Shapes, State
 
 Direction = Literal["up", "down"]
-"""up: an update of a client's; down: the weights that the server sends."""
+"""up: the update of a client; down: the weights that the server sends."""
 
 
 class Codec(Protocol):
     """A `codec` choice: how an update is encoded. New ones need one class and one YAML file, anywhere.
 
-    Only updates are encoded by the choice of the configuration. Weights that go down, and optimizer states beside them,
-    always travel as float32: what a lossy codec drops of weights, nothing makes up for. The codec is told the
-    direction all the same, so that one can serve both.
+    The configured codec encodes only updates. Weights that go down, and optimizer states with them, always travel as
+    float32, since nothing would make up for what a lossy codec drops from weights. The direction is still an argument,
+    so that one codec can serve both.
 
-    A codec is stateless: what a client has to remember, such as the residual of error feedback, it is given and gives
-    back. That state belongs to the client. It is kept between rounds, saved with checkpoints, restored by `resume`,
-    and gone when the client crashes. It may not be changed in place.
+    A codec is stateless. State that a client has to keep, such as the residual of error feedback, is an argument and a
+    result of `encode`. It belongs to the client: it is kept between rounds, saved with checkpoints, restored by
+    `resume` and lost when the client crashes. It must not be changed in place.
 
-    `name` stands on every message, and a server refuses those of another codec. `lossless` says whether `decode`
-    gives back exactly what `encode` was given; `round.alone_merge=adopt` submits weights and needs that.
+    Every message carries `name`, and a server refuses messages of another codec. `lossless` says whether `decode`
+    returns exactly what `encode` was given; `round.alone_merge=adopt` submits weights and needs that.
     """
 
     @property
@@ -30,14 +30,16 @@ class Codec(Protocol):
     def lossless(self) -> bool: ...
 
     def encode(self, tensors: State, direction: Direction, kept: State) -> tuple[bytes, State]:
-        """The bytes of `tensors` (float32, on the CPU), and what the client keeps in place of `kept`.
+        """The bytes of `tensors` (float32, on the CPU), and the state that the client keeps in place of `kept`.
 
         `kept` is empty at a client's first update and after a crash.
         """
 
     def decode(self, data: bytes | memoryview, shapes: Shapes, direction: Direction) -> State:
-        """The tensors behind `data`, with these names and shapes. Raises ValueError where the bytes do not fit."""
+        """The tensors encoded in `data`, with these names and shapes. Raises ValueError if the bytes do not fit."""
 
     def size(self, shapes: Shapes, direction: Direction) -> int:
-        """The bytes that `encode` makes of tensors of these shapes: exactly, or at most; times on a virtual clock
-        follow from it."""
+        """The number of bytes, exact or an upper bound, that `encode` returns for these shapes.
+
+        Transfer times on a virtual clock follow from it.
+        """

@@ -1,4 +1,4 @@
-"""Tensors on the wire as they are: float32, little-endian, row-major, one tensor after the other."""
+"""The lossless codec: float32, little-endian, row-major, one tensor after the other."""
 
 import math
 import sys
@@ -18,7 +18,7 @@ NUMBER = 4  # bytes
 
 @dataclass(frozen=True)
 class Fp32:
-    """Lossless; four bytes a number."""
+    """Lossless, at four bytes per number."""
 
     lossless: ClassVar[bool] = True
     name: str = "fp32"

@@ -1,1 +1,1 @@
-"""The server's loop: who is up, what they train, what becomes of their updates."""
+"""The server's round loop: membership, leases, intake of updates and merging."""

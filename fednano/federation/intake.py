@@ -1,4 +1,4 @@
-"""The intake of updates: a reply is checked against what was asked for, then accumulated in its round or refused."""
+"""The intake of updates: each reply is checked against its task, then accumulated in its round or refused."""
 
 import hmac
 import math
@@ -17,7 +17,7 @@ from fednano.training.worker import Result
 
 @dataclass(frozen=True)
 class Received:
-    """What became of a reply: `accumulated`, or `refused` with a reason. `drained`: its client leaves."""
+    """The outcome of a reply: `accumulated`, or `refused` with a reason. `drained`: its client is leaving."""
 
     accumulated: UpdateFolded | None = None
     refused: str | None = None
@@ -26,7 +26,7 @@ class Received:
 
 @dataclass(frozen=True, kw_only=True)
 class Intake:
-    """Takes replies, for the rounds of one federation. Nothing that a client sends is trusted."""
+    """Checks and accumulates the replies of one federation. Nothing that a client sends is trusted."""
 
     strategy: Strategy
     plan: Plan
@@ -34,7 +34,7 @@ class Intake:
     clock: Clock
 
     def receive(self, reply: Reply, lease: Lease, round_: Round, state: ServerState) -> Received:
-        """Take the answer to what was asked for under `lease`. The round changes only if the answer fits."""
+        """Accumulate or refuse the reply to the task under `lease`. A refused reply leaves the round unchanged."""
         if reply.failed:
             return Received(refused="error")
         drained = False
@@ -71,7 +71,7 @@ class Intake:
         return Received(accumulated=event, drained=drained)
 
     def _check(self, result: Result, planned: int) -> None:
-        """Raise ValueError unless the figures of a result fit together and lie inside its lease of `planned` steps."""
+        """Raise ValueError unless a result is consistent and stays within its lease of `planned` steps."""
         done = result.done
         assert done.cursor is not None
         if not 0 < done.steps <= planned or done.tokens != done.steps * self.plan.tokens_per_step:
@@ -108,7 +108,7 @@ class Intake:
 
 
 def _unfit(result: Result, lease: Lease, round_: Round, version: int) -> str | None:
-    """Why a result cannot be an answer to what was asked for under `lease`, if it cannot."""
+    """Why a result does not answer the task under `lease`; None if it does."""
     if not hmac.compare_digest(result.token.encode(), lease.token.encode()):
         return "forged"
     asked = lease.client, round_.index, version, lease.id

@@ -1,7 +1,7 @@
-"""Leases: which rows clients may train, kept in the coordination store and the ledger and told to the event log.
+"""Leases of rows to clients, kept in the coordination store and the ledger and recorded in the event log.
 
-Under `round.overlap` a client has two: rows for this round, and ahead of it rows for the next, on which it goes on
-while its update travels. It keeps those where its next task goes out as the next round begins.
+Under `round.overlap` a client has two leases: one for this round and one for the next, on whose rows it takes
+overlapped steps while its update travels. It keeps the second if its next task is sent when the next round begins.
 """
 
 import math
@@ -28,12 +28,12 @@ class Leases:
     """The leases of one federation.
 
     Args:
-        store: who holds which.
-        ledger: their rows.
-        plan: how many rows some steps take.
-        sites: from which pool; kept up to date by others.
+        store: records who holds which lease.
+        ledger: records the rows of each lease.
+        plan: converts steps to a number of rows.
+        sites: the pool of each client; kept up to date by the caller.
         clock: stamps the events.
-        emit: takes them.
+        emit: receives the events.
     """
 
     def __init__(
@@ -52,25 +52,25 @@ class Leases:
         self._sites = sites
         self._clock = clock
         self._emit = emit
-        self._ahead: dict[str, Granted] = {}  # client → its lease for the round after this one, until it is taken up
+        self._ahead: dict[str, Granted] = {}  # client → its lease for the next round, until that round uses it
 
     @property
     def any_ahead(self) -> bool:
-        """Whether a client may be at work that is not asked for yet."""
+        """Whether a client may be taking overlapped steps of a round that has not begun."""
         return bool(self._ahead)
 
     def grant(self, client: str, round: int, steps: int, expires: float) -> Granted:
-        """Rows for so many steps of a round."""
+        """Lease rows for `steps` steps of a round."""
         return self._grant(client, round, steps, expires, 0)
 
     def grant_ahead(self, client: str, round: int, steps: int) -> Advance:
-        """Rows for so many steps of a round that has not begun; until it has, they do not expire."""
+        """Lease rows for `steps` steps of a round that has not begun; the lease does not expire before it begins."""
         overlap = self._plan.length.overlap
         granted = self._ahead[client] = self._grant(client, round, steps, math.inf, overlap)
         return Advance(granted.lease.id, granted.lease.token, granted.rows, overlap)
 
     def take_up(self, client: str, round: int, expires: float) -> Granted | None:
-        """What the client was granted ahead for this round, if it was, now that its work is asked for."""
+        """The client's lease granted ahead for this round, now with an expiry; None if it has none."""
         granted = self._ahead.get(client)
         if granted is None or granted.lease.round != round:
             return None
@@ -78,22 +78,22 @@ class Leases:
         return replace(granted, lease=self._store.take_up(granted.lease.id, expires))
 
     def drop(self, client: str) -> None:
-        """The client will not go on with what it was granted ahead, if it was."""
+        """Release the lease that the client was granted ahead, if it has one."""
         if granted := self._ahead.pop(client, None):
             self.release(granted.lease.id, "unused")
 
     def drop_for(self, round: int) -> None:
-        """Nobody goes on any more with what was granted ahead for this round."""
+        """Release all unused leases that were granted ahead for this round."""
         for client in [client for client, granted in self._ahead.items() if granted.lease.round == round]:
             self.drop(client)
 
     def settle(self, update: UpdateFolded) -> None:
-        """End the lease of an update that was merged."""
+        """End the lease of a merged update; its rows up to the cursor are done."""
         self._ledger.settle(update.lease, update.row, update.token, tuple(Span(*span) for span in update.left))
         self._store.give_up(update.lease)
 
     def release(self, lease_id: int, reason: str) -> None:
-        """End a lease; all of its rows are free."""
+        """End a lease and free all of its rows."""
         lease = self._store.give_up(lease_id)
         self._ledger.release(lease_id)
         self._emit(

@@ -1,4 +1,4 @@
-"""Who is up in a live run: the nodes whose trainers heartbeat, as far as Flower can reach them."""
+"""Membership of a live run, from the heartbeats of trainers and the nodes connected to Flower."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -8,12 +8,10 @@ from fednano.coordination.store import Heartbeat, LiveStore
 from fednano.federation.plan import Site
 from fednano.volatility.availability import Window
 
-HAND_IN_S = 20.0  # from a drained trainer's end until Flower has brought its answer, at most
+HAND_IN_S = 20.0  # longest wait for the reply of a drained trainer after its last heartbeat
 LOOK_S = 1.0
-ASK_S = 5.0  # between two questions to Flower who is connected
-DOUBT_S = (
-    4.0  # for so long nothing proves that a node that failed lives: a dead trainer's last heartbeat is heard until then
-)
+ASK_S = 5.0  # between two queries of the nodes connected to Flower
+DOUBT_S = 4.0  # a failed node counts as down for this long, since a dead trainer's last heartbeat is visible until then
 ALWAYS = Window(0.0, math.inf, "drain", 0.0)
 
 
@@ -26,18 +24,17 @@ class _Seen:
 class LiveMembership:
     """Implements `Members` on heartbeats.
 
-    A client is up while its trainer is warm and sends heartbeats and Flower knows its node, except just after it
-    failed. One
-    that is leaving is up as long as it holds a lease of work that was asked for: what it drained is on its way, even
-    behind its last heartbeat. A trainer that was restarted between two looks was down in between.
+    A client is up while its trainer is warm and sends heartbeats and Flower knows its node, except just after a
+    failure. A leaving client stays up while it holds the lease of a dispatched task: its update is still on its way,
+    even after its last heartbeat. A trainer that restarted between two checks counts as down in between.
 
     Args:
-        clients: their names; nodes under other names are not asked for anything.
-        store: tells the heartbeats, and who holds leases.
-        node_ids: Flower's node ids of those that are connected; asked for when somebody comes whose id is not known,
-            and now and then, since a trainer heartbeats on where its SuperNode is gone.
+        clients: their names; nodes with other names get no tasks.
+        store: holds the heartbeats and the leases.
+        node_ids: returns Flower's node ids of the connected clients. It is called when a client with an unknown id
+            arrives, and periodically, since a trainer may keep sending heartbeats after its SuperNode is gone.
         sites: what the server knows of each client; its node id and its seconds per step are kept up to date here.
-        failed: when each client last failed at what it was asked for last; kept up to date by others.
+        failed: when each client failed, if it failed at its last task; kept up to date by the caller.
     """
 
     def __init__(
@@ -66,13 +63,13 @@ class LiveMembership:
         return self._rank[client]
 
     def moved(self, t: float) -> list[str]:
-        """The clients that may have come or gone up to `t` since they were last asked for, in order; at first all."""
+        """The clients that may have come or gone since the last call, up to `t`, in order; at first all."""
         self._look(t)
         moved, self._moved = self._moved, set()
         return sorted(moved, key=self.rank)
 
     def is_up(self, client: str, t: float) -> bool:
-        """Whether the client was up when it was last looked."""
+        """Whether the client was up at the last check."""
         return client in self._up
 
     def up(self, t: float) -> tuple[str, ...]:
@@ -81,11 +78,11 @@ class LiveMembership:
         return tuple(sorted(self._up, key=self.rank))
 
     def window(self, client: str, t: float) -> Window | None:
-        """An endless window while the client is up: of a live node's end nothing is known in advance."""
+        """An endless window while the client is up: the end of a live node is not known in advance."""
         return ALWAYS if client in self._up else None
 
     def next_change(self, t: float) -> float:
-        """At any time, but not before `LOOK_S` from now; a live clock looks sooner."""
+        """`LOOK_S` from now, when membership is next checked; a live clock may wake sooner."""
         return t + LOOK_S
 
     def next_arrival(self, t: float, besides: str) -> float:
@@ -115,7 +112,7 @@ class LiveMembership:
             return False
         seen = self._seen.get(client)
         if heartbeat is None:
-            # A crash says nothing beforehand.
+            # Only a drained client announces that it leaves.
             drained = client in self._up and seen is not None and seen.heartbeat.leaving
             return drained and holds and seen is not None and t - seen.at < HAND_IN_S
         if client not in self._known or (
@@ -125,7 +122,7 @@ class LiveMembership:
         return holds and client in self._up if heartbeat.leaving else heartbeat.ready
 
     def _learn(self, heartbeats: Mapping[str, Heartbeat], t: float) -> None:
-        """Ask Flower for the nodes of those who are new or came anew; a key registered again has another node id."""
+        """Query the node ids of new and restarted clients; a key that is registered again gets another node id."""
         new = [
             n
             for n, b in heartbeats.items()

@@ -1,8 +1,8 @@
-"""The round loop: rounds over whoever is up.
+"""The round loop over the clients that are up.
 
 The loop is the same on a virtual clock and on a real one. It wakes when a reply arrives, when a client comes or goes
-and when the round closes. It accumulates updates as they come, gives late joiners what still fits into the round, and
-frees the rows of whoever is lost.
+and when the round closes. It accumulates updates as they arrive, gives late joiners the work that still fits into the
+round, and frees the rows of lost clients.
 """
 
 import math
@@ -35,12 +35,12 @@ from fednano.volatility.membership import Members
 class Federation:
     """The state of one federated run and the loop that moves it.
 
-    Between two changes it looks at those clients alone that have come, gone or answered: what it does for one of them
-    does not grow with the others. A state without weights is the protocol without training: no norms, no losses.
+    At each wake-up it visits only the clients that have come, gone or answered, so the cost per client does not grow
+    with the number of clients. A state without weights runs the protocol without training: no norms, no losses.
 
-    What a virtual clock knows for certain, a `live` federation does not: a client that is gone may only have been out
-    of reach, so that its reply is waited for, and refused; and since no live run goes on bit for bit, a reply on its
-    way keeps no checkpoint back.
+    A `live` federation knows less than one on a virtual clock. A client that is gone may only be unreachable, so its
+    reply is still awaited, and then refused. A live run cannot be resumed bit for bit, so a reply on its way does not
+    delay a checkpoint.
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class Federation:
         self._late: dict[str, Lease] = {}  # messages whose lease has expired
 
     def resume(self, up: tuple[str, ...], leaving: tuple[str, ...]) -> None:
-        """Go on where the clients in `up` were up, and those in `leaving` had drained."""
+        """Resume where the clients in `up` were up and those in `leaving` had drained."""
         self._roster.restore(up, leaving)
 
     def run(self, transport: Transport) -> None:
-        """All rounds. Raises StopRequestedError where asked to stop; the state is that of the last merge then."""
+        """Run all rounds. Raises StopRequestedError on a stop request; the state is then that of the last merge."""
         self._note_changes()
         self._recorder.begin(self.state, self.ledger, self._roster.everyone)
         self._merging.since = wall()
@@ -98,7 +98,7 @@ class Federation:
             self._round(transport, index)
             self._progress.rounds = index + 1
             if last := self._recorder.ended(self._plan.rounds, self._plan.budget):
-                self._leases.release_all()  # of a round that never comes, granted ahead under an overlap
+                self._leases.release_all()  # leases granted ahead for a round that never begins
             self._recorder.after_round(
                 self.state,
                 self.ledger,
@@ -109,7 +109,7 @@ class Federation:
             )
 
     def abandon(self) -> None:
-        """Free the rows of all work under way; used when the run stops in the middle of a round."""
+        """Free the rows of all work in progress, when the run stops in the middle of a round."""
         self._leases.release_all()
         self._outstanding.clear()
 
@@ -121,7 +121,7 @@ class Federation:
         self._roster.set_free(idle)
         able = self._able(idle)
         length = self._duration(able)
-        # On a virtual clock a late reply would be somebody who comes without an arrival.
+        # On a virtual clock, a client whose reply is late would join without an arrival event.
         alone = self._plan.length.elastic and len(able) == 1 and (self._live or not self._late)
         if alone:
             length *= self._plan.length.alone
@@ -139,7 +139,7 @@ class Federation:
         self._emit(RoundStarted(t=now, round=index, version=self.state.version, clients=self._roster.everyone))
         transport.publish(self.state.weights)
         if alone:
-            self._leases.drop_for(index)  # it takes more rows than those of a round
+            self._leases.drop_for(index)  # in single-client mode it needs more rows than one round has
         self._dispatch(transport, round_, now)
         self._leases.drop_for(index)
         while self._outstanding:
@@ -152,19 +152,19 @@ class Federation:
         self.state = self._merging.close(round_, self.state)
 
     def _overlaps(self, index: int) -> bool:
-        """Whether clients go on with the next round while updates of this one travel; not over a checkpoint."""
+        """Whether clients take overlapped steps of the next round; not across a checkpoint."""
         next_ = index + 1
         return self._plan.length.overlap > 0 and next_ < self._plan.rounds and not self._recorder.due(next_)
 
     def _dispatch(self, transport: Transport, round_: Round, now: float) -> None:
-        """Give work to every client that is up, idle and has time for at least one step before the round ends."""
+        """Dispatch a task to every idle client that has time for at least one step before the round ends."""
         for client in self._roster.take_free():
             if client in round_.served:
                 continue
             H, window_s = self._strategy.local_steps, self._window_s(client, now)
             steps, seconds = self._plan.work(self._sites[client], round_, now, H, window_s)
             if steps < 1:
-                # Who has no time left now has none later in the round, but tokens may come to be missing.
+                # A client without time now has none later in the round, but more tokens may come to be missing.
                 if self._plan.length.until == "tokens":
                     self._roster.keep_free(client)
                 continue
@@ -174,7 +174,7 @@ class Federation:
             lease = granted.lease
             round_.planned[lease.id] = steps
             if round_.alone:
-                # On a virtual clock, where all of it is done at once, who comes is known before.
+                # A virtual clock computes the whole task at once, so it needs the next arrival in advance.
                 self._store.request_drain(lease.id, self._membership.next_arrival(now, besides=client))
             self._progress.bytes_down += parcel.size
             self._emit(
@@ -193,11 +193,11 @@ class Federation:
             self._roster.asked(client, message_id)
 
     def _window_s(self, client: str, now: float) -> float:
-        """Seconds that a client that is given work now can train and still submit, as far as the planner knows."""
+        """Seconds that a client can train from now and still submit, according to the planner."""
         return self._sites[client].window_s(self._plan.planner.known_end(self._membership, client, now) - now)
 
     def _granted(self, client: str, round_: Round, steps: int) -> tuple[Granted, int]:
-        """The rows for a task of so many steps, and its steps: with a lease ahead some are done, and need no time."""
+        """The rows and the steps of a task; overlapped steps on a lease granted ahead need no more time."""
         if granted := self._leases.take_up(client, round_.index, round_.closes):
             return granted, min(self._strategy.local_steps, steps + self._plan.length.overlap)
         return self._leases.grant(client, round_.index, steps, round_.closes), steps
@@ -225,7 +225,7 @@ class Federation:
         )
 
     def _collect(self, transport: Transport, round_: Round | None) -> None:
-        """Accumulate or refuse every reply that has arrived, one at a time; between rounds there are only late ones."""
+        """Accumulate or refuse every reply that has arrived, one at a time; between rounds all are late."""
         for message_id in self._answered(transport):
             replies = transport.pull(message_id)
             if not replies:
@@ -234,18 +234,18 @@ class Federation:
             lease = late or self._outstanding.pop(message_id)
             self._roster.answered(lease.client, message_id)
             if late and replies[0].failed:
-                continue  # its machine was dead, and all is said of it
+                continue  # its machine died, which is already recorded
             for copy, reply in enumerate(replies):
                 self._progress.bytes_up += reply.size
                 if copy:
-                    reason: str | None = "duplicate"  # the first copy has decided about the lease
+                    reason: str | None = "duplicate"  # the first copy has decided the lease's fate
                 else:
                     reason = "expired" if late or not round_ else self._receive(reply, lease, round_)
                 if reason:
                     self._refuse(lease, reason, reply.size)
 
     def _receive(self, reply: Reply, lease: Lease, round_: Round) -> str | None:
-        """Accumulate a reply in the round; returns why not, if not."""
+        """Accumulate a reply in the round; returns the reason if it is refused."""
         received = self._intake.receive(reply, lease, round_, self.state)
         if received.drained:
             self._roster.drained(lease.client)
@@ -255,7 +255,7 @@ class Federation:
         return received.refused
 
     def _answered(self, transport: Transport) -> list[str]:
-        """The messages whose replies may have arrived: those of this round as they were sent, then the late ones."""
+        """The messages whose replies may have arrived: those of this round first, then the late ones, each in order."""
         known = transport.arrived()
         if known is None:
             return [*self._outstanding, *self._late]
@@ -263,20 +263,20 @@ class Federation:
         on_time = sorted((i for i in arrived if i in self._outstanding), key=lambda i: self._outstanding[i].id)
         return [*on_time, *sorted((i for i in arrived if i in self._late), key=lambda i: self._late[i].id)]
 
-    # Who is there
+    # Membership
 
     def _able(self, idle: Iterable[str]) -> list[str]:
-        """Those of the idle that have time for a step and both transfers before the end that the planner knows."""
+        """The idle clients that have time for a step and both transfers before they leave, according to the planner."""
         now = self._clock.now()
         return [client for client in idle if self._window_s(client, now) >= self._sites[client].step_s]
 
     def _duration(self, clients: Sequence[str]) -> float:
-        """Seconds of a round that these clients begin."""
+        """Planned seconds of a round with these clients."""
         sites = [self._sites[client] for client in clients]
         return self._plan.length.duration(sites, self._strategy.local_steps, self._plan.tokens_per_step)
 
     def _end_alone(self, round_: Round) -> None:
-        """Another client came: who trains alone is asked to submit, and nobody begins before that."""
+        """End single-client mode when another client arrives: its client is asked to submit before any other begins."""
         now = self._clock.now()
         for lease in self._outstanding.values():
             self._store.request_drain(lease.id, now)
@@ -295,7 +295,7 @@ class Federation:
             self._note_changes()
 
     def _note_changes(self, round_: Round | None = None) -> None:
-        """Record who came and went; what a client held that went without submitting is lost."""
+        """Record arrivals and departures; the lease of a client that left without submitting is released."""
         now = self._clock.now()
         came, went = self._roster.changes(now)
         for client in went:
@@ -322,7 +322,7 @@ class Federation:
     # Leases
 
     def _expire(self) -> None:
-        """The round is closed: whoever has not answered is late, and its rows are free."""
+        """Free the rows of the clients that have not answered by the time the round closes; they are late."""
         for message_id, lease in self._outstanding.items():
             self._leases.release(lease.id, "expired")
             self._leases.drop(lease.client)

@@ -1,4 +1,4 @@
-"""The end of a round: updates are merged and their rows settled, or the round is skipped."""
+"""The end of a round: merging updates and settling their rows, or skipping the round."""
 
 import math
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class Merging:
     since: float = field(default_factory=wall)
 
     def close(self, round_: Round, state: ServerState) -> ServerState:
-        """The state behind a round: the same one, with its rows free, where too few updates came."""
+        """The state after a round; below the quorum, the unchanged state, and the rows are freed."""
         accumulated = round_.accumulated
         if len(accumulated) < self.strategy.quorum:
             for update in accumulated:

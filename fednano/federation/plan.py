@@ -1,4 +1,4 @@
-"""What the round loop knows in advance, and what it knows of the round under way."""
+"""The fixed plan of a run, and the state of the round in progress."""
 
 import math
 from collections.abc import Callable
@@ -17,9 +17,9 @@ STEPS, BLIND, UNLIMITED = Rounds(), Blind(), Budget()
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """What the server knows of a client: its node, the pool it reads from, seconds per inner step and per transfer.
+    """What the server knows of a client: its node, its pool, and seconds per inner step and per transfer.
 
-    95 of 100 transfers are late by `late_s` seconds at most.
+    95 of 100 transfers are at most `late_s` seconds late.
     """
 
     node_id: int
@@ -31,7 +31,7 @@ class Site:
 
     @property
     def transfers_s(self) -> float:
-        """Seconds of both transfers of a round, if they are not late."""
+        """Seconds of both transfers of a round when neither is late."""
         return self.down_s + self.up_s
 
     def duration(self, steps: int) -> float:
@@ -39,17 +39,17 @@ class Site:
         return self.down_s + steps * self.step_s + self.up_s
 
     def window_s(self, seconds: float) -> float:
-        """Seconds left for steps within so many, between two transfers that may be late."""
+        """Seconds left for steps out of `seconds`, after two transfers that may be late."""
         return seconds - self.transfers_s - 2 * self.late_s
 
     def steps_in(self, seconds: float) -> float:
-        """Whole steps that fit into so many seconds of work; the last bit of a sum decides about none."""
+        """Whole steps that fit into `seconds` of work, tolerant of rounding errors."""
         return seconds if math.isinf(seconds) else math.floor(seconds / self.step_s + 1e-9)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The run's figures that do not change.
+    """The constants of a run.
 
     Args:
         rounds: how many rounds to run at most, skipped ones included.
@@ -58,8 +58,8 @@ class Plan:
         lr_scale: the schedule, (tokens, horizon) → factor.
         rows_for: (pool, tokens) → rows that hold about that many.
         length: how long rounds are.
-        planner: what is known of the ends of windows.
-        budget: what may end the run before its rounds do.
+        planner: knows the ends of windows, or some of them.
+        budget: limits that may end the run before its last round.
     """
 
     rounds: int
@@ -72,9 +72,9 @@ class Plan:
     budget: Budget = UNLIMITED
 
     def work(self, site: Site, round_: "Round", now: float, local_steps: int, window_s: float) -> tuple[int, float]:
-        """What to ask a client for now: steps, and the seconds after which it stops whatever it has done by then.
+        """The work to give a client now: (steps, seconds after which it stops even with fewer steps).
 
-        No more than fits into the round, nor into the `window_s` seconds that the client is known to have for steps.
+        Both fit into the round and into the `window_s` seconds that the client is known to have for steps.
         """
         left_s = round_.ends - now - site.down_s - site.up_s
         if self.length.until == "steps":
@@ -91,7 +91,7 @@ class Plan:
 
 @dataclass(kw_only=True)
 class Round:
-    """One round under way. Its work is planned to be in by `ends`; what is missing at `closes` is given up."""
+    """One round in progress. Its updates are planned to arrive by `ends`; those missing at `closes` are given up."""
 
     index: int
     started: float
@@ -100,9 +100,9 @@ class Round:
     accumulator: Accumulator
     inner: WeightedMean
     accumulated: list[UpdateFolded] = field(default_factory=list)
-    served: set[str] = field(default_factory=set)  # clients that had their share since they came up
-    planned: dict[int, int] = field(default_factory=dict)  # lease → steps that were asked for, or were done
-    alone: bool = False  # one client trains on until another comes
-    adopts: bool = False  # what one client alone submits becomes the global model
+    served: set[str] = field(default_factory=set)  # clients that got a task since they came up
+    planned: dict[int, int] = field(default_factory=dict)  # lease → steps that were planned, or done once submitted
+    alone: bool = False  # single-client mode
+    adopts: bool = False  # the weights submitted in single-client mode become the global model
     adopted: State | None = None
-    overlaps: bool = False  # whoever has submitted goes on with rows of the next round
+    overlaps: bool = False  # clients that have submitted take overlapped steps of the next round

@@ -1,8 +1,8 @@
-"""What the server knows of the end of a client's window when it gives out work.
+"""Planners: what the server knows of the end of a client's window when it dispatches work.
 
-A planner stands on the server's side and decides how much is asked for. The drain stands on the client's: whatever was
-asked for, a client that sees its end coming submits what it did (`Presence`). Who knows ends may also plan with them
-when machines are switched off: the delay before that guards those who cannot tell whether a window opens again at once.
+A planner decides on the server how much work a client gets. Draining happens on the client: whatever its task, a client
+that sees its end coming submits what it has done (`Presence`). A planner that knows ends may also decide when machines
+are switched off. Without that knowledge a delay is needed, since a window may open again at once.
 """
 
 import math
@@ -19,15 +19,15 @@ class Planner(Protocol):
     """A `planner` choice."""
 
     def plan(self, profile: Profile) -> Profile:
-        """When clients are up, if this planner decides when they leave."""
+        """The profile of when clients are up, changed if this planner decides when they leave."""
 
     def known_end(self, membership: Members, client: str, now: float) -> float:
-        """When the client leaves, in seconds on the run's clock, as far as it is known at `now`; infinite if not."""
+        """When the client leaves, in seconds on the run's clock, if that is known at `now`; otherwise infinite."""
 
 
 @dataclass(frozen=True)
 class Blind:
-    """Knows no ends: everyone who is up is asked for a whole round's work."""
+    """Knows no ends: every client that is up gets a whole round's work."""
 
     def plan(self, profile: Profile) -> Profile:
         return profile
@@ -38,12 +38,12 @@ class Blind:
 
 @dataclass(frozen=True)
 class Aware:
-    """Knows what clients are told: the end of a window that is drained, from its notice on.
+    """Knows what clients know: the end of a window that ends in a drain, from its notice on.
 
     Args:
-        deprovision: how machines leave the windows of a trace. delayed: `hysteresis_s` after the condition failed.
-            foreseen: at once, unless it holds again before a machine that left would be back; where windows may end
-            in a crash, delayed all the same.
+        deprovision: when machines are released at the end of a trace's window. delayed: `hysteresis_s` after the
+            condition fails. foreseen: at once, unless the condition holds again before a released machine would be
+            back; windows that may end in a crash stay delayed.
     """
 
     deprovision: Deprovision = "delayed"
@@ -64,10 +64,10 @@ class Aware:
 
 @dataclass(frozen=True)
 class Oracle:
-    """Knows every end, that of a crash too: the bound that no planner passes.
+    """Knows every end, including crashes: an upper bound for all planners.
 
     Args:
-        deprovision: as of `Aware`, but foreseen holds for crashes too.
+        deprovision: as for `Aware`, but foreseen also applies to windows that may end in a crash.
     """
 
     deprovision: Deprovision = "delayed"

@@ -1,4 +1,4 @@
-"""Who is there: which clients are up, which of them are about to leave, and which are free for work."""
+"""The roster of clients: which are up, which are about to leave, and which are free for work."""
 
 from collections.abc import Iterable
 
@@ -6,22 +6,22 @@ from fednano.volatility.membership import Members
 
 
 class Roster:
-    """The clients as the round loop knows them, brought up to date by `changes`.
+    """The clients as the round loop knows them; `changes` brings it up to date.
 
     Args:
-        membership: who is up at a time.
+        membership: knows which clients are up at a time.
     """
 
     def __init__(self, membership: Members) -> None:
         self._membership = membership
         self._up: set[str] = set()
-        self._present: tuple[str, ...] | None = ()  # `_up` in order, once someone asks
+        self._present: tuple[str, ...] | None = ()  # `_up` in order, computed on demand
         self._leaving: set[str] = set()  # clients that drained and are still up
         self._busy: dict[str, str] = {}  # client → the message that it has not answered
         self._free: set[str] = set()  # clients that may have become idle since they were last taken
 
     def restore(self, up: Iterable[str], leaving: Iterable[str]) -> None:
-        """Go on where the clients in `up` were up, and those in `leaving` had drained."""
+        """Resume where the clients in `up` were up and those in `leaving` had drained."""
         self._up, self._present = set(up), None
         self._leaving = set(leaving)
 
@@ -34,47 +34,47 @@ class Roster:
 
     @property
     def leaving(self) -> list[str]:
-        """Those of them that drained, in order of their names."""
+        """The clients that have drained and are still up, sorted by name."""
         return sorted(self._leaving)
 
     @property
     def peers(self) -> int:
-        """How many are up."""
+        """The number of clients that are up."""
         return len(self._up)
 
     def idle(self, clients: Iterable[str]) -> list[str]:
-        """Those that could begin work now: up, not about to leave, not busy with anything older."""
+        """Those of `clients` that can begin work now: up, not leaving, not busy."""
         return [c for c in clients if c in self._up and c not in self._busy and c not in self._leaving]
 
     def take_free(self) -> list[str]:
-        """The idle among those that may have become so since this was asked last, in order."""
+        """The clients that have become idle since the last call, in order."""
         free, self._free = sorted(self._free, key=self._membership.rank), set()
         return self.idle(free)
 
     def set_free(self, clients: Iterable[str]) -> None:
-        """These alone are looked at when somebody free is asked for next."""
+        """Make these the only candidates of the next `take_free`."""
         self._free = set(clients)
 
     def keep_free(self, client: str) -> None:
-        """The client is to be looked at again, though it was not given work."""
+        """Keep the client a candidate of the next `take_free`, since it got no work."""
         self._free.add(client)
 
     def asked(self, client: str, message_id: str) -> None:
-        """The client has been given work."""
+        """Mark the client as busy with a message."""
         self._busy[client] = message_id
 
     def answered(self, client: str, message_id: str) -> None:
-        """The client is done with that message."""
+        """Mark the client as idle if it was busy with that message."""
         if self._busy.get(client) == message_id:
             del self._busy[client]
             self._free.add(client)
 
     def drained(self, client: str) -> None:
-        """The client has submitted for good, and leaves."""
+        """Mark the client as leaving after its last submission."""
         self._leaving.add(client)
 
     def changes(self, now: float) -> tuple[list[str], list[str]]:
-        """Who came and who went since this was asked last, in order; `left` is to be called for each who went."""
+        """(arrived, departed) clients since the last call, in order; call `left` for each departed one."""
         moved = self._membership.moved(now)
         came = [c for c in moved if c not in self._up and self._membership.is_up(c, now)]
         went = [c for c in moved if c in self._up and not self._membership.is_up(c, now)]
@@ -86,6 +86,6 @@ class Roster:
         return came, went
 
     def left(self, client: str) -> str | None:
-        """Forget a client that went; the message that it has not answered, if any."""
+        """Forget a departed client; returns the message that it has not answered, if any."""
         self._leaving.discard(client)
         return self._busy.pop(client, None)

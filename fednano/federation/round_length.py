@@ -1,4 +1,4 @@
-"""How long rounds are: so many steps each, so many seconds, or about so many tokens together."""
+"""Round lengths in steps per client, in seconds, or in tokens of all clients together."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 
 class Pace(Protocol):
-    """What a round's length depends on: seconds per inner step, and of the transfers before and after the work."""
+    """What a client adds to a round's length: seconds per inner step and of both transfers."""
 
     @property
     def step_s(self) -> float: ...
@@ -23,16 +23,19 @@ class Rounds:
     """The `round` choice.
 
     Args:
-        until: steps, everyone takes H; seconds, everyone trains until so many have passed and submits what it did;
-            tokens, everyone trains as long as it takes to have about so many of all together, by its speed.
-        seconds: of the run's clock from a round's begin until its updates are in; where until is seconds.
-        tokens: of a round; where until is tokens.
-        elastic: whether a client that is up alone trains on without rounds until another one comes, and submits then.
-        alone: how many rounds' steps it takes at most before it submits; a crash loses no more.
-        alone_merge: what becomes of that. outer: an outer step, as for any update; adopt: its weights are the global
-            ones, and the outer optimizer's state stays, so that to train alone is to train without rounds.
-        overlap: inner steps that a client takes at most while its update travels and the next weights do, on rows of
-            the next round; where until is steps.
+        until: what ends a round. steps: each client takes H steps. seconds: each client trains for that long and
+            submits what it has done. tokens: the clients train, each at its speed, until they have about that many
+            tokens together.
+        seconds: seconds of the run's clock from the start of a round until its updates are in; only under seconds.
+        tokens: tokens of a round; only under tokens.
+        elastic: whether the only client that is up trains without rounds until another arrives, and submits then
+            (single-client mode).
+        alone: most rounds' worth of steps that it takes before it submits; a crash loses no more than that.
+        alone_merge: how that update is merged. outer: by an outer step, like any update. adopt: its weights become
+            the global ones and the outer optimizer's state stays, so that single-client mode equals training without
+            rounds.
+        overlap: most overlapped steps that a client takes on the next round's rows while its update and the next
+            weights travel; only under steps.
     """
 
     until: Literal["steps", "seconds", "tokens"] = "steps"
@@ -73,7 +76,7 @@ class Rounds:
             )
 
     def check(self, paces: Sequence[Pace], tokens_per_step: int) -> None:
-        """Raise ValueError if a round is too short for a step."""
+        """Raise ValueError if a round is too short for one step."""
         slowest = max(pace.duration(1) for pace in paces)
         if self.seconds is not None and self.seconds < slowest:
             raise ValueError(
@@ -87,19 +90,19 @@ class Rounds:
             )
 
     def duration(self, paces: Sequence[Pace], local_steps: int, tokens_per_step: int) -> float:
-        """Planned seconds of a round that these clients begin, until the last of their updates is in."""
+        """Planned seconds of a round with these clients, until the last of their updates is in."""
         if self.seconds is not None:
             return self.seconds
         if self.tokens is None:
             return max(pace.duration(local_steps) for pace in paces)
-        # All end together, after the D for which Σ (D − transfers) / step = steps.
+        # All clients end together, after the duration D for which Σ (D − transfers) / step = steps.
         steps = self.tokens / tokens_per_step
         steps += sum(pace.transfers_s / pace.step_s for pace in paces)
         together = steps / sum(1 / pace.step_s for pace in paces)
         return max(p.duration(max(1, round((together - p.transfers_s) / p.step_s))) for p in paces)
 
     def planned(self, paces: Sequence[Pace], local_steps: int, tokens_per_step: int) -> int:
-        """Tokens of a round of clients that never leave."""
+        """Tokens of a round whose clients never leave."""
         if self.tokens is not None:
             return math.ceil(self.tokens / tokens_per_step) * tokens_per_step
         if self.seconds is None:
@@ -108,16 +111,16 @@ class Rounds:
         return sum(math.floor(steps + 1e-9) for steps in left_s) * tokens_per_step
 
     def least(self, paces: Sequence[Pace], quorum: int, local_steps: int, tokens_per_step: int) -> tuple[int, float]:
-        """(tokens, planned seconds) of the smallest and of the shortest round that such clients make."""
+        """(tokens of the smallest round, planned seconds of the shortest round) of such clients."""
         by_pace = sorted(paces, key=lambda pace: pace.duration(local_steps))
         tokens = self.planned(by_pace[-quorum:], local_steps, tokens_per_step)
         shortest = min(self.duration(some, local_steps, tokens_per_step) for some in (by_pace[:quorum], by_pace))
         return tokens, shortest
 
     def missing(self, planned: int, tokens_per_step: int) -> float:
-        """Steps that a round still lacks when `planned` are done or under way; infinite where none are counted."""
+        """Steps that a round still lacks when `planned` are done or in progress; infinite unless it counts tokens."""
         return math.inf if self.tokens is None else math.ceil(self.tokens / tokens_per_step) - planned
 
     def central_steps(self, local_steps: int, total_steps: int, rounds: int) -> int:
-        """Steps between two ends of rounds of the centralized baseline, which takes `total_steps`."""
+        """Steps per round of the centralized baseline, which takes `total_steps` in all."""
         return local_steps if self.until == "steps" else max(1, -(-total_steps // rounds))

@@ -1,1 +1,1 @@
-"""How updates become the next global model."""
+"""Strategies: how updates become the next global model."""

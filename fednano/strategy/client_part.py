@@ -1,4 +1,4 @@
-"""What a strategy does on its clients: a term in the inner loss, a change to gradients, a change to the update."""
+"""A strategy's part on its clients: a loss term, a change to the gradients, or a change to the update."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -10,12 +10,12 @@ from fednano.core.tensors import State
 
 
 class LocalRule:
-    """One client's share in a strategy, for the length of one task. Override what the strategy needs.
+    """A strategy's rule on one client for one task. Override the methods that the strategy needs.
 
     Args:
-        base: θ_global, which the task starts from; on the device that trains while it does.
-        kept: what the client kept of its last task, likewise; empty at its first and after a crash. It may be replaced,
-            but not changed in place.
+        base: θ_global, which the task starts from; on the training device while training.
+        kept: tensors that the client kept from its last task, on the same device; empty at its first task and after a
+            crash. They may be replaced, but not changed in place.
     """
 
     def __init__(self, base: State, kept: State) -> None:
@@ -23,31 +23,31 @@ class LocalRule:
         self.kept = kept
 
     def loss(self, parameters: Mapping[str, Tensor]) -> Tensor | None:
-        """A scalar to be added to the inner loss of a step; None for nothing."""
+        """A scalar to add to the inner loss of a step, or None."""
         return None
 
     def gradients(self, parameters: Mapping[str, Tensor]) -> None:
         """Change `.grad` of the parameters in place, between the backward pass and the inner optimizer's step."""
 
     def update(self, delta: State, steps: int) -> State:
-        """What is submitted in place of Δ = θ_global − θ_local (on the CPU) after so many inner steps.
+        """The update to submit in place of Δ = θ_global − θ_local (on the CPU) after `steps` inner steps.
 
         To keep something for the next task, set `self.kept` to new tensors on the CPU.
         """
         return delta
 
     def to(self, device: torch.device | str) -> "LocalRule":
-        """Move `base` and `kept` to a device: the one that trains, and back for `update`."""
+        """Move `base` and `kept` to a device: the training device, then back to the CPU for `update`."""
         self.base = {name: tensor.to(device) for name, tensor in self.base.items()}
         self.kept = {name: tensor.to(device) for name, tensor in self.kept.items()}
         return self
 
 
 class ClientPart(Protocol):
-    """Makes a client's rule for each of its tasks. Built from configuration, and sent to other processes by pickle.
+    """Makes a client's rule for each task. It is built from configuration and pickled for other processes.
 
-    What rules keep belongs to the client like its optimizer's state: it is saved with checkpoints, restored by
-    `resume`, and gone when the client crashes.
+    The tensors that rules keep belong to the client, like its optimizer's state: they are saved with checkpoints,
+    restored by `resume` and lost when the client crashes.
     """
 
     def begin(self, base: State, kept: State) -> LocalRule:

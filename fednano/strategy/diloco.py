@@ -1,4 +1,4 @@
-"""Synchronous rounds of H local steps and one outer step: DiLoCo, and FedAvg as its plainest case."""
+"""Synchronous rounds of H local steps and one outer step: DiLoCo, with FedAvg as a special case."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -17,12 +17,12 @@ class DiLoCo:
     With `outer` SGD at learning rate 1 this is FedAvg. Source: Douillard et al. 2023 (2311.08105).
 
     Args:
-        name: what summaries call it.
+        name: its name in summaries.
         outer: the outer optimizer.
         local_steps: H.
-        quorum: least number of updates that a merge needs; below it the round is skipped.
-        weighting: tokens (a client that drained early counts for what it did) or uniform (as in the paper).
-        slack: factor on a round's planned duration after which it is closed and what is missing is given up.
+        quorum: least number of updates for a merge; with fewer, the round is skipped.
+        weighting: tokens (a client that drained early counts by what it trained) or uniform (as in the paper).
+        slack: factor on a round's planned duration after which it closes and missing updates are given up.
     """
 
     overlaps: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""The weighted mean of updates, taken one at a time: memory does not grow with the number of clients."""
+"""The weighted mean of updates, accumulated one at a time in memory independent of the number of clients."""
 
 import math
 from collections.abc import Callable
@@ -9,15 +9,15 @@ from torch import Tensor
 from fednano.core.tensors import State
 from fednano.strategy.base import Update
 
-BLOCK = 1 << 15  # entries summed at a time: what lies between stays in the cache, and torch calls no second thread
+BLOCK = 1 << 15  # entries summed at a time, so that temporaries stay in the cache and torch uses one thread
 
 
 class WeightedMean:
-    """Implements `Accumulator`: Σ w·Δ and Σ w; of tensors whose name `is_count`, the maximum in place of a mean.
+    """Implements `Accumulator`: Σ w·Δ and Σ w; tensors whose name `is_count` get the maximum, not the mean.
 
-    The mean is the same, bit for bit, in whatever order the updates come: a live federation merges what a replay of it
-    does. Sums are kept in float64 with what each addition rounded off beside them (Knuth's two-sum), 12 bytes an entry;
-    that the order shows in a float32 of the mean has a chance of about 2⁻⁵⁰.
+    The mean is bit-identical for any order of the updates, so a replay merges what the live federation merged. Sums are
+    kept in float64 together with the rounding errors of the additions (Knuth's two-sum), 12 bytes per entry. The order
+    changes a float32 of the mean with a probability of about 2⁻⁵⁰.
     """
 
     def __init__(self, like: State, is_count: Callable[[str], bool] = lambda name: False) -> None:
@@ -29,7 +29,7 @@ class WeightedMean:
         self._weights: list[float] = []
 
     def add(self, delta: State, weight: float, update: Update | None = None) -> None:
-        """Add w·Δ. Raises ValueError for a weight that is not positive or names that do not match."""
+        """Add w·Δ. Raises ValueError if the weight is not positive or names or shapes do not match."""
         if not weight > 0:
             raise ValueError(f"an update's weight must be positive, not {weight}")
         self.check(delta)
@@ -43,29 +43,29 @@ class WeightedMean:
         self._weights.append(weight)
 
     def check(self, delta: State) -> None:
-        """Raise ValueError unless names and shapes are those of the accumulator."""
+        """Raise ValueError unless names and shapes match the accumulator's."""
         if {name: t.shape for name, t in delta.items()} != self._shapes:
             raise ValueError("an update has other tensors than the global model")
 
     def result(self) -> State:
-        """Σ w·Δ / Σ w in float32; the accumulator is spent."""
+        """Σ w·Δ / Σ w in float32; the accumulator cannot be used afterwards."""
         weight = math.fsum(self._weights)
         mean = self._most
         for name in list(self._sum):
             total, rest = self._sum.pop(name), self._rest.pop(name)
             for start in range(0, rest.numel(), BLOCK):
                 block = slice(start, start + BLOCK)
-                # Where the remainders were, the mean takes their memory.
+                # The mean reuses the remainders' memory.
                 rest[block] = total[block].add_(rest[block]).div_(weight)
             mean[name] = rest.reshape(self._shapes[name])
         return {name: mean[name] for name in self._shapes}
 
 
 def _add(total: Tensor, rest: Tensor, delta: Tensor, weight: float) -> None:
-    """total + rest ← total + rest + weight · delta; float64 holds the product exactly for weights below 2²⁹."""
+    """total + rest ← total + rest + weight · delta; the product is exact in float64 for weights below 2²⁹."""
     term = delta.to(torch.float64, copy=True).mul_(weight)
     before = total.clone()
     total.add_(term)
     came = total - before
-    # What the sum rounded off: (before − (total − came)) + (term − came).
+    # The rounding error of the sum: (before − (total − came)) + (term − came).
     rest.add_(before.sub_(total - came).add_(term.sub_(came)))

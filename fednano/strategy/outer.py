@@ -1,4 +1,4 @@
-"""Outer optimizers: (θ, state, Δ) → (θ, state), pure. Δ = θ_global − θ_local plays the gradient's part."""
+"""Outer optimizers: pure functions (θ, state, Δ) → (θ, state), where Δ = θ_global − θ_local is the gradient."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,7 +10,7 @@ class Outer(Protocol):
     """The optimizer that steps the global model."""
 
     def step(self, weights: State, outer: State, delta: State) -> tuple[State, State]:
-        """New weights and new optimizer state; the arguments are left as they are."""
+        """New weights and new optimizer state; the arguments are not changed."""
 
 
 def _check_lr(lr: float) -> None:

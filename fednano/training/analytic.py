@@ -1,4 +1,4 @@
-"""The protocol without tensors: steps take their time and nothing else."""
+"""A trainer without tensors: its steps take time on the clock and compute nothing."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,15 +12,15 @@ from fednano.training.local import AfterStep, MayStep, StepPlan, StepsDone
 
 
 class AnalyticTrainer:
-    """Implements `Trainer`: no row is read, and no loss is measured.
+    """Implements `Trainer`: it reads no rows and measures no loss.
 
     Steps begin and end when those of `LocalTrainer` would, as long as no lease runs out of tokens. Cursors assume that
     all rows are equally long.
 
     Args:
         tokens_per_step: B·T.
-        tokens_per_row: of the mean row.
-        sure_until: given a client and a time, until when its steps take what they take then and nothing stops them.
+        tokens_per_row: mean tokens of a row.
+        sure_until: (client, time) → the time until which its steps keep their duration and nothing stops them.
     """
 
     train_s = data_s = 0.0
@@ -47,7 +47,7 @@ class AnalyticTrainer:
         may_step: MayStep,
         after_step: AfterStep,
     ) -> tuple[StepsDone, State]:
-        """As `Trainer.run`; `after_step` is told of the last step alone."""
+        """As `Trainer.run`, but `after_step` is called only for the last step."""
         assert isinstance(batches, LeaseLoader)
         behind = batches.behind
         steps = self._unquestioned(client, plan, clock)
@@ -69,18 +69,18 @@ class AnalyticTrainer:
         ), weights
 
     def _unquestioned(self, client: str, plan: StepPlan, clock: Clock) -> int:
-        """Take the steps that nobody needs to be asked about, all at once; how many."""
+        """Take at once all steps that are certain to happen; returns their number."""
         begins = clock.now()
         step_s = plan.seconds(begins)
         fit = (min(self._sure_until(client, begins), plan.quiet_until) - begins) / step_s
-        # One less than fit, since times are rounded.
+        # One fewer than fit, since times are rounded.
         steps = plan.steps if fit > plan.steps + 1 else max(0, math.floor(fit) - 1)
         clock.charge(step_s, steps)
         return steps
 
 
 def position(spans: Sequence[Span], tokens: int, row_tokens: int) -> Position:
-    """Where `tokens` tokens of `spans` end if every row has `row_tokens`; the spans' end if they have fewer."""
+    """The position after `tokens` tokens of `spans` if every row has `row_tokens`; at most the end of the spans."""
     for span in spans:
         held = span.rows * row_tokens - span.token
         if tokens < held:

@@ -1,4 +1,4 @@
-"""Budgets: tokens and hours that end a run beside its rounds."""
+"""Budgets of tokens and hours, which end a run as its number of rounds does."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from fednano.core.events import Event, RoundMerged, RoundSkipped
 ROUNDS = "rounds"
 TOKENS, VIRTUAL_HOURS, WALL_HOURS = "budget.tokens", "budget.virtual_hours", "budget.wall_hours"
 HOUR_S = 3600.0
-PATIENCE = 10_000  # skipped rounds in a row: more than a long night with too few clients has
+PATIENCE = 10_000  # skipped rounds in a row, more than in a long night with too few clients
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +17,9 @@ class Budget:
     """The `budget` keys. A run ends after the round in which one of them is used up; None sets no limit.
 
     Args:
-        tokens: merged into the global model.
-        virtual_hours: of the run's clock, which is real where clients run in real time.
-        wall_hours: of wall-clock time, what passed before the run was resumed included.
+        tokens: tokens merged into the global model.
+        virtual_hours: hours of the run's clock, which is real where clients run in real time.
+        wall_hours: hours of wall-clock time, including the time before the run was resumed.
 
     Raises:
         ValueError: a limit that is not a number above 0.
@@ -38,11 +38,11 @@ class Budget:
 
     @property
     def ends_by_plan(self) -> bool:
-        """Whether the end can be foreseen; nobody knows how much fits into wall-clock hours."""
+        """Whether the end can be planned; how much fits into wall-clock hours is unknown."""
         return self.tokens is not None or self.virtual_hours is not None
 
     def used_up(self, tokens: int, clock_s: float, wall_s: Callable[[], float]) -> str | None:
-        """The key of a limit that is reached, if one is. `wall_s` is asked only where it is limited."""
+        """The key of a limit that is reached, or None. `wall_s` is called only if wall-clock hours are limited."""
         if self.tokens is not None and tokens >= self.tokens:
             return TOKENS
         if self.virtual_hours is not None and clock_s >= HOUR_S * self.virtual_hours:
@@ -52,9 +52,9 @@ class Budget:
         return None
 
     def rounds_within(self, rounds: int | None, round_s: float) -> int:
-        """How many rounds of so many seconds begin within the virtual hours, `rounds` at most.
+        """How many rounds of `round_s` seconds begin within the virtual hours, at most `rounds`.
 
-        Only for a budget of virtual hours may `rounds` be None.
+        `rounds` may be None only with a budget of virtual hours.
         """
         if self.virtual_hours is None:
             assert rounds is not None, "only a budget ends a run without a number of rounds"
@@ -63,11 +63,11 @@ class Budget:
         return within if rounds is None else min(rounds, within)
 
     def check(self, least_tokens: int, least_s: float, real: bool) -> None:
-        """Raise ValueError for less than one round.
+        """Raise ValueError if the budget is less than one round.
 
         Args:
-            least_tokens: what the smallest round merges.
-            least_s: how long the shortest one is planned to take.
+            least_tokens: tokens that the smallest round merges.
+            least_s: planned seconds of the shortest round.
             real: whether it takes as long in wall-clock time.
         """
         if self.tokens is not None and self.tokens < least_tokens:
@@ -85,11 +85,11 @@ class Budget:
 
 @dataclass(kw_only=True)
 class BudgetReach:
-    """How far a run that is played through in advance has come towards its budget.
+    """How far a run that is simulated in advance gets towards its budget.
 
     Args:
-        budget: what it has to use up.
-        bounded: whether something else ends it, too.
+        budget: the budget that the run has to use up.
+        bounded: whether something else ends the run, too.
     """
 
     budget: Budget
@@ -99,7 +99,7 @@ class BudgetReach:
     _skipped: int = field(default=0, init=False)
 
     def hear(self, event: Event) -> None:
-        """Take note of an event. Raises ValueError where so many rounds merge nothing that none ever will."""
+        """Count an event. Raises ValueError after `PATIENCE` skipped rounds in a row if nothing else ends the run."""
         self._t = max(self._t, event.t)
         if isinstance(event, RoundMerged):
             self._tokens, self._skipped = event.tokens_total, 0
@@ -111,7 +111,7 @@ class BudgetReach:
                 )
 
     def refusal(self, cause: ValueError) -> ValueError:
-        """The error that the run cannot go on, with the budget that it does not use up by then."""
+        """The error `cause`, which ends the run, preceded by the budget that it does not reach."""
         if self.budget.tokens is not None:
             missed = f"{TOKENS} must be in reach, got {self.budget.tokens} ({self._tokens} merged by {self._t:,.0f} s)"
         elif self.budget.virtual_hours is not None:

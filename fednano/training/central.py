@@ -1,4 +1,4 @@
-"""The centralized baseline: the same model, data and tokens in one place, the clients' batches joined."""
+"""The centralized baseline: the same model, data and tokens in one process, with the clients' batches joined."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ NAME = "central"
 class JoinedBatches:
     """One batch of each loader per step, joined along the rows.
 
-    `reached` holds the loaders' cursors after each batch, and what they left; batches are made ahead of the steps.
+    `reached` holds the loaders' cursors and left spans after each batch, since batches are made ahead of the steps.
     """
 
     def __init__(self, loaders: Sequence[LeaseLoader]) -> None:
@@ -41,21 +41,21 @@ class JoinedBatches:
 
 
 class Central:
-    """Trains in chunks of H steps, which take the part of rounds in events and metrics.
+    """Trains in chunks of H steps, which count as rounds in events and metrics.
 
     Args:
         trainer: takes the steps.
         source: texts and tokenizer.
         pools: corpus rows of every pool.
-        pool_of: pool that each of the joined batches reads.
-        ledger: row book-keeping, as in a federated run.
-        store: names leases and asks for stops.
+        pool_of: the pool that each of the joined batches reads.
+        ledger: records rows, as in a federated run.
+        store: numbers leases and holds stop requests.
         recorder: evaluates, saves and emits.
         clock: charged with `step_s` for every step.
         shape: (B, T) of one of the joined batches.
         packing: how rows make batches.
         rows_for: (pool, tokens) → rows that hold about that many.
-        replicas: the ranks among which the joined batches are dealt out.
+        replicas: the ranks that share the joined batches.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Central:
     ) -> Iterator[ServerState]:
         """Train up to `tokens` tokens in all, rounded up to whole steps; yields the state after every chunk.
 
-        Learning rates end at `horizon` tokens. The run ends earlier where the budget is used up.
+        Learning rates end at `horizon` tokens. The run ends earlier if the budget is used up.
         """
         B, T = self._shape
         per_step = len(self._pool_of) * B * T
@@ -165,8 +165,8 @@ class Central:
         moved: float,
         started: float,
     ) -> None:
-        """Put each lease's share of the chunk on the event log and into the ledger."""
-        # A rank knows how far its own loaders came; a batch that some rank had none beside was not trained.
+        """Record each lease's share of the chunk in the event log and the ledger."""
+        # Each rank knows only the cursors of its own loaders; a batch is trained only if every rank has one.
         by_rank = self._replicas.gather(batches.reached[done.steps - 1])
         for i, lease in enumerate(leases):
             (row, token), left = by_rank[i % len(by_rank)][i // len(by_rank)]
@@ -218,7 +218,7 @@ class Central:
         return leases, JoinedBatches(self._replicas.mine(loaders))
 
     def abandon(self) -> None:
-        """Free the rows of the chunk under way."""
+        """Free the rows of the chunk in progress."""
         for lease in self._store.held():
             self._store.give_up(lease.id)
             self._ledger.release(lease.id)

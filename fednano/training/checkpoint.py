@@ -1,4 +1,4 @@
-"""Checkpoints and exported models: safetensors and JSON, written whole or not at all."""
+"""Checkpoints and exported models as safetensors and JSON, written atomically."""
 
 import json
 import os
@@ -26,7 +26,7 @@ MODEL, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
 
 
 def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
-    """Let `fill` write into a temporary folder, then put it in the place of `target` in one rename."""
+    """Let `fill` write into a temporary folder, then rename it to `target`."""
     temporary, replaced = (target.with_name(f".{target.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -38,25 +38,25 @@ def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
-    """Write `record` as indented JSON, atomically; null is a number that is not finite."""
+    """Write `record` as indented JSON, atomically; numbers that are not finite become null."""
     write_atomically(path, json.dumps(finite(record), indent=2, allow_nan=False) + "\n")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """All that a run needs to go on behind a round, when no work is under way and no reply on its way.
+    """All that a run needs to resume after a round, when no work is in progress and no reply on its way.
 
     Args:
         state: the global model and the outer optimizer's state.
-        inner: the inner optimizer's state of every client that has one.
+        inner: state that each client keeps between rounds, by client.
         ledger: `Ledger.to_record`.
         progress: the run's counts.
         clock: seconds on the run's clock.
-        leases: how many were granted.
+        leases: number of leases granted so far.
         up: clients that the server saw up.
-        leaving: those of them that have drained.
-        event log: what the event log held.
-        due: whether the configuration asked for a checkpoint here.
+        leaving: clients among them that have drained.
+        event_log: length of the event log at this point.
+        due: whether the configuration asks for a checkpoint here.
         wall_s: wall-clock seconds of the run.
         train_s: wall-clock seconds inside inner steps.
         data_s: those of them spent waiting for batches.
@@ -78,16 +78,16 @@ class Snapshot:
 
     @property
     def saved(self) -> CheckpointSaved:
-        """The event that it was written. Its name is the number of rounds done."""
+        """The event for a written checkpoint, which is named after the number of rounds done."""
         rounds = self.progress.rounds
         return CheckpointSaved(t=self.clock, round=rounds, version=self.state.version, name=f"round_{rounds:06d}")
 
 
 class Checkpoints:
-    """The checkpoints of a run, the newest `keep` of them.
+    """The newest `keep` checkpoints of a run.
 
     Each holds the global weights, the outer and inner optimizers' states, and the rest of a `Snapshot` as JSON. Rows
-    count as done only by what is in here.
+    count as done only once a checkpoint holds them.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
@@ -95,9 +95,9 @@ class Checkpoints:
         self._keep = keep
 
     def save(self, snapshot: Snapshot) -> CheckpointSaved:
-        """Write a checkpoint, then remove those that are too many; the newest whole one is there at any moment."""
+        """Write a checkpoint, then remove the surplus ones; a complete one exists at any moment."""
         for left in self._folder.glob(".*"):
-            shutil.rmtree(left)  # by a process that was killed while it wrote
+            shutil.rmtree(left)  # left by a process that was killed while writing
         state = snapshot.state
 
         def fill(folder: Path) -> None:
@@ -119,7 +119,7 @@ class Checkpoints:
 
     @staticmethod
     def load(folder: Path) -> Snapshot:
-        """The inverse of `save`. Raises ValueError if the folder is no checkpoint, or a damaged one."""
+        """The inverse of `save`. Raises ValueError if the folder is not a checkpoint or is damaged."""
         if not (folder / STATE).is_file():
             raise ValueError(f"{folder} is no checkpoint; name a folder below checkpoints/")
         try:
@@ -158,7 +158,7 @@ def save_model(folder: Path, weights: State, config: GPTConfig, save_tokenizer: 
 
 
 def load_model(folder: Path) -> GPT:
-    """The model of an exported folder. Raises ValueError if it is none, damaged, or put together from several."""
+    """The model of an exported folder. Raises ValueError if it is not a model, damaged, or mixed from several."""
     for name in (MODEL, CONFIG, TOKENIZER):
         if not (folder / name).is_file():
             raise ValueError(f"model_dir={folder} has no {name}; name the model/ folder of a run")
@@ -193,7 +193,7 @@ def load_tokenizer(folder: Path, model: GPT) -> Tokenizer:
 
 
 def _read_tensors(named: str, path: Path) -> State:
-    """The tensors of a safetensors file. Raises ValueError, which begins with `named`, where it cannot be read."""
+    """The tensors of a safetensors file. Raises a ValueError that begins with `named` if it cannot be read."""
     try:
         state: State = load_file(path)
     except (SafetensorError, OSError) as error:
@@ -202,7 +202,7 @@ def _read_tensors(named: str, path: Path) -> State:
 
 
 def _differences(expected: State, found: State) -> list[str]:
-    """In what `found` is not a state of the shapes `expected`."""
+    """How the names and shapes of `found` differ from `expected`."""
     return [
         *(f"lacks {name}" for name in expected if name not in found),
         *(f"holds {name}, which the model has not" for name in found if name not in expected),

@@ -1,4 +1,4 @@
-"""What clients keep between rounds beside their optimizer's state: for their codec, and for their strategy's part."""
+"""Tensors that clients keep between rounds for their codec and strategy, besides their optimizer's state."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -7,17 +7,17 @@ from fednano.core.tensors import State
 
 Owner = Literal["codec", "strategy"]
 OWNERS: tuple[Owner, ...] = ("codec", "strategy")
-PREFIX = "kept/"  # of its names where they stand beside those of an optimizer's state
+PREFIX = "kept/"  # of its names, to tell them from those of an optimizer's state
 
 
 class ClientMemory:
-    """The kept tensors of the clients that live in one process. They are never changed in place, only replaced."""
+    """The kept tensors of the clients of one process. They are never changed in place, only replaced."""
 
     def __init__(self) -> None:
         self._kept: dict[str, dict[Owner, State]] = {}
 
     def of(self, client: str, owner: Owner) -> State:
-        """What a client keeps for `owner`; empty where it keeps nothing."""
+        """The tensors that a client keeps for `owner`; empty if there are none."""
         return self._kept.get(client, {}).get(owner, {})
 
     def keep(self, client: str, owner: Owner, state: State) -> None:
@@ -28,11 +28,11 @@ class ClientMemory:
             held[owner] = {name: tensor.detach().cpu() for name, tensor in state.items()}
 
     def forget(self, client: str) -> None:
-        """The client's machine died."""
+        """Drop all that a client keeps, as after a crash."""
         self._kept.pop(client, None)
 
     def states(self) -> dict[str, State]:
-        """All that is kept, by client, under names that no optimizer's state has. The tensors are not copied."""
+        """All kept tensors, by client, under names that no optimizer's state has. The tensors are not copied."""
         named = {
             client: {
                 f"{PREFIX}{owner}/{name}": tensor for owner, state in held.items() for name, tensor in state.items()
@@ -42,7 +42,7 @@ class ClientMemory:
         return {client: state for client, state in named.items() if state}
 
     def restore(self, client: str, named: State) -> None:
-        """The inverse of `states`, for one client; other names are passed over."""
+        """The inverse of `states`, for one client; other names are ignored."""
         for owner in OWNERS:
             prefix = f"{PREFIX}{owner}/"
             state = {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
@@ -50,16 +50,16 @@ class ClientMemory:
 
 
 def joined(optimizers: Mapping[str, State], kept: Mapping[str, State]) -> dict[str, State]:
-    """Optimizer states and what is kept beside them, by client."""
+    """Optimizer states joined with kept tensors, by client."""
     both = {c: {**optimizers.get(c, {}), **kept.get(c, {})} for c in sorted(optimizers.keys() | kept.keys())}
     return {client: state for client, state in both.items() if state}
 
 
 def owned(state: State, owner: Owner) -> State:
-    """What is kept for one owner, under the names that it has beside an optimizer's state."""
+    """The tensors of `state` that are kept for `owner`, under their prefixed names."""
     return {name: tensor for name, tensor in state.items() if name.startswith(f"{PREFIX}{owner}/")}
 
 
 def without_kept(state: State) -> State:
-    """The optimizer's part of what `joined` put together."""
+    """The optimizer's part of a state that `joined` made."""
     return {name: value for name, value in state.items() if not name.startswith(PREFIX)}

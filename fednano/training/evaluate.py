@@ -17,7 +17,7 @@ Check = Callable[[], None]
 
 
 def require_row(eval_tokens: int, sequence_len: int) -> None:
-    """ValueError unless `eval_tokens` make up a row."""
+    """Raise ValueError if `eval_tokens` is less than one row."""
     if eval_tokens < sequence_len:
         raise ValueError(
             f"eval_tokens={eval_tokens} is less than one row of model.sequence_len={sequence_len}; "
@@ -28,17 +28,17 @@ def require_row(eval_tokens: int, sequence_len: int) -> None:
 class Validation:
     """Fixed batches of held-out tokens, cut once.
 
-    Documents are joined, each behind a BOS, and cut into rows of T tokens. Special tokens count neither as loss nor
-    as bytes.
+    Documents are joined, each after a BOS, and cut into rows of T tokens. Special tokens count towards neither loss
+    nor bytes.
 
     Args:
         documents: each as BOS and ids, int64.
         token_bytes: UTF-8 bytes of every token id, 0 for special ones.
         shape: (B, T).
-        max_tokens: how many tokens to use, from the start; all if there are fewer.
+        max_tokens: number of tokens to use, from the start; all if there are fewer.
 
     Raises:
-        ValueError: less than one row of T tokens, of the documents or of `max_tokens`.
+        ValueError: the documents or `max_tokens` make up less than one row of T tokens.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Validation:
 
 
 class Evaluator:
-    """A model of its own for measuring global weights."""
+    """Measures global weights with a model of its own: weights → (nats per token, bits per byte)."""
 
     def __init__(self, model: GPT, hardware: Hardware, validation: Validation, check: Check) -> None:
         self._device = torch.device(hardware.device)

@@ -1,4 +1,4 @@
-"""Hardware targets: where a client computes, and how fast on the virtual clock."""
+"""Hardware targets: the device that a client computes on, and its speed on the virtual clock."""
 
 import math
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ DTYPES = ("auto", "float32", "bfloat16")
 
 @dataclass(frozen=True, kw_only=True)
 class Hardware:
-    """What one client computes on.
+    """The hardware of one client.
 
     Args:
-        name: what it is called.
+        name: name of the target.
         device: torch device, such as cpu or cuda.
         threads: CPU threads of torch; 0 leaves torch's own choice, one per core.
         dtype: precision of the matrix products; parameters stay float32. auto: bfloat16 where the device multiplies
             it faster than float32.
-        compile: whether the step is compiled by torch.compile.
+        compile: whether torch.compile compiles the step.
         tokens_per_s: training speed of a client on the virtual clock; several values are dealt to the clients in turn.
-        idle_watts: what a client draws while it is on and does not compute; several values are dealt likewise.
-        train_watts: what it draws while it computes, likewise.
-        workers: processes, one thread each, that train clients of runtime=virtual at the same time; 0 or 1: they train
+        idle_watts: power of a client that is on but not computing; several values are dealt in the same way.
+        train_watts: power of a client that is computing, dealt in the same way.
+        workers: processes of one thread each that train clients of runtime=virtual in parallel; with 0 or 1 they train
             in turn in the run's own process, with `threads`.
     """
 
@@ -109,7 +109,7 @@ class Hardware:
         return idle[index % len(idle)], train[index % len(train)]
 
     def use(self) -> torch.device:
-        """Apply the thread count to this process, make it keep the memory that it frees, and return the device."""
+        """Set the thread count of this process, make it keep freed memory, and return the device."""
         keep_freed_memory()
         if self.threads:
             torch.set_num_threads(self.threads)
@@ -130,7 +130,7 @@ def _dealt(value: float | Sequence[float]) -> Sequence[float]:
 
 @dataclass(frozen=True)
 class CudaDDP(Hardware):
-    """All CUDA devices of this machine, one rank of torchrun each, in every step of every client."""
+    """All CUDA devices of this machine, with one torchrun rank each; every step of every client uses all of them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -143,10 +143,10 @@ class CudaDDP(Hardware):
 
 
 def multiplies_bfloat16_faster(device: torch.device) -> bool:
-    """Whether bfloat16 has matrix units of its own there: tensor cores since Ampere, AMX on x86.
+    """Whether the device has matrix units for bfloat16: tensor cores since Ampere, AMX on x86.
 
-    AVX-512's dot products of bfloat16 alone do not count: with them a step was slower than in float32. Apple's GPUs
-    multiply both alike.
+    AVX-512's bfloat16 dot products alone do not count: a step with them was slower than in float32. Apple's GPUs
+    multiply both types equally fast.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)

@@ -1,4 +1,4 @@
-"""Inner steps on one client: up to H of them, with a check before each whether to go on."""
+"""The local trainer: up to H inner steps on one client, with a check before each step."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,22 +22,22 @@ from fednano.training.hardware import Hardware
 from fednano.training.replicas import Replicas
 
 MayStep = Callable[[float], bool]
-"""Given the seconds a step takes: may it begin? False makes the client drain."""
+"""Whether a step of this many seconds may begin. False makes the client drain."""
 
 SpeedAt = Callable[[float], float]
-"""The share of its hardware's speed that a client has at a time of its clock."""
+"""Maps a time on the client's clock to its fraction of the hardware's full speed."""
 
 AfterStep = Callable[[int, float], None]
-"""Told the number of steps done and the loss of the last; raises to stop the run."""
+"""Called with the number of steps done and the loss of the last; raises to stop the run."""
 
 
 def full_speed(t: float) -> float:
-    """The `SpeedAt` of a client that is as fast as its hardware."""
+    """The `SpeedAt` of a client that always runs at full speed."""
     return 1.0
 
 
 class Trainer(Protocol):
-    """Takes inner steps for the clients of one process. `memory` holds what they keep beside their optimizers."""
+    """Takes inner steps for the clients of one process. `memory` holds their other kept tensors."""
 
     @property
     def memory(self) -> ClientMemory: ...
@@ -52,19 +52,19 @@ class Trainer(Protocol):
         may_step: MayStep,
         after_step: AfterStep,
     ) -> tuple["StepsDone", State]:
-        """Up to `plan.steps` steps from `weights`: what was done, and the local weights."""
+        """Take up to `plan.steps` steps from `weights`; returns what was done and the local weights."""
 
     def forget(self, client: str) -> None:
-        """Drop what is remembered for a client between rounds."""
+        """Drop the state that a client keeps between rounds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepPlan:
-    """What to do: at most `steps` inner steps of `step_s` seconds each at full speed.
+    """The steps to take: at most `steps` inner steps of `step_s` seconds each at full speed.
 
     The learning rate of step k is scheduled at `tokens_before + k · tokens_per_step` global tokens of `horizon`.
-    Before `quiet_until` nobody calls the client in. `inner` is the clients' mean optimizer state to begin with, if they
-    have one. `rule` is the strategy's part in the steps.
+    Before `quiet_until` the server does not ask the client to submit. `inner` is the clients' mean optimizer state to
+    begin with, if they have one. `rule` is the strategy's part in the steps.
     """
 
     steps: int
@@ -78,17 +78,16 @@ class StepPlan:
     rule: LocalRule | None = None
 
     def seconds(self, begins: float) -> float:
-        """Seconds that a step takes: what the speed at its beginning makes of `step_s`."""
+        """Seconds of a step that begins at this time: `step_s` over the speed at its beginning."""
         return self.step_s / self.speed(begins)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepsDone:
-    """What was done: `loss` is the mean over the steps in nats per token, NaN after none; `cursor` None after none.
+    """The steps taken. `loss` is their mean in nats per token; without steps it is NaN, and `cursor` is None.
 
     `left` are spans before the cursor that stay untrained. Of the `train_s` wall-clock seconds, `data_s` were spent
-    waiting for batches.
-    `inner` is the optimizer's state after the last step where clients average theirs.
+    waiting for batches. `inner` is the optimizer's state after the last step if clients average theirs.
     """
 
     steps: int
@@ -105,7 +104,7 @@ class StepsDone:
 def compile_model(model: GPT) -> Callable[[Tensor, Tensor], Tensor]:
     """The model's loss under torch.compile; (B, T) tokens and targets → scalar.
 
-    On CPU only the blocks are compiled, one at a time: those of one kind share their code, so that depth costs no
+    On CPU only the blocks are compiled, one at a time. Blocks of one kind share their code, so depth costs no extra
     compilation, and the loss has nothing to fuse.
     """
     if model.head.weight.device.type == "cpu":
@@ -120,12 +119,12 @@ class LocalTrainer:
     """One model in this process, and the inner optimizer state of every client that trains here.
 
     Args:
-        model: whatever weights it holds; every run begins with its own.
+        model: its weights do not matter, since every run loads its own.
         optim: builds the optimizers.
-        hardware: where to compute.
-        batch_tokens: tokens of a step, those of all ranks together.
+        hardware: the device to compute on.
+        batch_tokens: tokens of a step, over all ranks.
         replicas: the ranks that take every step together.
-        split_rows: whether each rank takes its share of a batch's rows, or is given batches of its own.
+        split_rows: whether each rank takes its share of a batch's rows; otherwise it gets batches of its own.
     """
 
     def __init__(
@@ -147,27 +146,27 @@ class LocalTrainer:
         self._batch_tokens = batch_tokens
         self._hardware = hardware
         self._optimizers: dict[str, InnerOptimizer] = {}
-        self._copies: dict[str, State] = {}  # of the optimizers' states, where they have not changed since
-        # Wall-clock seconds inside inner steps, and of those waiting for batches; also of work that was lost.
+        self._copies: dict[str, State] = {}  # of the optimizers' states that have not changed since
+        # Wall-clock seconds inside inner steps, and those of them spent waiting for batches; includes lost work.
         self.train_s = self.data_s = 0.0
         self.memory = ClientMemory()
 
     def forget(self, client: str) -> None:
-        """Drop what a client remembers, as its machine did when it crashed."""
+        """Drop all state of a client, as a crash does."""
         self.memory.forget(client)
         self._optimizers.pop(client, None)
         self._copies.pop(client, None)
 
     def state(self, client: str) -> State | None:
-        """A client's optimizer state, not copied; None where none outlives a round."""
+        """A client's optimizer state, not copied; None if it does not outlive a round."""
         if self._optim.state == "reset" or client not in self._optimizers:
             return None
         return self._optimizers[client].state()
 
     def states(self) -> dict[str, State]:
-        """What every client remembers beyond a round, on the CPU: its optimizer's state, and what else it keeps.
+        """The state that each client keeps between rounds, on the CPU: its optimizer's and its other kept tensors.
 
-        Optimizer states are copied, those that changed since the last call anew.
+        Optimizer states are copied; those unchanged since the last call are not copied again.
         """
         if self._optim.state == "reset":
             return self.memory.states()
@@ -177,7 +176,7 @@ class LocalTrainer:
         return joined(self._copies, self.memory.states())
 
     def restore(self, states: Mapping[str, State], train_s: float, data_s: float) -> None:
-        """Go on with what clients remember, after `train_s` seconds inside steps, `data_s` of them waiting."""
+        """Restore the states of clients, the seconds inside steps, and those of them waiting for batches."""
         self.train_s, self.data_s = train_s, data_s
         for client, state in states.items():
             self.memory.restore(client, state)
@@ -260,7 +259,7 @@ class LocalTrainer:
     def _step(
         self, optimizer: InnerOptimizer, batch: Batch, share: float, lr_scale: float, rule: LocalRule | None
     ) -> float:
-        """One inner step; the loss of its batch, without a rule's term."""
+        """Take one inner step; returns the loss of its batch, without a rule's term."""
         tokens, targets = self._to_device(batch)
         with self._hardware.autocast():
             loss: Tensor = self._loss(tokens, targets)

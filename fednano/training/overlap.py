@@ -1,7 +1,7 @@
-"""Steps that a client takes while its update travels: it goes on from its local weights, on rows of the next round.
+"""Overlapped steps: a client keeps training on the next round's rows while its update travels.
 
-With θ_h as it was submitted, θ_a after the steps ahead and θ as the next round begins, the client trains on from
-θ + (θ_a − θ_h). The next pseudo-gradient, θ − θ_local, then holds the steps ahead, once.
+Let θ_h be the weights at submission, θ_a those after the overlapped steps, and θ those at the start of the next round.
+The client then continues from θ + (θ_a − θ_h). The next pseudo-gradient, θ − θ_local, holds the overlapped steps once.
 """
 
 import math
@@ -19,7 +19,7 @@ NOTHING = StepsDone(steps=0, tokens=0, loss=math.nan, cursor=None, drained=False
 
 @dataclass(frozen=True)
 class Advance:
-    """A lease for the next round, of which a client that has submitted trains at most `steps` steps ahead."""
+    """A lease for the next round, on which a client may take at most `steps` overlapped steps."""
 
     lease: int
     token: str
@@ -29,13 +29,13 @@ class Advance:
 
 @dataclass(frozen=True)
 class HeadStart:
-    """What is done of a lease as its task comes.
+    """The overlapped steps done on a lease when its task arrives.
 
     Args:
-        loader: the lease's batches; it goes on with those that are not trained.
+        loader: the lease's batches; it continues with the untrained ones.
         done: the steps that were taken.
-        took: from when until when, in seconds on the client's clock; empty where there were none.
-        moved: θ_a − θ_h; empty where there were none.
+        took: (begin, end) in seconds on the client's clock; empty without steps.
+        moved: θ_a − θ_h; empty without steps.
     """
 
     loader: PartedLoader
@@ -44,11 +44,11 @@ class HeadStart:
     moved: State = field(default_factory=dict)
 
     def onto(self, weights: State) -> State:
-        """The weights to go on from: θ + (θ_a − θ_h)."""
+        """The weights to continue from: θ + (θ_a − θ_h)."""
         return {name: weights[name] + moved for name, moved in self.moved.items()} if self.moved else weights
 
     def joined(self, rest: StepsDone) -> StepsDone:
-        """All that was done of the lease, given what was done of it since."""
+        """All that was done on the lease: the overlapped steps and `rest`, the steps since."""
         ahead = self.done
         if not ahead.steps:
             return rest
@@ -68,17 +68,17 @@ class HeadStart:
 
 @dataclass(kw_only=True)
 class Onward:
-    """The work that a client may go on with, once it has submitted.
+    """The overlapped steps that a client may take after submitting.
 
     Args:
         client: its name.
-        round: in which the work will be merged.
+        round: the round in which the work will be merged.
         advance: the lease.
-        weights: θ_h, in memory of its own.
+        weights: θ_h, a copy.
         loader: the lease's batches.
-        plan: of the steps ahead.
+        plan: the plan of the overlapped steps.
         begins: when it submitted, in seconds on its clock.
-        head: what it did, once it has.
+        head: what was done; None until then.
     """
 
     client: str
@@ -91,13 +91,13 @@ class Onward:
     head: HeadStart | None = None
 
     def is_for(self, lease: int, token: str) -> bool:
-        """Whether this is work on that lease."""
+        """Whether this work is on that lease, with its token."""
         return (self.advance.lease, self.advance.token) == (lease, token)
 
     def go(
         self, trainer: Trainer, clock: Clock, may_step: MayStep, after_step: AfterStep, quiet_until: float = math.inf
     ) -> HeadStart:
-        """Take the steps ahead, as `Trainer.run` does: until all are taken, or `may_step` says no."""
+        """Take the overlapped steps, as `Trainer.run` does, until all are done or `may_step` returns False."""
 
         def told(steps: int, loss: float) -> None:
             self.loader.trained(steps)

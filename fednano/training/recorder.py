@@ -1,4 +1,4 @@
-"""How far a run is, and the two things done with that now and then: measuring the global model and saving it."""
+"""Progress of a run, and the recorder that evaluates the global model and saves checkpoints."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Evaluate = Callable[[State], tuple[float, float]]
 
 @dataclass(kw_only=True)
 class RunProgress:
-    """Counts since the run began; a checkpoint holds them beside the state and the ledger.
+    """Counts since the run began; a checkpoint holds them with the state and the ledger.
 
     `ended_by` is the configuration key that ended the run, once its last round is done.
     """
@@ -34,7 +34,7 @@ class RunProgress:
     ended_by: str | None = None
 
     def left(self, rounds: int) -> Iterator[int]:
-        """The indices of the rounds to come, of `rounds` at most, for as long as nothing has ended the run."""
+        """The indices of the remaining rounds, below `rounds`, until something has ended the run."""
         if self.rounds >= rounds:
             self.ended_by = self.ended_by or ROUNDS
         while self.ended_by is None:
@@ -42,14 +42,14 @@ class RunProgress:
 
 
 Write = Callable[[], CheckpointSaved]
-"""Writes what was marked; returns the event that says so."""
+"""Writes the marked state; returns the event for it."""
 
 
 Mark = Callable[[ServerState, Ledger, RunProgress, Sequence[str], Sequence[str], bool], Write]
-"""Remembers where the run stands, for it to be written now, later or not at all.
+"""Captures the run's state, to be written now, later or not at all.
 
-Given the state, the ledger and the counts; the clients that the server saw up, and those of them that have drained; and
-whether it is written now because the configuration asks for it.
+Arguments: the state, the ledger, the counts, the clients that are up, those of them that have drained, and whether the
+configuration asks for a checkpoint here.
 """
 
 
@@ -62,16 +62,16 @@ def unsaved(*place: object) -> Write:
 class Recorder:
     """Evaluates and saves every so many rounds, each version at most once.
 
-    What is saved is always the end of a round: a run that is stopped within one goes on from the end of the one before.
+    A checkpoint is always of the end of a round: a run stopped within a round resumes from the end of the previous one.
 
     Args:
         eval_every: rounds between two evaluations.
         checkpoint_every: rounds between two checkpoints.
         evaluate: measures weights.
-        mark: remembers where the run stands.
-        emit: takes the events.
+        mark: captures the run's state.
+        emit: receives the events.
         clock: stamps them.
-        progress: the run's counts, kept up to date by whoever trains.
+        progress: the run's counts, kept up to date by the training loop.
         wall_s: wall-clock seconds of the run so far.
     """
 
@@ -82,12 +82,12 @@ class Recorder:
     emit: Callable[[Event], None]
     clock: Clock
     progress: RunProgress
-    wall_s: Callable[[], float] = lambda: 0.0  # of a run that is only played through
+    wall_s: Callable[[], float] = lambda: 0.0  # for a run that is only simulated
     _unwritten: Write | None = None
     _owed: bool = False
 
     def begin(self, state: ServerState, ledger: Ledger, up: Sequence[str] = ()) -> None:
-        """Measure the model that the run begins with, unless it is resumed behind that."""
+        """Evaluate the initial model, unless the run resumes after that."""
         if self.progress.rounds or self.progress.val_bpb_initial is not None:
             return
         self._unwritten = self.mark(state, ledger, self.progress, up, (), False)
@@ -103,10 +103,10 @@ class Recorder:
         leaving: Sequence[str] = (),
         quiet: bool = True,
     ) -> None:
-        """What is due after a round; the last one is always measured and saved.
+        """Evaluate and save what is due after a round; the last round is always evaluated and saved.
 
-        While a reply is still on its way, or work ahead of the next round under way (not `quiet`), the run does not
-        stand anywhere it could go on from, and a checkpoint that is due waits for the next round.
+        While a reply is on its way or overlapped steps are in progress (not `quiet`), the run could not resume from
+        here, so a checkpoint that is due waits for the next round.
         """
         done = self.progress.rounds
         if last or done % self.eval_every == 0:
@@ -120,18 +120,18 @@ class Recorder:
             self._owed = False
 
     def ended(self, rounds: int, budget: Budget) -> bool:
-        """Whether the round just done is the last, of `rounds` or within the budget; the progress keeps the cause."""
+        """Whether the round just done is the last, by `rounds` or by the budget; `progress.ended_by` gets the cause."""
         progress = self.progress
         used_up = budget.used_up(progress.tokens, self.clock.now(), self.wall_s)
         progress.ended_by = ROUNDS if progress.rounds >= rounds else used_up
         return progress.ended_by is not None
 
     def due(self, rounds: int) -> bool:
-        """Whether a checkpoint is to be written once so many rounds are done."""
+        """Whether a checkpoint is due once `rounds` rounds are done."""
         return self._owed or rounds % self.checkpoint_every == 0
 
     def checkpoint(self) -> None:
-        """Save the last place that the run could go on from, unless it is saved."""
+        """Save the last state that the run can resume from, unless it is already saved."""
         if self._unwritten:
             self.emit(structs.replace(self._unwritten(), t=self.clock.now()))
             self._unwritten = None

@@ -1,6 +1,6 @@
-"""One model trained by several processes, as torchrun starts them: gradients are averaged before each step.
+"""Ranks of torchrun that train one model together: gradients are averaged before each step.
 
-No wrapper around the model: optimizers that look at whole matrices see the whole gradient.
+There is no wrapper around the model, so optimizers that work on whole matrices see the whole gradient.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +24,7 @@ Part = TypeVar("Part", bound=Sequence[Any] | npt.NDArray[Any])
 
 
 class PeerLostError(RuntimeError):
-    """Another rank ended, or answered nothing for ten minutes."""
+    """Another rank ended, or did not answer for ten minutes."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Replicas:
     world: int = 1
 
     def share(self, counted: int | None) -> float | None:
-        """This rank's share of the counted targets of the step ahead; None: some rank has no batch, so none steps.
+        """This rank's share of the next step's counted targets; None if a rank has no batch, so that none steps.
 
         Args:
-            counted: targets that count in this rank's batch; None without a batch.
+            counted: number of counted targets in this rank's batch; None without a batch.
         """
         if self.world == 1:
             return None if counted is None else 1.0
@@ -60,7 +60,7 @@ class Replicas:
         return float(self._sum(torch.tensor([float(loss) * share], dtype=torch.float64)))
 
     def gather(self, mine: Any) -> list[Any]:
-        """What every rank holds, in their order."""
+        """The values of all ranks, in rank order."""
         if self.world == 1:
             return [mine]
         everyone: list[Any] = [None] * self.world
@@ -69,7 +69,7 @@ class Replicas:
         return everyone
 
     def heed(self, store: CoordinationStore) -> None:
-        """Raise StopRequestedError on all ranks if any was asked to stop."""
+        """Raise StopRequestedError on all ranks if any has a stop request."""
         if self.world == 1:
             return store.check_stop()
         asked = 0.0
@@ -87,7 +87,7 @@ class Replicas:
         return tensor
 
     def mine(self, whole: Part) -> Part:
-        """Every `world`-th item, from this rank's own number on."""
+        """Every `world`-th item, starting at this rank's number."""
         return whole[self.rank :: self.world]  # type: ignore[return-value]
 
 
@@ -104,7 +104,7 @@ def joined(device: str) -> Iterator[Replicas]:
     """The ranks that torchrun started, joined in a process group for as long as the context is open.
 
     Args:
-        device: of this rank; "cuda" is made the device with the rank's local number.
+        device: of this rank; for "cuda", the device with the rank's local number becomes the current one.
     """
     if world() == 1:
         yield Replicas()

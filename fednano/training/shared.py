@@ -1,4 +1,4 @@
-"""Tensors in memory that several processes of a machine see at once."""
+"""Tensors in memory shared between processes of one machine."""
 
 import mmap
 import os
@@ -18,12 +18,12 @@ Layout = tuple[tuple[str, tuple[int, ...], torch.dtype], ...]
 
 
 class SharedState:
-    """Room for the tensors of a state. A process passes it to those that it spawns; what one writes, all see.
+    """Shared memory for the tensors of a state. Processes that get it when spawned see each other's writes.
 
-    The memory has no name anywhere: it is gone with the last process that has it, however that ends.
+    The memory has no name in the system: it is freed when the last process that has it ends, even by a crash.
 
     Args:
-        like: names, shapes and dtypes; the values are not taken over.
+        like: names, shapes and dtypes; the values are not copied.
     """
 
     def __init__(self, like: Mapping[str, Tensor]) -> None:
@@ -33,12 +33,12 @@ class SharedState:
         self.tensors = _mapped(self._layout, self._file)
 
     def write(self, state: Mapping[str, Tensor]) -> None:
-        """Copy `state` in. KeyError for a tensor that there is no room for."""
+        """Copy `state` in. Raises KeyError for a tensor that is not in the layout."""
         for name, tensor in state.items():
             self.tensors[name].copy_(tensor)
 
     def close(self) -> None:
-        """Pass it to no more processes; who has it keeps it."""
+        """Close the file, so that no more processes can get the memory; those that have it keep it."""
         os.close(self._file)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""A client's work on one task: lease in, pseudo-gradient out. Knows nothing of how either travels."""
+"""A client's work on one task: a lease in, a pseudo-gradient out, independent of the transport."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,17 +15,17 @@ from fednano.training.client_memory import ClientMemory
 from fednano.training.local import MayStep, SpeedAt, StepPlan, StepsDone, Trainer, full_speed
 from fednano.training.overlap import Advance, HeadStart, Onward
 
-ROUNDING_S = 1e-6  # of sums of step times
+ROUNDING_S = 1e-6  # tolerance for sums of step times
 
 Asked = Callable[[int, float], bool]
-"""Given a lease and the time on the client's clock: does the server want it back by now?"""
+"""Whether the server has asked for the lease to be submitted by this time on the client's clock."""
 
 MightStep = Callable[[float, float], bool]
-"""Given a time that may have passed and the seconds a step takes: might it have begun then?"""
+"""Whether a step of this many seconds might have begun at a time that may have passed; (time, seconds)."""
 
 
 def never(lease: int, now: float) -> bool:
-    """The `Asked` of a client that nobody calls in."""
+    """The `Asked` of a client that is never asked to submit early."""
     return False
 
 
@@ -34,10 +34,10 @@ class Task:
     """What the server asks of a client in one message.
 
     `peers` clients are assumed to train beside this one, for the schedule by global tokens; `horizon` is the number
-    of tokens at which the schedule ends. `inner` is the clients' mean optimizer state, where they average theirs.
-    Whatever `steps` says, the work is over after `seconds` on the client's clock. `token` is the lease's.
-    The answer is the pseudo-gradient or, where `whole`, the weights themselves, which no difference rounds. Once it is
-    submitted, the client may go on with what it is granted `ahead`; a later task says whether that is merged.
+    of tokens at which the schedule ends. `inner` is the clients' mean optimizer state, if they average theirs. The work
+    ends after `seconds` on the client's clock, even with fewer than `steps` steps. `token` is the lease's. The client
+    submits the pseudo-gradient or, if `whole`, the weights themselves, free of a difference's rounding. After that it
+    may take overlapped steps on the lease `ahead`; a later task decides whether they are merged.
     """
 
     client: str
@@ -58,10 +58,10 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What the client answers, beside the pseudo-gradient or its weights.
+    """What the client submits besides the pseudo-gradient or its weights.
 
-    `busy_from` and `busy_until` are seconds on its clock, and so are those of `ahead`: from when until when it took
-    steps before the task came, if it took any. `token` shows that it was given the lease.
+    `busy_from` and `busy_until` are seconds on its clock. `ahead` is the (begin, end) of its overlapped steps before
+    the task arrived, also in seconds; empty without any. `token` proves that it was granted the lease.
     """
 
     task_client: str
@@ -76,7 +76,7 @@ class Result:
 
 
 class ClientWorker:
-    """One client: its rows, its clock, and a trainer that it may share with others of the process.
+    """One client: its rows, its clock, and a trainer that it may share with other clients of the process.
 
     Args:
         client: its name.
@@ -87,13 +87,13 @@ class ClientWorker:
         packing: how rows make batches.
         tokens_per_s: its speed, for clocks that need to be told.
         clock: its own clock.
-        may_step: its own judgement whether another step fits before it must leave.
-        on_step: told of each step.
-        speed: the share of `tokens_per_s` that it has at a time of its clock.
-        asked: given a lease and the time, whether the server wants it back by now.
-        might_step: `may_step` of a time that has passed, on a clock on which steps ahead are computed once it is known
-            how many they were; None: somebody takes them as time goes by.
-        onward: what it may go on with since it submitted last.
+        may_step: whether another step fits before the client must leave.
+        on_step: called for each step.
+        speed: maps a time on its clock to its fraction of `tokens_per_s`.
+        asked: whether the server has asked for a lease to be submitted by a time.
+        might_step: `may_step` for a time that has passed. It is for clocks on which overlapped steps are computed
+            later, once their number is known; None if they are taken in real time.
+        onward: the overlapped steps that it may take since its last submission.
         part: what the strategy does on a client.
     """
 
@@ -134,7 +134,7 @@ class ClientWorker:
 
     @property
     def memory(self) -> ClientMemory:
-        """What the clients of this process keep beside their optimizers."""
+        """The tensors that the clients of this process keep besides optimizer states."""
         return self._trainer.memory
 
     def work(self, task: Task, weights: State) -> tuple[Result, State]:
@@ -157,7 +157,7 @@ class ClientWorker:
             nonlocal called
             now = self._clock.now()
             over = now + step_s > over_at + ROUNDING_S
-            # Not before its first step, or the transfer would have been for nothing.
+            # Never before the first step, or the transfer would have been in vain.
             called = over or (now > begun and self._asked(task.lease, now))
             return not called and self._may_step(step_s)
 
@@ -170,7 +170,7 @@ class ClientWorker:
             may_step,
             after_step,
         )
-        # Who was called in stays; who drained by its own judgement leaves.
+        # A client that was asked to submit stays; one that drained on its own leaves.
         if called:
             done = replace(done, drained=False)
         done, ended = head.joined(done), self._clock.now()
@@ -204,7 +204,7 @@ class ClientWorker:
         )
 
     def crashed(self) -> None:
-        """The machine died: what it remembered is gone."""
+        """Drop all state of the client, whose machine died."""
         self.onward = None
         self._trainer.forget(self.client)
 
@@ -212,7 +212,7 @@ class ClientWorker:
         return PartedLoader(self._source, self._pools[grant.pool], grant, *self._shape, self._packing)
 
     def _plan(self, task: Task, steps: int, behind: int, inner: State, quiet_until: float = math.inf) -> StepPlan:
-        """So many steps, when each of the peers has taken `behind` since the task's count of tokens."""
+        """The plan of `steps` steps after each peer has taken `behind` steps since the task's token count."""
         step_tokens = self._shape[0] * self._shape[1]
         peers_tokens = step_tokens * task.peers
         step_s, before = step_tokens / self._tokens_per_s, task.tokens_total + behind * peers_tokens
@@ -228,7 +228,7 @@ class ClientWorker:
         )
 
     def _onward(self, task: Task, ahead: Advance, local: State) -> Onward:
-        """What may follow a task: its steps are merged by then, as far as anyone knows."""
+        """The overlapped steps after a task, whose own steps are assumed merged by then."""
         plan, loader = self._plan(task, ahead.steps, task.steps, {}), self._loader(ahead.grant)
         return Onward(
             client=task.client,
@@ -241,7 +241,7 @@ class ClientWorker:
         )
 
     def _head_start(self, task: Task) -> HeadStart:
-        """What is done of a task's lease by now. Steps ahead on another lease are in vain, and forgotten."""
+        """The overlapped steps done on a task's lease. Those on another lease are discarded."""
         onward, self.onward = self.onward, None
         if onward and onward.is_for(task.lease, task.token):
             return onward.head or self._catch_up(onward, task)
@@ -250,11 +250,11 @@ class ClientWorker:
         return HeadStart(self._loader(task.grant))
 
     def _lags(self, onward: Onward) -> bool:
-        """Whether there are steps ahead that the client has taken by its clock and that are still to be computed."""
+        """Whether overlapped steps that the client has taken by its clock are still to be computed."""
         return self._might_step is not None and onward.begins < self._clock.now()
 
     def _catch_up(self, onward: Onward, task: Task) -> HeadStart:
-        """Take the steps that began before now; one under way is finished first."""
+        """Take the overlapped steps that began before now; one in progress is finished first."""
         came, clock, might_step = self._clock.now(), VirtualClock(onward.begins), self._might_step
         if might_step is None or not self._lags(onward):
             return HeadStart(onward.loader)

@@ -9,6 +9,7 @@ from fednano.core.clock import VirtualClock
 from fednano.core.progress import Silent
 from fednano.data.loader import Batch
 from fednano.experiment.experiment import Experiment
+from fednano.federation.transport import MessageBytes
 from fednano.runtime.beginning import local_trainer, untrained
 from fednano.runtime.parts import Parts
 from fednano.runtime.play_through import planned_tokens
@@ -16,6 +17,8 @@ from fednano.training.local import StepPlan
 
 CHOICES = sorted(p.stem for p in (conf_dir() / "volatility").glob("[!_]*.yaml"))
 NETWORKS = sorted(p.stem for p in (conf_dir() / "network").glob("[!_]*.yaml"))
+
+SIZE = MessageBytes(down=1000, up=1000)
 
 
 def parts_of(tiny: list[str], *overrides: str) -> Parts:
@@ -27,21 +30,21 @@ def parts_of(tiny: list[str], *overrides: str) -> Parts:
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_profile_plays_through_the_protocol(tiny: list[str], choice: str) -> None:
     parts = parts_of(tiny, f"volatility={choice}", "clients=5", "rounds=40")
-    tokens = planned_tokens(parts, 1000)
+    tokens = planned_tokens(parts, SIZE)
     assert tokens >= 5 * parts.tokens_per_step
-    assert tokens == planned_tokens(parts, 1000)
+    assert tokens == planned_tokens(parts, SIZE)
 
 
 @pytest.mark.parametrize("choice", NETWORKS)
 def test_every_network_plays_through_the_protocol(tiny: list[str], choice: str) -> None:
     parts = parts_of(tiny, "volatility=markov", f"network={choice}", "clients=4", "rounds=10")
-    assert planned_tokens(parts, 1000) == planned_tokens(parts, 1000) > parts.tokens_per_step
+    assert planned_tokens(parts, SIZE) == planned_tokens(parts, SIZE) > parts.tokens_per_step
 
 
 def test_stragglers_take_longer_and_the_fast_wait_for_none(tiny: list[str]) -> None:
     """With all clients at half speed for good, a round takes twice as long; the same tokens are merged."""
     runs = [parts_of(tiny, "volatility=straggler", f"volatility.sigma={s}", "rounds=6") for s in (0, 1.5)]
-    full, slowed = [planned_tokens(parts, 1000) for parts in runs]
+    full, slowed = [planned_tokens(parts, SIZE) for parts in runs]
     assert full == 6 * 4 * 4 * runs[0].tokens_per_step
     assert slowed < full  # who is not in when the round closes is left out
 
@@ -53,7 +56,10 @@ def test_stragglers_take_longer_and_the_fast_wait_for_none(tiny: list[str]) -> N
         (["volatility=trace", "volatility.columns=[berlin]"], "synthetic_carbon.csv has no column berlin; it has time"),
         (["volatility=trace", "volatility.on_gap=skip"], "volatility.on_gap=skip is not one of hold, down, error"),
         (["volatility=markov", "volatility.exit=jump"], "volatility.exit=jump is not one of drain, crash, mixed"),
-        (["volatility=compose", "volatility.parts.machine.mean_up_s=0"], r"volatility\.parts\.machine\.mean_up_s=0"),
+        (
+            ["volatility=compose", "volatility.parts.machine.mean_up_s=0"],
+            r"volatility\.parts\.machine\.mean_up_s must be > 0 seconds, got 0",
+        ),
         (["volatility=compose", "+volatility.parts.machine.life=3"], "volatility.parts.machine.life=3 is no setting"),
         (["volatility=compose", "volatility.parts.machine=3"], "volatility.parts=.*profiles"),
         (["volatility=trace", "volatility.columns={client_0: almeria}"], "names no column for client_1"),
@@ -76,7 +82,7 @@ def test_bad_settings_are_refused_in_a_line(tiny: list[str], overrides: list[str
 def test_what_only_the_plan_of_a_run_shows_is_refused_too(tiny: list[str], overrides: list[str], message: str) -> None:
     parts = parts_of(tiny, "rounds=40", *overrides)
     with pytest.raises(ValueError, match=message):
-        planned_tokens(parts, 1000)
+        planned_tokens(parts, SIZE)
 
 
 def test_a_step_takes_what_the_speed_at_its_beginning_makes_of_it(tiny: list[str]) -> None:

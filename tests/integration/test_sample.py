@@ -92,7 +92,7 @@ def test_tokens_appear_as_they_are_made_and_characters_whole(
         (["interactive=true", "prompt=a"], "got prompt=a prompts=; remove them"),
         (["prompts=no/such", "prompt=a"], "remove one of them"),
         (["prompts=no/such"], "prompts must be a UTF-8 text file, got no/such"),
-        (["hardware.device=tpu9"], "hardware.device=tpu9"),
+        (["hardware.device=tpu9"], "hardware.device must be a torch device, got tpu9"),
         (["model_dir=no/such"], "model_dir=no/such has no model.safetensors; name"),
     ],
 )
