@@ -1,57 +1,57 @@
 .DEFAULT_GOAL := help
 .PHONY: help run simulation flwr-config test slow chaos fidelity map lint bench fuzz wheels
 
-# Compared with, beside tiktoken and tokenizers, which the tests use too.
+# Libraries to compare with, in addition to tiktoken and tokenizers, which the tests install.
 PEERS := --with 'gigabpe>=0.1,<0.2' --with 'gigatoken>=0.10,<0.11' --with 'rustbpe>=0.1,<0.2' --with 'bpeasy>=0.1.6,<0.2'
 FUZZ_SECONDS ?= 60
 
-help: ## this list
+help: ## list these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-run: ## the quickstart: prepare the data, train, report
+run: ## run the quickstart: prepare the data, train, write the report
 	uv run python -m fednano.run
 
-simulation: ## the quickstart's clients side by side, in Ray's processes
+simulation: ## run the quickstart with its clients side by side, in Ray's processes
 	uv run python -m fednano.run runtime=simulation volatility=none
 
-flwr-config: ## name fednano's connections in the configuration of Flower's own command
+flwr-config: ## add fednano's connections to the configuration of Flower's own command
 	uv run python -m fednano.flower_config
 
-test: ## all tests, Python and Rust
+test: ## run all tests but the slow ones, Python and Rust
 	uv run pytest -n auto
 	cd rustbpe && cargo test --release
 
-slow: ## the tests that take minutes each
+slow: ## run the tests that take minutes each
 	uv run pytest -m slow
 
-chaos: ## live federations whose processes are killed, one after the other; CHAOS_ROUNDS=12 for fewer random kills
+chaos: ## test live federations while their processes are killed; CHAOS_ROUNDS=12 for fewer random kills
 	uv run pytest -n 0 -m slow tests/live/test_live_failures.py tests/live/test_node_refusals.py tests/live/test_node_whole.py
 
 LIVE := runtime=deployment clients=3 hardware.threads=1 batch_size=4 eval_tokens=2048 seed=199
 VOLATILE := runtime.chaos=true volatility=markov volatility.mean_up_s=60 volatility.mean_down_s=20
-fidelity: ## live federations, one of them volatile, beside the replay of their tapes
+fidelity: ## compare two live federations, one of them volatile, with replays on the virtual clock
 	folder=$$(mktemp -d) && \
 	uv run python -m fednano.run $(LIVE) $(VOLATILE) strategy.local_steps=120 rounds=15 hydra.run.dir=$$folder/volatile && \
 	uv run python -m fednano.run $(LIVE) volatility=none strategy.local_steps=60 rounds=5 hydra.run.dir=$$folder/steady && \
 	uv run python -m fednano.fidelity $$folder/volatile && uv run python -m fednano.fidelity $$folder/steady
 
-map: ## files per folder, longest file and function, positional records, import circles
+map: ## list files per folder, the longest files and functions, positional records, import cycles
 	uv run python tests/support/house.py
 
-lint: ## format, lint and type checks, Python and Rust
+lint: ## check format, style and types, Python and Rust
 	uv run ruff format --check
 	uv run ruff check
 	uv run mypy
 	cd rustbpe && cargo fmt --check && cargo clippy --all-targets --all-features -- -D warnings
 
-bench: ## speeds as ratios, measured in one run
+bench: ## measure speeds: training step, sampling, batches, tokenizer
 	uv run python -m fednano.bench train_step
 	uv run python -m fednano.bench sample
 	uv run python -m fednano.bench loader
 	uv run $(PEERS) python -m fednano.bench tokenizer
 	uv run $(PEERS) python -m fednano.bench tokenizer --megabytes 100
 
-fuzz: ## the Rust core on made-up input, a minute for each target; needs a C++ compiler
+fuzz: ## feed random input to the Rust core, a minute per target; needs a C++ compiler
 	command -v cargo-fuzz > /dev/null || cargo install --locked cargo-fuzz@0.13.2
 	cd rustbpe && for target in split encode cuts train; do \
 		cargo fuzz run --sanitizer none $$target -- -max_len=1500 -len_control=0 -max_total_time=$(FUZZ_SECONDS) || exit 1; done

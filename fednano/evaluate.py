@@ -1,4 +1,4 @@
-"""Measure the model of a run: bits per byte on held-out documents, in all and by source, and in-context tasks.
+"""The command that measures a run's model: bits per byte on held-out text, in total and by source, and tasks.
 
 python -m fednano.evaluate model_dir=outputs/quickstart/…/model tasks=builtin
 """
@@ -34,12 +34,12 @@ KEYS = {
     "output": str | None,
 }
 GROUPS = ("data", "partition", "hardware", "tasks")
-NAMED = ("builtin", "bundle", "none")  # choices of `tasks` that no folder of the same name stands in for
+NAMED = ("builtin", "bundle", "none")  # choices of `tasks`, even if a folder has the same name
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured: a model on its device, its tokenizer, and how it computes."""
+    """The subject of a measurement: a model on its device, its tokenizer, and its hardware."""
 
     model: "GPT"
     tokenizer: "Tokenizer"
@@ -47,7 +47,7 @@ class Subject:
 
 
 def main(overrides: Sequence[str]) -> int:
-    """Measure what `overrides` name, write it and print it; the exit code."""
+    """Measure the model that `overrides` name, write and print the figures; returns the exit code."""
     cfg = compose_config(_with_bundle(overrides), "evaluate")
     _check(cfg)
     folder = Path(cfg.model_dir)
@@ -85,7 +85,7 @@ def _check(cfg: Any) -> None:
     from fednano.config.checks import check_value
 
     if OmegaConf.is_missing(cfg, "model_dir"):
-        raise ValueError("model_dir is not set; add model_dir=outputs/…/model")
+        raise ValueError("model_dir must be set; add model_dir=outputs/…/model")
     for key in cfg:
         if key not in KEYS and key not in GROUPS:
             raise ValueError(f"{key!s}={cfg[key]} sets a key that does not exist; remove it")
@@ -93,13 +93,16 @@ def _check(cfg: Any) -> None:
         check_value(key, cfg[key], hint)
     for key in ("eval_tokens", "batch_size", "max_items"):
         if cfg[key] is not None and cfg[key] < 1:
-            raise ValueError(f"{key}={cfg[key]} is too small; use 1 or more")
+            raise ValueError(f"{key} must be >= 1, got {cfg[key]}; use 1 or more")
     if cfg.output and not Path(cfg.output).resolve().parent.is_dir():
-        raise ValueError(f"output={cfg.output} lies in no folder; make {Path(cfg.output).parent} or name another file")
+        parent = Path(cfg.output).parent
+        raise ValueError(
+            f"output must be in a folder that exists, got {cfg.output}; create {parent} or name another file"
+        )
 
 
 def _run_config(folder: Path) -> Any:
-    """The resolved configuration of the run that left the model in `folder`; None where there is none."""
+    """The resolved configuration of the run that wrote the model in `folder`; None if there is none."""
     from omegaconf import OmegaConf
 
     path = folder.resolve().parent / "config.yaml"
@@ -107,16 +110,18 @@ def _run_config(folder: Path) -> Any:
 
 
 def _with_data(cfg: Any, run: Any) -> Any:
-    """The configuration that names the corpus: the command's own, or the run's."""
+    """The configuration that names the corpus: the command's, or else the run's."""
     if cfg.get("data"):
         return cfg
     if run is None or "data" not in run:
-        raise ValueError(f"model_dir={cfg.model_dir} has no config.yaml of a run beside it; add data=… as for the run")
+        raise ValueError(
+            f"model_dir must have a run's config.yaml beside it, got {cfg.model_dir}; add data=… as for the run"
+        )
     return run
 
 
 def _with_bundle(overrides: Sequence[str]) -> list[str]:
-    """The overrides with `tasks=FOLDER` spelt out."""
+    """The overrides, with `tasks=FOLDER` expanded to `tasks=bundle tasks.path=FOLDER`."""
     spelt = []
     for override in overrides:
         key, _, value = override.partition("=")
@@ -132,10 +137,10 @@ def _held_out_texts(corpus: "Corpus") -> list[str]:
 def measure_held_out(
     subject: Subject, corpus: "Corpus", batch_size: int, max_tokens: int, progress: "Progress"
 ) -> dict[str, Any]:
-    """{"loss", "bpb", "tokens", "bytes"} of the held-out documents, and the same of each source under "sources".
+    """{"loss", "bpb", "tokens", "bytes"} of the held-out documents, and the same for each source under "sources".
 
-    `max_tokens` are used at most, from the beginning, in all and of each source. A source that is shorter than the
-    model's sequence is measured in one shorter row.
+    At most the first `max_tokens` tokens are used, in total and per source. A source shorter than the model's sequence
+    is measured in one shorter row.
     """
     T = subject.model.config.sequence_len
     documents: list[Tokens] = []
@@ -179,7 +184,7 @@ def _measured(
 def measure_tasks(
     subject: Subject, tasks: "Sequence[EvaluationTask]", max_items: int, seed: int, progress: "Progress"
 ) -> dict[str, Any]:
-    """{"tasks": {label: figures}, "mean_centred"}; None for the mean without a task."""
+    """{"tasks": {label: figures}, "mean_centred"}; the mean is None without tasks."""
     from fednano.tasks.score import Judge, accuracy
 
     model, tokenizer = subject.model.eval(), subject.tokenizer

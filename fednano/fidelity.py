@@ -1,9 +1,9 @@
-"""How true the virtual clock is: a run's own event log replayed on it, beside what was measured.
+"""The accuracy of the virtual clock: replays a run's event log on it and compares the times.
 
     python -m fednano.fidelity outputs/NAME/DATE_TIME
 
-The replay is given what the event log tells of the machines (when each was up, its mean inner step and transfers, what
-the server took between rounds) and nothing of what came of it.
+The replay knows what the event log says about the machines: when each client was up, its mean inner step and
+transfers, and the server's time between rounds. It knows nothing of the run's results.
 """
 
 import argparse
@@ -32,7 +32,7 @@ WITHIN = 0.10
 
 @dataclass(frozen=True)
 class Recorded(Profile):
-    """The windows that an event log tells of; a client that it does not name is never up."""
+    """The windows in an event log; a client that it does not name is never up."""
 
     windows: Mapping[str, tuple[tuple[float, float, str], ...]]
     name: str = "recorded"
@@ -42,9 +42,9 @@ class Recorded(Profile):
 
 
 def replay(folder: Path, measured: Measured) -> Measured:
-    """The figures of the run in `folder`, played on the virtual clock with the machines that its event log tells of.
+    """The figures of the run in `folder` when it is played on the virtual clock with the machines in `measured`.
 
-    Raises ValueError for a folder that holds no run.
+    Raises ValueError for a folder without a run.
     """
     from fednano.coordination.memory import MemoryStore
     from fednano.core.progress import Silent
@@ -56,8 +56,8 @@ def replay(folder: Path, measured: Measured) -> Measured:
 
     cfg = recorded_config(folder, str(folder))
     transfer_s = cfg.runtime.get("transfer_s")
-    cfg.rounds = len(measured.rounds)  # of a run that was stopped, those that ended
-    cfg.pop("budget", None)  # has ended it by then
+    cfg.rounds = len(measured.rounds)  # of an interrupted run, only the finished ones
+    cfg.pop("budget", None)  # the rounds end the replay
     cfg.hardware.device, cfg.hardware.compile = "cpu", False  # nothing is computed
     cfg.runtime = {"_target_": "fednano.runtime.virtual.Virtual", "compute": "analytic"}
     plain = compose_config(["volatility=none", "energy=none"])
@@ -75,7 +75,7 @@ def replay(folder: Path, measured: Measured) -> Measured:
         hardware=replace(parts.hardware, tokens_per_s=tuple(parts.tokens_per_step / s for s in step_s.values())),
     )
     sites = parts.sites(size)
-    if transfer_s is not None:  # a live server plans with what it was told that transfers take
+    if transfer_s is not None:  # a live server plans rounds with the configured transfer time
         sites = {name: replace(site, down_s=transfer_s, up_s=transfer_s) for name, site in sites.items()}
     clock, events = VirtualClock(), list[Event]()
 
@@ -92,23 +92,25 @@ def replay(folder: Path, measured: Measured) -> Measured:
 
 
 def known(seconds: Mapping[str, float], names: tuple[str, ...]) -> dict[str, float]:
-    """Seconds by client; those of whom nothing is known get the mean of the others."""
+    """Seconds by client; a client without a figure gets the mean of the others."""
     return {name: seconds.get(name, mean(seconds.values())) for name in names}
 
 
 def mbit_s(seconds: Mapping[str, float], size: int) -> list[float]:
-    """The bandwidths at which `size` bytes take so long."""
+    """The bandwidths, in Mbit/s, at which `size` bytes take these seconds."""
     return [size * 8e-6 / s if s > 0 else math.inf for s in seconds.values()]
 
 
 def compare(folder: Path) -> dict[str, dict[str, float]]:
-    """Of each figure what was measured, what was predicted, and their ratio less one.
+    """Each figure as measured and as predicted, and `off`, their ratio minus one.
 
-    Raises ValueError for a folder that holds no run, or a run that merged nothing.
+    Raises ValueError for a folder without a run, or a run that merged nothing.
     """
     events = folder / "events.jsonl"
     if not events.is_file():
-        raise ValueError(f"{folder} holds no events.jsonl; name the folder of a run, such as outputs/NAME/DATE_TIME")
+        raise ValueError(
+            f"folder must hold events.jsonl, got {folder}; name the folder of a run, such as outputs/NAME/DATE_TIME"
+        )
     measured = measure(read_log(events))
     predicted = replay(folder, measured)
     step_s = known(measured.step_s, tuple(measured.windows))
@@ -122,17 +124,23 @@ def compare(folder: Path) -> dict[str, dict[str, float]]:
 
 
 def main(arguments: list[str]) -> int:
-    """The command; its exit code: 1 where a figure is off by more than --within, 2 for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m fednano.fidelity", description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="the folder of a run: outputs/NAME/DATE_TIME")
-    parser.add_argument("--within", type=float, default=WITHIN, help="share by which figures may be off (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    """Run the command; returns its exit code: 1 if a figure is off by more than --within, 2 for bad input."""
+    description = "Replay a run's event log on the virtual clock and compare predicted with measured times."
+    parser = argparse.ArgumentParser(prog="python -m fednano.fidelity", description=description)
+    parser.add_argument("folder", type=Path, help="folder of a run: outputs/NAME/DATE_TIME")
+    parser.add_argument(
+        "--within",
+        type=float,
+        default=WITHIN,
+        help="exit with 1 if a figure is off by more than this share; default %(default)s",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     chosen = parser.parse_args(arguments)
     found = compare(chosen.folder)
     if chosen.json:
         print(json.dumps(found, indent=2))
     else:
-        table = Table(title="the virtual clock beside what was measured")
+        table = Table(title="the virtual clock compared with the measured run")
         for column in ("figure", "measured", "predicted", "off"):
             table.add_column(column, justify="left" if column == "figure" else "right")
         for name, row in found.items():

@@ -1,18 +1,22 @@
-"""Names fednano's connections in the configuration of Flower's own command: python -m fednano.flower_config.
+"""Connections for Flower's own command, `flwr run`: adds fednano's to its configuration file.
 
-What stands in the file stays as it is, comments too: what is missing is written below it.
+    python -m fednano.flower_config
+
+What the file holds stays as it is, comments included; missing connections are appended.
 """
 
+import argparse
 import os
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
 from fednano.config.errors import guarded
 
-# The number of nodes is that of the app's clients. A share of a device says how many clients train on it at once.
+# The number of nodes must be that of the app's clients. The share of a GPU sets how many clients train on it at once.
 CONNECTIONS = {
     "local-simulation": """\
 address = ":local:"
@@ -33,14 +37,14 @@ insecure = true
 
 
 def config_file() -> Path:
-    """Where Flower's command looks."""
+    """The file that Flower's command reads."""
     return Path(os.environ.get("FLWR_HOME") or Path.home() / ".flwr") / "config.toml"
 
 
 def add_connections(path: Path) -> list[str]:
-    """Write the connections that `path` does not have; a line about each.
+    """Add the connections that `path` lacks; returns a line about each connection.
 
-    Raises ValueError where the file cannot be read, or tables cannot be added to it.
+    Raises ValueError if the file cannot be read, or if tables cannot be added to it.
     """
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     present = _superlink(text, path, "repair it or move it away")
@@ -64,7 +68,7 @@ def _superlink(text: str, path: Path, remedy: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path} cannot be read as TOML with fednano's connections ({error}); {remedy}") from error
     if not isinstance(found, dict):
-        raise ValueError(f"superlink={found} of {path} is no table; write [superlink.NAME]")
+        raise ValueError(f"superlink in {path} must be a table, got {found}; write [superlink.NAME]")
     return found
 
 
@@ -76,12 +80,19 @@ def _told(name: str, present: dict[str, Any], path: Path) -> str:
     return f"{name}: is in {path} with other values, which stay"
 
 
-def main() -> int:
-    """The command; its exit code."""
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fednano.flower_config",
+        description=f"Add fednano's connections ({', '.join(CONNECTIONS)}) to the configuration of Flower's command, "
+        "so that `flwr run app CONNECTION` finds them. The file is $FLWR_HOME/config.toml, by default "
+        "~/.flwr/config.toml; what it already holds stays as it is.",
+    )
+    parser.parse_args(arguments)
     for line in add_connections(config_file()):
         print(line)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(guarded(lambda: main(sys.argv[1:])))

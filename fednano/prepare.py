@@ -1,4 +1,4 @@
-"""Make a corpus and its tokenizer, as a run would before it starts.
+"""The command that prepares a corpus and its tokenizer, as a run would before it starts.
 
 python -m fednano.prepare data=text data.path=FOLDER tokenizer=bpe_4k
 """
@@ -12,7 +12,7 @@ from fednano.config.errors import guarded
 
 
 def main(overrides: Sequence[str]) -> int:
-    """Prepare what `overrides` compose and say where it lies; the exit code."""
+    """Prepare the corpus and tokenizer that `overrides` name, and print where they are; returns the exit code."""
     cfg = compose_config(overrides, "prepare")
     from fednano.experiment.preparation import prepare_tokenizer
     from fednano.report.console import RichProgress

@@ -1,8 +1,8 @@
-"""The runner: compose, check, prepare, launch, summarise.
+"""The command that runs an experiment: composes, checks, prepares, launches and summarises it.
 
     python -m fednano.run model=d4 strategy=fedavg volatility=none clients=8
 
-Everything that bad input can break is tried before a run folder exists.
+Everything that depends on the user's input is checked before a run folder exists.
 """
 
 import os
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """The command; its exit code."""
+    """Run the command; returns its exit code."""
     os.environ.update(QUIET)
     arguments = get_args_parser().parse_args()
     shows_only = arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion
@@ -46,15 +46,15 @@ def main() -> int:
         if rank() and not arguments.cfg:
             overrides = [*search_path(arguments), *arguments.overrides]
             return guarded(lambda: _ended(_run(compose_config(overrides), Path())))
-    # Hydra exits by itself where it fails or was interrupted.
+    # Hydra exits by itself if it fails or is interrupted.
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
     return 0
 
 
 def _preflight(arguments: Any) -> int:
-    """Try all that the user's input decides: compose, check and prepare every job that is to run."""
+    """Compose, check and prepare every job, so that bad input is found before any of them runs."""
     if arguments.multirun and world() > 1:
-        raise ValueError("torchrun starts one run; leave out -m")
+        raise ValueError("torchrun can start only one run, got -m; remove -m")
     jobs, own = _jobs(arguments.overrides, bool(arguments.multirun)), search_path(arguments)
     composed = [compose_config([*own, *job], arguments.config_name or "config", with_hydra=True) for job in jobs]
     if arguments.cfg:
@@ -74,7 +74,7 @@ def _preflight(arguments: Any) -> int:
 
 
 def _progress() -> "Progress":
-    """What shows the preparation: one rank is enough."""
+    """The progress display of the preparation; only rank 0 shows one."""
     from fednano.core.progress import Silent
     from fednano.report.console import RichProgress
 
@@ -82,7 +82,7 @@ def _progress() -> "Progress":
 
 
 def _jobs(overrides: Sequence[str], multirun: bool) -> list[list[str]]:
-    """The override lists of all jobs. Sweepers other than Hydra's own choose later and are checked as they start."""
+    """The overrides of each job. Other sweepers than Hydra's own choose them later, and check each job as it starts."""
     if not multirun or _chosen_late(overrides):
         return [list(overrides)]
     parsed = OverridesParser.create().parse_overrides(list(overrides))
@@ -91,14 +91,14 @@ def _jobs(overrides: Sequence[str], multirun: bool) -> list[list[str]]:
 
 
 def _chosen_late(overrides: Sequence[str]) -> bool:
-    """Whether another sweeper than Hydra's own chooses the values of the jobs."""
+    """Whether a sweeper other than Hydra's own chooses the values of the jobs."""
     return any(override.startswith("hydra/sweeper") for override in overrides)
 
 
 def _withdraw(folder: Path, held: Collection[Path], hydras: str | None) -> None:
-    """Remove what a job wrote that was refused before its first event, and its folder if that was made for it.
+    """Remove the files of a job that was refused before its first event, and its folder if it was made for the job.
 
-    `held` is what was there before, `hydras` where Hydra keeps its own files.
+    `held` are the files that were there before; `hydras` is the sub-folder of Hydra's own files.
     """
     event_log = folder / "events.jsonl"
     if event_log.exists() and event_log.stat().st_size:
@@ -114,7 +114,7 @@ def _withdraw(folder: Path, held: Collection[Path], hydras: str | None) -> None:
 
 def _refuse_used_folder(folder: Path) -> None:
     if (folder / "events.jsonl").exists():
-        raise ValueError(f"hydra.run.dir={folder} already holds a run; choose another folder or remove that one")
+        raise ValueError(f"hydra.run.dir must not hold a run, got {folder}; choose another folder or remove that one")
 
 
 def _without_hydra(cfg: DictConfig) -> DictConfig:
@@ -143,11 +143,11 @@ def launch(cfg: DictConfig) -> float | None:
 
 
 def _resume(arguments: Any) -> int:
-    """Go on with the run that `resume=FOLDER` names; its exit code."""
+    """Continue the run that `resume=FOLDER` names; returns the exit code."""
     from fednano.experiment.resume import reopen
 
     if arguments.multirun:
-        raise ValueError("resume takes one run; leave out -m")
+        raise ValueError("resume can continue only one run, got -m; remove -m")
     run = reopen(arguments.overrides)
     if run.completed:
         if not rank():
@@ -157,21 +157,21 @@ def _resume(arguments: Any) -> int:
 
 
 def _ended(outcome: "Outcome") -> int:
-    """The exit code; raises what made the run fail."""
+    """The exit code; raises the error that made the run fail, if there was one."""
     if outcome.error:
         raise outcome.error
     return INTERRUPTED if outcome.status == "interrupted" else 0
 
 
 def _run(cfg: DictConfig, folder: Path, resume: "Snapshot | None" = None, unforeseen: bool = False) -> "Outcome":
-    """Raises ValueError for bad input only; what fails while training is in the outcome.
+    """Run one job. Raises ValueError for bad input only; errors while training are in the outcome.
 
-    Of a job that nobody has foreseen, traces that end before it does are refused here.
+    `unforeseen` jobs have not been checked yet, so a trace that ends before the run does is refused here.
     """
     from fednano.coordination.memory import MemoryStore
 
     store = MemoryStore()
-    # Under torchrun the second signal is torchrun's own, sent on; it ends what has not stopped after half a minute.
+    # Under torchrun a signal arrives a second time, passed on by torchrun, which kills a rank after half a minute.
     with asked_to_end(store.request_stop, again=world() > 1):
         from fednano.experiment.experiment import Experiment
         from fednano.runtime.play_through import check_traces

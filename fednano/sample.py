@@ -1,4 +1,4 @@
-"""Continue prompts with the model of a run.
+"""The command that continues prompts with the model of a run.
 
 python -m fednano.sample model_dir=outputs/quickstart/…/model prompt="The array" tokens=64 samples=4
 """
@@ -33,14 +33,14 @@ KEYS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Writer:
-    """Continues prompts of one model and prints what comes.
+    """Continues prompts with one model and prints the continuations.
 
     Args:
         model: on its device.
-        tokenizer: the model's.
+        tokenizer: of the model.
         sampling: how tokens are chosen.
-        samples: continuations of each prompt.
-        tokens: ids of each continuation at most.
+        samples: number of continuations per prompt.
+        tokens: ids per continuation, at most.
         autocast: makes the context in which the model runs.
     """
 
@@ -52,17 +52,17 @@ class Writer:
     autocast: Callable[[], Any]
 
     def stream(self, prompt: str, name: int) -> None:
-        """One sample, printed as it comes; a character that several tokens share appears once it is whole."""
+        """Print one sample token by token; a character made of several tokens appears once it is complete."""
         import codecs
 
         whole = codecs.getincrementaldecoder("utf-8")(errors="replace")
         for (token,) in self._steps(prompt, name, samples=1):
-            assert token is not None  # what ends the only sample ends the steps
+            assert token is not None  # the end of the only sample ends the steps
             print(whole.decode(self.tokenizer.token_bytes(token)), end="", flush=True)
         print(whole.decode(b"", final=True), flush=True)
 
     def texts(self, prompt: str, name: int) -> list[str]:
-        """All samples' continuations."""
+        """The continuations of all samples."""
         ids: list[list[int]] = [[] for _ in range(self.samples)]
         for step in self._steps(prompt, name, self.samples):
             for text, token in zip(ids, step, strict=True):
@@ -79,7 +79,7 @@ class Writer:
 
 
 def main(overrides: Sequence[str]) -> int:
-    """Print the continuations that `overrides` ask for; the exit code."""
+    """Print the continuations that `overrides` ask for; returns the exit code."""
     texts = dict(_split(override) for override in overrides if _split(override)[0] in TEXTS)
     cfg = compose_config([override for override in overrides if _split(override)[0] not in TEXTS], "sample")
     chosen = {str(key): cfg[key] for key in cfg if key not in TEXTS} | {key: texts.get(key, "") for key in TEXTS}
@@ -109,44 +109,44 @@ def main(overrides: Sequence[str]) -> int:
 
 
 def _split(override: str) -> tuple[str, str]:
-    """Key and value; TEXTS are taken as they stand here, whatever Hydra's grammar would make of their characters."""
+    """Key and value. The keys in TEXTS are read literally, without Hydra's grammar for special characters."""
     key, _, value = override.partition("=")
     return key, value
 
 
 def _checked_prompts(chosen: dict[str, Any]) -> list[str]:
-    """The prompts of a configuration whose values are all checked, but those that `Sampling` checks."""
+    """The prompts of a configuration, after checking all values except those that `Sampling` checks."""
     from fednano.config.checks import check_value
 
     if not chosen["model_dir"]:
-        raise ConfigError("model_dir is not set; add model_dir=outputs/…/model")
+        raise ConfigError("model_dir must be set; add model_dir=outputs/…/model")
     for key, hint in KEYS.items():
         check_value(key, chosen[key], hint)
     prompt, file = chosen["prompt"], chosen["prompts"]
     if chosen["tokens"] < 0:
-        raise ConfigError(f"tokens={chosen['tokens']} is negative; use 0 or more")
+        raise ConfigError(f"tokens must be >= 0, got {chosen['tokens']}; use 0 or more")
     if chosen["samples"] < 1:
-        raise ConfigError(f"samples={chosen['samples']} makes none; use 1 or more")
+        raise ConfigError(f"samples must be >= 1, got {chosen['samples']}; use 1 or more")
     if chosen["interactive"] and (prompt or file):
         raise ConfigError(
-            f"interactive=true reads its prompts from the terminal; leave prompt={prompt} and prompts={file} away"
+            f"prompt and prompts must be empty with interactive=true, got prompt={prompt} prompts={file}; remove them"
         )
     if not file:
         return [prompt]
     if prompt:
-        raise ConfigError(f"prompts={file} is set beside prompt={prompt}; leave one of them away")
+        raise ConfigError(f"prompts must be empty with prompt={prompt}, got {file}; remove one of them")
     try:
         lines = Path(file).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"prompts={file} cannot be read ({error}); name a file of UTF-8 lines") from error
+        raise ConfigError(f"prompts must be a UTF-8 text file, got {file} ({error}); name another file") from error
     prompts = [line for line in lines if line.strip()]
     if not prompts:
-        raise ConfigError(f"prompts={file} holds no prompt; write one on each line")
+        raise ConfigError(f"prompts must hold a prompt, got an empty {file}; write one per line")
     return prompts
 
 
 def _print_all(writer: Writer, prompts: Sequence[str]) -> None:
-    """Every prompt with its continuations; more than one of them each under a heading."""
+    """Print every prompt with its continuations, with headings if there are several."""
     for number, prompt in enumerate(prompts):
         of_prompts = f"prompt {number + 1} of {len(prompts)}" if len(prompts) > 1 else ""
         if writer.samples > 1:
@@ -165,7 +165,7 @@ def _print_samples(writer: Writer, prompt: str, number: int, heading: str) -> No
 
 
 def _converse(writer: Writer) -> None:
-    """Continue each line of the standard input; a terminal is asked for it by a mark, and its prompt not repeated."""
+    """Continue each line of standard input; a terminal shows a "> " before it, and its line is not repeated."""
     on_terminal = sys.stdin.isatty()
     for number in count():
         print("> " if on_terminal else "", end="", flush=True)

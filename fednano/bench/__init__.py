@@ -1,1 +1,1 @@
-"""Speeds, as ratios measured in one run."""
+"""Benchmarks: speeds as ratios, measured within one run."""

@@ -1,9 +1,9 @@
-"""python -m fednano.bench NAME: speeds as ratios measured in one run, interleaved, medians."""
+"""The benchmarks: `python -m fednano.bench NAME`. Speeds are ratios of medians, measured in turns within one run."""
 
 import importlib
 import sys
 
-# Imported when named: torch would add to the memory that the tokenizer's bench sees.
+# Imported only when named: torch would add to the memory that the tokenizer's benchmark sees.
 BENCHES = {
     "boundary": "fednano.bench.boundary",
     "loader": "fednano.bench.loader",
@@ -15,13 +15,28 @@ BENCHES = {
     "workers": "fednano.bench.workers",
 }
 
+USAGE = """\
+usage: python -m fednano.bench NAME [--help] [OPTIONS]
+
+Measures speeds on this machine. NAME is one of:
+
+  boundary    the time between two rounds of a live federation, by what it is spent on
+  loader      making batches, compared with training on them
+  planners    goodput of planners and kinds of rounds when clients come and go
+  protocol    what the protocol costs in addition to training
+  sample      generating text with and without a cache
+  tokenizer   the tokenizer, compared with other libraries
+  train_step  the training step, compared with nanochat
+  workers     training clients at the same time, compared with training them in turn"""
+
 
 def main(arguments: list[str]) -> int:
-    """Run the named bench with the rest of the arguments; the exit code."""
+    """Run the named benchmark with the remaining arguments; returns the exit code."""
     name, *rest = arguments or [""]
     if name not in BENCHES:
-        print(f"python -m fednano.bench NAME [--help], NAME one of {', '.join(BENCHES)}", file=sys.stderr)
-        return 0 if name in ("-h", "--help") else 2
+        asked = name in ("-h", "--help")
+        print(USAGE, file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else 2
     try:
         importlib.import_module(BENCHES[name]).main(rest)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What passes between the last inner step of a round and the first of the next, on real processes of this machine."""
+"""The time between the last inner step of a round and the first of the next, with real processes on this machine."""
 
 import argparse
 import json
@@ -18,13 +18,13 @@ from rich.table import Table
 from fednano.core.marks import VARIABLE, read_marks
 from fednano.report.printer import printer
 
-# 12 million parameters whose steps are short, so that little else than the boundaries takes time.
+# 12 million parameters with short steps, so that the boundaries take most of the time.
 RUN = (
     *("model=d5", "model.sequence_len=64", "batch_size=2", "volatility=none", "hardware.threads=1"),
     *("runtime=deployment", "eval_every=1000", "checkpoint_every=1000"),
 )
 PARTS = ("serialization", "transport", "poll", "merge")
-# Of a client's way up, and of its way down: from one mark to the next, and what passes between them.
+# The marks on a client's way up and on its way down, each with the part that ends there.
 UP = (("answered", "serialization"), ("sending", "transport"), ("sent", "transport"), ("asking", "poll"))
 DOWN = (
     *(("pushed", "transport"), ("receiving", "poll"), ("received", "transport"), ("relayed", "transport")),
@@ -35,7 +35,7 @@ BoundaryMark = Mapping[str, Any]
 
 
 def marks(overrides: Sequence[str]) -> list[dict[str, Any]]:
-    """The marks of a deployment. ValueError with what it said if it fails."""
+    """The marks of a deployment. Raises ValueError with its output if it fails."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "marks.jsonl"
         command = [sys.executable, "-m", "fednano.run", *RUN, *overrides, f"hydra.run.dir={folder}/run"]
@@ -48,10 +48,10 @@ def marks(overrides: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def boundaries(noted: Sequence[BoundaryMark]) -> Iterator[dict[str, float]]:
-    """Seconds of each part, and in all, of every boundary behind the first one.
+    """Seconds of each part, and in total, of every boundary after the first one.
 
-    A boundary begins with the last inner step of all clients. Its way up is that of the client whose update the server
-    has last; its way down is worked out for each client, and the one in the middle counts.
+    A boundary begins with the last inner step of all clients. Its way up is that of the client whose update arrives
+    last; of the clients' ways down, the median one counts.
     """
     clients = sorted({mark["client"] for mark in noted if mark["what"] == "step"})
     of = {client: [mark for mark in noted if mark["client"] == client] for client in clients}
@@ -72,7 +72,7 @@ def boundaries(noted: Sequence[BoundaryMark]) -> Iterator[dict[str, float]]:
 
 
 def _way(noted: Sequence[BoundaryMark], r: int) -> tuple[dict[str, float], dict[str, float], float]:
-    """A client's marks behind the last step of round `r`, and before the first of the next; a step's seconds."""
+    """A client's marks on its way up after round `r`, on its way down before the next, and the seconds of a step."""
     steps = [mark["t"] for mark in noted if mark["what"] == "step" and mark["round"] == r]
     following = [mark["t"] for mark in noted if mark["what"] == "step" and mark["round"] == r + 1]
     between = [mark for mark in noted if steps[-1] < mark["t"] < following[0]]
@@ -85,10 +85,10 @@ def _way(noted: Sequence[BoundaryMark], r: int) -> tuple[dict[str, float], dict[
 
 def _parts_down(down: Mapping[str, float], step_s: float, begins: float) -> dict[str, float]:
     parts: dict[str, float] = defaultdict(float)
-    parts["transport"] = down["pushing"] - begins  # the tasks of others are sent before
+    parts["transport"] = down["pushing"] - begins  # other clients' tasks are sent first
     at = down["pushing"]
     for what, part in DOWN:
-        # A message may be taken before all of it has been sent.
+        # A message may be received before the sender marks it as sent.
         until = max(at, down[what] - step_s if what == "step" else down[what])
         parts[part] += until - at
         at = until
@@ -100,12 +100,15 @@ def _whole(parts: Mapping[str, float]) -> float:
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m fednano.bench boundary", description=__doc__)
-    parser.add_argument("--clients", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--local-steps", type=int, default=5, help="H")
-    parser.add_argument("--marks", type=Path, help="a file of marks, in place of a run")
-    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    parser = argparse.ArgumentParser(
+        prog="python -m fednano.bench boundary",
+        description="Measure the time between two rounds of a live federation on this machine, by what it is spent on.",
+    )
+    parser.add_argument("--clients", type=int, default=2, help="number of clients (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="number of rounds, 3 or more (default: %(default)s)")
+    parser.add_argument("--local-steps", type=int, default=5, help="inner steps per round (default: %(default)s)")
+    parser.add_argument("--marks", type=Path, help="read the marks from this file instead of running")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     chosen = parser.parse_args(arguments)
     overrides = (
         f"clients={chosen.clients}",
@@ -114,7 +117,7 @@ def main(arguments: list[str]) -> None:
     )
     found = list(boundaries(read_marks(chosen.marks) if chosen.marks else marks(overrides)))
     if not found:
-        raise ValueError(f"--rounds {chosen.rounds} has no boundary behind the first; use 3 or more")
+        raise ValueError(f"--rounds must be >= 3, got {chosen.rounds}; use 3 or more")
     if chosen.json:
         print(json.dumps(found, indent=2))
         return

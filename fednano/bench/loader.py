@@ -1,4 +1,4 @@
-"""Making batches beside using them: tokens per second of every packing, and the share of a step that waits for data."""
+"""The speed of making batches compared with training on them, for every packing."""
 
 import argparse
 import json
@@ -27,13 +27,13 @@ PACKINGS = ("stream", "best_fit")
 
 
 def batches(parts: Parts) -> LeaseLoader:
-    """Batches of the first pool from its beginning, as long as its rows last."""
+    """Batches of the first pool, from its first row to its last."""
     grant = Grant(0, (Span(0, 0, len(parts.pools.rows[0])),))
     return LeaseLoader(parts.source, parts.pools.rows[0], grant, *parts.shape, parts.packing)
 
 
 def loaded_per_s(parts: Parts, count: int) -> float:
-    """Tokens of `count` batches ÷ the seconds in which they were made, with nothing else to do."""
+    """Tokens per second of making `count` batches, with nothing else to do."""
     watch = Stopwatch()
     with watch:
         made = sum(1 for _ in islice(batches(parts), count))
@@ -41,17 +41,16 @@ def loaded_per_s(parts: Parts, count: int) -> float:
 
 
 def train(parts: Parts, trainer: LocalTrainer, weights: State, source: Iterable[Batch], steps: int) -> dict[str, float]:
-    """Figures of `steps` inner steps: tokens_per_s, and waiting, the share of them spent on batches."""
+    """Figures of `steps` inner steps: tokens_per_s, and waiting, the share of the time spent waiting for batches."""
     plan = StepPlan(steps=steps, step_s=1.0, tokens_before=0, tokens_per_step=parts.tokens_per_step, horizon=10**12)
     done, _ = trainer.run("bench", weights, source, plan, RealClock(), lambda _: True, lambda *_: None)
     return {"tokens_per_s": done.tokens / done.train_s, "waiting": done.data_s / done.train_s}
 
 
 def measure(overrides: list[str], steps: int, repeats: int, progress: Progress) -> dict[str, Any]:
-    """Medians over `repeats` rounds, in which every packing is timed once, after one unmeasured round.
+    """Medians over `repeats` rounds, after an unmeasured one; each round times every packing once.
 
-    Beside what training with each packing waits, `still`: the speed with one batch that is there from the beginning.
-    Raises ValueError for bad overrides.
+    `still` is the speed of training on one batch made beforehand. Raises ValueError for bad overrides.
     """
     trials: dict[str, Parts] = {}
     for packing in PACKINGS:
@@ -84,11 +83,14 @@ def measure(overrides: list[str], steps: int, repeats: int, progress: Progress) 
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m fednano.bench loader", description=__doc__)
-    parser.add_argument("overrides", nargs="*", help="as of python -m fednano.run, such as model=d4 data=text")
-    parser.add_argument("--steps", type=int, default=8, help="inner steps of each trial")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    parser = argparse.ArgumentParser(
+        prog="python -m fednano.bench loader",
+        description="Measure how fast each packing makes batches, and what share of a step waits for data.",
+    )
+    parser.add_argument("overrides", nargs="*", help="of python -m fednano.run, such as model=d4 data=text")
+    parser.add_argument("--steps", type=int, default=8, help="inner steps per trial (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="trials per packing (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     chosen = parser.parse_args(arguments)
     found = measure(chosen.overrides, chosen.steps, chosen.repeats, Silent() if chosen.json else RichProgress())
     if chosen.json:

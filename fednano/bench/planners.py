@@ -1,4 +1,4 @@
-"""Goodput of planners and kinds of rounds under churn, played without tensors on the virtual clock."""
+"""Goodput of planners and kinds of rounds under churn, on the virtual clock without tensors."""
 
 import argparse
 import json
@@ -34,7 +34,7 @@ from fednano.volatility.network import Network
 from fednano.volatility.presence import Presence
 from fednano.volatility.profiles import Markov
 
-SHAPE = (1, 4)  # of a batch; rows hold four tokens, so that a step takes a row
+SHAPE = (1, 4)  # of a batch; a row holds four tokens, so a step takes one row
 TOKENS = SHAPE[0] * SHAPE[1]
 PLANNERS: dict[str, Planner] = {"blind": Blind(), "aware": Aware(), "oracle": Oracle()}
 NO_TEXT = TextSource(lambda rows: [], lambda texts: ([], []), 0)  # type: ignore[arg-type, return-value]
@@ -42,20 +42,20 @@ NO_TEXT = TextSource(lambda rows: [], lambda texts: ([], []), 0)  # type: ignore
 
 @dataclass(kw_only=True)
 class Play:
-    """The protocol played over `membership` by clients that only take time.
+    """The protocol, played over `membership` with clients that train nothing but take time.
 
     Args:
-        membership: who is up.
-        rounds: how many.
+        membership: when clients are up.
+        rounds: number of rounds.
         local_steps: H.
-        step_s: seconds of an inner step, dealt to the clients in turn.
-        transfer_s: seconds that each transfer takes.
-        length: how long rounds are.
-        planner: what the server knows of ends.
-        quorum: of a merge.
-        slack: on a round's planned seconds.
-        rows: of the one pool.
-        grid: what carries the messages.
+        step_s: seconds of an inner step; several values are dealt to the clients in turn.
+        transfer_s: seconds of each transfer.
+        length: the length of rounds.
+        planner: what the server knows about the ends of windows.
+        quorum: updates that a merge needs.
+        slack: factor on a round's planned seconds.
+        rows: number of rows in the only pool.
+        grid: carries the messages.
     """
 
     membership: Membership
@@ -72,7 +72,7 @@ class Play:
     events: list[Event] = field(default_factory=list)
 
     def run(self) -> Federation:
-        """All rounds; what happened is in `events`."""
+        """Play all rounds; fills `events`."""
         names, clock, store = self.membership.clients, VirtualClock(), MemoryStore()
         sites = {
             name: Site(
@@ -154,14 +154,15 @@ class Play:
         return self.grid(app=app, nodes=nodes, clock=clock, network=link, size=lambda content: 0)
 
     def of(self, kind: type[Event]) -> list[Event]:
-        """The events of a kind."""
+        """The events of one kind."""
         return [event for event in self.events if isinstance(event, kind)]
 
 
 def goodput(play: Play) -> dict[str, float]:
-    """Shares of the time in which the clients were up: merged work, work that was lost, transfers, waiting.
+    """Shares of the clients' time up: merged work, lost work, transfers, waiting.
 
-    Waiting is what is left: for the others at the end of a round, for the next one after joining or before leaving.
+    Waiting is the remainder: for other clients at the end of a round, for the next round after joining, or before
+    leaving.
     """
     ends = play.events[-1].t
     up = sum(play.membership.up_seconds(client, ends) for client in play.membership.clients)
@@ -180,7 +181,7 @@ def goodput(play: Play) -> dict[str, float]:
 
 
 def measure(chosen: argparse.Namespace) -> list[dict[str, object]]:
-    """A row of figures for each way of leaving and each planner, at equal seeds."""
+    """A row of figures per way of leaving and planner, all with the same seed."""
     names = [f"client_{i}" for i in range(chosen.clients)]
     length = Rounds(elastic=chosen.elastic)
     rounds = round(chosen.hours * 3600 / (chosen.local_steps * chosen.step_s + 2 * chosen.transfer_s))
@@ -203,17 +204,20 @@ def measure(chosen: argparse.Namespace) -> list[dict[str, object]]:
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m fednano.bench planners", description=__doc__)
-    parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--up-s", type=float, default=3600.0, help="mean of the exponential time up")
-    parser.add_argument("--down-s", type=float, default=3600.0)
-    parser.add_argument("--local-steps", type=int, default=90, help="H")
-    parser.add_argument("--step-s", type=float, default=1.0)
-    parser.add_argument("--transfer-s", type=float, default=0.5, help="of each transfer")
-    parser.add_argument("--hours", type=float, default=48.0, help="of virtual time, about")
-    parser.add_argument("--elastic", action="store_true", help="who is up alone trains on without rounds")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    parser = argparse.ArgumentParser(
+        prog="python -m fednano.bench planners",
+        description="Compare the goodput of planners while clients come and go, on the virtual clock without tensors.",
+    )
+    parser.add_argument("--clients", type=int, default=8, help="number of clients")
+    parser.add_argument("--up-s", type=float, default=3600.0, help="mean seconds that a client is up")
+    parser.add_argument("--down-s", type=float, default=3600.0, help="mean seconds that a client is down")
+    parser.add_argument("--local-steps", type=int, default=90, help="inner steps per round")
+    parser.add_argument("--step-s", type=float, default=1.0, help="seconds of an inner step")
+    parser.add_argument("--transfer-s", type=float, default=0.5, help="seconds of each transfer")
+    parser.add_argument("--hours", type=float, default=48.0, help="approximate hours of virtual time")
+    parser.add_argument("--elastic", action="store_true", help="a client that is up alone trains without rounds")
+    parser.add_argument("--seed", type=int, default=0, help="of the times up and down")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     chosen = parser.parse_args(arguments)
     rows = measure(chosen)
     if chosen.json:

@@ -1,4 +1,4 @@
-"""What the protocol costs beside training: runs of their own processes, measured by what they leave behind."""
+"""The cost of the protocol in addition to training, from runs in their own processes and the files they leave."""
 
 import argparse
 import json
@@ -17,22 +17,23 @@ from fednano.core.events import Evaluated
 from fednano.report.printer import printer
 
 ANALYTIC = ("runtime.compute=analytic", "eval_tokens=512")
-# Three sites for 15 hours, each up while the carbon intensity of its own grid is low.
+# Three sites for 15 hours, each up while its grid's carbon intensity is low.
 CURTAILMENT = (
     *ANALYTIC,
     *("volatility=trace", "volatility.speedup=1.0", "clients=3", "rounds=1200", "eval_every=1200"),
     *("checkpoint_every=1200", "hardware.tokens_per_s=[5000.0]", "strategy.local_steps=100"),
 )
 OVERHEAD = ("model=d4", "clients=4", "strategy.local_steps=50", "volatility=none", "checkpoint_every=1000")
-# After an installation, Python compiles what it imports: once, and not by the step.
+# Right after an installation, Python compiles the modules it imports, which must not count.
 WARM_UP = ("strategy.local_steps=1", "rounds=1", "eval_tokens=512")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run's figures: `wall_s` its own, `process_s` with imports, data and report; `eval_s` in evaluations.
+    """A run's figures.
 
-    `events` on its event log; `virtual_s` seconds on the run's clock; `peak_mb` resident.
+    `wall_s` is the run's own time, `process_s` includes imports, data and report, `eval_s` is spent on evaluations.
+    `events` counts lines of the event log, `virtual_s` is time on the run's clock, `peak_mb` is resident memory.
     """
 
     name: str
@@ -50,12 +51,12 @@ class Run:
 
     @property
     def overhead(self) -> float | None:
-        """Seconds beside inner steps and evaluations ÷ seconds in inner steps; None where there were none."""
+        """Seconds outside inner steps and evaluations ÷ seconds in inner steps; None without inner steps."""
         return (self.wall_s - self.train_s - self.eval_s) / self.train_s if self.train_s else None
 
 
 def run(name: str, overrides: Sequence[str]) -> Run:
-    """Run an experiment in a process of its own. ValueError with what it said if it fails."""
+    """Run an experiment in its own process. Raises ValueError with its output if it fails."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "fednano.run", *overrides, f"hydra.run.dir={folder}"]
         watch = Stopwatch()
@@ -90,7 +91,7 @@ def scale(rounds: int) -> Iterator[Run]:
 
 
 def growth(events: int) -> Iterator[Run]:
-    """Runs of about as many events over more and more clients."""
+    """Runs of about `events` events each, with ever more clients."""
     for clients in (100, 1000, 10_000):
         rounds = max(2, round(events / (1.8 * clients)))
         yield run(f"{clients:,} clients", ("experiment=scale", f"clients={clients}", f"rounds={rounds}"))
@@ -102,25 +103,33 @@ def overhead(rounds: int) -> Iterator[Run]:
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m fednano.bench protocol", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m fednano.bench protocol", description="Measure what the protocol costs in addition to training."
+    )
     cases: dict[str, Callable[[argparse.Namespace], Iterator[Run]]] = {
         "curtailment": lambda chosen: curtailment(),
         "scale": lambda chosen: scale(chosen.rounds),
         "growth": lambda chosen: growth(chosen.events),
         "overhead": lambda chosen: overhead(chosen.train_rounds),
     }
-    parser.add_argument("--case", action="append", choices=cases, help="one of them; may be given again; all if not")
-    parser.add_argument("--rounds", type=int, default=640, help="of the scale case")
-    parser.add_argument("--events", type=int, default=100_000, help="of each run of the growth case")
-    parser.add_argument("--train-rounds", type=int, default=2, help="of the overhead case")
-    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    parser.add_argument(
+        "--case", action="append", choices=cases, help="the case to run; repeat it for several (default: all)"
+    )
+    parser.add_argument("--rounds", type=int, default=640, help="rounds of the scale case (default: %(default)s)")
+    parser.add_argument(
+        "--events", type=int, default=100_000, help="events per run of the growth case (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--train-rounds", type=int, default=2, help="rounds of the overhead case (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     chosen = parser.parse_args(arguments)
     runs = [ran for case in chosen.case or cases for ran in cases[case](chosen)]
     if chosen.json:
         figures = [{**asdict(r), "us_per_event": r.us_per_event, "overhead": r.overhead} for r in runs]
         print(json.dumps(figures, indent=2))
         return
-    table = Table(title="the protocol")
+    table = Table(title="cost of the protocol")
     table.add_column("run", no_wrap=True)
     for column in ("events", "virtual h", "process s", "wall s", "µs/event", "peak MB", "overhead"):
         table.add_column(column, justify="right")

@@ -1,4 +1,4 @@
-"""Sampling with a cache against reading the whole context again for every token, in the same run."""
+"""Sampling with a cache, compared with reading the whole context again for every token."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ NEVER = -1  # no id ends the text
 
 @torch.inference_mode()
 def uncached(model: GPT, prompt: Sequence[int], tokens: int) -> list[int]:
-    """The most probable continuation, the obvious way: the context is read anew for every token."""
+    """The most probable continuation, the obvious way: reads the context again for every token."""
     T = model.config.sequence_len
     text = list(prompt[-T:])
     begin, start = len(text), 0
@@ -32,12 +32,12 @@ def uncached(model: GPT, prompt: Sequence[int], tokens: int) -> list[int]:
 
 
 def cached(model: GPT, prompt: Sequence[int], tokens: int) -> list[int]:
-    """The same by `generate`."""
+    """The same continuation by `generate`."""
     return [step[0] for step in generate(model, prompt, tokens, 1, GREEDY, NEVER) if step[0] is not None]
 
 
 def random_model(depth: int, sequence_len: int, vocab_size: int) -> GPT:
-    """A model with no weight at zero, whose choices depend on all that it has read."""
+    """A model without zero weights, so that its choices depend on the whole context."""
     model = GPT(GPTConfig.derive(Depth(depth, sequence_len), SEED, vocab_size))
     draw = torch.Generator().manual_seed(0)
     model.init_weights(draw)
@@ -48,10 +48,10 @@ def random_model(depth: int, sequence_len: int, vocab_size: int) -> GPT:
 
 
 def measure(depth: int, sequence_len: int, vocab_size: int, prompt: int, tokens: int, repeats: int) -> dict[str, float]:
-    """Medians over `repeats` rounds in which both ways are timed once, after one unmeasured round.
+    """Medians over `repeats` rounds, after an unmeasured one; each round times both ways once.
 
     Returns:
-        tokens_per_s and uncached_tokens_per_s of one sample behind `prompt` tokens, their reading included; ratio.
+        tokens_per_s and uncached_tokens_per_s of one sample after `prompt` tokens, including reading them; ratio.
 
     Raises:
         ValueError: the two ways give different tokens.
@@ -69,7 +69,9 @@ def measure(depth: int, sequence_len: int, vocab_size: int, prompt: int, tokens:
             if turn:
                 seconds[name].append(watch.seconds)
     if found["cached"] != found["uncached"]:
-        raise ValueError(f"--depth={depth} gives other tokens with a cache than without; this is a fault of the cache")
+        raise ValueError(
+            f"--depth={depth} must give the same tokens with and without a cache, but does not; report this as a bug"
+        )
     median = {name: statistics.median(times) for name, times in seconds.items()}
     return {
         "tokens_per_s": tokens / median["cached"],
@@ -79,21 +81,23 @@ def measure(depth: int, sequence_len: int, vocab_size: int, prompt: int, tokens:
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m fednano.bench sample", description=__doc__)
-    parser.add_argument("--depth", type=int, default=4)
-    parser.add_argument("--sequence-len", type=int, default=512)
-    parser.add_argument("--prompt", type=int, default=256, help="tokens of the prompt")
-    parser.add_argument("--vocab-size", type=int, default=4096)
-    parser.add_argument("--tokens", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    parser = argparse.ArgumentParser(
+        prog="python -m fednano.bench sample", description="Compare generating text with a cache and without one."
+    )
+    parser.add_argument("--depth", type=int, default=4, help="layers of the model")
+    parser.add_argument("--sequence-len", type=int, default=512, help="tokens of context")
+    parser.add_argument("--prompt", type=int, default=256, help="tokens in the prompt")
+    parser.add_argument("--vocab-size", type=int, default=4096, help="size of the vocabulary")
+    parser.add_argument("--tokens", type=int, default=256, help="tokens to generate")
+    parser.add_argument("--repeats", type=int, default=5, help="measured repeats of each way")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     chosen = parser.parse_args(arguments)
     size = chosen.depth, chosen.sequence_len, chosen.vocab_size
     figures = measure(*size, chosen.prompt, chosen.tokens, chosen.repeats)
     if chosen.json:
         print(json.dumps(figures, indent=2))
         return
-    lengths = f"{chosen.tokens} tokens behind {chosen.prompt}"
+    lengths = f"{chosen.tokens} tokens after {chosen.prompt}"
     title = f"{lengths}, d{chosen.depth}, {torch.get_num_threads()} threads, medians of {chosen.repeats}"
     table = Table(title=title)
     table.add_column("figure")

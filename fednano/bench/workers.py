@@ -1,4 +1,4 @@
-"""Training clients at the same time, a core each, beside training them in turn on all cores."""
+"""Training clients at the same time on one core each, compared with training them in turn on all cores."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ COMMON = ("volatility=none", "eval_every=1000", "eval_tokens=2048", "checkpoint_
 
 @dataclass(frozen=True)
 class TimedRounds:
-    """The rounds of a run but the first, in which processes start: tokens, and seconds from merge to merge."""
+    """The rounds of a run after the first, in which processes start: tokens, and seconds from merge to merge."""
 
     workers: int
     tokens: int
@@ -32,7 +32,7 @@ class TimedRounds:
 
 
 def run(workers: int, overrides: list[str]) -> TimedRounds:
-    """Run an experiment in a process of its own. ValueError with what it said if it fails."""
+    """Run an experiment in its own process. Raises ValueError with its output if it fails."""
     with tempfile.TemporaryDirectory() as folder:
         options = [*COMMON, *overrides, f"hardware.workers={workers}", f"hydra.run.dir={folder}"]
         command = [sys.executable, "-m", "fednano.run", *options]
@@ -44,13 +44,18 @@ def run(workers: int, overrides: list[str]) -> TimedRounds:
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="python -m fednano.bench workers", description=__doc__)
-    parser.add_argument("--depth", type=int, default=2)
-    parser.add_argument("--clients", type=int, default=4)
-    parser.add_argument("--local-steps", type=int, default=25, help="H")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--repeats", type=int, default=1, help="interleaved runs of each kind")
-    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    parser = argparse.ArgumentParser(
+        prog="python -m fednano.bench workers",
+        description="Compare training clients at the same time (one core each) with training them in turn (all cores).",
+    )
+    parser.add_argument("--depth", type=int, default=2, help="layers of the model")
+    parser.add_argument("--clients", type=int, default=4, help="number of clients")
+    parser.add_argument("--local-steps", type=int, default=25, help="inner steps per round")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="worker processes (default: one per core)"
+    )
+    parser.add_argument("--repeats", type=int, default=1, help="runs of each kind, in turn")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     chosen = parser.parse_args(arguments)
     overrides = [f"model.depth={chosen.depth}", f"clients={chosen.clients}", "rounds=2"]
     overrides.append(f"strategy.local_steps={chosen.local_steps}")

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import fednano
+from fednano.config.command_help import command_help
 from fednano.config.errors import ConfigError, one_line
 
 SEARCH_PATH = "hydra.searchpath"  # folders of configuration beside fednano's own
@@ -64,10 +65,7 @@ def with_hydra_flags(config_name: str, command: Callable[[Sequence[str]], int]) 
     arguments = get_args_parser().parse_args()
     overrides = [*search_path(arguments), *arguments.overrides]
     if arguments.help:
-        written = (conf_dir() / f"{config_name}.yaml").read_text(encoding="utf-8").partition("\nhydra:")[0]
-        keys = [line for line in written.splitlines() if "override hydra/" not in line]
-        print(f"python -m fednano.{config_name} KEY=VALUE …\n")
-        print("\n".join(keys))
+        print(command_help(conf_dir(), config_name))
         return 0
     if arguments.cfg:
         cfg = compose_config(overrides, config_name)

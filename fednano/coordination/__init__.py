@@ -1,1 +1,1 @@
-"""Who holds which lease."""
+"""The coordination store: leases, heartbeats and requests, in memory or in Redis."""

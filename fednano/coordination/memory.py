@@ -1,4 +1,4 @@
-"""The coordination store of a run that lives in one process."""
+"""The in-memory coordination store, for runs in one process."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,10 +7,10 @@ from fednano.coordination.store import Lease, StopRequestedError
 
 
 class MemoryStore:
-    """Implements `CoordinationStore` in plain memory. `request_stop` is safe in a signal handler.
+    """A `CoordinationStore` in memory. `request_stop` is safe in a signal handler.
 
     Args:
-        make_token: makes the token of each lease.
+        make_token: makes a lease's token.
     """
 
     def __init__(self, make_token: Callable[[], str] = str) -> None:

@@ -1,4 +1,4 @@
-"""The connection to Redis: where it is, how keys are named, and what its errors mean. No other module imports redis."""
+"""The connection to Redis: its address, names of keys, and errors. No other module imports redis."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from redis.retry import Retry
 URL_VARIABLE, CA_VARIABLE = "FEDNANO_REDIS_URL", "FEDNANO_REDIS_CA"
 TIMEOUT_S = 2.0
 BEAT_S = 1.0  # between two heartbeats of a node
-BEATS = 3  # that a node may miss
+BEATS = 3  # heartbeats that a node may miss
 DAY_MS = 86_400_000
 NAME = re.compile(r"[\w.@-]{1,128}")
 
@@ -26,17 +26,17 @@ RedisCommand = tuple[str | int, ...]
 
 
 class LostError(Exception):
-    """Redis cannot be reached now; it may come back."""
+    """Redis cannot be reached at the moment; it may come back."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where Redis is.
+    """The address of Redis.
 
     Args:
-        url: redis://, rediss:// (TLS) or unix://, with user name and password where the server wants them.
-        ca_file: certificates of the authorities that vouch for a rediss:// server; None: those of the system.
-        source: the environment variable that held the URL; errors name it in place of the URL.
+        url: redis://, rediss:// (TLS) or unix://, with user name and password if the server wants them.
+        ca_file: PEM file of the certificate authority of a rediss:// server; None: the system's.
+        source: the environment variable that held the URL; errors name it instead of the URL.
     """
 
     url: str = field(repr=False)
@@ -44,7 +44,7 @@ class Address:
     source: str = URL_VARIABLE
 
     def __post_init__(self) -> None:
-        # Errors of the parser quote pieces of the URL, which may be the password's.
+        # The parser's errors quote parts of the URL, which may hold the password.
         try:
             parts = urlsplit(self.url)
             where = parts.path if parts.scheme == "unix" else parts.hostname
@@ -52,21 +52,23 @@ class Address:
         except ValueError:
             valid = False
         if not valid:
-            raise ValueError(f"{self.source} holds no address; set it to redis[s]://[USER:PASSWORD@]HOST[:PORT][/DB]")
+            raise ValueError(
+                f"{self.source} must be the URL of a Redis server; set it to redis[s]://[USER:PASSWORD@]HOST[:PORT][/DB]"
+            )
         if self.ca_file is None:
             return
         if parts.scheme != "rediss":
             raise ValueError(
-                f"the CA file {self.ca_file} is of no use with {parts.scheme}://; use rediss:// or omit it"
+                f"the CA file must be omitted with {parts.scheme}://, got {self.ca_file}; use rediss:// or omit it"
             )
         if not Path(self.ca_file).is_file():
-            raise ValueError(f"the CA file {self.ca_file} does not exist; name a file of certificates in PEM")
+            raise ValueError(f"the CA file must exist, got {self.ca_file}; name a PEM file of certificates")
 
     @classmethod
     def from_environment(cls, variable: str = URL_VARIABLE, ca_file: str | None = None) -> "Address":
-        """The address in an environment variable, or in the one that a run sets for its processes.
+        """The address in `variable`, or else in the variable that a run sets for its processes.
 
-        Raises ValueError where neither is set or what is set is no address.
+        Raises ValueError if neither is set, or the value is not an address.
         """
         source = variable if os.environ.get(variable) else URL_VARIABLE
         url = os.environ.get(source)
@@ -76,30 +78,30 @@ class Address:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that tell a child process this address."""
+        """The variables that pass this address to a child process."""
         return {URL_VARIABLE: self.url, CA_VARIABLE: self.ca_file or ""}
 
     @property
     def host(self) -> str:
-        """Where it is, without secrets."""
+        """Host and port, or the socket's path; without secrets."""
         parts = urlsplit(self.url)
         return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
 
 
 class Link:
-    """Commands to Redis for one run; its keys begin with `fednano:RUN:`. Opens a connection when it first needs one.
+    """Commands to Redis for one run, whose keys begin with `fednano:RUN:`. Connects when first needed.
 
     Raises:
-        ValueError: an address or a run's name that cannot be.
+        ValueError: an invalid address or run id.
     """
 
     def __init__(self, address: Address, run: str) -> None:
         if not NAME.fullmatch(run):
-            raise ValueError(f"run={run} cannot be part of a key; use letters, digits, dots and dashes")
+            raise ValueError(f"run must be 1 to 128 letters, digits, dots or dashes, got {run}; choose another id")
         self.prefix = f"fednano:{run}:"
         self._address = address
         tls = {"ssl_ca_certs": address.ca_file} if address.ca_file else {}
-        # Whoever uses it decides when to try again.
+        # No retries here: the caller decides when to try again.
         self._redis = Redis.from_url(
             address.url,
             decode_responses=True,
@@ -114,7 +116,7 @@ class Link:
         return self.prefix + ":".join(map(str, parts))
 
     def check(self) -> None:
-        """Raise ValueError, with what to do and without the password, unless the server answers."""
+        """Raise ValueError, with a remedy and without the password, unless the server answers."""
         try:
             self.transact([("PING",)])
         except LostError as error:
@@ -124,18 +126,18 @@ class Link:
             ) from None
 
     def answers(self) -> bool:
-        """Whether the server is there and takes us."""
+        """Whether the server answers and accepts the user."""
         try:
             return bool(self.transact([("PING",)]))
         except (LostError, ValueError):
             return False
 
     def transact(self, commands: Iterable[RedisCommand]) -> list[Any]:
-        """What the commands answer, all done at once or none.
+        """The answers to the commands, which run as one transaction.
 
         Raises:
-            LostError: the server is not there, or not yet.
-            ValueError: the server refuses who we are, or what we may do.
+            LostError: the server cannot be reached, or not yet.
+            ValueError: the server refuses the user, or a command to this user.
         """
         try:
             with self._redis.pipeline(transaction=True) as pipeline:
@@ -144,8 +146,8 @@ class Link:
                 return pipeline.execute()
         except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
             raise ValueError(
-                f"{self._address.source}: Redis at {self._address.host} refuses the user name or password, or what "
-                f"the user may do ({error}); correct the URL or the server's ACL"
+                f"{self._address.source}: Redis at {self._address.host} refuses the user name or password, or a "
+                f"command of this user ({error}); correct the URL or the server's ACL"
             ) from None
         except (RedisConnectionError, RedisTimeoutError) as error:
             raise LostError(str(error)) from error
@@ -153,7 +155,7 @@ class Link:
             raise RuntimeError(f"Redis at {self._address.host} failed: {error}") from error
 
     def keys(self, pattern: str) -> list[str]:
-        """The run's keys that match, found without blocking the server. Raises LostError."""
+        """The run's keys that match `pattern`, found without blocking the server. Raises LostError."""
         cursor, found = "0", set()
         while True:
             ((cursor, page),) = self.transact([("SCAN", cursor, "MATCH", self.prefix + pattern, "COUNT", 1000)])

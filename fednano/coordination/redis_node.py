@@ -1,4 +1,4 @@
-"""A node's side of a coordination store in Redis. The work never waits for it, and goes on without it."""
+"""The node's side of the coordination store in Redis. Training never waits for Redis and continues without it."""
 
 import hmac
 import json
@@ -26,7 +26,7 @@ from fednano.core.inner_step import InnerStep
 STEPS_KEPT = 10_000  # in the stream
 STEPS_WAITING = 1000  # at the node, while Redis is lost
 
-# The name's owner, if it is another; else the name is ours and the heartbeat is told.
+# Returns the name's owner if that is another node; otherwise takes the name and sets the heartbeat.
 BEAT = """
 local owner = redis.call('GET', KEYS[1])
 if owner and owner ~= ARGV[1] then return owner end
@@ -44,7 +44,7 @@ return false
 
 @dataclass(frozen=True)
 class _SeenLease:
-    """What Redis said of a lease: its token, None where it is not in force; times on the node's clock."""
+    """A lease as last seen in Redis: its token, None if it is not in force; times on the node's clock."""
 
     lease: int
     token: str | None = None
@@ -53,32 +53,32 @@ class _SeenLease:
 
 
 class NodeStore:
-    """Implements `Post`. All but `holds` and the first `heartbeat` answer at once: a thread exchanges news each second.
+    """A `Post`. All calls but `holds` and the first `heartbeat` return at once: a thread talks to Redis every second.
 
-    While Redis is lost, a lease is in force until its own expiry, and requests are those last known.
+    While Redis is lost, a lease stays in force until its own expiry, and the last known requests hold.
 
     Args:
         address: where Redis is.
         run: the run's id.
         name: the client's name.
         clock: the node's clock.
-        beat_s: seconds between two heartbeats.
+        heartbeat_s: seconds between two heartbeats.
 
     Raises:
-        ValueError: Redis does not answer, or not to us, or the name cannot be part of a key.
+        ValueError: Redis does not answer or refuses the user, or the name cannot be part of a key.
     """
 
     def __init__(self, address: Address, run: str, name: str, clock: Clock, heartbeat_s: float = BEAT_S) -> None:
         if not NAME.fullmatch(name):
-            raise ValueError(f"name={name} cannot be part of a key; use letters, digits, dots and dashes")
+            raise ValueError(f"name must be 1 to 128 letters, digits, dots or dashes, got {name}; choose another name")
         self._name = name
         self._clock = clock
         self._ttl_s = BEATS * heartbeat_s
         self._link = Link(address, run)
         self._link.check()
         self._heartbeat: Heartbeat | None = None
-        self._owner: str | None = None  # of the name, when last seen
-        self._taking = False  # the name is being waited for
+        self._owner: str | None = None  # of the name, as last seen
+        self._taking = False  # whether the first heartbeat waits for the name
         self._lease = -1
         self._seen: _SeenLease | None = None
         self._stop = False
@@ -87,17 +87,17 @@ class NodeStore:
         self._courier.start()
 
     def heartbeat(self, heartbeat: Heartbeat) -> None:
-        """What to say from now on, every second.
+        """Set the heartbeat, which is sent every second.
 
-        The first call takes the name, and waits as long as a predecessor that died would still hold it.
+        The first call takes the name, and waits as long as a dead predecessor would still hold it.
 
         Raises:
-            NameTakenError: another incarnation works under this name. Also raised by all other calls, where that one
-                took the name while this node was away.
+            NameTakenError: another incarnation uses this name. All other calls raise it too, if that incarnation took
+                the name while this node was out of reach.
         """
         self._courier.check()
         if heartbeat.name != self._name:
-            raise ValueError(f"name={heartbeat.name} is not this node's; heartbeat as {self._name}")
+            raise ValueError(f"name must be {self._name}, this node's, got {heartbeat.name}; use {self._name}")
         last, self._heartbeat = self._heartbeat, heartbeat
         if last is None:
             self._take_name(heartbeat)
@@ -115,7 +115,7 @@ class NodeStore:
         self._follow(lease)
         seen = self._seen
         if seen is None or seen.lease != lease:
-            return True  # Redis has not been told yet, or is lost: the server has the last word
+            return True  # not known yet, or Redis is lost: the server decides
         if seen.token is None or not hmac.compare_digest(seen.token.encode(), token.encode()):
             return False
         return self._clock.now() < seen.expires
@@ -135,7 +135,7 @@ class NodeStore:
         self._steps.append(step)
 
     def close(self) -> None:
-        """Tell the last steps, end the thread and free the name."""
+        """Report the last steps, end the thread and free the name."""
         self._courier.close()
         heartbeat = self._heartbeat
         if heartbeat is not None and self._courier.connected:
@@ -156,7 +156,7 @@ class NodeStore:
 
     def _taken(self) -> NameTakenError:
         return NameTakenError(
-            f"name={self._name} is taken by another node (incarnation {self._owner}); stop that one, or choose another "
+            f"name={self._name} is taken by another node (incarnation {self._owner}); stop that node or choose another "
             "name"
         )
 
@@ -197,7 +197,7 @@ class NodeStore:
         )
         now = self._clock.now()
         if issued is None:
-            return  # Redis has lost everything, and the server will tell it again
+            return  # Redis restarted empty; the server will repopulate it
         known: list[RedisCommand] = []
         if stop:
             self._stop = True

@@ -1,4 +1,4 @@
-"""The server's side of a coordination store in Redis. Its memory is the truth; Redis tells the nodes of it."""
+"""The server's side of the coordination store in Redis. The server's memory is authoritative; Redis passes it on."""
 
 import json
 import secrets
@@ -13,24 +13,24 @@ from fednano.core.clock import Clock
 from fednano.core.inner_step import InnerStep
 
 ENDLESS_S = 3600.0  # a lease without an expiry, unless refreshed
-PAGE = 1000  # steps read at once
+PAGE = 1000  # steps per read
 FLUSH_S = 5.0
 
 
 class RedisStore(MemoryStore):
-    """Implements `LiveStore`. No call but `sync` waits for the network: a thread tells Redis what has changed.
+    """A `LiveStore`. Only `sync` waits for the network: a thread sends changes to Redis.
 
-    Leases are numbered on from what Redis remembers of this run. Of an earlier server's leases, and its requests to
-    stop or to drain, none stays in force. A Redis that comes back empty is told everything again.
+    Lease numbers continue from those that Redis remembers of this run. An earlier server's leases and requests to stop
+    or to drain are ended. If Redis restarts empty, the server repopulates it.
 
     Args:
         address: where Redis is.
         run: the run's id; all keys begin with it.
         clock: the run's clock.
-        beat_s: seconds between two heartbeats of a node.
+        heartbeat_s: seconds between two heartbeats of a node.
 
     Raises:
-        ValueError: Redis does not answer, or not to us.
+        ValueError: Redis does not answer, or refuses the user.
     """
 
     def __init__(self, address: Address, run: str, clock: Clock, heartbeat_s: float = BEAT_S) -> None:
@@ -40,9 +40,9 @@ class RedisStore(MemoryStore):
         self._link = Link(address, run)
         self._link.check()
         self._changed: SimpleQueue[int] = SimpleQueue()
-        self._untold: set[int] = set()  # leases that Redis may know otherwise
+        self._untold: set[int] = set()  # leases whose state in Redis may be out of date
         self._heartbeats: dict[str, Heartbeat] = {}
-        self._kept_until = -inf  # until then, who does not heartbeat may still be looking for Redis
+        self._kept_until = -inf  # until then, silent nodes may still be reconnecting to Redis
         self._refresh_at = clock.now()
         self._told: SimpleQueue[InnerStep] = SimpleQueue()
         self._acknowledged: set[int] = set()
@@ -85,12 +85,12 @@ class RedisStore(MemoryStore):
         super().check_stop()
 
     def present(self) -> dict[str, Heartbeat]:
-        """Heartbeats by client. No client is dropped while Redis is lost, nor before nodes could find it again."""
+        """Heartbeats by client. No client is dropped while Redis is lost, nor until nodes had time to reconnect."""
         self._courier.check()
         return dict(self._heartbeats)
 
     def steps(self) -> list[InnerStep]:
-        """The inner steps told since the last call, as they came."""
+        """The inner steps reported since the last call, in order of arrival."""
         self._courier.check()
         told = []
         while True:
@@ -106,17 +106,17 @@ class RedisStore(MemoryStore):
         return self._stopping
 
     def sync(self, timeout_s: float = FLUSH_S) -> bool:
-        """Wait until Redis knows all that was called before; False if it is lost."""
+        """Wait until Redis has all earlier changes; returns False if it is lost."""
         return self._courier.visited(timeout_s)
 
     def refill(self) -> None:
-        """Tell Redis again all that is in force."""
-        # Listed at once: the thread that grants leases may not be the one that asks for this.
+        """Send Redis all leases in force again."""
+        # A copy of the keys: another thread may grant leases meanwhile.
         for lease in list(self._leases):
             self._tell(lease)
 
     def close(self) -> None:
-        """Tell Redis the last and end the thread. What is left there expires."""
+        """Send the last changes to Redis and end the thread. The keys left there expire."""
         self._courier.close()
         self._link.close()
 
@@ -127,7 +127,7 @@ class RedisStore(MemoryStore):
         self._courier.wake()
 
     def _take_up(self) -> None:
-        """Number on from an earlier server of this run and end what it had asked for."""
+        """Continue the numbering of an earlier server of this run, and end its leases and requests."""
         issued, newest = self._link.transact(
             [("GET", self._link.key("issued")), ("XREVRANGE", self._link.key("steps"), "+", "-", "COUNT", 1)]
         )
@@ -173,7 +173,7 @@ class RedisStore(MemoryStore):
             self._refresh_at = now + ENDLESS_S / 4
 
     def _state_of(self, lease_id: int, redis_now: float) -> list[RedisCommand]:
-        """What makes Redis know of a lease what we know."""
+        """The commands that bring a lease's state in Redis up to date."""
         link, now = self._link, self._clock.now()
         lease, drain = self._leases.get(lease_id), self._drains.get(lease_id, inf)
         keys = [link.key(kind, lease_id) for kind in ("lease", "drain", "ack")]
@@ -182,7 +182,7 @@ class RedisStore(MemoryStore):
         left_ms = _ms(min(lease.expires - now, ENDLESS_S) if isfinite(lease.expires) else ENDLESS_S)
         told: list[RedisCommand] = [("SET", keys[0], lease.token, "PX", left_ms)]
         if isfinite(drain):
-            # On Redis's own clock, which all nodes can read.
+            # In time of Redis's clock, which all nodes can read.
             told.append(("SET", keys[1], repr(redis_now + drain - now), "PX", left_ms))
         return told
 

@@ -1,4 +1,4 @@
-"""Where a run keeps its leases and requests: the `coordination` choices."""
+"""The `coordination` choices: where a run keeps its leases and requests."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -21,10 +21,10 @@ class Coordination:
     """A `coordination` choice.
 
     Args:
-        kind: memory, within this process; embedded, a Redis server that the run starts for itself; redis, one that is
-            there; auto: memory where all clients live in this process, embedded elsewhere.
-        url_env: the environment variable that holds the URL of kind=redis. The URL itself belongs into no file.
-        ca_file: certificates of the authorities that vouch for a rediss:// server; null: those of the system.
+        kind: memory, in this process; embedded, a Redis server that the run starts itself; redis, a server that already
+            runs; auto: memory if all clients live in this process, embedded otherwise.
+        url_env: environment variable that holds the URL of kind=redis. Never write the URL itself into a file.
+        ca_file: PEM file of the certificate authority of a rediss:// server; null: the system's.
     """
 
     kind: Kind
@@ -37,20 +37,27 @@ class Coordination:
                 f"coordination.kind must be one of {', '.join(get_args(Kind))}, got {self.kind}; choose one of them"
             )
         if not self.url_env.isidentifier():
-            raise ValueError(f"coordination.url_env={self.url_env} names no environment variable; use letters and _")
+            raise ValueError(
+                f"coordination.url_env must be the name of an environment variable, got {self.url_env}; "
+                "use letters, digits and _"
+            )
         if self.ca_file is not None and self.kind != "redis":
-            raise ValueError(f"coordination.ca_file={self.ca_file} is of no use with kind={self.kind}; use kind=redis")
+            raise ValueError(
+                f"coordination.ca_file must be null with coordination.kind={self.kind}, got {self.ca_file}; "
+                "use coordination=redis or remove it"
+            )
 
     def check(self, runtime: str, in_process: bool) -> None:
-        """Raise ValueError unless it suits a runtime whose clients live in this process, or do not, and answers."""
+        """Raise ValueError unless the store answers and can reach the runtime's clients, in this process or others."""
         if in_process and self.kind in ("embedded", "redis"):
             raise ValueError(
-                f"coordination.kind={self.kind} coordinates other processes, and runtime={runtime} has none; "
-                "use coordination=auto"
+                f"coordination.kind must be auto or memory with runtime={runtime}, which has no other processes, "
+                f"got {self.kind}; use coordination=auto"
             )
         if not in_process and self.kind == "memory":
             raise ValueError(
-                f"coordination.kind=memory does not reach the clients of runtime={runtime}; use coordination=auto"
+                f"coordination.kind must not be memory with runtime={runtime}, whose clients are other processes, "
+                "got memory; use coordination=auto"
             )
         if self.kind == "redis":
             from fednano.coordination.redis_link import Link
@@ -60,7 +67,7 @@ class Coordination:
 
     @contextmanager
     def serving(self) -> Iterator["Serving"]:
-        """Redis for a run whose clients are elsewhere; an embedded server lives as long as the block."""
+        """Redis for a run with clients in other processes; an embedded server lives as long as the block."""
         if self.kind == "redis":
             yield Serving(self._address())
         else:
@@ -70,7 +77,7 @@ class Coordination:
                 yield Serving(server.address, server)
 
     def store(self, run: str, clock: Clock) -> "RedisStore":
-        """The server's side, in a process that was started with `Serving.environment`. Raises ValueError."""
+        """The server's side of the store, in a process started with `Serving.environment`. Raises ValueError."""
         from fednano.coordination.redis_store import RedisStore
 
         return RedisStore(self._address(), run, clock)
@@ -83,18 +90,18 @@ class Coordination:
 
 @dataclass(frozen=True)
 class Serving:
-    """A Redis server that is there; `server` where it is the run's own."""
+    """A running Redis server; `server` is set if it is the run's own."""
 
     address: "Address"
     server: "EmbeddedRedis | None" = None
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that tell child processes the address. They hold its password: never log them."""
+        """The variables that pass the address to child processes. They hold the password: never log them."""
         return self.address.environment
 
     def tend(self) -> bool:
-        """Restart a server of the run's own that has died; whether it had. Raises RuntimeError if that fails."""
+        """Restart the run's own server if it has died; returns whether it had. Raises RuntimeError if that fails."""
         if self.server is None or self.server.alive():
             return False
         self.server.restart()

@@ -1,4 +1,4 @@
-"""The coordination store: who holds which lease, who is there, and whether the run is asked to stop."""
+"""The coordination store's interfaces: leases, heartbeats, and requests to drain or to stop."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -7,7 +7,7 @@ from fednano.core.inner_step import InnerStep
 
 
 class StopRequestedError(Exception):
-    """Someone asked the run to stop; raised at the next inner step and carried up to the runtime."""
+    """A request to stop the run; raised at the next inner step and passed up to the runtime."""
 
 
 NO_LEASE = -1
@@ -17,8 +17,8 @@ NO_LEASE = -1
 class Lease:
     """A client's right to train some rows until `expires`, in seconds on the run's clock.
 
-    Who submits shows the fencing `token`, which nobody can guess where others could try. A lease that is granted
-    `ahead` is for work that is not asked for yet.
+    A submission must show the fencing `token`, which cannot be guessed if other processes could try. A lease granted
+    `ahead` is for overlapped steps, whose work is not asked for yet.
     """
 
     id: int
@@ -31,15 +31,15 @@ class Lease:
 
 @dataclass(frozen=True, kw_only=True)
 class Heartbeat:
-    """What a node says of itself every second.
+    """A node's report about itself, sent every second.
 
     Args:
         name: the client's name, as the server knows it.
-        incarnation: made anew whenever its trainer starts.
-        ready: it is warm and can train at once.
-        leaving: it submits what it has and takes no more work.
-        step_s: measured seconds of one inner step, 0 while unknown.
-        lease: the lease that it works on, or `NO_LEASE`.
+        incarnation: new each time the node's trainer starts.
+        ready: the node is warm and can train at once.
+        leaving: the node submits its work and takes no more.
+        step_s: measured seconds of an inner step, 0 while unknown.
+        lease: the lease that the node works on, or `NO_LEASE`.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Heartbeat:
 
 
 class NameTakenError(ValueError):
-    """Another node works under this name; its text says what to do."""
+    """Another node uses this name; the message says what to do."""
 
 
 class CoordinationStore(Protocol):
@@ -61,7 +61,7 @@ class CoordinationStore(Protocol):
         """A new lease with the next id."""
 
     def take_up(self, lease: int, expires: float) -> Lease:
-        """A lease that was granted ahead, now that its work is asked for. Raises KeyError if it is not in force."""
+        """Turn a lease granted ahead into one for work that is asked for. Raises KeyError if it is not in force."""
 
     def holds(self, lease: int) -> bool:
         """Whether the lease is in force: neither given up nor expired."""
@@ -70,19 +70,19 @@ class CoordinationStore(Protocol):
         """End a lease. Raises KeyError if it is not in force, as for a duplicate reply."""
 
     def issued(self) -> int:
-        """How many leases were ever granted."""
+        """Number of leases granted so far."""
 
     def skip(self, issued: int) -> None:
-        """Go on after `issued` leases, as a run does that is resumed."""
+        """Continue numbering after `issued` leases, as a resumed run does."""
 
     def held(self) -> tuple[Lease, ...]:
         """All leases in force, oldest first."""
 
     def request_drain(self, lease: int, at: float) -> None:
-        """Ask who holds a lease to submit from `at` on, in seconds on the run's clock; the earliest request counts."""
+        """Ask a lease's holder to submit from `at` on, in seconds on the run's clock; the earliest request counts."""
 
     def drain_requested(self, lease: int, now: float) -> bool:
-        """Whether who holds the lease is asked to submit by now."""
+        """Whether the lease's holder is asked to submit by now."""
 
     def request_stop(self) -> None:
         """Ask the run to stop after the inner step under way."""
@@ -92,32 +92,32 @@ class CoordinationStore(Protocol):
 
 
 class LiveStore(CoordinationStore, Protocol):
-    """A coordination store whose clients are elsewhere, as the server sees it."""
+    """The server's side of a coordination store with clients in other processes."""
 
     def present(self) -> dict[str, Heartbeat]:
         """The nodes whose heartbeats have not expired, by name."""
 
     def steps(self) -> list[InnerStep]:
-        """The inner steps told since the last call, as they came."""
+        """The inner steps reported since the last call, in order of arrival."""
 
     def acknowledged(self, lease: int) -> bool:
-        """Whether who holds the lease knows that it is asked to submit."""
+        """Whether the lease's holder knows that it is asked to submit."""
 
     def stopping(self) -> frozenset[str]:
-        """The nodes that know of the request to stop."""
+        """The nodes that know about the request to stop."""
 
 
 class Post(Protocol):
     """A node's side of a live coordination store. All but `holds` answer from memory: no step waits for the network."""
 
     def heartbeat(self, heartbeat: Heartbeat) -> None:
-        """What to say from now on, every second. The first call takes the name: NameTakenError where it is taken."""
+        """Set the heartbeat, sent every second. The first call takes the name; raises NameTakenError if it is taken."""
 
     def holds(self, lease: int, token: str) -> bool:
-        """Whether the lease is in force and this is its token; by its expiry alone while the store is out of reach."""
+        """Whether the lease is in force with this token; while the store is out of reach, by the expiry alone."""
 
     def may_hold(self, lease: int, token: str) -> bool:
-        """`holds` as far as it is known: False once the lease is known to be out of force."""
+        """`holds` without asking the store: False only if the lease is known to be no longer in force."""
 
     def asked(self, lease: int, now: float) -> bool:
         """Whether the server wants the lease back by `now`, in seconds on this node's clock."""
@@ -126,4 +126,4 @@ class Post(Protocol):
         """Raise StopRequestedError if a stop was requested."""
 
     def tell_step(self, step: InnerStep) -> None:
-        """Tell the server of an inner step; the oldest are dropped if it cannot be told for long."""
+        """Report an inner step to the server; if the store is long out of reach, the oldest are dropped."""

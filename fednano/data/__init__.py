@@ -1,1 +1,1 @@
-"""Corpora as parquet shards, the row ledger and the loader."""
+"""Data: corpora as Parquet shards, the ledger of rows, and the batch loader."""

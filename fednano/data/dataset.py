@@ -1,4 +1,4 @@
-"""What every choice of `data=` can do, and the checks that several of them make."""
+"""The interface of the `data` choices, and checks that several of them share."""
 
 import hashlib
 import json
@@ -14,58 +14,60 @@ from fednano.data.shards import Corpus
 
 
 class Dataset(Protocol):
-    """A corpus to be; `partition` says how its rows are dealt to clients and is only carried."""
+    """A source of a corpus. `partition` says how rows are dealt to clients; the data set only stores it."""
 
     @property
     def partition(self) -> Partition: ...
 
     def check(self) -> None:
-        """Whether the corpus can be made: quick, without writing. ValueError names key, value and remedy."""
+        """Check, quickly and without writing, that the corpus can be made. ValueError names key, value and remedy."""
 
     def ensure(self, progress: Progress) -> Corpus:
-        """The corpus, made first where it is not there yet. ValueError as from `check`."""
+        """The corpus, which is made first if it does not exist yet. Raises ValueError as `check` does."""
 
 
 def require_whole(key: str, value: int, least: int) -> None:
     """ValueError unless `value` is an int of at least `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{key}={value!r} is not a whole number of at least {least}; set {key}={least} or more")
+        raise ValueError(f"{key} must be a whole number >= {least}, got {value!r}; set {key}={least} or more")
 
 
 def require_fraction(key: str, value: float) -> None:
     """ValueError unless 0 < `value` < 1."""
     if not isinstance(value, float | int) or not 0.0 < value < 1.0:
-        raise ValueError(f"{key}={value!r} does not lie between 0 and 1; set for example {key}=0.02")
+        raise ValueError(f"{key} must be > 0 and < 1, got {value!r}; set, for example, {key}=0.02")
 
 
 def require_share(key: str, value: float) -> None:
     """ValueError unless 0 <= `value` <= 1."""
     if not isinstance(value, float | int) or not 0.0 <= value <= 1.0:
-        raise ValueError(f"{key}={value!r} is not a share from 0 to 1; set for example {key}=0.1")
+        raise ValueError(f"{key} must be >= 0 and <= 1, got {value!r}; set, for example, {key}=0.1")
 
 
 def require_text(key: str, value: str) -> None:
-    """ValueError unless `value` is a string with something in it."""
+    """ValueError unless `value` is a non-empty string."""
     if not isinstance(value, str) or not value:
-        raise ValueError(f"{key}={value!r} is not a name; set {key} to one")
+        raise ValueError(f"{key} must be a non-empty string, got {value!r}; set it to one")
 
 
 def require_column(key: str, column: str, schema: pa.Schema, file: str) -> None:
-    """ValueError unless a parquet `file` of this `schema` has the column."""
+    """ValueError unless a Parquet `file` with this `schema` has the column."""
     if column not in schema.names:
-        raise ValueError(f"{key}={column} is not in {file}; it has: {', '.join(schema.names)}")
+        raise ValueError(f"{key} must be a column of {file}, got {column}; use one of {', '.join(schema.names)}")
 
 
 def require_text_column(column: str, schema: pa.Schema, file: str) -> None:
-    """ValueError unless a parquet `file` of this `schema` has the column, and strings in it."""
+    """ValueError unless a Parquet `file` with this `schema` has the column and it holds strings."""
     require_column("data.text_column", column, schema, file)
     kind = schema.field(column).type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise ValueError(f"data.text_column={column} holds {kind} in {file}; name a column of strings")
+        raise ValueError(
+            f"data.text_column must be a column of strings, got {column} of type {kind} in {file}; name another one"
+        )
 
 
 def root_folder(root: str) -> Path:
-    """`data.root` with `~` resolved. ValueError where it cannot be written; writes nothing."""
+    """`data.root` with `~` resolved. Raises ValueError if it cannot be written; writes nothing."""
     require_text("data.root", root)
     folder = Path(root).expanduser()
     require_writable("data.root", folder)
@@ -73,6 +75,6 @@ def root_folder(root: str) -> Path:
 
 
 def keyed(name: str, *contents: Any) -> str:
-    """A folder name for a corpus made from `contents`: other contents, another folder."""
+    """The folder name of a corpus made from `contents`; different contents give a different name."""
     digest = hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
     return f"{name}-{digest[:12]}"

@@ -1,4 +1,4 @@
-"""Long docstrings out of Python source, by `ast` alone: nothing is imported, nothing is run."""
+"""Extraction of long docstrings from Python source with `ast`: nothing is imported or run."""
 
 import ast
 import gc
@@ -15,7 +15,7 @@ _DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class FileJob:
-    """One file: docstrings under `min_chars` are left out, all where the rest are under `min_share` of it."""
+    """One file. Docstrings under `min_chars` are skipped, and the file if the others are under `min_share` of it."""
 
     path: Path
     min_chars: int
@@ -23,13 +23,13 @@ class FileJob:
 
 
 def docstrings_of_file(job: FileJob) -> list[str]:
-    """The documentation in a file, without its indentation; none where it is not valid Python."""
+    """The docstrings in a file, without their indentation; none if the file is not valid Python."""
     source = job.path.read_bytes()
-    # Parsing is nearly all of the time, and most of that goes into files with little documentation.
+    # Parsing takes nearly all of the time, most of it for files with little documentation.
     long = sum(len(match[2]) for match in _TRIPLE_QUOTED.finditer(source) if len(match[2]) >= job.min_chars)
     if long == 0 or long < job.min_share * len(source):
         return []
-    # A syntax tree has no cycles; the collector would walk it again and again while it grows.
+    # A syntax tree has no cycles, yet the garbage collector would walk it again and again while it grows.
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -50,7 +50,7 @@ def _clean(text: str) -> str:
 
 
 def _strings(tree: ast.Module) -> Iterator[str]:
-    """Docstrings of the module, its classes and functions, and strings handed to calls that attach them."""
+    """Docstrings of the module, its classes and functions, and strings that calls attach as documentation."""
     statements: list[ast.AST] = [tree]
     while statements:
         node = statements.pop()
@@ -65,7 +65,7 @@ def _strings(tree: ast.Module) -> Iterator[str]:
 
 
 def _attached(call: ast.Call) -> Iterator[str]:
-    """Strings in calls like numpy's `add_newdoc` and torch's `add_docstr`, which document compiled code."""
+    """Strings in calls such as numpy's `add_newdoc` and torch's `add_docstr`, which document compiled code."""
     function = call.func
     name = function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
     if "doc" in name.lower():

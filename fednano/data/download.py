@@ -1,4 +1,4 @@
-"""One file by HTTP into place: resumed where it broke off, retried, and only accepted whole."""
+"""Download of one file by HTTP: resumed after a broken connection, retried, and accepted only if complete."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
 
 
 class BrokenOffError(Exception):
-    """Another attempt may bring the rest. `wait_s`: seconds that the server asked for."""
+    """The transfer broke off; another attempt may bring the rest. `wait_s`: seconds that the server asks to wait."""
 
     def __init__(self, what: str, wait_s: float = 0.0) -> None:
         super().__init__(what)
@@ -26,16 +26,16 @@ class BrokenOffError(Exception):
 
 
 class DamagedError(Exception):
-    """What came is not the file; another attempt begins anew."""
+    """The content is not the file; the next attempt starts over."""
 
 
 class StoppedError(Exception):
-    """The download was given up because another one failed."""
+    """The download was stopped because another one failed."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Which file a server is sending; a part is only continued by the same one."""
+    """The identity of a file on the server; a partial file is only continued with the same one."""
 
     etag: str | None
     size: int | None
@@ -44,9 +44,10 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True)
 class Downloader:
-    """Fetches files, with `retries` further attempts 1, 2, 4 … at most 60 s apart.
+    """Fetches files, with `retries` further attempts after 1, 2, 4, … and at most 60 s.
 
-    `hint` ends every error: the setting to look at. Once `stop` is set, every download ends by StoppedError.
+    `hint` ends every error message and names the settings to check. Once `stop` is set, every download ends with
+    StoppedError.
     """
 
     client: httpx.Client
@@ -56,11 +57,11 @@ class Downloader:
     wait: Callable[[float], None] = pause
 
     def fetch(self, url: str, path: Path, accept: Callable[[Path], None]) -> None:
-        """Bring `url` to `path`; nothing stands there before the file is whole.
+        """Download `url` to `path`, which only appears once the file is complete.
 
-        `accept` looks at the file before it is moved into place and raises DamagedError where it is no
-        good. A body that broke off stays beside `path` and is continued, by this process or a later one,
-        while the server still sends the same file. ValueError names the URL, the last cause and `hint`.
+        `accept` inspects the file before it is moved into place and raises DamagedError to reject it. A
+        partial file stays beside `path`; this process or a later one continues it, as long as the server still
+        sends the same file. The ValueError of a failure names the URL, the last cause and `hint`.
         """
         part = _Part(path.with_name(path.name + ".part"))
         cause, asked_s = "", 0.0
@@ -81,7 +82,7 @@ class Downloader:
                 cause = str(error)
                 part.discard()
             except OSError as error:
-                remedy = "make room there or set another data.root"
+                remedy = "free some space there or set another data.root"
                 raise ValueError(f"{part.path} cannot be written ({error.strerror}); {remedy}") from error
             else:
                 part.path.replace(path)
@@ -90,7 +91,7 @@ class Downloader:
         raise ValueError(f"{url} could not be fetched in {self.retries + 1} attempts ({cause}); {self.hint}")
 
     def _wait(self, seconds: float) -> None:
-        """Wait so long, a second at a time: StoppedError ends it early."""
+        """Wait, a second at a time; StoppedError ends the wait early."""
         left = min(seconds, LONGEST_WAIT_S)
         while left > 0:
             if self.stop.is_set():
@@ -99,7 +100,7 @@ class Downloader:
             left -= 1.0
 
     def _receive(self, url: str, part: "_Part") -> None:
-        """Append what is missing of `part`, or write it anew where the server sends the whole."""
+        """Append what `part` lacks, or start it over if the server sends the whole file."""
         begun = part.identity()
         offset = part.size() if begun else 0
         headers = {"Accept-Encoding": "identity"}
@@ -113,9 +114,9 @@ class Downloader:
             if response.status_code != httpx.codes.PARTIAL_CONTENT:
                 part.begin(sent)
             elif sent != begun or not response.headers["Content-Range"].startswith(f"bytes {offset}-"):
-                raise DamagedError("the server continues another file than it began")
+                raise DamagedError("the server continued with a different file")
             with part.path.open("ab") as file:
-                # As it comes: what a chunk size would hold back is lost when the connection breaks.
+                # Without a chunk size: what it would hold back is lost when the connection breaks.
                 for chunk in response.iter_raw():
                     file.write(chunk)
                     if self.stop.is_set():
@@ -124,23 +125,23 @@ class Downloader:
     def _require_body(self, url: str, response: httpx.Response) -> None:
         status = f"{response.status_code} {response.reason_phrase}".strip()
         if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-            raise DamagedError(f"the server answers {status}")
+            raise DamagedError(f"the server answered {status}")
         if response.status_code in PASSING:
             asked = response.headers.get("Retry-After", "")
-            raise BrokenOffError(f"the server answers {status}", float(asked) if asked.isdecimal() else 0.0)
+            raise BrokenOffError(f"the server answered {status}", float(asked) if asked.isdecimal() else 0.0)
         if response.status_code not in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
-            raise ValueError(f"{url} answers {status}; {self.hint}")
+            raise ValueError(f"{url} answered {status}; {self.hint}")
 
 
 class _Part:
-    """A body under way: its bytes, and beside them whose they are, so that a later process can continue."""
+    """A partial download: its bytes and, in a second file, their identity, so that a later process can continue."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._note = path.with_name(path.name + ".json")
 
     def identity(self) -> Identity | None:
-        """Whose bytes these are; None where that is unknown or cannot be told when continuing."""
+        """The identity of the bytes; None if it is unknown, or too weak to continue safely."""
         try:
             identity = Identity(**json.loads(self._note.read_text(encoding="utf-8")))
         except (FileNotFoundError, json.JSONDecodeError, TypeError):
@@ -159,12 +160,12 @@ class _Part:
         write_atomically(self._note, json.dumps(dataclasses.asdict(identity)))
 
     def check(self) -> None:
-        """DamagedError unless size and SHA-256 are those announced, where any were."""
+        """Raise DamagedError unless size and SHA-256 match what the server announced, if it did."""
         identity = Identity(**json.loads(self._note.read_text(encoding="utf-8")))
         if identity.size is not None and self.size() != identity.size:
-            raise DamagedError(f"{self.size()} bytes came where {identity.size} were announced")
+            raise DamagedError(f"received {self.size()} bytes, but {identity.size} were announced")
         if identity.sha256 is not None and (found := sha256_of(self.path)) != identity.sha256:
-            raise DamagedError(f"its SHA-256 is {found} where {identity.sha256} was announced")
+            raise DamagedError(f"its SHA-256 is {found}, but {identity.sha256} was announced")
 
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -172,9 +173,9 @@ class _Part:
 
 
 def _identity(response: httpx.Response) -> Identity:
-    """What the headers say. The hub announces a large file's SHA-256 on the redirect that leads to it."""
+    """The identity in the headers. The hub announces a large file's SHA-256 in the redirect that leads to it."""
     etag = response.headers.get("ETag")
-    if etag is not None and etag.startswith("W/"):  # weak: the same meaning, not the same bytes
+    if etag is not None and etag.startswith("W/"):  # weak: the same meaning, not necessarily the same bytes
         etag = None
     linked = [r.headers.get("X-Linked-ETag", "").strip('"') for r in (*response.history, response)]
     sha256 = next((found for found in linked if re.fullmatch("[0-9a-f]{64}", found)), None)

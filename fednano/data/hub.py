@@ -1,8 +1,8 @@
-"""`data=fineweb_edu` and `data=climbmix`: parquet shards of a shuffled data set, by HTTP, read as they are.
+"""Data sets on the web (`data=fineweb_edu`, `data=climbmix`): shuffled Parquet shards, downloaded and used unchanged.
 
-The shards lie in `<root>/<name>/`, each with a note of what was found in it; a corpus of N of them is a
-manifest in `<root>/<name>-<N>/` that points there. More shards later fetch only what is missing, and leave
-the smaller corpus as it is.
+The shards are kept in `<root>/<name>/`, each with a note of its content. A corpus of N shards is a manifest in
+`<root>/<name>-<N>/` that points to them. A larger corpus later downloads only the missing shards and leaves the
+smaller one as it is.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ PATTERN_REMEDY = "set one like shard_{:05d}.parquet"
 
 @dataclass(frozen=True)
 class Content:
-    """What a whole shard holds; `text_bytes` counts UTF-8."""
+    """Content of a complete shard; `text_bytes` counts UTF-8."""
 
     rows: int
     text_bytes: int
@@ -43,9 +43,9 @@ class Content:
 
 @dataclass(frozen=True, kw_only=True)
 class HubShards:
-    """The first `shards` shards to train on, shard `last_shard` held out; all rows are of one source, `name`.
+    """The first `shards` shards for training, and shard `last_shard` held out; all rows have one source, `name`.
 
-    `pattern` makes a file name from a number, `timeout_s` bounds the silence before an attempt is given up.
+    `pattern` makes a file name from a number. An attempt fails after `timeout_s` without a byte.
     """
 
     name: str
@@ -67,21 +67,23 @@ class HubShards:
         for key, least in (("last_shard", 1), ("shards", 1), ("threads", 1), ("retries", 0)):
             require_whole(f"data.{key}", getattr(self, key), least)
         if not re.match(r"https?://[^/\s]+", self.base_url):
-            raise ValueError(f"data.base_url={self.base_url} is not an http or https address; name one")
+            raise ValueError(f"data.base_url must be an http or https URL, got {self.base_url}; set it to one")
         if self.shards > self.last_shard:
-            most = self.last_shard
-            raise ValueError(f"data.shards={self.shards} is more than {self.name} has; set {most} or fewer")
+            raise ValueError(
+                f"data.shards must be <= {self.last_shard}, all training shards of {self.name}, got {self.shards}; "
+                "use fewer"
+            )
         if self._file_name(0) == self._file_name(1):
-            raise ValueError(f"data.pattern={self.pattern} has no place for a number; {PATTERN_REMEDY}")
+            raise ValueError(f"data.pattern must hold a place for a number, got {self.pattern}; {PATTERN_REMEDY}")
         if not isinstance(self.timeout_s, float | int) or not self.timeout_s > 0:
-            raise ValueError(f"data.timeout_s={self.timeout_s!r} is not a number of seconds over 0; set 30")
+            raise ValueError(f"data.timeout_s must be seconds > 0, got {self.timeout_s!r}; set, for example, 30")
 
     def check(self) -> None:
-        """ValueError where `root` cannot be written. The network is not asked."""
+        """Raise ValueError if `root` cannot be written. Does not use the network."""
         root_folder(self.root)
 
     def ensure(self, progress: Progress) -> Corpus:
-        """The corpus, missing shards fetched first. ValueError where the server does not give them whole."""
+        """The corpus; missing shards are downloaded first. Raises ValueError if a shard does not arrive complete."""
         root = root_folder(self.root)
         store = root / self.name
         folder = root / f"{self.name}-{self.shards}"
@@ -100,10 +102,12 @@ class HubShards:
         try:
             return self.pattern.format(number)
         except (IndexError, KeyError, ValueError) as error:
-            raise ValueError(f"data.pattern={self.pattern} takes no number ({error}); {PATTERN_REMEDY}") from error
+            raise ValueError(
+                f"data.pattern must take a number, got {self.pattern} ({error}); {PATTERN_REMEDY}"
+            ) from error
 
     def _kept(self, path: Path) -> Content | None:
-        """What the shard at `path` holds: from its note if size and footer agree; None: it must be got."""
+        """The content of the shard at `path`, from its note if size and footer agree; None: download it."""
         try:
             content = Content(**json.loads(_note(path).read_text(encoding="utf-8")))
             if path.stat().st_size == content.file_bytes and pq.read_metadata(path).num_rows == content.rows:
@@ -113,10 +117,10 @@ class HubShards:
         return None
 
     def _fetch(self, names: Sequence[str], store: Path, progress: Progress) -> None:
-        """Fetch `names` into `store`, `threads` at a time; the first that fails ends the others."""
+        """Download `names` into `store`, `threads` at a time; the first failure stops the others."""
         stop = Event()
         hint = f"check the network, data.base_url={self.base_url} and data.shards={self.shards}"
-        progress.start(f"fetching {self.name}", len(names), "shards")
+        progress.start(f"downloading {self.name}", len(names), "shards")
         try:
             with (
                 httpx.Client(timeout=self.timeout_s) as client,
@@ -136,7 +140,7 @@ class HubShards:
             progress.finish()
 
     def _shard(self, name: str, store: Path, downloader: Downloader) -> None:
-        """Fetch one shard, unless a whole one was put there by hand."""
+        """Download one shard, unless a complete one was put there by hand."""
         path = store / name
 
         def accept(found: Path) -> None:
@@ -150,7 +154,7 @@ class HubShards:
         return downloader.fetch(f"{self.base_url.rstrip('/')}/{name}", path, accept)
 
     def _content(self, path: Path, name: str) -> Content:
-        """What shard `name` at `path` holds, all of it decoded: DamagedError where that fails."""
+        """The content of shard `name` at `path`, decoded completely. Raises DamagedError if that fails."""
         try:
             parquet = pq.ParquetFile(path)
             require_text_column(self.text_column, parquet.schema_arrow, name)
@@ -160,7 +164,7 @@ class HubShards:
             )
             text_bytes = sum(length or 0 for length in lengths)
         except (pa.ArrowInvalid, OSError) as error:
-            raise DamagedError(f"it is not a whole parquet file: {error}") from error
+            raise DamagedError(f"it is not a complete Parquet file: {error}") from error
         return Content(parquet.metadata.num_rows, text_bytes, path.stat().st_size, sha256_of(path))
 
     def _write_manifest(self, folder: Path, store: Path, names: Sequence[str]) -> None:

@@ -1,9 +1,9 @@
-"""The row ledger: every row of every pool is free, leased or done, and never two of these.
+"""The row ledger: every row of every pool is exactly one of free, leased and done.
 
 A pool is a sequence of N rows that is read over and over; stream row r is row r mod N of the pool in epoch r div N.
-Positions are (row, token) pairs: all rows before `row` and the first `token` tokens of `row` lie behind them. A
-partly trained row goes on at its token, with whoever leases it next. Rows that were passed over on the way to a
-position are submitted beside it, as spans.
+A position is a pair (row, token): it lies after all rows before `row` and after the first `token` tokens of `row`. The
+next lease of a partly trained row continues at its token. Rows skipped before a position are submitted with it, as
+spans.
 """
 
 from bisect import bisect_left, bisect_right
@@ -29,7 +29,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Grant:
-    """What a lease covers: spans of one pool, in the order in which they are to be trained."""
+    """The rows of a lease: spans of one pool, in the order of training."""
 
     pool: int
     spans: tuple[Span, ...]
@@ -44,17 +44,17 @@ def records_of(spans: Iterable[Span]) -> tuple[tuple[int, int, int], ...]:
 
 
 class _Pool:
-    """Book-keeping of one pool. `frontier` is the first stream row that was never leased."""
+    """The state of one pool. `frontier` is the first stream row that was never leased."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.frontier = 0
-        self.free: list[Span] = []  # behind the frontier, ordered, given back by leases
+        self.free: list[Span] = []  # before the frontier, ordered; returned by leases
         self.done: list[tuple[Position, Position]] = []  # ordered, adjacent pieces joined
         self.doubled = 0
 
     def take(self, rows: int) -> tuple[Span, ...]:
-        """`rows` rows: first what was given back, then new ones."""
+        """Take `rows` rows: returned ones first, then new ones."""
         taken: list[Span] = []
         while rows > 0 and self.free:
             span = self.free.pop(0)
@@ -70,7 +70,7 @@ class _Pool:
 
     def give_back(self, span: Span) -> None:
         at = bisect_right(self.free, span)
-        # What is free is joined already; only the neighbours can touch what comes between them.
+        # Free spans are joined already, so the new span can only touch its neighbours.
         first, last = max(0, at - 1), at + 1
         self.free[first:last] = join_spans([*self.free[first:at], span, *self.free[at:last]])
 
@@ -78,9 +78,9 @@ class _Pool:
         """Mark [start, stop) trained; rows that were trained before are counted as doubled."""
         if start == stop:
             return
-        # The pieces that overlap it or touch it; they lie apart.
+        # The pieces that overlap or touch it; they do not touch each other.
         first = last = bisect_left(self.done, (start,))
-        while last < len(self.done) and self.done[last][0] <= stop:  # mostly the next one at most
+        while last < len(self.done) and self.done[last][0] <= stop:  # usually at most the next one
             last += 1
         first -= first > 0 and self.done[first - 1][1] >= start
         touched = self.done[first:last]
@@ -93,7 +93,7 @@ class _Pool:
         self.done[first:last] = [(start, stop)]
 
     def rows_done(self) -> int:
-        """Rows whose every token is trained."""
+        """Number of rows with every token trained."""
         return sum(max(0, stop[0] - (start[0] + (start[1] > 0))) for start, stop in self.done)
 
     def rows_total(self) -> int:
@@ -106,7 +106,7 @@ def _rows_touched(start: Position, stop: Position) -> int:
 
 
 def join_spans(spans: Iterable[Span]) -> list[Span]:
-    """The same rows in ascending order and as few spans."""
+    """The same rows in ascending order, in as few spans as possible."""
     spans = sorted(spans)
     if len(spans) == 1:
         return spans
@@ -128,7 +128,7 @@ class Ledger:
 
     def __init__(self, sizes: Sequence[int]) -> None:
         if not sizes or min(sizes) < 1:
-            raise ValueError("every pool needs at least one row; use fewer clients or more data")
+            raise ValueError("every client's pool must hold at least one row; use fewer clients or more data")
         self._pools = [_Pool(size) for size in sizes]
         self._leased: dict[int, Grant] = {}
 
@@ -141,14 +141,14 @@ class Ledger:
         return grant
 
     def settle(self, lease: int, row: int, token: int, left: Sequence[Span] = ()) -> None:
-        """End a lease whose work went into the global model: what lies before (row, token) is done, the rest is free.
+        """End a lease whose work was merged: rows before (row, token) are done, the rest is free.
 
-        So are the spans in `left`, which lie before it and were passed over.
+        The spans in `left`, which lie before that position but were skipped, are free too.
 
         Raises:
             KeyError: the lease is not in force.
-            ValueError: the cursor lies outside the lease, or `left` is not an ascending part of what lies before the
-                cursor; nothing is changed.
+            ValueError: the cursor lies outside the lease, or the spans in `left` are not ascending parts of the lease
+                before the cursor; nothing is changed.
         """
         grant = self._leased[lease]
         pool = self._pools[grant.pool]
@@ -160,20 +160,20 @@ class Ledger:
             pool.give_back(span)
 
     def check_cursor(self, lease: int, row: int, token: int, left: Sequence[Span] = ()) -> None:
-        """Raise what `settle` would raise, and change nothing."""
+        """Raise what `settle` would raise; change nothing."""
         _divided(self._leased[lease], (row, token), left)
 
     def release(self, lease: int) -> None:
-        """End a lease whose work is not in the global model: its rows are free again. KeyError if not in force."""
+        """End a lease without merged work: its rows are free again. Raises KeyError if it is not in force."""
         grant = self._leased.pop(lease)
         for span in grant.spans:
             self._pools[grant.pool].give_back(span)
 
     def counts(self) -> dict[str, int]:
-        """Rows by state, over the epochs begun so far. Each is counted on its own: `lost` rows are in no state,
-        `doubled` ones were trained twice or are in two states.
+        """Rows by state, over the epochs begun so far. Each state is counted independently: `lost` rows are in no
+        state, `doubled` ones were trained twice or are in two states.
 
-        A row of which some tokens are trained counts by who holds its rest.
+        A partly trained row has the state of its remaining tokens.
         """
         total = sum(pool.rows_total() for pool in self._pools)
         done = sum(pool.rows_done() for pool in self._pools)
@@ -191,7 +191,7 @@ class Ledger:
         }
 
     def copy(self) -> "Ledger":
-        """A ledger that stays as this one is now."""
+        """An independent copy of the present state."""
         copied = Ledger([pool.size for pool in self._pools])
         for pool, kept in zip(self._pools, copied._pools, strict=True):
             kept.frontier, kept.doubled = pool.frontier, pool.doubled
@@ -200,7 +200,7 @@ class Ledger:
         return copied
 
     def to_record(self) -> dict[str, Any]:
-        """JSON form; leases in force are recorded as free, since whoever reads this cannot honour them."""
+        """JSON form. Leases in force are recorded as free rows, since they mean nothing to a later process."""
         leased: list[list[Span]] = [[] for _ in self._pools]
         for grant in self._leased.values():
             leased[grant.pool].extend(grant.spans)
@@ -233,10 +233,10 @@ class Ledger:
 def _divided(
     grant: Grant, cursor: Position, left: Sequence[Span]
 ) -> tuple[list[tuple[Position, Position]], list[Span]]:
-    """A grant as (start, stop) of what is trained, and the spans that are not. ValueError as from `settle`."""
-    spans = join_spans(grant.spans)  # what was passed over may reach across a seam
+    """The trained pieces (start, stop) of a grant, and its untrained spans. Raises ValueError as `settle` does."""
+    spans = join_spans(grant.spans)  # a skipped span may reach across a boundary between spans
     holder = _holder(spans, cursor)
-    if len(spans) == 1 and not left:  # as mostly
+    if len(spans) == 1 and not left:  # the usual case
         span = spans[0]
         rest = [Span(*cursor, span.stop)] if cursor[0] < span.stop else []
         return [((span.row, span.token), cursor)], rest
@@ -256,7 +256,8 @@ def _divided(
             free.append(Span(*end, span.stop))
     if passed:
         raise ValueError(
-            f"span {records_of(passed)[0]} is no further part of the lease's rows {records_of(spans)} before {cursor}"
+            f"left must hold ascending parts of the lease's rows {records_of(spans)} before {cursor}, "
+            f"got {records_of(passed)[0]}"
         )
     return trained, free
 
@@ -266,7 +267,7 @@ def _lies_in(span: Span, start: Position, stop: Position) -> bool:
 
 
 def _holder(spans: Sequence[Span], cursor: Position) -> int:
-    """Index of the span that the cursor lies in; at a seam, the earlier one."""
+    """Index of the span that contains the cursor; between two spans, the earlier one."""
     for i, span in enumerate(spans):
         if (span.row, span.token) <= cursor <= (span.stop, 0) and cursor[1] >= 0:
             return i

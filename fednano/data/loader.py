@@ -1,4 +1,4 @@
-"""Leased rows → batches of tokens, with the exact cursor after each."""
+"""The loader: leased rows to batches of tokens, with the exact cursor after each batch."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ IGNORE = -1  # target that does not count, as in the model
 class Batch:
     """`tokens` and `targets` are (B, T) int64.
 
-    What lies before `cursor` is trained once this batch is, but for the spans in `left`.
+    Once this batch is trained, so is everything before `cursor`, except the spans in `left`.
     """
 
     tokens: Tokens
@@ -32,12 +32,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class TextSource:
-    """Where the loader gets its tokens.
+    """The source of the loader's tokens.
 
     Args:
-        texts: texts of the given corpus rows, in order, as a list or an Arrow array.
-        encode: texts → (ids of all, offsets of length n + 1).
-        bos: id that opens every document.
+        texts: corpus rows → their texts, in order, as a list or an Arrow array.
+        encode: n texts → (ids of all texts, offsets of length n + 1).
+        bos: id that begins every document.
     """
 
     texts: Callable[[Sequence[int]], Any]
@@ -58,7 +58,7 @@ class TextSource:
 
 @dataclass(frozen=True)
 class Piece:
-    """A row of the stream from its token `token` on; `ids` are its tokens, int64, at least one."""
+    """A row of the stream, from its token `token` on; `ids` are its tokens, int64, at least one."""
 
     row: int
     token: int
@@ -66,11 +66,11 @@ class Piece:
 
 
 class Packing(Protocol):
-    """A `packing` choice: how rows make batches."""
+    """A `packing` choice: how rows become batches."""
 
     @property
     def spare_rows(self) -> int:
-        """Rows that a lease needs beyond those that hold its tokens."""
+        """Rows that a lease needs in addition to those that hold its tokens."""
 
     def batches(self, pieces: Iterable[Piece], shape: tuple[int, int], bos: int) -> Iterator[Batch]:
         """Batches of `shape` (B, T) from `pieces`, in ascending order; what fills no batch stays untrained."""
@@ -78,7 +78,7 @@ class Packing(Protocol):
 
 @dataclass(frozen=True)
 class Stream:
-    """The pieces as one sequence of tokens, cut wherever a batch is full.
+    """Documents as one sequence of tokens, cut wherever a batch is full.
 
     A batch trains B·T input tokens and needs the one after them as the last target, so up to B·T tokens at the end of
     a lease stay untrained.
@@ -89,9 +89,9 @@ class Stream:
     def batches(self, pieces: Iterable[Piece], shape: tuple[int, int], bos: int) -> Iterator[Batch]:
         B, T = shape
         need = B * T
-        held: list[Tokens] = []  # together the tokens [consumed, read) of the stream
-        starts: deque[tuple[int, Position]] = deque()  # index in the whole stream and position of each piece
-        seams: list[int] = []  # indices of tokens that do not follow on the one before them
+        held: list[Tokens] = []  # the tokens [consumed, read) of the stream
+        starts: deque[tuple[int, Position]] = deque()  # index in the stream and position of each piece
+        seams: list[int] = []  # indices of tokens that do not continue the token before them
         read = consumed = 0
         for piece in pieces:
             starts.append((read, (piece.row, piece.token)))
@@ -120,7 +120,7 @@ STREAM = Stream()
 
 
 class LeaseLoader:
-    """Batches of a grant's rows, each time it is iterated.
+    """Batches of a grant's rows; every iteration starts from the beginning.
 
     Args:
         source: texts and tokenizer.
@@ -128,10 +128,10 @@ class LeaseLoader:
         grant: the leased spans.
         batch_size: B.
         sequence_len: T.
-        packing: how rows make batches.
+        packing: how rows become batches.
     """
 
-    behind = 0  # batches that were trained before the next one that it makes
+    behind = 0  # batches trained before the next one that it makes
 
     def __init__(
         self,
@@ -152,7 +152,7 @@ class LeaseLoader:
         return self._packing.batches(self._pieces(), self._shape, self._source.bos)
 
     def _pieces(self) -> Iterator[Piece]:
-        """The grant's rows, or what is left of them, in order."""
+        """The grant's rows, or their remaining tokens, in order."""
         for span in self.grant.spans:
             for start in range(span.row, span.stop, ROWS_PER_READ):
                 stream_rows = range(start, min(start + ROWS_PER_READ, span.stop))
@@ -164,13 +164,13 @@ class LeaseLoader:
 
 
 class PartedLoader(LeaseLoader):
-    """A grant's batches once, in as many parts as it is iterated: each goes on behind what is said to be trained.
+    """A grant's batches in several iterations: each continues after the batches reported as trained.
 
-    What was made and not trained comes again, since a packing cannot be begun in the middle.
+    Batches that were made but not trained are yielded again, since a packing cannot start in the middle.
     """
 
-    _rest: Iterator[Batch] | None = None  # once it was iterated
-    _made: deque[Batch]  # batches that are not said to be trained
+    _rest: Iterator[Batch] | None = None  # set by the first iteration
+    _made: deque[Batch]  # batches not reported as trained
 
     def __iter__(self) -> Iterator[Batch]:
         if self._rest is None:
@@ -181,8 +181,8 @@ class PartedLoader(LeaseLoader):
             yield batch
 
     def trained(self, batches: int) -> None:
-        """The first `batches` of the grant are trained."""
-        if self._rest is not None:  # who trains without reading has had none of them made
+        """Report the first `batches` batches of the grant as trained."""
+        if self._rest is not None:  # an analytic trainer makes no batches
             for _ in range(min(batches - self.behind, len(self._made))):
                 self._made.popleft()
         self.behind = batches

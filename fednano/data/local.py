@@ -1,7 +1,7 @@
-"""`data=parquet` and `data=text`: a folder of the user's own, converted once into a corpus.
+"""Data sets from a folder of the user's own (`data=parquet`, `data=text`), converted once into a corpus.
 
-The corpus is keyed by the settings and by the names, sizes and times of the files, so that a changed folder
-makes another one. Files are read piece by piece; none is held whole, save where a document is as large.
+The corpus is keyed by the settings and by the names, sizes and times of the files, so that a changed folder gives a
+new corpus. Files are read piece by piece; none is held in memory as a whole, unless a single document is that large.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,9 +34,9 @@ READ_ROWS = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class ParquetFolder:
-    """Rows of parquet files: the documents stand in `text_column`, nulls and blank ones are left out.
+    """Rows of Parquet files. Documents are in `text_column`; null and blank ones are skipped.
 
-    The source of a row is its `source_column`, or where that is None the top-level sub-folder of its file.
+    The source of a row is its `source_column`, or if that is None the top-level sub-folder of its file.
     """
 
     root: str
@@ -54,17 +54,17 @@ class ParquetFolder:
             require_text("data.source_column", self.source_column)
 
     def check(self) -> None:
-        """ValueError where the folder, matching files or, in the first file, the columns are missing."""
+        """Raise ValueError if the folder, matching files or, in the first file, the columns are missing."""
         root_folder(self.root)
         self._open(found_files(self.path, self.pattern)[0])
 
     def ensure(self, progress: Progress) -> Corpus:
-        """The corpus, converted first where this folder in its present state has none yet."""
+        """The corpus; converted first if the folder in its present state has none yet."""
         columns = {"text_column": self.text_column, "source_column": self.source_column}
         return _converted(self, "parquet", columns, progress)
 
     def documents(self, file: Path) -> Iterator[Document]:
-        """(text, source) of every row of `file`. ValueError where a column is missing or not of strings."""
+        """(text, source) of every row of `file`. Raises ValueError if a column is missing or does not hold strings."""
         folder = Path(self.path).expanduser()
         fallback = _sub_folder(file, folder) or folder.resolve().name
         columns = [self.text_column, *([self.source_column] if self.source_column else [])]
@@ -79,7 +79,7 @@ class ParquetFolder:
         try:
             parquet = pq.ParquetFile(file)
         except pa.ArrowInvalid as error:
-            raise ValueError(f"data.path: {file} is not a parquet file; narrow data.pattern") from error
+            raise ValueError(f"data.path must hold Parquet files, got {file}; narrow data.pattern") from error
         schema = parquet.schema_arrow
         require_text_column(self.text_column, schema, str(file))
         if self.source_column is not None:
@@ -91,9 +91,8 @@ class ParquetFolder:
 class TextFolder:
     """Text files in UTF-8. A file is one document, or several with `separator` between them.
 
-    A document longer than `document_chars` is cut at blank lines (where there is none, at line ends) into
-    pieces of about that length; None cuts nothing. The source is the top-level sub-folder, without one the
-    file's stem.
+    A document longer than `document_chars` is cut at blank lines (without any, at line ends) into pieces of about that
+    length; None cuts nothing. The source is the top-level sub-folder, or without one the file's stem.
     """
 
     root: str
@@ -112,44 +111,44 @@ class TextFolder:
             require_whole("data.document_chars", self.document_chars, 1)
 
     def check(self) -> None:
-        """ValueError where the folder or matching files are missing."""
+        """Raise ValueError if the folder or matching files are missing."""
         root_folder(self.root)
         found_files(self.path, self.pattern)
 
     def ensure(self, progress: Progress) -> Corpus:
-        """The corpus, converted first where this folder in its present state has none yet."""
+        """The corpus; converted first if the folder in its present state has none yet."""
         cuts = {"separator": self.separator, "document_chars": self.document_chars}
         return _converted(self, "text", cuts, progress)
 
     def documents(self, file: Path) -> Iterator[Document]:
-        """(text, source) of every document in `file`. ValueError where it is not UTF-8."""
+        """(text, source) of every document in `file`. Raises ValueError if it is not UTF-8."""
         source = _sub_folder(file, Path(self.path).expanduser()) or file.stem
         try:
             for text in pieces(_read(file), self.separator, self.document_chars):
                 yield text, source
         except UnicodeDecodeError as error:
             remedy = "convert it or narrow data.pattern"
-            raise ValueError(f"data.path: {file} is not UTF-8 ({error.reason}); {remedy}") from error
+            raise ValueError(f"data.path must hold UTF-8 files, got {file} ({error.reason}); {remedy}") from error
 
 
 def found_files(path: str, pattern: str) -> list[Path]:
-    """The files that `pattern` matches in the folder `path`, by name. ValueError where there is none."""
+    """The files that match `pattern` in the folder `path`, by name. Raises ValueError if there are none."""
     folder = Path(path).expanduser()
     if not folder.exists():
-        raise ValueError(f"data.path={path} does not exist; name a folder that holds {pattern}")
+        raise ValueError(f"data.path must be a folder that exists, got {path}; name one that holds {pattern}")
     if not folder.is_dir():
-        raise ValueError(f"data.path={path} is a file; name its folder and set data.pattern={folder.name}")
+        raise ValueError(f"data.path must be a folder, got {path}; name its folder and set data.pattern={folder.name}")
     try:
         files = sorted(file for file in folder.glob(pattern) if file.is_file())
     except (ValueError, NotImplementedError) as error:
-        raise ValueError(f"data.pattern={pattern} is no pattern ({error}); set one like **/*.txt") from error
+        raise ValueError(f"data.pattern must be a glob, got {pattern} ({error}); set one like **/*.txt") from error
     if not files:
-        raise ValueError(f"data.path={path} holds no file for data.pattern={pattern}; change either one")
+        raise ValueError(f"data.path must hold files matching data.pattern={pattern}, got {path}; change either one")
     return files
 
 
 def pieces(chunks: Iterator[str], separator: str | None, document_chars: int | None) -> Iterator[str]:
-    """The documents in a text that comes in `chunks`, parted by `separator`, then cut to `document_chars`."""
+    """The documents of a text given in `chunks`, split at `separator`, then cut to `document_chars`."""
     rest = ""
     for chunk in chunks:
         rest += chunk
@@ -164,7 +163,7 @@ def pieces(chunks: Iterator[str], separator: str | None, document_chars: int | N
 
 
 def _cut(text: str, document_chars: int | None) -> list[str]:
-    """`text` in pieces that end at the last blank line within the limit, else a line end, else anywhere."""
+    """`text` in pieces that end at the last blank line within the limit, else at a line end, else anywhere."""
     if document_chars is None:
         return [text]
     found: list[str] = []

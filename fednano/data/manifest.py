@@ -1,4 +1,4 @@
-"""What a corpus folder says about itself: `manifest.json`, without which it is not a corpus."""
+"""The manifest of a corpus, `manifest.json`; a folder without it is not a corpus."""
 
 import dataclasses
 import hashlib
@@ -16,7 +16,7 @@ Split = Literal["train", "validation"]
 
 @dataclass(frozen=True, kw_only=True)
 class ShardFile:
-    """One parquet file; `name` is relative to the corpus folder, `text_bytes` counts UTF-8."""
+    """One Parquet file; `name` is relative to the corpus folder, `text_bytes` counts UTF-8."""
 
     name: str
     split: Split
@@ -28,7 +28,7 @@ class ShardFile:
 
 @dataclass(frozen=True)
 class SourceCount:
-    """What the training rows of one source hold."""
+    """Size of one source's training rows."""
 
     rows: int
     text_bytes: int
@@ -36,7 +36,7 @@ class SourceCount:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """`source_column` is None where the files have none and the whole corpus is one source."""
+    """The content of `manifest.json`. `source_column` is None if the whole corpus is one source."""
 
     name: str
     settings: dict[str, Any]
@@ -55,12 +55,12 @@ class Manifest:
         return sum(file.text_bytes for file in self.of(split))
 
     def sha256(self) -> str:
-        """Digest of what the corpus holds and in which order: its name, place and settings do not enter."""
+        """Digest of the corpus's content and order; its name, place and settings do not enter."""
         lines = [f"{file.split} {file.rows} {file.sha256}\n" for file in self.files]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def write(self, folder: Path) -> None:
-        """Write `manifest.json` into `folder`, whole or not at all."""
+        """Write `manifest.json` into `folder`, atomically."""
         splits: tuple[Split, Split] = ("train", "validation")
         totals = {s: {"rows": self.rows(s), "text_bytes": self.text_bytes(s)} for s in splits}
         head = {"format": FORMAT, "corpus_sha256": self.sha256(), "totals": totals}
@@ -69,13 +69,13 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
-        """The manifest of `folder`. ValueError where there is none of this format, or it was edited."""
+        """The manifest of `folder`. Raises ValueError if it is missing, was edited, or has another format."""
         path = folder / MANIFEST
-        remedy = f"delete {folder} to have it made again"
+        remedy = f"delete {folder} to make it again"
         try:
             held = json.loads(path.read_text(encoding="utf-8"))
             if held["format"] != FORMAT:
-                raise ValueError(f"{path} has format {held['format']} and this fednano reads {FORMAT}; {remedy}")
+                raise ValueError(f"{path} must have format {FORMAT}, got {held['format']}; {remedy}")
             manifest = cls(
                 name=held["name"],
                 settings=held["settings"],
@@ -85,7 +85,7 @@ class Manifest:
                 text_column=held["text_column"],
             )
         except FileNotFoundError:
-            raise ValueError(f"{path} does not exist, so {folder} is no corpus; {remedy}") from None
+            raise ValueError(f"{path} does not exist, so {folder} is not a corpus; {remedy}") from None
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{path} cannot be read ({error!r}); {remedy}") from error
         if manifest.sha256() != held["corpus_sha256"]:

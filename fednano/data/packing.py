@@ -1,4 +1,4 @@
-"""Best-fit packing: every row of a batch begins with BOS, and documents are cut only where none fits whole."""
+"""Best-fit packing: every row of a batch begins with BOS, and documents are cut only if none fits whole."""
 
 from bisect import bisect, insort
 from collections.abc import Iterable, Iterator
@@ -16,17 +16,17 @@ Entry = tuple[int, int, Piece]  # places that the piece takes in an empty row, m
 class BestFit:
     """Fills each row of T tokens from a buffer of documents, as nanochat does (Karpathy, 2025), but discards nothing.
 
-    The next piece of a row is the largest that fits what is left of it, of several the earliest; one longer than T
-    counts as T, since no row could hold it whole. Where none fits, the shortest is cut. What is cut off stays in the
-    buffer as a piece that takes part like any other, behind a BOS of its own whose target does not count: its first
-    token was already the target of the last one before the cut. So every token of a document is an input once and, BOS
-    apart, a target once; a document's last token predicts BOS.
+    The next piece of a row is the largest that fits its free places, and among equals the earliest. A piece longer than
+    T counts as T, since no row could hold it whole. If none fits, the shortest is cut. Its remainder stays in the
+    buffer as a piece like any other, after a BOS of its own whose target does not count: the remainder's first token
+    was already the target of the last one before the cut. So every token of a document is an input once and, except
+    BOS, a target once; a document's last token predicts BOS.
 
-    The buffer and the batches depend on the rows that are left and on nothing else: whoever leases what a batch leaves
-    goes on as if there had been no stop. At the end of a lease, up to B·T tokens stay untrained.
+    The buffer and the batches depend on the remaining rows alone: the next lease of rows that a batch leaves untrained
+    continues as if there had been no stop. At the end of a lease, up to B·T tokens stay untrained.
 
     Args:
-        documents: how many documents the buffer holds.
+        documents: number of documents in the buffer.
 
     Raises:
         ValueError: fewer than one.
@@ -36,11 +36,11 @@ class BestFit:
 
     def __post_init__(self) -> None:
         if self.documents < 1:
-            raise ValueError(f"packing.documents={self.documents} leaves no choice; use 1 or more, such as 64")
+            raise ValueError(f"packing.documents must be >= 1, got {self.documents}; use, for example, 64")
 
     @property
     def spare_rows(self) -> int:
-        """Rows that a lease needs beyond its tokens: what the buffer holds at the end may be partly trained."""
+        """Additional rows that a lease needs, since documents in the buffer at its end may be partly trained."""
         return self.documents
 
     def batches(self, pieces: Iterable[Piece], shape: tuple[int, int], bos: int) -> Iterator[Batch]:
@@ -55,7 +55,7 @@ class BestFit:
 
 
 def _fill(tokens: Tokens, targets: Tokens, buffer: "_Buffer", bos: int) -> bool:
-    """Fill one row, (T,) each; False where the pieces do not suffice."""
+    """Fill one row, (T,) each; returns False if there are too few pieces."""
     at = 0
     while at < len(tokens):
         piece = buffer.take(len(tokens) - at)
@@ -77,17 +77,17 @@ def _fill(tokens: Tokens, targets: Tokens, buffer: "_Buffer", bos: int) -> bool:
 
 
 class _Buffer:
-    """The first `size` of the pieces that are left, by the places they take in a row of T."""
+    """The first `size` of the remaining pieces, by the places they take in a row of T."""
 
     def __init__(self, pieces: Iterator[Piece], size: int, T: int) -> None:
         self._pieces = pieces
         self._size = size
         self._T = T
         self._entries: list[Entry] = []
-        self.cursor: Position = (0, 0)  # behind the last piece that was read
+        self.cursor: Position = (0, 0)  # after the last piece read
 
     def take(self, room: int) -> Piece | None:
-        """The largest piece that fits into `room` places, else the shortest; None where there is none."""
+        """The largest piece that fits into `room` places, else the shortest; None if no piece is left."""
         while len(self._entries) < self._size and (piece := next(self._pieces, None)) is not None:
             self.put(piece)
             self.cursor = (piece.row + 1, 0)
@@ -101,5 +101,5 @@ class _Buffer:
         insort(self._entries, (places, -piece.row, piece))
 
     def left(self) -> tuple[Span, ...]:
-        """What the buffer holds."""
+        """The content of the buffer."""
         return tuple(join_spans(Span(piece.row, piece.token, piece.row + 1) for _, _, piece in self._entries))

@@ -1,4 +1,4 @@
-"""How the training rows are dealt to clients: alike for all, by source, or by Dirichlet proportions."""
+"""Partitions of the training rows among clients: one shared pool, by source, or by Dirichlet proportions."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ RowIds = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Pools:
-    """Disjoint sets of ascending row ids, together all rows; client i reads from `rows[of_client[i]]`."""
+    """Disjoint sets of ascending row ids that together hold all rows; client i reads from `rows[of_client[i]]`."""
 
     rows: tuple[RowIds | range, ...]
     of_client: tuple[int, ...]
@@ -24,7 +24,7 @@ class Partition(Protocol):
     def deal(self, sources: Sources, n_sources: int, clients: int, seed: int) -> Pools:
         """Deal all rows to `clients`. `sources` is (rows,) int with codes below `n_sources`.
 
-        No pool is empty: ValueError where there are more clients than rows.
+        No pool is empty. Raises ValueError if there are more clients than rows.
         """
 
 
@@ -39,9 +39,9 @@ class Iid:
 
 @dataclass(frozen=True)
 class BySource:
-    """Whole sources to clients, each to the client with the fewest rows so far, the largest source first.
+    """Each source goes to one client as a whole: the largest first, each to the client with the fewest rows so far.
 
-    Where clients outnumber sources, every source is split among as many as keeps the rows per client even.
+    If there are more clients than sources, sources are split so that the clients have about equally many rows.
     """
 
     def deal(self, sources: Sources, n_sources: int, clients: int, seed: int) -> Pools:
@@ -63,10 +63,10 @@ class BySource:
 
 @dataclass(frozen=True)
 class Dirichlet:
-    """Every source is split by proportions over the clients, drawn from Dirichlet(alpha, …, alpha).
+    """Every source is split among the clients in proportions drawn from Dirichlet(alpha, …, alpha).
 
-    A large alpha deals alike, a small one gives a source to few clients (Hsu et al. 2019, arXiv
-    1909.06335). A client that would get nothing is given one row of the client that has most.
+    A large alpha makes clients alike; a small one gives each source to few clients (Hsu et al. 2019, arXiv
+    1909.06335). A client that would get nothing gets one row of the client with the most.
     """
 
     alpha: float
@@ -74,7 +74,7 @@ class Dirichlet:
     def __post_init__(self) -> None:
         if not isinstance(self.alpha, float | int) or not 1e-3 <= self.alpha < math.inf:
             raise ValueError(
-                f"partition.alpha={self.alpha!r} is not a number of at least 0.001; "
+                f"partition.alpha must be a number >= 0.001, got {self.alpha!r}; "
                 "set 0.1 for very uneven clients, 100 for almost equal ones"
             )
 
@@ -97,18 +97,18 @@ class Dirichlet:
 
 def _require_enough(rows: int, clients: int) -> None:
     if clients > rows:
-        raise ValueError(f"clients={clients} is more than the {rows} training rows; lower clients or give more text")
+        raise ValueError(f"clients must be <= {rows}, the training rows, got {clients}; use fewer clients or more text")
 
 
 def _rows_of_sources(sources: Sources, n_sources: int) -> list[RowIds]:
-    """Per source its row ids, ascending."""
+    """The row ids of each source, ascending."""
     order = np.argsort(sources, kind="stable").astype(np.int64)
     counts = np.bincount(sources, minlength=n_sources)
     return np.split(order, np.cumsum(counts)[:-1])
 
 
 def _shares(sizes: Sequence[int], clients: int) -> list[int]:
-    """How many clients each source gets: one, and every further one goes where most rows fall to a client."""
+    """Number of clients per source: one each; every further one goes to the source with the most rows per client."""
     shares = [1] * len(sizes)
     for _ in range(clients - len(sizes)):
         crowded = max(range(len(sizes)), key=lambda index: sizes[index] / shares[index])

@@ -1,4 +1,4 @@
-"""Making what comes next in a thread while the last is being used."""
+"""Prefetching: a thread makes the next items while the last one is in use."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -7,21 +7,21 @@ from threading import Semaphore, Thread
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-DEPTH = 2  # as many as a step can need before the thread is scheduled again
+DEPTH = 2  # items that a step can need before the thread is scheduled again
 
 
 @dataclass(frozen=True)
 class _End:
-    """Nothing follows; `error` is why, if not because all were made."""
+    """The end of the items; `error` is the cause if the thread failed."""
 
     error: BaseException | None = None
 
 
 class Ahead(Generic[T]):
-    """The items of an iterable in their order, made by a thread that is at most `depth` of them ahead.
+    """The items of an iterable, in order, made by a thread at most `depth` items ahead.
 
-    To be used in a `with` block, whose end, by an exception too, ends the thread. RuntimeError where the thread
-    failed, with its cause, after the items that were made before.
+    Use it in a `with` block: the end of the block, also by an exception, ends the thread. If the thread fails, the
+    items made before are yielded, and then RuntimeError is raised with its cause.
     """
 
     def __init__(self, items: Iterable[T], depth: int = DEPTH) -> None:

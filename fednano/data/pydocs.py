@@ -1,4 +1,4 @@
-"""`data=pydocs`: English prose that every installation has, the documentation inside installed packages."""
+"""The data set `data=pydocs`: English prose in every installation, the documentation of installed packages."""
 
 import importlib.metadata
 import importlib.util
@@ -36,14 +36,14 @@ FILES_A_TASK = 16
 
 @dataclass(frozen=True)
 class Package:
-    """An installed package: `name` is both how it is imported and how its distribution is called."""
+    """An installed package; `name` is both its import name and the name of its distribution."""
 
     name: str
     version: str
     folder: Path
 
     def files(self) -> list[Path]:
-        """Its modules in order of name, without tests and without copies of other packages."""
+        """Its modules, sorted by name, without tests and vendored copies of other packages."""
         found: list[Path] = []
         for folder, inner, files in os.walk(self.folder):
             inner[:] = set(inner) - TEST_FOLDERS - FOREIGN_FOLDERS
@@ -53,11 +53,11 @@ class Package:
 
 @dataclass(frozen=True, kw_only=True)
 class PyDocs:
-    """Docstrings of at least `min_chars` characters; a package is a source, "python" the standard library.
+    """Docstrings of at least `min_chars` characters. Each package is a source; "python" is the standard library.
 
-    A file of which they make up less than `min_share` is left out: it takes long to parse and gives little.
-    A package that is not installed is left out. The same versions give byte-identical files, other versions
-    another folder under `root`. `workers` processes parse; 1 parses in this one.
+    A file with a smaller share of docstrings than `min_share` is skipped: it takes long to parse and gives little.
+    Packages that are not installed are skipped. The same versions give byte-identical files; other versions give
+    another folder under `root`. `workers` processes parse; with 1, this process does.
     """
 
     root: str
@@ -72,7 +72,7 @@ class PyDocs:
         require_text("data.root", self.root)
         if isinstance(self.packages, str) or not self.packages:
             raise ValueError(
-                f"data.packages={self.packages!r} is not a list of names; set data.packages=[python,numpy]"
+                f"data.packages must be a list of names, got {self.packages!r}; set data.packages=[python,numpy]"
             )
         require_whole("data.min_chars", self.min_chars, 1)
         require_share("data.min_share", self.min_share)
@@ -80,12 +80,12 @@ class PyDocs:
         require_whole("data.workers", self.workers, 1)
 
     def check(self) -> None:
-        """ValueError where `root` cannot be written or none of the packages is installed."""
+        """Raise ValueError if `root` cannot be written or no package is installed."""
         root_folder(self.root)
         self._installed()
 
     def ensure(self, progress: Progress) -> Corpus:
-        """The corpus, extracted first where these versions have none yet: some 20 s of one core."""
+        """The corpus; extracted first if these versions have none yet, in about 20 s of one core."""
         installed = self._installed()
         versions = {package.name: package.version for package in installed}
         settings = {
@@ -113,9 +113,11 @@ class PyDocs:
         found = {name: find_package(name) for name in self.packages}
         missing = [name for name, package in found.items() if package is None]
         if len(missing) == len(found):
-            raise ValueError(f"data.packages={missing}: none is installed; add python, the standard library")
+            raise ValueError(
+                f"data.packages must name installed packages, got {missing}; add python, the standard library"
+            )
         if missing:
-            logging.getLogger(__name__).info("pydocs leaves out what is not installed: %s", ", ".join(missing))
+            logging.getLogger(__name__).info("pydocs skips packages that are not installed: %s", ", ".join(missing))
         return [package for package in found.values() if package is not None]
 
     def _documents(self, packages: Iterable[Package], progress: Progress) -> Iterator[Document]:
@@ -144,7 +146,7 @@ class PyDocs:
 
 
 def find_package(name: str) -> Package | None:
-    """Where `name` is installed, found without importing it; None where it is no installed package."""
+    """The package `name`, found without importing it; None if it is not installed."""
     if name == STANDARD_LIBRARY:
         return Package(name, platform.python_version(), Path(sysconfig.get_path("stdlib")))
     spec = importlib.util.find_spec(name)

@@ -1,4 +1,4 @@
-"""A corpus on disk and its reader: parquet shards with one document a row, and their manifest."""
+"""A corpus on disk and its reader: Parquet shards with one document per row, and their manifest."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -17,16 +17,16 @@ from fednano.data.manifest import Manifest, ShardFile, Split
 V = TypeVar("V")
 Rows = Sequence[int] | npt.NDArray[np.integer[Any]]
 
-# Clients read from as many places at once as there are clients; a decoded row group takes a few MB.
+# Each client reads at a place of its own; a decoded row group takes a few MB.
 CACHED_GROUPS = 32
 OPEN_FILES = 64
 
 
 class Corpus:
-    """Documents by global train row id: 0 … `train_rows` − 1, in the order of the shards.
+    """Documents by global training row id: 0 … `train_rows` − 1, in the order of the shards.
 
-    It holds no more than the manifest, a few open files and the row groups decoded last; another process
-    opens the same folder for itself.
+    It holds only the manifest, a few open files and the row groups decoded last. Pickling keeps only the folder, which
+    the other process opens for itself.
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
@@ -46,7 +46,7 @@ class Corpus:
 
     @classmethod
     def open(cls, folder: str | Path) -> "Corpus":
-        """The corpus in `folder`, checked by manifest and file sizes. ValueError where it is not whole."""
+        """The corpus in `folder`, checked by manifest and file sizes. Raises ValueError if it is incomplete."""
         folder = Path(folder).expanduser()
         manifest = Manifest.read(folder)
         for file in manifest.files:
@@ -54,32 +54,34 @@ class Corpus:
             size = path.stat().st_size if path.exists() else None
             if size != file.file_bytes:
                 found = "does not exist" if size is None else f"has {size} bytes"
-                raise ValueError(f"{path} {found}, its manifest says {file.file_bytes}; delete {folder} to remake it")
+                raise ValueError(
+                    f"{path} {found}, but its manifest says {file.file_bytes}; delete {folder} to make it again"
+                )
         return cls(folder, manifest)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Corpus.open, (self.folder,)
 
     def verify(self) -> None:
-        """Read every file again. ValueError names the first whose SHA-256 is not the manifest's."""
+        """Read every file again. Raises ValueError for the first whose SHA-256 is not the manifest's."""
         for file in self.manifest.files:
             found = sha256_of(self.folder / file.name)
             if found != file.sha256:
                 raise ValueError(
-                    f"{self.folder / file.name} has sha256={found}, its manifest says {file.sha256}; "
-                    f"delete {self.folder} to have it made again"
+                    f"{self.folder / file.name} has sha256={found}, but its manifest says {file.sha256}; "
+                    f"delete {self.folder} to make it again"
                 )
 
     def texts(self, rows: Rows) -> Any:
-        """The documents of `rows` (global train row ids), in their order, as a `pyarrow.ChunkedArray` of strings.
+        """The documents of `rows` (global training row ids), in that order, as a `pyarrow.ChunkedArray` of strings.
 
-        IndexError outside the corpus.
+        Raises IndexError outside the corpus.
         """
         ids = np.asarray(rows, dtype=np.int64)
         if ids.size == 0:
             return pa.chunked_array([], pa.string())
         if ids.min() < 0 or ids.max() >= self.train_rows:
-            raise IndexError(f"rows {ids.min()}…{ids.max()} do not all lie in 0…{self.train_rows - 1}")
+            raise IndexError(f"rows must lie in 0…{self.train_rows - 1}, got {ids.min()}…{ids.max()}")
         shard, group, offset = self._locate(ids)
         cuts = np.flatnonzero((np.diff(shard) != 0) | (np.diff(group) != 0)) + 1
         taken: list[Any] = []
@@ -90,7 +92,7 @@ class Corpus:
         return pa.chunked_array([chunk for texts in taken for chunk in texts.cast(taken[0].type).chunks])
 
     def sources(self) -> npt.NDArray[np.int32]:
-        """(train_rows,) int32: per train row the index of its source in `source_names`."""
+        """(train_rows,) int32: for each training row, the index of its source in `source_names`."""
         column = self.manifest.source_column
         if column is None:
             return np.zeros(self.train_rows, dtype=np.int32)
@@ -111,14 +113,14 @@ class Corpus:
         return [name for table in tables for name in table[column].to_pylist()]
 
     def iter_texts(self, split: Split) -> Iterator[Any]:
-        """The documents of `split`, one `pyarrow.ChunkedArray` of strings a row group, in row order."""
+        """The documents of `split` in row order, one `pyarrow.ChunkedArray` of strings per row group."""
         for file in self.manifest.of(split):
             shard = self._open(file)
             for group in range(shard.groups):
                 yield shard.read(group)
 
     def _locate(self, ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], ...]:
-        """For every row id its shard, the row group in it, and its place in that group."""
+        """For every row id its shard, its row group in the shard, and its place in the group."""
         shard = np.searchsorted(self._starts, ids, side="right") - 1
         offset = ids - self._starts[shard]
         group = np.empty_like(ids)
@@ -147,12 +149,12 @@ class _OpenShard:
         self.group_starts = np.cumsum([0, *sizes])
 
     def read(self, group: int) -> Any:
-        """The texts of one row group; a null reads as an empty document, so that row ids stay."""
+        """The texts of one row group; a null reads as an empty document, which keeps row ids unchanged."""
         return self._file.read_row_group(group, columns=[self._column]).column(0).fill_null("")
 
 
 class _Lru(Generic[V]):
-    """The `capacity` values used last."""
+    """A cache of the `capacity` values used last."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity

@@ -1,9 +1,8 @@
-"""Documents into a corpus: duplicates dropped, a validation set held out, the rest shuffled into shards.
+"""The corpus writer: drops duplicate documents, holds out a validation set, and shuffles the rest into shards.
 
-Everything follows from digests of the texts, so that neither the order of the stream nor the memory allowed
-changes what is written: a document's seeded digest is its place in the shuffle, and brings duplicates
-together; an unseeded one says on which side it lies, so that no document ever moves between training and
-validation.
+Everything follows from digests of the texts, so the result depends neither on the order of the documents nor on the
+memory allowed. A document's seeded digest is its place in the shuffle, and brings duplicates together. An unseeded
+digest decides between training and validation, so that no document ever moves from one to the other.
 """
 
 import hashlib
@@ -38,13 +37,12 @@ def write_corpus(
     shard_bytes: int = 64 << 20,
     memory_bytes: int = 256 << 20,
 ) -> Corpus:
-    """Write the corpus of `documents` into `folder`, which exists; the manifest goes last.
+    """Write the corpus of `documents` into `folder`, which exists; the manifest is written last.
 
-    The validation set is about `validation_fraction` of the distinct documents, those of the lowest
-    digests, at least one; at least one is left to train on. `shard_bytes` counts text (UTF-8) per training
-    shard; beyond `memory_bytes` of text the shuffle goes through files in `folder`. ValueError, beginning
-    with `origin` (the setting that named the documents), where fewer than two distinct documents have text
-    in them.
+    The validation set is about `validation_fraction` of the distinct documents: those with the lowest digests, at least
+    one; at least one remains for training. `shard_bytes` counts text (UTF-8) per training shard. Beyond `memory_bytes`
+    of text, the shuffle uses files in `folder`. Raises ValueError, naming `origin` (the setting that named the
+    documents), for fewer than two distinct documents with text.
     """
     spool = _Spool(folder, memory_bytes)
     held_out = _HeldOut(validation_fraction)
@@ -56,7 +54,7 @@ def write_corpus(
             spool.add(place, text, source, len(encoded))
     if held_out.lowest >= held_out.highest:
         found = "only one distinct document" if spool.count else "no document with text in it"
-        raise ValueError(f"{origin} holds {found}, a corpus needs at least two; name a place with more text")
+        raise ValueError(f"{origin} must hold two distinct documents or more, got {found}; name a place with more text")
     train = _ShardWriter(folder, "train", shard_bytes)
     validation = _ShardWriter(folder, "validation", None)
     for text, source in spool.distinct():
@@ -69,7 +67,7 @@ def write_corpus(
 
 
 class _HeldOut:
-    """The lowest `fraction` of all digests, but never none and never all of the documents seen."""
+    """The held-out documents: the lowest `fraction` of all digests, but never none and never all of those seen."""
 
     def __init__(self, fraction: float) -> None:
         self._limit = int(fraction * 2**64)
@@ -90,7 +88,7 @@ class _HeldOut:
 
 
 class _Spool:
-    """Documents by the first byte of their place, in memory and beyond `memory_bytes` in one file a byte."""
+    """Documents by the first byte of their place: in memory, and beyond `memory_bytes` in one file per byte."""
 
     def __init__(self, folder: Path, memory_bytes: int) -> None:
         self._folder = folder
@@ -119,7 +117,7 @@ class _Spool:
         return self._folder / f"spool_{index:03d}"
 
     def distinct(self) -> Iterator[Document]:
-        """Every distinct document once, by place, with the source that came first. Empties the spool."""
+        """Every distinct document once, by place, with the source seen first. Empties the spool."""
         for index, held in enumerate(self._buckets):
             bucket = [*self._read_back(index), *held] if self._spilled else held
             last = b""
@@ -138,7 +136,7 @@ class _Spool:
 
 
 class _ShardWriter:
-    """One split, by row groups; a new shard begins after `shard_bytes` of text, never where that is None."""
+    """Writer of one split, by row groups. A new shard begins after `shard_bytes` of text; if that is None, never."""
 
     def __init__(self, folder: Path, split: Split, shard_bytes: int | None) -> None:
         self._folder = folder

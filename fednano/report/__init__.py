@@ -1,1 +1,1 @@
-"""What a run tells people: console, W&B, HTML."""
+"""What people see of a run: the console, the HTML report, Weights & Biases, the audit."""

@@ -1,4 +1,4 @@
-"""`python -m fednano.report RUN_DIR`: writes the report of a run again, or audits its event log."""
+"""The command `python -m fednano.report RUN_FOLDER`: rewrites a run's report, or audits its event log."""
 
 import sys
 from pathlib import Path
@@ -7,14 +7,19 @@ from fednano.report import units
 from fednano.report.audit import audit_log
 from fednano.report.html import write_report
 
-USAGE = "usage: python -m fednano.report [--audit] RUN_DIR   (a folder outputs/<experiment>/<date_time>)"
+USAGE = """\
+usage: python -m fednano.report [--audit] RUN_FOLDER
+
+Writes report.html into the folder of a run (outputs/NAME/DATE_TIME) and prints its path.
+
+  --audit   instead, check in the event log that no row was lost or trained twice; exits with 1 if one was"""
 AUDIT = "--audit"
 
 
 def main(arguments: list[str]) -> int:
     """Write the report and print its path, or audit the event log.
 
-    Returns the exit code: 2 for a folder that holds no run, 1 for an event log on which rows are lost or trained twice.
+    Returns the exit code: 2 for a folder without a run, 1 for an event log in which rows are lost or trained twice.
     """
     audits = AUDIT in arguments
     arguments = [argument for argument in arguments if argument != AUDIT]
@@ -25,7 +30,7 @@ def main(arguments: list[str]) -> int:
     folder = Path(arguments[0])
     if not (folder / "events.jsonl").is_file():
         print(
-            f"{folder} holds no events.jsonl; give the folder of a run: outputs/<experiment>/<date_time>",
+            f"RUN_FOLDER must hold events.jsonl, got {folder}; name a run's folder, such as outputs/NAME/DATE_TIME",
             file=sys.stderr,
         )
         return 2
@@ -34,7 +39,7 @@ def main(arguments: list[str]) -> int:
             return _audit(folder)
         print(write_report(folder))
     except (OSError, ValueError) as error:
-        print(f"no {'audit' if audits else 'report'} for {folder}: {error}", file=sys.stderr)
+        print(f"cannot {'audit' if audits else 'report on'} {folder}: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -1,7 +1,7 @@
-"""Exactly-once from the event log alone: what was granted, folded, merged and freed, replayed position by position.
+"""The exactly-once audit: replays an event log's leases, updates, merges and releases position by position.
 
-Nothing of the program's own book-keeping is used. Positions are (row, token) pairs: all rows before `row` and the first
-`token` tokens of `row` lie behind them.
+It uses the event log alone, none of the program's own bookkeeping. A position is a pair (row, token): it lies after all
+rows before `row` and after the first `token` tokens of `row`.
 """
 
 from bisect import bisect_left
@@ -17,24 +17,24 @@ from fednano.data.ledger import Position
 
 AuditedPiece = tuple[Position, Position]
 AUDITED = {kind.__name__ for kind in (LeaseGranted, LeaseReleased, RoundMerged, RunEnded, UpdateFolded)}
-FREE, DONE, LOST, NEW = -1, -2, -3, -4  # who holds a position, if no lease does; NEW was never granted
+FREE, DONE, LOST, NEW = -1, -2, -3, -4  # owners of positions that no lease holds; NEW was never granted
 END: Position = (2**62, 0)
 
 
 class _AuditedPool:
-    """Who holds each position of a pool: `owners[i]` from `starts[i]` up to `starts[i + 1]`, the last one for ever."""
+    """The owner of each position in a pool: `owners[i]` from `starts[i]` to `starts[i + 1]`; the last has no end."""
 
     def __init__(self) -> None:
         self.starts: list[Position] = [(0, 0)]
         self.owners = [NEW]
-        self.free = 0  # how many of `owners` are FREE
+        self.free = 0  # number of FREE entries in `owners`
 
     @property
     def frontier(self) -> Position:
         return self.starts[-1]
 
     def take(self, piece: AuditedPiece, owner: int, only: int | None = None) -> list[int]:
-        """Give a piece to `owner`, or just what `only` holds of it; returns who held it."""
+        """Give a piece to `owner`, or only the part of it that `only` holds; returns the previous owners."""
         start, stop = piece
         if start >= stop:
             return []
@@ -56,9 +56,9 @@ class _AuditedPool:
         return held
 
     def divide(self, piece: AuditedPiece, cursor: Position, owner: int) -> bool:
-        """Whether `owner` holds a piece, as one; if so, what lies before the cursor in it is done, the rest free.
+        """Mark a piece as done before the cursor and free after it, if `owner` holds it undivided; returns whether.
 
-        It does what two calls of `take` would, in a third of the time.
+        Equals two calls of `take`, in a third of the time.
         """
         start, stop = piece
         i = bisect_left(self.starts, start)
@@ -71,7 +71,7 @@ class _AuditedPool:
         return True
 
     def _cut(self, at: Position) -> int:
-        """The index of what begins at `at`, once something does."""
+        """Make an entry begin at `at`, and return its index."""
         i = bisect_left(self.starts, at)
         if i == len(self.starts) or self.starts[i] != at:
             had = self.owners[i - 1]
@@ -81,7 +81,7 @@ class _AuditedPool:
         return i
 
     def _join(self, first: int, last: int) -> None:
-        """What one owner holds on both sides of a seam is one, for the seams from `first` to `last`."""
+        """Join neighbouring entries of one owner, at the boundaries from `first` to `last`."""
         owners = self.owners
         for i in range(min(last, len(owners) - 1), max(first, 1) - 1, -1):
             if owners[i] == owners[i - 1]:
@@ -89,7 +89,7 @@ class _AuditedPool:
                 del self.starts[i], owners[i]
 
     def pieces(self, owner: int) -> list[AuditedPiece]:
-        """What `owner` holds."""
+        """The pieces that `owner` holds."""
         stops = [*self.starts[1:], END]
         return [(a, b) for a, b, had in zip(self.starts, stops, self.owners, strict=True) if had == owner]
 
@@ -100,10 +100,10 @@ class _AuditedPool:
 
 @dataclass(kw_only=True)
 class Auditor:
-    """Replays an event log as it is written or read: feed it every event in order.
+    """Audits an event log while it is written or read: feed it every event in order.
 
-    Each row is trained into the global model once, or it is free, leased or new. A violation names the line of its
-    event, counted from 1. Time grows with the events times the logarithm of the leases in force.
+    Each row must be trained into the global model once, or be free, leased or new. A violation names the line of its
+    event, counted from 1. Time grows with the number of events times the logarithm of the leases in force.
     """
 
     violations: list[str] = field(default_factory=list)
@@ -163,7 +163,7 @@ class Auditor:
         is_new = False
         for start, stop in _pieces(event.spans):
             if start > pool.frontier:
-                self._violated(f"pool {event.pool} loses {_shown((pool.frontier, start))}, which nobody was granted")
+                self._violated(f"pool {event.pool} loses {_shown((pool.frontier, start))}, which no lease was granted")
                 pool.take((pool.frontier, start), LOST)
             held = pool.take((start, stop), event.lease)
             is_new = is_new or NEW in held
@@ -173,16 +173,16 @@ class Auditor:
                 elif owner == DONE:
                     self._violated(f"lease {event.lease} covers rows that are trained")
         if is_new and pool.free:
-            # The ledger hands out what was given back first: what it passes over here it has forgotten.
+            # The ledger grants returned rows before new ones: returned rows that it passes over are forgotten.
             for piece in pool.pieces(FREE):
                 self._violated(f"pool {event.pool} loses {_shown(piece)}, which were given back, for new rows")
                 pool.take(piece, LOST)
 
     def _fold(self, event: UpdateFolded) -> None:
         if event.lease in self._folded:
-            self._violated(f"lease {event.lease} is folded twice")
+            self._violated(f"lease {event.lease} is accumulated twice")
         elif event.lease not in self._grants:
-            self._violated(f"lease {event.lease} is folded but not in force")
+            self._violated(f"lease {event.lease} is accumulated but not in force")
         else:
             self._folded[event.lease] = event
 
@@ -205,12 +205,12 @@ class Auditor:
         grant = self._grants[lease]
         pool = self._pools[grant.pool]
         cursor, rest = (update.row, update.token), _pieces(grant.spans)
-        if len(rest) == 1 and not update.left and pool.divide(rest[0], cursor, lease):  # as mostly
+        if len(rest) == 1 and not update.left and pool.divide(rest[0], cursor, lease):  # the usual case
             self._free(lease, [])
             return
         trained = _trained(_joined(rest), cursor, update.left)
         if trained is None:
-            self._violated(f"lease {lease} ends at {cursor} or leaves what lies outside its rows")
+            self._violated(f"lease {lease} ends at {cursor} or leaves rows that are not its own")
         else:
             for piece in trained:
                 if DONE in pool.take(piece, DONE):
@@ -225,7 +225,7 @@ class Auditor:
             self._violated(f"lease {event.lease} is released but not in force")
 
     def _free(self, lease: int, rest: list[AuditedPiece]) -> None:
-        """End a lease; what it still holds, all of it in `rest`, is free."""
+        """End a lease and free what it still holds, all of which is in `rest`."""
         self._folded.pop(lease, None)
         pool = self._pools[self._grants.pop(lease).pool]
         for piece in rest:
@@ -233,7 +233,7 @@ class Auditor:
 
 
 def audit(events: Iterable[Event]) -> Auditor:
-    """What a whole event log proves."""
+    """The audit of a whole event log."""
     auditor = Auditor()
     for event in events:
         auditor.event(event)
@@ -241,9 +241,9 @@ def audit(events: Iterable[Event]) -> Auditor:
 
 
 def audit_log(path: Path) -> Auditor:
-    """The audit of an `events.jsonl`, read line by line; a last line without its end is left out.
+    """The audit of an `events.jsonl`, read line by line; an incomplete last line is ignored.
 
-    Raises ValueError naming the line that is no event.
+    Raises ValueError naming a line that is not an event.
     """
     auditor = Auditor()
     for event in read_whole(path, _audited):
@@ -258,7 +258,7 @@ def audit_log(path: Path) -> Auditor:
 
 
 def _audited(record: dict[str, Any]) -> Event | str:
-    """The event of a line, or the name of one that has nothing to do with rows: most of an event log."""
+    """The event of a line, or only its name if it has nothing to do with rows, as most have."""
     return from_record(record) if record["event"] in AUDITED else str(record["event"])
 
 
@@ -279,7 +279,7 @@ def _joined(pieces: list[AuditedPiece]) -> list[AuditedPiece]:
 def _trained(
     pieces: list[AuditedPiece], cursor: Position, left: Iterable[tuple[int, int, int]]
 ) -> list[AuditedPiece] | None:
-    """The part of a lease's pieces before the cursor, without what was left; None if either lies outside."""
+    """A lease's pieces before the cursor, less the spans in `left`; None if the cursor or a span lies outside."""
     if cursor[1] < 0 or not any(start <= cursor <= stop for start, stop in pieces):
         return None
     rest = [(start, min(stop, cursor)) for start, stop in pieces if start < cursor]

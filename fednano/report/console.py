@@ -132,7 +132,8 @@ class Console:
                 self._print(f"round {self.figures.rounds}{total}  skipped ({event.reason})  {updates}")
             case Evaluated():
                 figures = f"{units.fixed(event.val_bpb, 4)} bits per byte  loss {units.fixed(event.val_loss, 4)}"
-                self._print(f"validation  {figures}  {event.tokens_total:,} tokens")
+                shown = figures if units.measured(event.val_bpb) else units.NOT_MEASURED
+                self._print(f"validation  {shown}  {event.tokens_total:,} tokens")
 
     def _print(self, line: str) -> None:
         self._out.print(Text(line), soft_wrap=True)

@@ -11,14 +11,17 @@ from fednano.report.timeline import bars
 
 WIDTH, PITCH, HEIGHT, WORK = 1100.0, 92.0, 70.0, 9.0  # pixels
 NAMED = 5  # sites that the terminal lists
-COLUMNS = ("on", "training", "energy", "inside windows", "carbon", "cost", "run ÷ always on", "run ÷ pausing")
+COLUMNS = (
+    *("on", "training", "energy", "inside windows", "CO₂", "cost"),
+    *("run vs. this site always on", "run vs. this site pausing"),
+)
 
 Curve = Sequence[tuple[float, float]]  # (t, g/kWh)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Strip:
-    """One site's intensity as a path, above its windows and its training."""
+    """One site's carbon intensity as a path, with the site's windows and training below."""
 
     client: str
     y: float
@@ -31,7 +34,7 @@ class Strip:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """Everything that the template draws; rows are (name, cells)."""
+    """Everything that the template needs; rows are (name, cells)."""
 
     rows: tuple[tuple[str, tuple[str, ...]], ...]
     total: tuple[str, tuple[str, ...]]
@@ -43,7 +46,7 @@ class Section:
 
 
 def section(history: History, summary: Mapping[str, Any], curves: Mapping[str, Curve]) -> Section | None:
-    """The section, or None where energy was not counted."""
+    """The section, or None if energy was not counted."""
     energy = summary.get("energy")
     if not energy:
         return None
@@ -53,7 +56,7 @@ def section(history: History, summary: Mapping[str, Any], curves: Mapping[str, C
         (client, (*_cells(found, energy["currency"]), _compared(always_on.get(client)), _compared(pausing.get(client))))
         for client, found in energy["clients"].items()
     )
-    total = ("run", (*_cells(energy["total"], energy["currency"]), "", ""))
+    total = ("whole run", (*_cells(energy["total"], energy["currency"]), "", ""))
     strips, frame, x_ticks = _strips(history, curves)
     return Section(
         rows=rows,
@@ -67,8 +70,8 @@ def section(history: History, summary: Mapping[str, Any], curves: Mapping[str, C
 
 
 def sites_compared(energy: Mapping[str, Any]) -> str:
-    """The sites that have baselines of their own, where others have none: "first 32 of 1,000 sites"."""
-    compared, sites = energy.get("sites_compared", 0), energy.get("sites", 0)  # not known of older runs
+    """Which sites have baselines, such as "first 32 of 1,000 sites"; empty if all have."""
+    compared, sites = energy.get("sites_compared", 0), energy.get("sites", 0)  # summaries of older runs lack both
     return f"first {compared:,} of {sites:,} sites" if compared < sites else ""
 
 
@@ -106,7 +109,7 @@ def _cells(found: Mapping[str, Any], currency: str) -> tuple[str, ...]:
 
 
 def _compared(baseline: Mapping[str, Any] | None) -> str:
-    """The run's carbon, or energy where carbon is not known, as a share of a baseline's."""
+    """The run's CO2 as a share of a baseline's; of energy where carbon is unknown."""
     if baseline is None:
         return "–"
     kind = "kwh" if baseline["co2_g"] is None else "co2_g"
@@ -128,7 +131,7 @@ def _strips(history: History, curves: Mapping[str, Curve]) -> tuple[tuple[Strip,
     frame = Frame(width=WIDTH, height=8 + PITCH * len(curves) + 40, left=label, right=12, top=8)
     end = max((t for curve in curves.values() for t, _ in curve), default=0.0)
     x = Scale(0.0, end, frame.left, frame.x1)
-    # A tenth of air above the highest value; all strips share the scale, so that sites can be compared.
+    # The scale ends a tenth above the highest value; all strips share it, so that sites can be compared.
     high = 1.1 * max((value for curve in curves.values() for _, value in curve), default=0.0) or 1.0
     drawn = []
     for k, (client, curve) in enumerate(curves.items()):
@@ -156,7 +159,7 @@ def _strips(history: History, curves: Mapping[str, Curve]) -> tuple[tuple[Strip,
 
 
 def _steps(curve: Curve, x: Scale, y: Scale) -> str:
-    """A line that holds each value until the next; points within it are left out."""
+    """A step line that holds each value until the next; points without a step are left out."""
     path, last = "", None
     for t, value in curve:
         if value != last:

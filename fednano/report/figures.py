@@ -1,6 +1,6 @@
-"""Running figures folded from events: the run's totals and one record per client.
+"""Running figures from events: the run's totals and one record per client.
 
-Memory grows with clients and with what is in flight, not with rounds.
+Memory grows with the clients and with the work in flight, not with the rounds.
 """
 
 from collections.abc import Iterable
@@ -27,12 +27,12 @@ RowSpans = tuple[tuple[int, int, int], ...]  # (row, token, stop), as in LeaseGr
 
 @dataclass(kw_only=True)
 class ClientFigures:
-    """One client. `tokens`, `steps`, `rows` and `updates` count what was merged into the global model."""
+    """Figures of one client. `tokens`, `steps`, `rows` and `updates` count work merged into the global model."""
 
     name: str
     up_since: float | None = None
     up_s: float = 0.0
-    exit: str | None = None  # how it last went down; None while it is up, or before it first came
+    exit: str | None = None  # how it last went down; None while it is up and before it first came up
     working: bool = False
     loss: float | None = None
     busy_s: float = 0.0
@@ -60,7 +60,7 @@ class ClientFigures:
 
 @dataclass(kw_only=True)
 class Figures:
-    """Totals of a run so far; `add` takes the events in event log order."""
+    """Totals of a run so far; `add` takes the events in the order of the event log."""
 
     run: RunStarted | None = None
     end: RunEnded | None = None
@@ -74,22 +74,22 @@ class Figures:
     first_eval: Evaluated | None = None
     last_eval: Evaluated | None = None
     wall_train_s: float = 0.0
-    _spans: dict[int, RowSpans] = field(default_factory=dict)  # of the leases that are out
+    _spans: dict[int, RowSpans] = field(default_factory=dict)  # of the leases in force
     _folded: dict[int, list[tuple[UpdateFolded, int]]] = field(default_factory=dict)  # by round, with rows
 
     @property
     def rounds(self) -> int:
-        """Rounds that ended, merged or skipped."""
+        """Rounds that ended, whether merged or skipped."""
         return self.merged + self.skipped
 
     @property
     def progress(self) -> tuple[int, int]:
-        """What is done of how much: rounds, or tokens where a budget alone ends the run."""
+        """(done, planned) in rounds, or in tokens if only a budget ends the run."""
         run = self.run
         return (self.tokens, run.tokens_planned) if run and not run.rounds else (self.rounds, run.rounds if run else 0)
 
     def sum(self, name: str) -> int:
-        """A client counter summed over the clients, such as `bytes_up`."""
+        """The sum over the clients of one of their counters, such as `bytes_up`."""
         return sum(getattr(client, name) for client in self.clients.values())
 
     def client(self, name: str) -> ClientFigures:
@@ -100,14 +100,14 @@ class Figures:
     def add(self, event: Event) -> None:
         self.t = max(self.t, event.t)
         match event:
-            case LeaseGranted():  # the three that are most of an event log come first
+            case LeaseGranted():  # the three most frequent kinds come first
                 self._spans[event.lease] = event.spans
             case WorkDispatched():
                 client = self.client(event.client)
                 client.working = True
                 client.bytes_down += event.bytes
             case UpdateFolded():
-                self._fold(event)
+                self._accumulate(event)
             case ClientUp():
                 self._up(event)
             case ClientDown():
@@ -123,7 +123,7 @@ class Figures:
                 self._add_for_all(event)
 
     def _add_for_all(self, event: Event) -> None:
-        """Events that name no single client."""
+        """Add an event that names no single client."""
         match event:
             case RunStarted():
                 self.run = event
@@ -156,7 +156,7 @@ class Figures:
         else:
             client.drains += 1
 
-    def _fold(self, event: UpdateFolded) -> None:
+    def _accumulate(self, event: UpdateFolded) -> None:
         client = self.client(event.client)
         client.working = False
         client.loss = event.train_loss
@@ -184,11 +184,11 @@ class Figures:
 
 
 def rows_before(spans: RowSpans, row: int) -> int:
-    """Rows of a lease that lie wholly before stream row `row`."""
+    """Number of a lease's rows that lie wholly before stream row `row`."""
     return sum([max(0, min(stop, row) - first) for first, _, stop in spans])
 
 
-def fold(events: Iterable[Event]) -> Figures:
+def figures_of(events: Iterable[Event]) -> Figures:
     """The figures of a whole event log."""
     figures = Figures()
     for event in events:

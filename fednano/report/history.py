@@ -1,4 +1,4 @@
-"""An event log unrolled for drawing: curves, rounds, and what each client did when."""
+"""The history of a run, from its event log, for drawing: curves, rounds, and each client's windows and work."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from fednano.core.events import (
 from fednano.report.figures import Figures
 
 MAX_LANES = 64
-# What `History.draw` takes note of.
+# The events that `History.draw` uses.
 DRAWN = (
     RunStarted,
     ClientUp,
@@ -35,7 +35,7 @@ DRAWN = (
 
 @dataclass(frozen=True)
 class Sample:
-    """A measured value with both of its abscissae: tokens merged so far, and run-clock seconds."""
+    """A measured value, with the tokens merged so far and the seconds on the run's clock."""
 
     tokens: int
     t: float
@@ -47,7 +47,7 @@ class Sample:
 class WorkBar:
     """Work of one client.
 
-    `kind`: full, drained, discarded (its round was skipped), refused, lost (in a crash), open (no outcome).
+    `kind`: full, drained, discarded (its round was skipped), refused, lost (in a crash), open (no outcome yet).
     """
 
     start: float
@@ -60,7 +60,7 @@ class WorkBar:
 
 @dataclass(frozen=True, kw_only=True)
 class RoundBar:
-    """A finished round; `updates` that were folded and `tokens` that reached the global model."""
+    """A finished round: `updates` accumulated, and `tokens` merged into the global model."""
 
     round: int
     t: float
@@ -71,9 +71,9 @@ class RoundBar:
 
 @dataclass(kw_only=True)
 class ClientLane:
-    """What one client did: windows when it was up, work by (round, lease), crashes.
+    """One client's windows, its work by (round, lease), and its crashes.
 
-    Steps ahead of a task have the key (round, lease, 0).
+    Overlapped steps have the key (round, lease, 0).
     """
 
     client: str
@@ -81,7 +81,7 @@ class ClientLane:
     work: dict[tuple[int, ...], WorkBar] = field(default_factory=dict)
     crashes: list[float] = field(default_factory=list)
     up_since: float | None = None
-    open: set[tuple[int, ...]] = field(default_factory=set)  # keys of `work` whose outcome is not known yet
+    open: set[tuple[int, ...]] = field(default_factory=set)  # keys of `work` without an outcome yet
 
 
 @dataclass(kw_only=True)
@@ -104,7 +104,7 @@ class History:
         self.draw(event)
 
     def draw(self, event: Event) -> None:
-        """`add`, where somebody else keeps the figures."""
+        """Like `add`, but leaves `figures` to another sink."""
         match event:
             case RunStarted():
                 for client in event.clients:
@@ -126,7 +126,7 @@ class History:
                 self.evals.append(Sample(event.tokens_total, event.t, event.val_bpb, event.round))
 
     def finish(self) -> None:
-        """Close what is still open at the last event, and mark the work of skipped rounds as discarded."""
+        """Close windows and work that are open at the last event; mark work of skipped rounds as discarded."""
         skipped = {r.round for r in self.rounds if not r.merged}
         for lane in self.lanes.values():
             if lane.up_since is not None:
@@ -157,11 +157,11 @@ def _draw(lane: ClientLane, event: ClientUp | ClientDown | WorkDispatched | Upda
         case UpdateFolded():
             kind = "drained" if event.drained else "full"
             key = (event.round, event.lease)
-            *ahead, (start, stop) = event.trained
+            *overlapped, (start, stop) = event.trained
             lane.work[key] = WorkBar(start=start, stop=stop, kind=kind, round=event.round, steps=event.steps)
-            for start, stop in ahead:
+            for start, stop in overlapped:
                 lane.work[(*key, 0)] = WorkBar(
-                    start=start, stop=stop, kind=kind, round=event.round, steps=event.steps, note="ahead of the task"
+                    start=start, stop=stop, kind=kind, round=event.round, steps=event.steps, note="overlapped steps"
                 )
             lane.open.discard(key)
         case UpdateRefused():
@@ -181,16 +181,16 @@ def _down(lane: ClientLane, event: ClientDown) -> None:
 
 def _refuse(lane: ClientLane, event: UpdateRefused) -> None:
     key = (event.round, event.lease)
-    # Work already drawn as lost in a crash stays so; refused is what came back and was turned down.
+    # Work already drawn as lost in a crash stays lost; only an update that came back counts as refused.
     if key in lane.open:
         lane.work[key] = replace(lane.work[key], stop=event.t, kind="refused", note=event.reason)
         lane.open.discard(key)
 
 
 def read_history(path: Path) -> History:
-    """The history on an `events.jsonl`. A last line without its end is left out and noted.
+    """The history in an `events.jsonl`. An incomplete last line is ignored and sets `torn`.
 
-    Raises ValueError naming the line that is no event.
+    Raises ValueError naming a line that is not an event.
     """
     history = History()
     event_log = EventLog(None)

@@ -1,4 +1,4 @@
-"""`report.html`: one self-contained page about a run, made from its folder."""
+"""The report of a run, `report.html`: one self-contained page, made from the run folder."""
 
 import json
 import os
@@ -18,18 +18,18 @@ from fednano.report.timeline import timeline
 def write_report(folder: Path) -> Path:
     """Write `folder/report.html` from the run's config.yaml, events.jsonl and summary.json.
 
-    Without a summary the run counts as unfinished, and the events alone are reported.
+    Without a summary the run counts as unfinished, and the report covers the events alone.
 
-    Raises FileNotFoundError if the event log is missing, ValueError if a file cannot be read as what it should be.
+    Raises FileNotFoundError if the event log is missing, ValueError if a file has the wrong format.
     """
     return _write(folder, read_history(folder / "events.jsonl"))
 
 
 class LiveReport:
-    """A sink that folds events as they come, so that the report of a run that ends need not read its event log.
+    """A sink that collects events as they come, so that the report at a run's end need not read the event log.
 
     Args:
-        figures: the run's, kept by a sink that hears events before this one.
+        figures: of the run, kept up to date by a sink that hears events before this one.
     """
 
     hears = DRAWN
@@ -47,7 +47,7 @@ class LiveReport:
         pass
 
     def write(self, folder: Path, tape_sha256: str) -> Path:
-        """What `write_report` does, with the events that were heard. Call it once."""
+        """Write the report of the events heard so far, as `write_report` does. Call it once."""
         self._history.finish()
         self._history.tape_sha256 = tape_sha256
         return _write(folder, self._history)
@@ -99,9 +99,10 @@ def render(
         energy=energy.section(history, summary, curves or {}),
         energy_columns=energy.COLUMNS,
         ledger=page.ledger(summary.get("rows")),
+        ledger_words=page.LEDGER,
         config=config,
         versions=sorted((summary.get("versions") or {}).items()),
-        digests=[("weights", summary.get("weights_sha256")), ("tape", summary.get("tape_sha256"))],
+        digests=[("weights", summary.get("weights_sha256")), ("event log", summary.get("tape_sha256"))],
         seed=units.whole(started.seed if started else summary.get("seed")),
         not_measured=units.NOT_MEASURED,
     )
@@ -111,7 +112,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     try:
         loaded = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); remove it to report from the events alone") from error
+        raise ValueError(f"{path} must be JSON ({error}); remove it to report from the events alone") from error
     if not isinstance(loaded, dict):
-        raise ValueError(f"{path} holds no JSON object; remove it to report from the events alone")
+        raise ValueError(f"{path} must hold a JSON object; remove it to report from the events alone")
     return loaded

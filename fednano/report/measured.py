@@ -1,4 +1,4 @@
-"""What an event log tells of the machines behind it: when they were up, how fast they were, a round's overhead."""
+"""The machines behind an event log: when they were up, how fast they were, and a round's overhead."""
 
 import math
 from collections import defaultdict
@@ -20,7 +20,7 @@ from fednano.core.events import (
 )
 
 UpSpan = tuple[float, float, str]  # up from, up to, "drain" or "crash"
-STRUCK = ("kill", "reclaim", "pause", "cut")  # what ends a node, whatever it holds
+STRUCK = ("kill", "reclaim", "pause", "cut")  # actions that end a node, whatever work it holds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,16 +28,16 @@ class Measured:
     """Figures of an event log, in seconds on the run's clock.
 
     Args:
-        windows: of each client, in order; the last may be endless. Who drained was there until its submission,
+        windows: of each client, in order; the last may be endless. A client that drained was up until its submission,
             half a step more or less.
-        step_s: of each client that handed anything in, the mean inner step.
-        down_s: likewise, from when it could have been given work to the beginning of that.
-        up_s: likewise, from the end of the work to the fold.
-        between_s: mean from the end of a round to the beginning of the next, where somebody was there meanwhile.
-        rounds: how long each took, skipped ones included.
-        begins: of the first round.
-        ends: of the last.
-        steps: inner steps that were merged, by client.
+        step_s: mean inner step of each client that submitted anything.
+        down_s: mean time of each such client from when it could have been given work to the beginning of that work.
+        up_s: mean time of each such client from the end of its work until the update was accumulated.
+        between_s: mean time from the end of a round to the beginning of the next, if a client was up meanwhile.
+        rounds: duration of each round, including skipped ones.
+        begins: time of the first round's beginning.
+        ends: time of the last round's end.
+        steps: merged inner steps by client.
     """
 
     windows: Mapping[str, tuple[UpSpan, ...]]
@@ -51,7 +51,7 @@ class Measured:
     steps: Mapping[str, int]
 
     def goodput(self, step_s: Mapping[str, float]) -> float:
-        """Steps merged ÷ steps that the clients could have done while they were up, from the first round on."""
+        """Merged steps ÷ steps that the clients could have taken while up, from the first round on."""
         possible = sum(
             max(0.0, min(stop, self.ends) - max(start, self.begins)) / step_s[client]
             for client, windows in self.windows.items()
@@ -62,7 +62,10 @@ class Measured:
 
 
 def measure(events: Iterable[Event]) -> Measured:
-    """Raises ValueError for an event log on which no work was given out, or no round merged."""
+    """The figures of an event log.
+
+    Raises ValueError for an event log without any work given out, or without a merged round.
+    """
     read = _Reading()
     for event in events:
         read.add(event)
@@ -73,16 +76,16 @@ def measure(events: Iterable[Event]) -> Measured:
 
 @dataclass(kw_only=True)
 class _Reading:
-    """An event log read so far; times are those of its events."""
+    """The part of an event log read so far; times are those of its events."""
 
     windows: dict[str, list[UpSpan]] = field(default_factory=lambda: defaultdict(list))
-    came: dict[str, float] = field(default_factory=dict)  # of who is up
-    drained: dict[str, float] = field(default_factory=dict)  # until when who is up and has drained was there
+    came: dict[str, float] = field(default_factory=dict)  # since when the clients that are up have been up
+    drained: dict[str, float] = field(default_factory=dict)  # until when clients that drained were up
     struck: set[str] = field(default_factory=set)
     began: dict[int, float] = field(default_factory=dict)  # by round
-    idle: dict[str, float] = field(default_factory=dict)  # since when who is up could be given work
-    asked: dict[int, float] = field(default_factory=dict)  # since when it could have been, by lease
-    ended: float | None = None  # of the last round, where somebody was up
+    idle: dict[str, float] = field(default_factory=dict)  # since when clients that are up could be given work
+    asked: dict[int, float] = field(default_factory=dict)  # since when the work could have been given out, by lease
+    ended: float | None = None  # end of the last round, if a client was up then
     gaps: list[float] = field(default_factory=list)
     rounds: list[float] = field(default_factory=list)
     ends: float = 0.0
@@ -119,7 +122,7 @@ class _Reading:
     def _down(self, event: ClientDown) -> None:
         drained = event.client in self.drained
         stop = self.drained.pop(event.client, event.t)
-        # On the event log who held nothing has drained, whatever became of it.
+        # The event log says "drain" for any client that held no work, however it ended.
         exit_ = "crash" if event.client in self.struck and not drained else event.exit
         self.windows[event.client].append((self.came.pop(event.client), stop, exit_))
 
@@ -132,17 +135,17 @@ class _Reading:
         self.up_s[client].append(event.t - event.busy_until)
         self.idle[client] = event.t
         if event.drained:
-            # It would have been there for any part of another step.
+            # It stayed up for an unknown part of another step: half of it on average.
             self.drained[client] = event.t + event.trained_s / event.steps / 2
 
     def _end(self, round_: int, t: float) -> None:
         self.rounds.append(t - self.began[round_])
         self.ends = t
-        # Else the next round had to wait for somebody.
+        # Otherwise the next round had to wait for a client.
         self.ended = t if self.came.keys() - self.drained.keys() else None
 
     def measured(self) -> Measured:
-        """What the event log told; windows that are open have no end."""
+        """The figures read so far; open windows have no end."""
         open_ = {client: [(t, self.drained.get(client, math.inf), "drain")] for client, t in self.came.items()}
         busy, done, steps = (defaultdict[str, float](float), defaultdict[str, int](int), defaultdict[str, int](int))
         for update in self.folded.values():

@@ -1,4 +1,4 @@
-"""What the report says: the words and figures of each part of the page, from a run's history and summary."""
+"""The words and figures of each part of the report, from a run's history and summary."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ from fednano.report.svg import Chart, Frame
 
 HALF = Frame(width=540, height=250)
 SHORT = Frame(width=540, height=190)
+BPB = "Validation bits per byte"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Row:
 
 
 def unfinished(history: History) -> dict[str, Any]:
-    """What the events alone say about a run that has written no summary (it runs still, or was killed)."""
+    """The summary of a run that has written none (it still runs, or was killed), from its events."""
     figures = history.figures
     return {
         "status": figures.end.status if figures.end else "unfinished",
@@ -62,57 +63,60 @@ def unfinished(history: History) -> dict[str, Any]:
 
 
 def experiment_name(folder: Path, config: str) -> str:
-    """The configuration's top-level `name`, else the folder that holds the run's dated folder."""
+    """The configuration's top-level `name`, or else the name of the folder that holds the run folder."""
     named = re.search(r"^name:(.*)$", config, re.MULTILINE)
     name = named[1].strip().strip("'\"") if named else ""
     return name if name and name != "null" else folder.resolve().parent.name
 
 
 def clock_name(history: History) -> str:
-    """What the abscissa `t` is called."""
+    """What the time axis is called."""
     return "virtual time" if history.figures.run and history.figures.run.runtime == "virtual" else "run time"
 
 
 def subtitle(history: History, summary: dict[str, Any]) -> list[str]:
-    """What was run, in a line."""
+    """What was run, in a few phrases."""
     run = history.figures.run
     if run is None:
         return []
-    clients = [units.plural(len(run.clients), "client"), run.volatility] if run.clients else []
+    clients = [units.plural(len(run.clients), "client"), f"volatility {run.volatility}"] if run.clients else []
     return [
-        run.strategy,
-        *([run.runtime] if run.runtime != run.strategy else []),
+        *([f"strategy {run.strategy}"] if run.clients else []),
+        f"runtime {run.runtime}",
         *clients,
         f"{units.count(run.parameters)} parameters",
         f"{units.plural(run.rounds, 'round') if run.rounds else f'{units.count(run.tokens_planned)} tokens'} planned",
-        *([f"H = {run.local_steps}"] if run.clients else []),
+        *([f"{run.local_steps} local steps a round"] if run.clients else []),
         *([units.ending(summary["ended_by"])] if summary.get("ended_by") else []),
     ]
 
 
 def notices(history: History, summary: dict[str, Any]) -> list[str]:
-    """What a reader must know before trusting the page."""
+    """Warnings that a reader needs before trusting the page."""
     found = []
     if history.torn:
-        found.append("The last line of events.jsonl is torn (the run was killed while writing); it is left out.")
+        found.append("The last line of events.jsonl is torn (the run was killed while writing it) and is ignored.")
     digest = summary.get("tape_sha256")
     if digest and digest != history.tape_sha256:
-        found.append(f"events.jsonl does not match the summary's tape_sha256: its digest is {history.tape_sha256}.")
+        found.append(f"events.jsonl does not match tape_sha256 in summary.json: its digest is {history.tape_sha256}.")
     tokens = summary.get("tokens")
     if tokens is not None and tokens != history.figures.tokens:
-        found.append(f"The summary says {tokens:,} tokens, the events add up to {history.figures.tokens:,}.")
+        found.append(f"The summary says {tokens:,} tokens, but the events add up to {history.figures.tokens:,}.")
     violations = (summary.get("audit") or {}).get("violations")
     if violations:
         shown = units.plural(violations, "time")
-        found.append(f"The event log breaks exactly-once {shown}; python -m fednano.report --audit lists where.")
+        found.append(
+            f"Rows were lost or trained twice: the event log shows it {shown}. "
+            "python -m fednano.report --audit RUN_FOLDER lists where."
+        )
     if summary.get("status") in ("interrupted", "failed", "unfinished"):
         ended = units.plural(history.figures.rounds, "round")
-        found.append(f"The run is {summary['status']}: the figures are those of the {ended} that ended.")
+        found.append(f"The run is {summary['status']}: the figures cover the {ended} that ended.")
     return found
 
 
 def tiles(history: History, summary: dict[str, Any]) -> list[Tile]:
-    """The headline."""
+    """The headline figures."""
     moved = summary.get("bytes") or {}
     rows = summary.get("rows") or {}
     lost, doubled = rows.get("lost"), rows.get("doubled")
@@ -122,48 +126,45 @@ def tiles(history: History, summary: dict[str, Any]) -> list[Tile]:
     speed = f"{units.count(tokens_per_s)} tokens/s" if units.measured(tokens_per_s) else ""
     found = [
         _bpb_tile(summary),
-        Tile("Tokens merged", units.count(summary.get("tokens")), planned),
-        Tile("Train loss", units.fixed(summary.get("train_loss")), "nats per token, last round"),
-        Tile("Goodput", units.percent(summary.get("goodput")), "of what client time allowed"),
-        Tile("Wall time", units.duration(summary.get("wall_s")), speed),
+        Tile("Tokens trained", units.count(summary.get("tokens")), planned),
+        Tile("Training loss", units.fixed(summary.get("train_loss")), "nats per token, last round"),
+        Tile("Goodput", units.percent(summary.get("goodput")), "of the tokens clients had time for"),
+        Tile("Elapsed time", units.duration(summary.get("wall_s")), speed),
         Tile(
             "Virtual time",
             units.duration(summary.get("virtual_s")),
             units.plural(history.figures.rounds, "round"),
         ),
-        Tile("Bytes up", units.size(moved.get("up")), f"down {units.size(moved.get('down'))}"),
+        Tile("Sent by clients", units.size(moved.get("up")), f"{units.size(moved.get('down'))} sent to clients"),
         Tile(
-            "Rows lost / doubled",
+            "Rows lost / trained twice",
             f"{lost:,} / {doubled:,}" if audited else units.NOT_MEASURED,
-            "each row trained once, or not yet" if audited and not lost and not doubled else "",
+            "each row trained once or not yet" if audited and not lost and not doubled else "",
             ("bad" if lost or doubled else "good") if audited else "",
         ),
     ]
     if summary.get("energy_kwh") is not None:
         inside = (summary.get("energy") or {}).get("total", {}).get("share_in_windows")
-        note = f"{units.percent(inside)} inside windows" if inside is not None else ""
-        found.append(Tile("Energy", units.energy(summary["energy_kwh"]), note))
+        note = f"{units.percent(inside)} inside the sites' windows" if inside is not None else ""
+        found.append(Tile("Energy used", units.energy(summary["energy_kwh"]), note))
     if summary.get("co2_g") is not None:
-        found.append(Tile("Carbon", f"{units.mass(summary['co2_g'])} CO₂", "training and idling, all sites"))
+        found.append(Tile("CO₂ emitted", units.mass(summary["co2_g"]), "training and idling, all sites"))
     return found
 
 
 def _bpb_tile(summary: dict[str, Any]) -> Tile:
     first, last = summary.get("val_bpb_initial"), summary.get("val_bpb")
     if first is None or last is None:
-        return Tile("Validation bpb", units.fixed(last), "bits per byte")  # null although begun: it diverged
-    return Tile(
-        "Validation bpb",
-        units.fixed(last),
-        f"from {units.fixed(first)} ({units.signed_percent(first, last)})",
-    )
+        return Tile(BPB, units.fixed(last))  # null although evaluated before: it diverged
+    change = units.signed_percent(first, last)
+    return Tile(BPB, units.fixed(last), f"from {units.fixed(first)} ({change}); lower is better")
 
 
 def panels(history: History) -> list[Panel]:
-    """Model quality against tokens and against the clock."""
+    """Model quality, plotted against tokens and against time."""
     return [
-        _panel("Validation", "bits per byte", history.evals, history, "No evaluation yet."),
-        _panel("Training loss", "nats per token", history.losses, history, "No round merged yet."),
+        _panel("Validation", "bits per byte", history.evals, history, "Not measured."),
+        _panel("Training loss", "nats per token", history.losses, history, "Not measured."),
     ]
 
 
@@ -182,7 +183,7 @@ def _hover(sample: Sample, unit: str) -> str:
 
 
 def rounds_charts(rounds: Sequence[RoundBar]) -> list[tuple[str, Chart | None]]:
-    """Updates and tokens per round; skipped rounds are marked."""
+    """Tokens and updates per round; skipped rounds are marked."""
 
     def hover(unit: str) -> Callable[[int, int, float], str]:
         def label(first: int, last: int, mean: float) -> str:
@@ -206,12 +207,12 @@ def rounds_charts(rounds: Sequence[RoundBar]) -> list[tuple[str, Chart | None]]:
 
 COLUMNS = (
     *("up", "busy", "updates", "steps", "rows", "tokens"),
-    *("drains", "crashes", "refused", "bytes up", "bytes down"),
+    *("drains", "crashes", "refused", "sent", "received"),
 )
 
 
 def client_rows(history: History) -> list[Row]:
-    """The table, one row per client; merged work only in updates, steps, rows and tokens."""
+    """The table, one row per client; updates, steps, rows and tokens count merged work only."""
     figures = history.figures
     total = figures.sum("tokens")
     most = max([client.tokens for client in figures.clients.values()], default=0)
@@ -232,7 +233,7 @@ def client_rows(history: History) -> list[Row]:
 
 
 def total_row(history: History) -> Row:
-    """The table's last row."""
+    """The table's last row, the sums over all clients."""
     figures = history.figures
     up = sum(client.up_seconds(figures.t) for client in figures.clients.values())
     possible = figures.t * len(figures.clients)
@@ -246,6 +247,16 @@ def total_row(history: History) -> Row:
         units.size(figures.sum("bytes_down")),
     )
     return Row("all clients", cells, "", 0.0)
+
+
+LEDGER = {
+    "done": "trained",
+    "leased": "leased to clients",
+    "free": "not yet trained",
+    "lost": "lost",
+    "doubled": "trained twice",
+    "total": "total",
+}  # the words for its counts
 
 
 def ledger(rows: dict[str, int | None] | None) -> list[tuple[str, str, float, str]]:

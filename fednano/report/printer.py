@@ -1,4 +1,4 @@
-"""Where tables are printed."""
+"""The console for tables."""
 
 from rich.console import Console
 
@@ -6,6 +6,6 @@ WIDTH = 140
 
 
 def printer() -> Console:
-    """The terminal; where output goes into a file or a pipe, one that is wide enough to cut no table."""
+    """The terminal; for output into a file or a pipe, a console wide enough to cut no table."""
     console = Console()
     return console if console.is_terminal else Console(width=WIDTH)

@@ -1,7 +1,7 @@
-"""Where a run's news goes: the `Sink` protocol, a fan-out, and the metrics file.
+"""Sinks, which receive a run's events: the `Sink` protocol, a fan-out, and the metrics file.
 
-A sink hears every event of the event log, and each inner step besides. Sinks do not catch their own failures:
-one that cannot write stops the run with its cause.
+A sink receives every event of the event log, and each inner step as well. Sinks do not catch their own failures:
+a sink that cannot write stops the run with its cause.
 """
 
 import json
@@ -15,33 +15,33 @@ from fednano.core.events import Evaluated, Event, RoundMerged, finite
 from fednano.core.inner_step import InnerStep
 
 Energy = Callable[[], dict[str, Any]]
-"""What a run has consumed up to the last event: `total` and `clients` as under `energy` in `summary.json`."""
+"""The run's consumption up to the last event: `total` and `clients` as under `energy` in `summary.json`."""
 
 
 class Sink(Protocol):
-    """Something that is told what a run does."""
+    """A receiver of a run's events and steps."""
 
     def event(self, event: Event) -> None:
-        """An event, at the moment it goes on the event log."""
+        """Take an event at the moment it is written to the event log."""
 
     def step(self, step: InnerStep) -> None:
-        """An inner step is done."""
+        """Take a finished inner step."""
 
     def close(self, summary: dict[str, Any]) -> None:
-        """The run is over; `summary` is what `summary.json` holds."""
+        """End: the run is over; `summary` is the content of `summary.json`."""
 
 
 class Logger(Protocol):
     """A `logger` choice."""
 
     def open(self, folder: Path, config: dict[str, Any], energy: Energy) -> list[Sink]:
-        """Sinks beside the console and the metrics file; what `energy` tells they ask for where they want it."""
+        """Sinks in addition to the console and the metrics file; they may call `energy` at any time."""
 
 
 class Fanout:
-    """Tells several sinks, in order. What one raises propagates; at the close the others are still closed.
+    """Passes everything on to several sinks, in order. An exception propagates; `close` still closes the others.
 
-    A sink that has `hears`, types of events, is told of no others.
+    A sink with an attribute `hears`, types of events, receives only events of those types.
     """
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
@@ -66,7 +66,7 @@ class Fanout:
 
 
 def metrics(event: Event) -> dict[str, float | int | None] | None:
-    """The figures of an event to plot, if any. `tokens` is the run's total so far, `t` run-clock seconds."""
+    """The figures of an event to plot, or None. `tokens` is the run's total so far, `t` seconds on the run's clock."""
     match event:
         case RoundMerged():
             row: dict[str, float | int] = {
@@ -120,7 +120,7 @@ class MetricsFile:
 
 @dataclass(frozen=True)
 class Local:
-    """`logger=local`: nothing beside the console, the metrics file and the report, which every run has."""
+    """`logger=local`: only the console, the metrics file and the report, which every run has."""
 
     def open(self, folder: Path, config: dict[str, Any], energy: Energy) -> list[Sink]:
         return []

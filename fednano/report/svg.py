@@ -1,4 +1,4 @@
-"""Where things go in a chart: scales, ticks and paths. Pure arithmetic; the template draws it."""
+"""The geometry of charts: scales, ticks and paths. Pure arithmetic; the template draws."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ _DAY = 86400
 
 @dataclass(frozen=True)
 class Scale:
-    """Maps [low, high] in data units to [start, stop] in pixels."""
+    """A linear map from [low, high] in data units to [start, stop] in pixels."""
 
     low: float
     high: float
@@ -88,7 +88,7 @@ class Chart:
 
 
 def nice_step(span: float, count: int) -> float:
-    """The step among 1, 2, 5 × 10^k that cuts `span` into at most about `count` pieces."""
+    """The step among 1, 2 and 5 × 10^k that divides `span` into at most about `count` pieces."""
     raw = span / max(1, count)
     power = 10.0 ** math.floor(math.log10(raw))
     return next(m * power for m in (1.0, 2.0, 5.0, 10.0) if m * power >= raw * 0.999)
@@ -117,7 +117,7 @@ def time_ticks(low: float, high: float, count: int = 6) -> list[float]:
 
 
 def tick_labels(values: Sequence[float]) -> list[str]:
-    """Plain numbers with just the decimals that the step between them needs; counts from 10,000 on."""
+    """Numbers with only the decimals that their step needs; short counts (10k) from 10,000 on."""
     if len(values) < 2:
         return [f"{v:g}" for v in values]
     if max(abs(v) for v in values) >= 10_000:
@@ -127,7 +127,7 @@ def tick_labels(values: Sequence[float]) -> list[str]:
 
 
 def time_label(seconds: float) -> str:
-    """0, 45s, 12m, 1h 30m, 2d 6h: whole units only, as ticks fall on them."""
+    """0, 45s, 12m, 1h 30m, 2d 6h: whole units only, since ticks fall on them."""
     if seconds < 60:
         return f"{seconds:g}s" if seconds else "0"
     minutes, s = divmod(round(seconds), 60)
@@ -138,7 +138,7 @@ def time_label(seconds: float) -> str:
 
 
 def thin(points: Sequence[tuple[float, float, str]], limit: int = MAX_POINTS) -> list[tuple[float, float, str]]:
-    """At most about `limit` points: both ends, and of each bucket between them the lowest and the highest."""
+    """At most about `limit` points: both ends, and the lowest and highest of each bucket in between."""
     if len(points) <= limit:
         return list(points)
     inner = points[1:-1]
@@ -188,7 +188,7 @@ def bars(
 ) -> Chart | None:
     """Bars of (index, height, kind) in order; more than MAX_BARS are averaged in buckets.
 
-    `hover(first, last, mean)` labels them. A bucket has kind `mark` if one of its values has.
+    `hover(first, last, mean)` gives their labels. A bucket has the kind `mark` if any of its values has.
     """
     if not values:
         return None

@@ -8,21 +8,21 @@ from fednano.report import units
 from fednano.report.history import ClientLane, History, WorkBar
 from fednano.report.svg import Bar, Dot, Frame, Scale, Tick, time_label, time_ticks
 
-MAX_MERGES = 150  # more would grey the drawing out; none are drawn then
-MAX_CROSSES = 40  # in one lane; more are drawn as ticks
-WIDTH, MAX_WIDTH = 1100.0, 8800.0  # pixels; a drawing wider than the page is scrolled
-MAX_WIDE_BARS = 1500  # of work; with more the drawing stays as wide as the page, and the page small
-_WORK_PX = 4.0  # that half of the bars of work reach, if the greatest width allows it
-_MIN_PX = 0.8  # neighbours closer than this are drawn as one,
-_SLIVER_PX = 3.0  # up to this width
+MAX_MERGES = 150  # if there are more, none are drawn: they would grey the drawing out
+MAX_CROSSES = 40  # per lane; if there are more, ticks are drawn instead
+WIDTH, MAX_WIDTH = 1100.0, 8800.0  # pixels; a drawing wider than the page scrolls
+MAX_WIDE_BARS = 1500  # with more bars the drawing is not widened, which keeps the file small
+_WORK_PX = 4.0  # width that half of the bars should reach, if MAX_WIDTH allows it
+_MIN_PX = 0.8  # neighbours closer than this are drawn as one bar,
+_SLIVER_PX = 3.0  # which is at most this wide
 
 KINDS = {
     "full": "merged, all steps",
     "drained": "merged, drained early",
-    "discarded": "folded, round skipped",
+    "discarded": "received, round skipped",
     "refused": "refused",
     "lost": "lost in a crash",
-    "open": "still under way at the end",
+    "open": "unfinished at the end",
 }
 
 
@@ -40,7 +40,7 @@ class DrawnLane:
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """The whole drawing; `left_out` clients have no lane because there are too many."""
+    """The whole drawing; `left_out` counts the clients without a lane, beyond MAX_LANES."""
 
     frame: Frame
     lanes: tuple[DrawnLane, ...]
@@ -58,9 +58,9 @@ class Timeline:
 
 
 def timeline(history: History) -> Timeline | None:
-    """The availability timeline, or None for a run without clients or without any time passed.
+    """The availability timeline, or None for a run without clients or of no duration.
 
-    Where rounds of seconds lie hours apart, it is drawn wide enough for them to be seen.
+    If rounds of seconds are hours apart, the drawing is wide enough to show them.
     """
     end = max([history.figures.t, *(s.stop for lane in history.lanes.values() for s in lane.work.values())])
     if not history.lanes or end <= 0:
@@ -86,7 +86,7 @@ def timeline(history: History) -> Timeline | None:
 
 
 def _zoom(lanes: Sequence[ClientLane], end: float, plot: float) -> float:
-    """How many times `plot` pixels the run should take up, from 1 on."""
+    """The width that the run should take, as a multiple (>= 1) of `plot` pixels."""
     lengths = [span.stop - span.start for lane in lanes for span in lane.work.values() if span.stop > span.start]
     if not 0 < len(lengths) <= MAX_WIDE_BARS:
         return 1.0
@@ -116,7 +116,7 @@ def _lane(lane: ClientLane, x: Scale, top: float, pitch: float) -> DrawnLane:
 
 
 def bars(spans: Sequence[WorkBar], x: Scale, y: float, height: float) -> list[Bar]:
-    """One bar per span, in order of start; slivers that would overlap on screen are joined."""
+    """One bar per span, in order of start; narrow bars that would overlap on screen are joined."""
     drawn: list[Bar] = []
     joined: dict[str, float] = {}  # seconds by kind in the last bar
     pieces = 0
@@ -127,7 +127,7 @@ def bars(spans: Sequence[WorkBar], x: Scale, y: float, height: float) -> list[Ba
             pieces += 1
             joined[span.kind] = joined.get(span.kind, 0.0) + span.stop - span.start
             kind = max(joined, key=lambda kind: joined[kind])
-            label = f"{pieces} pieces, most of it {KINDS.get(kind, kind)}"
+            label = f"{pieces} pieces, mostly {KINDS.get(kind, kind)}"
             drawn[-1] = Bar(
                 x=last.x, y=last.y, width=round(right - last.x, 1), height=last.height, label=label, kind=kind
             )
@@ -152,7 +152,7 @@ def _label(span: WorkBar) -> str:
         return f"{span.note}\n{times}"
     reason = f" ({span.note})" if span.note else ""
     steps = units.plural(span.steps, "step")
-    asked = f"{steps} asked" if span.kind in ("refused", "lost", "open") else steps
+    asked = f"{steps} asked for" if span.kind in ("refused", "lost", "open") else steps
     return f"round {span.round}: {KINDS[span.kind]}{reason}\n{asked}, {times}"
 
 

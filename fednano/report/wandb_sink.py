@@ -1,4 +1,4 @@
-"""Weights & Biases. The only module that imports wandb, and only when a run asks for it."""
+"""The Weights & Biases logger. The only module that imports wandb, and only when a run asks for it."""
 
 import math
 import os
@@ -12,15 +12,15 @@ from fednano.core.inner_step import InnerStep
 from fednano.report.sinks import Energy, Sink, metrics
 
 MODES = ("auto", "offline", "online")
-MAX_ACCOUNTS = 10_000  # of one client after one round, in a run; rounds are passed over where there would be more
+MAX_ACCOUNTS = 10_000  # energy accounts (one client, one round) logged in a run; above this, rounds are skipped
 CHARTED = ("kwh", "co2_g", "share_in_windows")
 
 
 class WandbSink:
-    """Logs every merged round and every evaluation, charted against tokens; at the close, the summary.
+    """Logs every merged round and every evaluation, charted against tokens, and the summary at the end.
 
-    Energy and carbon so far, in all and by client, stand beside the rounds under their names in the summary, whose
-    figures are the last ones. Where clients and rounds are many, they stand beside some of the rounds.
+    Each round also logs energy and carbon so far, in total and by client, under their names in the summary, which has
+    the final figures. With many clients and rounds, only some of the rounds log them.
 
     Under `wandb agent` the environment decides the run id, the sweep and the project.
 
@@ -94,7 +94,7 @@ class WandbSink:
 
 
 def _charted(energy: dict[str, Any]) -> dict[str, float | None]:
-    """The figures of an account that are drawn over the run."""
+    """The figures of an energy account that are charted over the run."""
 
     def kept(figures: dict[str, Any]) -> dict[str, Any]:
         return {name: figures[name] for name in CHARTED}
@@ -118,7 +118,7 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 class Wandb:
     """`logger=wandb`: the settings of a `WandbSink`.
 
-    `mode` "auto" is online for a run that an agent started, whose server waits for its figures, and offline otherwise.
+    `mode` "auto" is online for a run that a sweep agent started, whose server needs the figures, and offline otherwise.
     """
 
     project: str
@@ -129,11 +129,11 @@ class Wandb:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise ValueError(f"logger.mode={self.mode} is none of {', '.join(MODES)}; choose one")
+            raise ValueError(f"logger.mode must be one of {', '.join(MODES)}, got {self.mode}; choose one")
         if not self.project:
-            raise ValueError("logger.project is empty; name the W&B project")
+            raise ValueError("logger.project must not be empty; name the W&B project")
         if isinstance(self.tags, str):
-            raise ValueError(f"logger.tags={self.tags} is one string; write a list: logger.tags=[{self.tags}]")
+            raise ValueError(f"logger.tags must be a list, got {self.tags}; write logger.tags=[{self.tags}]")
 
     def open(self, folder: Path, config: dict[str, Any], energy: Energy) -> list[Sink]:
         return [

@@ -1,1 +1,1 @@
-"""In-context tasks: what they ask, where they come from, how a model is scored on them."""
+"""In-context evaluation tasks: their items, their sources, and how a model is scored on them."""

@@ -1,4 +1,4 @@
-"""What a `tasks` choice of `fednano.evaluate` is."""
+"""The interface of the `tasks` choices of `fednano.evaluate`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,19 +7,19 @@ from typing import Protocol
 from fednano.tasks.items import EvaluationTask
 
 Documents = Callable[[], Sequence[str]]
-"""Reads the held-out documents, which not every choice needs."""
+"""Reads the held-out documents; only some choices need them."""
 
 
 class TaskSource(Protocol):
-    """A `tasks` choice. New ones need one class and one YAML file, anywhere."""
+    """A `tasks` choice. A new one needs a class and a YAML file, anywhere."""
 
     def tasks(self, documents: Documents, seed: int) -> list[EvaluationTask]:
-        """The tasks, in the order in which they are measured. Raises ValueError where there are none to be had."""
+        """The tasks, in the order of measurement. Raises ValueError if there are none."""
 
 
 @dataclass(frozen=True)
 class NoTasks:
-    """Bits per byte alone."""
+    """No tasks: only bits per byte."""
 
     def tasks(self, documents: Documents, seed: int) -> list[EvaluationTask]:
         return []

@@ -1,4 +1,4 @@
-"""Two task sets from held-out documents, for machines without a bundle: scores compare runs on one corpus only."""
+"""The built-in tasks: two sets made from held-out documents. Their scores only compare runs on the same corpus."""
 
 import re
 from collections.abc import Sequence
@@ -24,16 +24,17 @@ class Builtin:
 
 
 def builtin_tasks(documents: Sequence[str], seed: int) -> list[EvaluationTask]:
-    """`last_word` and `next_sentence` of `documents`, without examples.
+    """`last_word` and `next_sentence` from `documents`, without examples.
 
-    Raises ValueError where the documents hold neither paragraphs to complete nor sentences to continue.
+    Raises ValueError if the documents lack paragraphs to complete or sentences to continue.
     """
     paragraphs = [_paragraphs(document) for document in documents]
     makers = {"last_word": (last_words(paragraphs), 0.0), "next_sentence": (next_sentences(paragraphs, seed), 0.25)}
     for label, (items, _) in makers.items():
         if not items:
             raise ValueError(
-                f"tasks=builtin finds no {label} in {len(documents)} held-out documents; use tasks=none or more data"
+                f"tasks=builtin needs an item of {label}, got none in {len(documents)} held-out documents; "
+                "use tasks=none or more data"
             )
     return [
         EvaluationTask(label=label, items=items, shots=0, delimiter=" ", baseline=baseline)
@@ -42,7 +43,7 @@ def builtin_tasks(documents: Sequence[str], seed: int) -> list[EvaluationTask]:
 
 
 def last_words(paragraphs: Sequence[Sequence[str]]) -> list[Item]:
-    """For every paragraph that ends in a word of three letters or more: that word, behind the rest."""
+    """One item per paragraph that ends in a word of three letters or more: complete the paragraph by that word."""
     found: list[Item] = []
     for text in (text for document in paragraphs for text in document):
         parts = _LAST_WORD.fullmatch(text)
@@ -52,9 +53,9 @@ def last_words(paragraphs: Sequence[Sequence[str]]) -> list[Item]:
 
 
 def next_sentences(paragraphs: Sequence[Sequence[str]], seed: int) -> list[Item]:
-    """For every document with two sentences in a row: the next one, among others from three other documents.
+    """One item per document with two consecutive sentences: the next sentence, among three from other documents.
 
-    Wrong sentences and the place of the right one are drawn by (seed, document).
+    The wrong sentences and the position of the right one are drawn by (seed, document).
     """
     runs = [[_sentences(text) for text in document] for document in paragraphs]
     pools = [[sentence for run in document for sentence in run] for document in runs]
@@ -77,13 +78,13 @@ def next_sentences(paragraphs: Sequence[Sequence[str]], seed: int) -> list[Item]
 
 
 def _paragraphs(document: str) -> list[str]:
-    """Paragraphs with single spaces; indented ones are code or tables."""
+    """Paragraphs with single spaces; indented ones are skipped, as code or tables."""
     parts = [part for part in re.split(r"\n\s*\n", document) if part[:1].strip()]
     return [" ".join(part.split()) for part in parts]
 
 
 def _sentences(paragraph: str) -> list[str]:
-    """The sentences at the beginning of a paragraph, up to the first that is too short, too long or has no end."""
+    """The first sentences of a paragraph, up to one that is too short, too long or does not end."""
     found: list[str] = []
     for sentence in _SENTENCE_END.split(paragraph):
         if len(sentence.split()) not in SENTENCE_WORDS or sentence[-1] not in ".!?":

@@ -1,4 +1,4 @@
-"""Reading a published CORE bundle: `core.yaml`, `eval_data/`, `eval_meta_data.csv`."""
+"""The reader of published CORE bundles: `core.yaml`, `eval_data/`, `eval_meta_data.csv`."""
 
 import csv
 import json
@@ -32,9 +32,9 @@ class Bundle:
 
 
 def read_bundle(folder: Path) -> list[EvaluationTask]:
-    """The tasks of a bundle, in the order of its index, one for each number of examples.
+    """The tasks of a bundle in the order of its index, one per number of examples.
 
-    Raises ValueError, naming file and place, for what is missing or malformed.
+    Raises ValueError, naming file and place, for a missing or malformed part.
     """
     for name in (INDEX, DATA, BASELINES):
         if not (folder / name).exists():
@@ -91,7 +91,7 @@ def _items(path: Path, make: Callable[[dict[str, Any]], Item]) -> Iterator[Item]
 
 
 def _baselines(path: Path) -> dict[str, float]:
-    """The column in per cent as shares."""
+    """The random baselines by task, as shares; the file has them in per cent."""
     found = {}
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):

@@ -1,4 +1,4 @@
-"""In-context tasks of the three kinds of DCLM's CORE, and the texts that a model is asked to judge.
+"""Items of in-context tasks, of the three kinds of DCLM's CORE, and the texts that a model judges.
 
 Source: Li et al. 2024 (DataComp-LM), section 3.5 and appendix G.
 """
@@ -15,7 +15,7 @@ JOIN = "\n\n"  # between examples
 class ItemTexts:
     """The complete texts of one item; `gold` is the index of the right one.
 
-    `stem` is the text without its continuation where the model has to write that itself, else None.
+    `stem` is the text without its continuation if the model must write that itself, else None.
     """
 
     complete: tuple[str, ...]
@@ -25,7 +25,7 @@ class ItemTexts:
 
 @dataclass(frozen=True)
 class MultipleChoice:
-    """One context, several continuations."""
+    """One context with several continuations."""
 
     query: str
     choices: tuple[str, ...]
@@ -40,7 +40,7 @@ class MultipleChoice:
 
 @dataclass(frozen=True)
 class Schema:
-    """Several contexts, one continuation."""
+    """Several contexts with one continuation."""
 
     context_options: tuple[str, ...]
     gold: int
@@ -56,7 +56,7 @@ class Schema:
 
 @dataclass(frozen=True)
 class LanguageModelling:
-    """One context, whose continuation the model has to write word for word."""
+    """One context; the model must write its continuation word for word."""
 
     context: str
     continuation: str
@@ -65,7 +65,7 @@ class LanguageModelling:
         return f"{self.context.strip()}{delimiter}{self.continuation}"
 
     def texts(self, before: str, delimiter: str) -> ItemTexts:
-        # Blanks at the end of the stem would be tokens of their own, which the complete text does not have.
+        # Blanks at the end of the stem would be separate tokens, which the complete text does not have.
         stem = f"{before}{self.context.strip()}{delimiter}".rstrip()
         return ItemTexts((f"{before}{self.example(delimiter)}",), 0, stem)
 
@@ -78,9 +78,9 @@ class EvaluationTask:
     """Items of one kind.
 
     Args:
-        label: names the task.
+        label: name of the task.
         items: at least one.
-        shots: examples that stand before each item.
+        shots: number of examples before each item.
         delimiter: between a context and its continuation.
         baseline: accuracy of guessing, 0 … 1.
 
@@ -97,20 +97,20 @@ class EvaluationTask:
     def __post_init__(self) -> None:
         if not 0 <= self.shots < len(self.items):
             raise ValueError(
-                f"tasks: {self.label} has {len(self.items)} items, which do not suffice for one with "
-                f"num_fewshot={self.shots} examples; lower num_fewshot"
+                f"num_fewshot of task {self.label} must be >= 0 and < {len(self.items)}, its number of items, got "
+                f"{self.shots}; lower num_fewshot"
             )
         if not 0 <= self.baseline < 1:
-            raise ValueError(f"tasks: {self.label} has a baseline of {self.baseline}; use a share from 0 to below 1")
+            raise ValueError(f"the baseline of task {self.label} must be >= 0 and < 1, got {self.baseline}; correct it")
 
     def texts(self, index: int, seed: int) -> ItemTexts:
-        """Item `index` behind examples that are drawn by (seed, label, index) from all others."""
+        """Item `index` after its examples, which are drawn from all others by (seed, label, index)."""
         others = generator(seed, "few-shot", self.label, index).choice(len(self.items) - 1, self.shots, replace=False)
         examples = [self.items[other + (other >= index)].example(self.delimiter) for other in others.tolist()]
         return self.items[index].texts("".join(example + JOIN for example in examples), self.delimiter)
 
     def chosen(self, most: int, seed: int) -> list[int]:
-        """The indices of all items, or of `most` of them, drawn by (seed, label)."""
+        """The indices of all items, or of `most` items drawn by (seed, label)."""
         if len(self.items) <= most:
             return list(range(len(self.items)))
         drawn = generator(seed, "items", self.label).choice(len(self.items), most, replace=False)
@@ -118,5 +118,5 @@ class EvaluationTask:
         return found
 
     def centred(self, accuracy: float) -> float:
-        """0 for guessing, 1 for all right."""
+        """Accuracy rescaled: 0 for guessing, 1 if all are right."""
         return (accuracy - self.baseline) / (1 - self.baseline)

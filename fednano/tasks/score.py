@@ -1,4 +1,4 @@
-"""Scoring one item: which of its texts a model finds the most probable, or whether it writes the text itself."""
+"""Scoring of items: the text that a model finds most probable, or whether it writes the text itself."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from fednano.tasks.items import EvaluationTask, LanguageModelling, Schema
 
 IdList = list[int]
 Encode = Callable[[str], IdList]
-"""A text as BOS and ids."""
+"""A text → BOS and its ids."""
 
 
 class Logits(Protocol):
     """The logits of a model."""
 
     def __call__(self, tokens: Tensor, *, first: int) -> Tensor:
-        """(B, T) int64 → (B, T − first, V) float32, of the positions from `first` on."""
+        """(B, T) int64 → (B, T − first, V) float32, for the positions from `first` on."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Judge:
     device: torch.device
 
     def right(self, task: EvaluationTask, index: int, seed: int) -> tuple[bool, bool]:
-        """Whether the model gets the item right, and whether the beginning of its text had to be cut off."""
+        """(whether the model gets the item right, whether the beginning of its text had to be cut off)."""
         texts = task.texts(index, seed)
         rows = [self.encode(text) for text in texts.complete]
         item = task.items[index]
@@ -57,14 +57,17 @@ class Judge:
         return losses.index(min(losses)) == texts.gold, cut
 
     def _judge(self, rows: list[IdList], spans: list[tuple[int, int]]) -> tuple[list[float], list[bool], bool]:
-        """Of each row, over the tokens of its span: mean nats, and whether each is the most probable; whether cut."""
-        # The last token is only a target, so that T + 1 of them fit.
+        """(mean nats per row, whether each token is the most probable, per row, whether any row was cut).
+
+        Only the tokens in a row's span count.
+        """
+        # The last token is only a target, so T + 1 tokens fit.
         cuts = [max(0, len(row) - self.sequence_len - 1) for row in rows]
         rows = [row[cut:] for row, cut in zip(rows, cuts, strict=True)]
         spans = [(max(1, start - cut), stop - cut) for (start, stop), cut in zip(spans, cuts, strict=True)]
         first = min(start for start, _ in spans) - 1
         longest = max(map(len, rows))
-        # What pads a row at its end is seen by no earlier position.
+        # Attention is causal: no position sees the padding after it.
         tokens = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=self.device)
         logits = self.logits(tokens[:, :-1], first=first).float().cpu()
         losses, greedy = [], []
@@ -77,19 +80,19 @@ class Judge:
 
 
 def common_prefix(rows: Sequence[IdList]) -> int:
-    """How many tokens all rows begin with."""
+    """Number of tokens that all rows share at the beginning."""
     same = takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False))
     return sum(1 for _ in same)
 
 
 def prefix_spans(rows: Sequence[IdList]) -> list[tuple[int, int]]:
-    """What follows the common beginning, at least one token of each row, as (start, stop)."""
+    """(start, stop) of each row's part after the common beginning, at least one token."""
     start = min(common_prefix(rows), min(map(len, rows)) - 1)
     return [(start, len(row)) for row in rows]
 
 
 def suffix_spans(rows: Sequence[IdList]) -> list[tuple[int, int]]:
-    """The common end, at least one token, as (start, stop)."""
+    """(start, stop) of the common end in each row, at least one token."""
     shared = max(1, common_prefix([row[::-1] for row in rows]))
     return [(len(row) - shared, len(row)) for row in rows]
 
@@ -97,9 +100,9 @@ def suffix_spans(rows: Sequence[IdList]) -> list[tuple[int, int]]:
 def accuracy(
     judge: Judge, task: EvaluationTask, most: int, seed: int, advance: Callable[[int], None]
 ) -> tuple[float, int, int]:
-    """(share of right items, items, items whose beginning was cut off); `advance(1)` is called after each.
+    """(share of right items, number of items, number of items cut at the beginning), over at most `most` items.
 
-    `most` items are taken at most.
+    Calls `advance(1)` after each item.
     """
     results = []
     with torch.inference_mode():

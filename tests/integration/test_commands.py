@@ -16,6 +16,7 @@ from support.paths import REPOSITORY
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from fednano.config.build import build_groups
+from fednano.config.command_help import command_help
 from fednano.config.compose import compose_config, conf_dir
 from fednano.config.errors import ConfigError
 from fednano.core.progress import Silent
@@ -86,16 +87,18 @@ def test_a_device_beyond_those_here_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_buffer_without_documents_is_refused() -> None:
     line = refused(["packing=best_fit", "packing.documents=0"])
-    assert line == "packing.documents=0 leaves no choice; use 1 or more, such as 64"
+    assert line == "packing.documents must be >= 1, got 0; use, for example, 64"
 
 
 def test_bad_data_is_refused(tmp_path: Path) -> None:
     root = f"data.root={tmp_path / 'root'}"
-    assert "data.path=/no/such/folder does not exist" in refused(["data=text", "data.path=/no/such/folder", root])
+    assert "data.path must be a folder that exists, got /no/such/folder; " in refused(
+        ["data=text", "data.path=/no/such/folder", root]
+    )
     (tmp_path / "texts").mkdir()
     assert "data.pattern" in refused(["data=text", f"data.path={tmp_path / 'texts'}", root])
     (tmp_path / "texts" / "empty.txt").touch()
-    assert "holds no document" in refused(["data=text", f"data.path={tmp_path / 'texts'}", root])
+    assert "got no document with text in it" in refused(["data=text", f"data.path={tmp_path / 'texts'}", root])
     assert not list((tmp_path / "root").glob("text-*/"))
 
 
@@ -210,6 +213,18 @@ def test_cfg_shows_without_importing_torch_or_flower(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["prepare", "sample", "evaluate", "node"])
+def test_help_says_what_the_command_does_and_what_it_takes(name: str) -> None:
+    lines = command_help(conf_dir(), name).splitlines()
+    assert not lines[0].startswith("#")
+    assert f"python -m fednano.{name} GROUP=CHOICE KEY=VALUE …" in lines
+    group = "hardware: cpu" if name == "sample" else "data: pydocs" if name == "prepare" else "data: null"
+    choices = lines[lines.index(group) + 1]
+    assert ("cuda_ddp" if name == "sample" else "fineweb_edu") in choices
+    assert any(line.startswith(("model_dir: ???", "superlink: ???")) for line in lines) == (name != "prepare")
+    assert not any("_self_" in line or "override" in line for line in lines)
+
+
 def test_help_names_groups_and_keys(command: Command, tmp_path: Path) -> None:
     ended = command("run", "--help", cwd=tmp_path)
     assert ended.returncode == 0
@@ -275,7 +290,7 @@ def test_multirun_sample_and_report(command: Command, tiny: list[str], tmp_path:
 
     used = command("run", *tiny, "hydra.run.dir=sweep/0", cwd=tmp_path)
     assert used.returncode == 2
-    assert "already holds a run" in used.stderr
+    assert "must not hold a run" in used.stderr
 
 
 def test_ctrl_c_ends_a_run_with_a_summary(tiny: list[str], tmp_path: Path) -> None:

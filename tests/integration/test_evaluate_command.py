@@ -62,10 +62,10 @@ def test_sources_add_up_to_all_the_text(model_dir: Path, tiny: list[str], tmp_pa
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("batch_size=0", "batch_size=0 is too small; use 1"),
+        ("batch_size=0", "batch_size must be >= 1, got 0; use 1"),
         ("max_item=3", "did you mean max_items"),
         ("tasks=no/such", "tasks=no/such has no core.yaml"),
-        ("output=no/such/file", "output=no/such/file lies in no folder"),
+        ("output=no/such/file", "output must be in a folder that exists, got no/such/file; create no/such"),
         ("model_dir=no/such", "add data="),
         ("eval_tokens=many", "eval_tokens=many is not a whole number or null"),
     ],

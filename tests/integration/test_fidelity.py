@@ -149,5 +149,5 @@ def test_a_prediction_that_is_off_is_told_by_the_exit_code(
 
 
 def test_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds no events.jsonl; name the folder of a run"):
+    with pytest.raises(ValueError, match=r"folder must hold events.jsonl, got .*; name the folder of a run"):
         compare(tmp_path)

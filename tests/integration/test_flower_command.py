@@ -104,6 +104,8 @@ def test_connections_are_added_below_what_is_there(tmp_path: Path, command: Any)
     own = '# mine\n[superlink]\ndefault = "lab" # the lab\'s\n[superlink.lab]\naddress = "HOST:1"\n'
     path.write_text(own + '[superlink.local-deployment]\naddress = "127.0.0.1:9"\n')
     before = path.read_text()
+    assert command("flower_config", "--help", cwd=tmp_path, FLWR_HOME=str(path.parent)).returncode == 0
+    assert path.read_text() == before
     done = command("flower_config", cwd=tmp_path, FLWR_HOME=str(path.parent))
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [

@@ -46,7 +46,7 @@ from fednano.experiment.experiment import Experiment
 from fednano.federation.planner import Aware
 from fednano.federation.round_length import Rounds
 from fednano.report.audit import audit
-from fednano.report.figures import fold
+from fednano.report.figures import figures_of
 from fednano.report.history import History
 from fednano.report.measured import measure
 from fednano.runtime.beginning import first_ledger, local_trainer, untrained
@@ -228,7 +228,7 @@ def used(play: Play, until: int | None = None) -> list[list[float]]:
 def test_steps_ahead_count_as_computing_and_the_wait_does_not() -> None:
     play = played(ALWAYS, overlap=2, rounds=2)
     assert used(play) == [[2, 14], [16, 24]]
-    assert fold(play.events).clients["c0"].busy_s == 2 * H
+    assert figures_of(play.events).clients["c0"].busy_s == 2 * H
     assert goodput(play)["goodput"] == pytest.approx(2 * H / 26)
     history = History()
     for event in play.events:

@@ -83,15 +83,15 @@ def test_tokens_appear_as_they_are_made_and_characters_whole(
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["samples=0"], "samples=0 makes none; use 1"),
-        (["tokens=-1"], "tokens=-1 is negative; use 0"),
+        (["samples=0"], "samples must be >= 1, got 0; use 1"),
+        (["tokens=-1"], "tokens must be >= 0, got -1; use 0"),
         (["temperature=hot"], "temperature=hot is not a number"),
         (["top_p=0"], "top_p=0 is no share"),
         (["top_p=.nan"], "top_p"),
         (["topk=3"], "did you mean top_k"),
-        (["interactive=true", "prompt=a"], "leave prompt=a and prompts= away"),
-        (["prompts=no/such", "prompt=a"], "leave one of them away"),
-        (["prompts=no/such"], "prompts=no/such cannot be read"),
+        (["interactive=true", "prompt=a"], "got prompt=a prompts=; remove them"),
+        (["prompts=no/such", "prompt=a"], "remove one of them"),
+        (["prompts=no/such"], "prompts must be a UTF-8 text file, got no/such"),
         (["hardware.device=tpu9"], "hardware.device must be a torch device, got tpu9"),
         (["model_dir=no/such"], "model_dir=no/such has no model.safetensors; name"),
     ],
@@ -108,7 +108,7 @@ def test_bad_input_is_one_line_and_2(
 
 def test_a_file_without_a_prompt_is_refused(model_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n \n")
-    with pytest.raises(ValueError, match="holds no prompt; write one"):
+    with pytest.raises(ValueError, match=r"must hold a prompt, got an empty .*; write one"):
         sample.main([f"model_dir={model_dir}", f"prompts={tmp_path / 'empty'}"])
 
 

@@ -144,5 +144,5 @@ def test_a_second_node_of_one_name_is_refused(start: Callable[..., subprocess.Po
         )
         node = start()
         said, _ = node.communicate()
-        assert "name=client_0 is taken by another node (incarnation first); stop that one, or choose another" in said
+        assert "name=client_0 is taken by another node (incarnation first); stop that node or choose another" in said
         assert node.returncode == BAD_INPUT

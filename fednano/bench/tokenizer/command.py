@@ -1,4 +1,4 @@
-"""The command: its options, and the order of the works."""
+"""The command: its options, and the order of the measurements."""
 
 import argparse
 import importlib.metadata
@@ -19,13 +19,13 @@ from fednano.bench.tokenizer.contenders import CONTENDERS, PEERS
 from fednano.bench.tokenizer.results import ResultRow, results
 from fednano.report.printer import printer
 
-# 256 bytes and the special tokens of fednano, of which peers know nothing.
+# 256 bytes and fednano's special tokens, which other libraries do not have.
 NO_MERGES = 261
 WORKS = ("train", "encode", "threads", "cold", "decode", "hostile")
 
 
 def main(argv: list[str]) -> None:
-    """Prints tables of ratios; `--json FILE` also writes every measurement. Raises ValueError for senseless options."""
+    """Print tables of ratios; `--json FILE` also writes every measurement. Raises ValueError for bad options."""
     options = parsed(argv)
     missing = {
         peer.library: f"uv run --with {peer.library} python -m fednano.bench tokenizer"
@@ -69,33 +69,42 @@ def main(argv: list[str]) -> None:
 def parsed(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m fednano.bench tokenizer",
-        description="Speed of the tokenizer beside every peer that is installed, as ratios of medians.",
+        description="Compare the tokenizer's speed with every other library that is installed, as ratios of medians.",
     )
-    parser.add_argument("--texts", type=Path, help="folder of text files; else installed Python sources")
-    parser.add_argument("--megabytes", type=float, default=10.0, help="take about so much of them; 10 are encoded")
-    parser.add_argument("--work", default=",".join(WORKS), help="some of %(default)s")
-    parser.add_argument("--vocab-size", type=int, default=32768)
-    parser.add_argument("--threads", type=int, default=2, help="for training and for encoding in parallel")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--timeout", type=float, default=120.0, help="seconds for one answer of a contender")
-    parser.add_argument("--json", type=Path, help="write all measurements here")
+    parser.add_argument("--texts", type=Path, help="folder of text files (default: installed Python sources)")
+    parser.add_argument(
+        "--megabytes",
+        type=float,
+        default=10.0,
+        help="text to train on; at most 10 MB are encoded (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--work", default=",".join(WORKS), help="measurements to make, separated by commas (default: %(default)s)"
+    )
+    parser.add_argument("--vocab-size", type=int, default=32768, help="size of the vocabulary")
+    parser.add_argument("--threads", type=int, default=2, help="threads for training and for parallel encoding")
+    parser.add_argument("--repeats", type=int, default=5, help="measured repeats")
+    parser.add_argument("--timeout", type=float, default=120.0, help="seconds after which a library has failed")
+    parser.add_argument("--json", type=Path, help="file to write all measurements to")
     options = parser.parse_args(argv)
     options.work = options.work.split(",")
     if unknown := [work for work in options.work if work not in WORKS]:
-        raise ValueError(f"--work={','.join(unknown)} is not known; use some of {','.join(WORKS)}")
+        raise ValueError(f"--work must be some of {','.join(WORKS)}, got {','.join(unknown)}; choose among them")
     for name, least in (("vocab_size", NO_MERGES + 1), ("threads", 1), ("repeats", 1)):
         if getattr(options, name) < least:
-            raise ValueError(f"--{name.replace('_', '-')}={getattr(options, name)} is too small; use {least} or more")
+            raise ValueError(
+                f"--{name.replace('_', '-')} must be >= {least}, got {getattr(options, name)}; use {least} or more"
+            )
     for name in ("megabytes", "timeout"):
         if not 0 < getattr(options, name) < math.inf:
-            raise ValueError(f"--{name}={getattr(options, name)} is no positive number; use one such as 10")
+            raise ValueError(f"--{name} must be > 0, got {getattr(options, name)}; use, for example, 10")
     if options.json and not options.json.parent.is_dir():
-        raise ValueError(f"--json={options.json} lies in a folder that does not exist; make it or name another file")
+        raise ValueError(f"--json must be in a folder that exists, got {options.json}; create it or name another file")
     return options
 
 
 def run(bench: works.Bench, chosen: list[str]) -> list[ResultRow]:
-    """All chosen works."""
+    """The results of all chosen measurements."""
     steps: dict[str, Callable[[], list[ResultRow]]] = {
         "train": lambda: works.train(bench),
         "encode": lambda: works.encode(bench, [1]),
@@ -106,7 +115,7 @@ def run(bench: works.Bench, chosen: list[str]) -> list[ResultRow]:
     }
     if set(chosen) - {"train"}:
         works.prepare(bench)
-    # Encoding with more threads includes that with one.
+    # "threads" includes encoding with one thread.
     left_out = {"encode"} if "threads" in chosen else set()
     return [row for name, step in steps.items() if name in chosen and name not in left_out for row in step()]
 

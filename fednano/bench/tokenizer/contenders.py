@@ -1,4 +1,4 @@
-"""What each library is asked to do. Libraries are only imported where they work: in a process of their own."""
+"""The contenders: how each library trains and encodes. Libraries are only imported in their own processes."""
 
 import json
 import os
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What to train: `merges` wanted from `files`, which hold `alphabet` distinct bytes."""
+    """A training job: find `merges` merges in `files`, which hold `alphabet` distinct bytes."""
 
     files: list[str]
     alphabet: int
@@ -23,13 +23,13 @@ class Training:
     threads: int
 
 
-# Gives the number of merges found.
+# Returns the number of merges found.
 Train = Callable[[Training], int]
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A loaded tokenizer. `ids` makes one row of what `encode` gives; `decode` takes such a row."""
+    """A loaded tokenizer. `ids` turns the result of `encode` into one row; `decode` takes such a row."""
 
     encode: Callable[[list[Any]], Any]  # texts, for most libraries only str
     ids: Callable[[Any], "NDArray[np.uint32]"]
@@ -42,7 +42,7 @@ Load = Callable[[Path, str, int], Encoder]
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerContender:
-    """A library: the pre-token patterns that it trains and encodes with, and how; empty where it is not measured."""
+    """A library: its functions and pre-token patterns for training and encoding; empty if not measured."""
 
     library: str
     train: Train | None = None
@@ -56,7 +56,7 @@ class TokenizerContender:
 
 
 def prepare(folder: Path, files: list[str], patterns: list[str], merges: int, threads: int) -> None:
-    """Trains fednano once, and writes its merges in every format that `load` functions read."""
+    """Train fednano once and write its merges in every format that the `load` functions read."""
     import base64
 
     from fednano.tokenizer import SPECIAL_TOKENS, Tokenizer
@@ -78,7 +78,7 @@ def read(files: list[str]) -> Iterator[str]:
 
 
 def _row(ids: Any) -> "NDArray[np.uint32]":
-    """One array of lists of ids."""
+    """Lists of ids as one array."""
     import numpy as np
 
     return np.concatenate([np.asarray(text, np.uint32) for text in ids])
@@ -112,7 +112,7 @@ def _load_fednano(folder: Path, pattern: str, threads: int) -> Encoder:
 def _train_gigabpe(training: Training) -> int:
     import gigabpe
 
-    # Its vocabulary only has the bytes that occur.
+    # Its vocabulary only has bytes that occur in the text.
     vocab_size = training.alphabet + training.merges
     _, merges = gigabpe.train_bpe(training.files, vocab_size, pretokenizer="bytelevel", threads=training.threads)
     return len(merges)

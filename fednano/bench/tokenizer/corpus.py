@@ -12,7 +12,7 @@ ENCODED_BYTES = 10_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class BenchCorpus:
-    """Texts, one a file. The first 10 MB of them are encoded."""
+    """Texts, one per file. The first 10 MB of them are encoded."""
 
     files: list[str]
     bytes: int
@@ -28,7 +28,7 @@ def write(source: Path | None, megabytes: float, folder: Path) -> BenchCorpus:
     Files that are empty or no UTF-8 are left out, as are copies of earlier ones. Raises ValueError if none is left.
     """
     if source is not None and not source.is_dir():
-        raise ValueError(f"--texts={source} is no folder; name a folder of text files")
+        raise ValueError(f"--texts must be a folder, got {source}; name a folder of text files")
     seen: set[bytes] = set()
     distinct: set[int] = set()
     whole = hashlib.sha256()
@@ -51,7 +51,7 @@ def write(source: Path | None, megabytes: float, folder: Path) -> BenchCorpus:
         if size >= megabytes * 1e6:
             break
     if not files:
-        raise ValueError(f"--texts={source} holds no text; name a folder of text files in UTF-8")
+        raise ValueError(f"--texts must hold text, got {source}; name a folder of text files in UTF-8")
     return BenchCorpus(
         files=files,
         bytes=size,
@@ -63,7 +63,7 @@ def write(source: Path | None, megabytes: float, folder: Path) -> BenchCorpus:
 
 
 def _text(path: Path) -> bytes:
-    """What is in a file, nothing if it is no UTF-8 or no file."""
+    """The text of a file, empty if it is not UTF-8 or not a file."""
     try:
         data = path.read_bytes()
         data.decode()

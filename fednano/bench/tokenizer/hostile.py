@@ -1,4 +1,4 @@
-"""Inputs that bring careless encoders to quadratic time; all but the last are one pre-token."""
+"""Hostile inputs, on which careless encoders take quadratic time; all but the last are one pre-token."""
 
 import random
 import string
@@ -8,7 +8,7 @@ NAMES = (*REPEATED, "random letters", "random bytes")
 
 
 def text(name: str, size: int) -> str | bytes:
-    """The input called `name`, of `size` bytes, an even number."""
+    """The input `name` with `size` bytes, an even number."""
     if name in REPEATED:
         return REPEATED[name] * (size // len(REPEATED[name]))
     draw = random.Random(0)

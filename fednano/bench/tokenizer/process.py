@@ -1,4 +1,4 @@
-"""A worker process, seen from outside."""
+"""The handle of a worker process."""
 
 import json
 import os
@@ -16,10 +16,10 @@ class ContenderError(Exception):
 
 
 class BenchWorker:
-    """A process of its own for `library`, with `threads` for libraries that have no argument for it.
+    """A separate process for `library`; `threads` is for libraries that take the number from the environment.
 
-    `module` is what runs in it; it is given the library and `arguments`. `extra_environment` is added to this
-    process's own.
+    The process runs `module` with the library and `arguments` on its command line, in this process's environment plus
+    `extra_environment`.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class BenchWorker:
         )
 
     def ask(self, job: str, **arguments: Any) -> dict[str, Any]:
-        """The answer to a job. Raises ContenderError, and from then on for every job."""
+        """The answer to a job. Raises ContenderError if it fails, and for every job after that."""
         assert self._process.stdin is not None and self._process.stdout is not None
         if not self._failure:
             try:

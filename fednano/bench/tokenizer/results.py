@@ -8,7 +8,7 @@ BASE_PATTERN = "gpt4"
 
 @dataclass(kw_only=True)
 class ResultRow:
-    """One contender at one kind of work, and what was measured: seconds and other figures of each repeat."""
+    """One contender in one measurement: seconds and other figures of each repeat."""
 
     work: str
     contender: str
@@ -17,7 +17,7 @@ class ResultRow:
     bytes: int
     input: str = "corpus"
     measurements: list[dict[str, float]] = field(default_factory=list)
-    digest: str = ""  # of the ids or the bytes that came out
+    digest: str = ""  # of the resulting ids or bytes
     error: str | None = None
 
     def median(self, figure: str = "seconds") -> float | None:
@@ -29,7 +29,7 @@ class ResultRow:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchResult:
-    """A row of the tables and of the JSON, which the package's docstring describes."""
+    """A row of the tables and of the JSON; the package's docstring describes it."""
 
     work: str
     input: str
@@ -50,7 +50,7 @@ class BenchResult:
 
 
 def results(rows: list[ResultRow]) -> list[BenchResult]:
-    """Each row beside fednano's with the same work, input, threads and pattern; failing that, with "gpt4"."""
+    """Each row compared with fednano's of the same work, input, threads and pattern, or else pattern "gpt4"."""
     return [_result(row, rows) for row in rows]
 
 

@@ -1,4 +1,4 @@
-"""The results as tables, one for each work."""
+"""Tables of the results, one per measurement."""
 
 from collections.abc import Callable, Mapping
 
@@ -19,7 +19,7 @@ def figure(name: str, form: str, scale: float = 1.0) -> Callable[[BenchResult], 
 
 
 def ratio(result: BenchResult) -> str:
-    """With the pattern of fednano's row if it is another."""
+    """The ratio, with the pattern of fednano's row if it differs."""
     other = "" if result.baseline == result.pattern else f" ({result.baseline})"
     return "" if result.ratio is None else f"{result.ratio:.2f}{other}"
 
@@ -71,7 +71,7 @@ TEXT = ("input", "contender", "pattern")
 
 
 def show(results: list[BenchResult], titles: Mapping[str, str], missing: Mapping[str, str], console: Console) -> None:
-    """`titles` by work; `missing` says for each peer how to have it."""
+    """Print the results; `titles` by measurement, `missing` with the install command of each absent library."""
     for work, columns in COLUMNS.items():
         of_work = [result for result in results if result.work == work]
         if of_work:

@@ -1,6 +1,6 @@
-"""The process in which one library works: takes jobs as lines of JSON on its input, answers each with one line.
+"""The process of one library: reads jobs as lines of JSON from its input, and answers each with one line.
 
-It imports little, so that a library's memory and start are its own.
+It imports little, so that memory and start-up time are the library's own.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ SHORT_TEXT = "The quick brown fox jumps over the lazy dog."
 
 
 class TokenizerSession:
-    """One library and what it holds between jobs. Each public method is a job and returns its answer."""
+    """One library and its state between jobs. Each public method is a job and returns its answer."""
 
     def __init__(self, library: str) -> None:
         self._contender = CONTENDERS[library]
@@ -33,7 +33,7 @@ class TokenizerSession:
         return {}
 
     def train(self, **training: Any) -> dict[str, Any]:
-        """Reads the files and trains; the import is not timed."""
+        """Read the files and train; the import is not timed."""
         assert self._contender.train is not None
         importlib.import_module(self._contender.module)
         start = wall()
@@ -41,7 +41,7 @@ class TokenizerSession:
         return {"seconds": wall() - start, "peak_bytes": peak_bytes(), "merges": merges}
 
     def cold(self, folder: str, pattern: str, files: list[str]) -> dict[str, Any]:
-        """Everything once, in a process that has not imported the library yet."""
+        """Import, load and encode, in a process that has not imported the library yet."""
         texts = list(read(files))
         start = wall()
         encoder = self._load(folder, pattern, 1)
@@ -52,7 +52,7 @@ class TokenizerSession:
         return {"seconds": wall() - start, "ready_s": ready - start, "first_text_s": first - ready}
 
     def load(self, folder: str, pattern: str, threads: int, files: list[str]) -> dict[str, Any]:
-        """Makes ready for `encode` and `decode` with one run of each."""
+        """Prepare for `encode` and `decode`: load the tokenizer and encode once."""
         self._encoder = self._load(folder, pattern, threads)
         self._texts = list(read(files))
         self._ids = self._encoder.ids(self._encoder.encode(self._texts))
@@ -69,7 +69,7 @@ class TokenizerSession:
         return {"seconds": wall() - start, "digest": hashlib.sha256(data).hexdigest()}
 
     def attack(self, folder: str, pattern: str, name: str, size: int) -> dict[str, Any]:
-        """Encodes a hostile input; loads the tokenizer if this is the first one."""
+        """Encode a hostile input; the first call loads the tokenizer."""
         self._encoder = getattr(self, "_encoder", None) or self._load(folder, pattern, 1)
         text = hostile.text(name, size)
         start = wall()
@@ -83,17 +83,17 @@ class TokenizerSession:
 
 
 def peak_bytes() -> int:
-    """The most resident memory that this process has had."""
+    """Peak resident memory of this process."""
     status = Path("/proc/self/status")
     if status.exists():
-        # On Linux, getrusage begins with the memory of the process that started this one.
+        # On Linux, getrusage starts from the memory of the parent process.
         fields = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines())
         return int(fields["VmHWM"].split()[0]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
 
 
 def main(library: str) -> None:
-    """Answers until the input ends. An error ends the process; it is the last line on stderr."""
+    """Answer until the input ends. An error ends the process; it is the last line on stderr."""
     # Some libraries print as they work; only answers may reach the pipe.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

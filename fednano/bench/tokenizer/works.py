@@ -1,4 +1,4 @@
-"""The works that are measured. Contenders take turns; one that fails gets no further turn, and the rest goes on."""
+"""The measurements. Contenders take turns; one that fails gets no further turn, and the others continue."""
 
 import importlib.util
 from collections.abc import Callable
@@ -24,7 +24,7 @@ DECODING_PEERS = ("tiktoken", "gigatoken")
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """What is the same for all works. `folder` holds fednano's merges in the formats of the peers."""
+    """Settings of all measurements. `folder` holds fednano's merges in the other libraries' formats."""
 
     corpus: BenchCorpus
     folder: Path
@@ -35,7 +35,7 @@ class Bench:
     progress: Progress
 
     def in_turns(self, title: str, rows: list[ResultRow], measure: Callable[[ResultRow], dict[str, Any]]) -> None:
-        """`repeats` rounds in which each row is measured once."""
+        """Measure each row once in each of `repeats` rounds."""
         task = self.progress.add_task(title, total=self.repeats * len(rows))
 
         def turn(row: ResultRow) -> None:
@@ -53,7 +53,7 @@ class Bench:
 
 
 def guarded(row: ResultRow, work: Callable[[ResultRow], object]) -> None:
-    """Does the work unless the row has failed before."""
+    """Do the work, unless the row has failed before."""
     if row.error is None:
         try:
             work(row)
@@ -63,7 +63,7 @@ def guarded(row: ResultRow, work: Callable[[ResultRow], object]) -> None:
 
 def installed(library: str) -> bool:
     spec = importlib.util.find_spec(library)
-    # A folder of this name beside the command is no package.
+    # A folder of this name in the current directory is not a package.
     return spec is not None and spec.origin is not None
 
 
@@ -77,7 +77,7 @@ def known(pattern: str) -> bool:
 
 
 def contenders(pattern_of: Callable[[TokenizerContender], str], only: tuple[str, ...] = ()) -> list[tuple[str, str]]:
-    """(library, pattern) of all that do a work: fednano with each pattern that it shares with one of them, first."""
+    """(library, pattern) of all contenders in a measurement: first fednano, with each pattern that it shares."""
     peers = [
         (peer.library, pattern_of(peer))
         for peer in PEERS
@@ -88,7 +88,7 @@ def contenders(pattern_of: Callable[[TokenizerContender], str], only: tuple[str,
 
 
 def prepare(bench: Bench) -> None:
-    """Fills the folder. Raises ValueError if fednano cannot train on the corpus."""
+    """Fill the folder. Raises ValueError if fednano cannot train on the corpus."""
     patterns = [pattern for library, pattern in contenders(encoding) if library == FEDNANO.library]
     with BenchWorker(FEDNANO.library, bench.threads, bench.timeout) as worker:
         try:
@@ -101,7 +101,7 @@ def prepare(bench: Bench) -> None:
                 threads=bench.threads,
             )
         except ContenderError as error:
-            raise ValueError(f"fednano cannot train merges for the other works: {error}") from None
+            raise ValueError(f"fednano cannot train merges for the other measurements: {error}") from None
 
 
 def training(contender: TokenizerContender) -> str:
@@ -113,7 +113,7 @@ def encoding(contender: TokenizerContender) -> str:
 
 
 def train(bench: Bench) -> list[ResultRow]:
-    """A new process for each training."""
+    """Training, each time in a new process."""
     corpus = bench.corpus
     rows = [
         ResultRow(work="train", contender=name, pattern=pattern, threads=bench.threads, bytes=corpus.bytes)
@@ -136,7 +136,7 @@ def train(bench: Bench) -> list[ResultRow]:
 
 
 def cold(bench: Bench) -> list[ResultRow]:
-    """A new process for each start, after one that is not measured."""
+    """Cold starts, each in a new process, after one that is not measured."""
     corpus = bench.corpus
     rows = [
         ResultRow(work="cold", contender=name, pattern=pattern, threads=1, bytes=corpus.encoded_bytes)
@@ -156,7 +156,7 @@ def cold(bench: Bench) -> list[ResultRow]:
 
 
 def encode(bench: Bench, threads: list[int]) -> list[ResultRow]:
-    """Warm, with each number of threads."""
+    """Encoding in warmed-up processes, with each number of threads."""
     size = bench.corpus.encoded_bytes
     found = contenders(encoding)
     return warm(
@@ -170,7 +170,7 @@ def encode(bench: Bench, threads: list[int]) -> list[ResultRow]:
 
 
 def decode(bench: Bench) -> list[ResultRow]:
-    """From one NumPy row of the ids of all texts to bytes."""
+    """Decoding one NumPy row with the ids of all texts to bytes."""
     size = bench.corpus.encoded_bytes
     found = contenders(encoding, DECODING_PEERS)
     return warm(
@@ -180,7 +180,7 @@ def decode(bench: Bench) -> list[ResultRow]:
 
 
 def warm(bench: Bench, rows: list[ResultRow]) -> list[ResultRow]:
-    """One process for each row, which stays."""
+    """Measure rows in one process each, which stays."""
     with ExitStack() as stack:
         workers = {id(row): stack.enter_context(bench.worker(row)) for row in rows}
 
@@ -200,7 +200,7 @@ def warm(bench: Bench, rows: list[ResultRow]) -> list[ResultRow]:
 
 
 def attack(bench: Bench) -> list[ResultRow]:
-    """Each hostile input in two sizes."""
+    """Encoding each hostile input, in two sizes."""
     sizes = (HOSTILE_BYTES, 2 * HOSTILE_BYTES)
     found = contenders(encoding, HOSTILE_PEERS)
     rows = []
@@ -216,7 +216,7 @@ def attack(bench: Bench) -> list[ResultRow]:
 
 
 def _attack(bench: Bench, name: str, rows: list[ResultRow]) -> None:
-    """A process for each contender and pattern, warmed by a little of the same input."""
+    """Measure in one process per contender and pattern, warmed up with a short piece of the same input."""
     with ExitStack() as stack:
         owners = {(row.contender, row.pattern): row for row in rows}
         workers = {key: stack.enter_context(bench.worker(row)) for key, row in owners.items()}

@@ -1,1 +1,1 @@
-"""The training step beside nanochat's own code, in one run, every contender in a process of its own."""
+"""The training step compared with nanochat's own code, in one run, each contender in its own process."""

@@ -18,7 +18,7 @@ LEAST = {"depth": 1, "batch_size": 1, "sequence_len": 2, "vocab_size": 2, "repea
 
 
 def main(argv: list[str]) -> None:
-    """Prints tables; `--json FILE` also writes the figures. Raises ValueError for senseless options."""
+    """Print tables; `--json FILE` also writes the figures. Raises ValueError for bad options."""
     options = parsed(argv)
     with tempfile.TemporaryDirectory() as folder:
         setting = works.prepared(options, Path(folder))
@@ -38,28 +38,35 @@ def main(argv: list[str]) -> None:
 def parsed(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m fednano.bench train_step",
-        description="The training step beside nanochat's own code; arch=nanochat, optim=nanochat, the same weights.",
+        description="Measure the training step (arch=nanochat, optim=nanochat) beside nanochat's own code.",
     )
-    parser.add_argument("--nanochat", type=Path, help="checkout of nanochat to compare with")
+    parser.add_argument("--nanochat", type=Path, help="folder of a nanochat checkout to compare with")
     parser.add_argument("--compile", action="store_true", help="measure compiled models too; takes minutes")
-    parser.add_argument("--depth", type=int, default=4)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--sequence-len", type=int, default=256)
-    parser.add_argument("--vocab-size", type=int, default=4096)
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--clients", type=int, default=2, help="processes of one thread beside one of so many; 0: none")
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one answer of a contender")
-    parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--depth", type=int, default=4, help="layers of the model")
+    parser.add_argument("--batch-size", type=int, default=8, help="rows per batch")
+    parser.add_argument("--sequence-len", type=int, default=256, help="tokens per row")
+    parser.add_argument("--vocab-size", type=int, default=4096, help="size of the vocabulary")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the matrix products")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="default: one per core")
+    parser.add_argument(
+        "--clients",
+        type=int,
+        default=2,
+        help="also compare this many processes of one thread with one process; 0: do not",
+    )
+    parser.add_argument("--repeats", type=int, default=15, help="measured repeats")
+    parser.add_argument("--timeout", type=float, default=600.0, help="seconds after which a contender has failed")
+    parser.add_argument("--json", type=Path, help="file to write all figures to")
     options = parser.parse_args(argv)
     for name, least in LEAST.items():
         if getattr(options, name) < least:
-            raise ValueError(f"--{name.replace('_', '-')}={getattr(options, name)} is too small; use {least} or more")
+            raise ValueError(
+                f"--{name.replace('_', '-')} must be >= {least}, got {getattr(options, name)}; use {least} or more"
+            )
     if not options.timeout > 0:
-        raise ValueError(f"--timeout={options.timeout} is no positive number; use one such as 600")
+        raise ValueError(f"--timeout must be > 0, got {options.timeout}; use, for example, 600")
     if options.nanochat:
         options.nanochat = checked_checkout(options.nanochat)
     if options.json and not options.json.parent.is_dir():
-        raise ValueError(f"--json={options.json} lies in a folder that does not exist; make it or name another file")
+        raise ValueError(f"--json must be in a folder that exists, got {options.json}; create it or name another file")
     return options

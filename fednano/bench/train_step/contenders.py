@@ -1,4 +1,4 @@
-"""What takes steps: fednano, and nanochat from a checkout. Both start from the same weights and batch."""
+"""The contenders: fednano, and nanochat from a checkout. Both start from the same weights and batch."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ from fednano.training.local import compile_model
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What every contender is told; sent as JSON.
+    """The setting that every contender gets, sent as JSON.
 
     `optim` holds values of `MuonAdamW`; `weights` is the file of the initial weights.
     """
@@ -61,7 +61,7 @@ class StepContender(Protocol):
 
 
 class Fednano:
-    """As `LocalTrainer` has it."""
+    """fednano's model and optimizer, as in `LocalTrainer`."""
 
     def __init__(self, setting: Setting) -> None:
         keep_freed_memory()
@@ -81,7 +81,7 @@ class Fednano:
 
 
 class Nanochat:
-    """Its model and optimizer, imported from a checkout; attention is what it chooses itself, on CPU its SDPA path."""
+    """nanochat's model and optimizer, imported from a checkout, with its own choice of attention (SDPA on CPU)."""
 
     def __init__(self, setting: Setting) -> None:
         os.environ["NANOCHAT_DTYPE"] = setting.dtype
@@ -89,7 +89,7 @@ class Nanochat:
         from nanochat import gpt
 
         ours = setting.config
-        # The process answers on its standard output.
+        # Standard output is for the process's answers.
         with redirect_stdout(sys.stderr):
             model = gpt.GPT(
                 gpt.GPTConfig(
@@ -139,7 +139,7 @@ CONTENDERS: dict[str, Callable[[Setting], StepContender]] = {"fednano": Fednano,
 
 
 def checked_checkout(path: Path) -> Path:
-    """The folder of a checkout. Raises ValueError if it is none."""
+    """The absolute path of a checkout. Raises ValueError if `path` is not one."""
     if not (path / "nanochat" / "gpt.py").is_file():
-        raise ValueError(f"--nanochat={path} holds no nanochat/gpt.py; name a checkout of nanochat")
+        raise ValueError(f"--nanochat must hold nanochat/gpt.py, got {path}; name a checkout of nanochat")
     return path.resolve()

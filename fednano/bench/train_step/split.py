@@ -1,4 +1,4 @@
-"""What each part of an eager step takes, from marks that the modules leave as they begin and end."""
+"""The time of each part of an eager step, from marks at the beginning and end of modules."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ PARTS = ("embedding", "attention", "mlp", "head and loss", "between", "optimizer
 
 
 class StepSplit:
-    """Marks of one step. Between two of them passes what the later one says.
+    """Marks of one step. Each mark names the part that ends there.
 
-    "between" is what the blocks do outside of attention and MLP: norms, residual sums, value embeddings backward.
+    "between" is the work of blocks outside attention and MLP: norms, residual sums, value embeddings backward.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class StepSplit:
 
     @contextmanager
     def watching(self, contender: StepContender) -> Iterator[None]:
-        """Let the modules leave marks."""
+        """Make the modules set marks inside the block."""
         first, last = contender.blocks[0], contender.blocks[-1]
         handles: list[Any] = []
         for block in contender.blocks:

@@ -1,4 +1,4 @@
-"""The figures as tables."""
+"""Tables of the figures."""
 
 import argparse
 
@@ -10,7 +10,7 @@ from fednano.bench.train_step.works import StepFigures
 
 
 def show(found: StepFigures, options: argparse.Namespace, console: Console) -> None:
-    """The figures as tables."""
+    """Print the figures as tables."""
     size = f"d{options.depth}, {options.batch_size} × {options.sequence_len} tokens, vocabulary {options.vocab_size}"
     title = f"step: {size}, {options.dtype}, {options.threads} threads, medians of {options.repeats}"
     table = Table(title=title)
@@ -38,7 +38,7 @@ def show(found: StepFigures, options: argparse.Namespace, console: Console) -> N
     console.print(table)
     for contender in found["contenders"]:
         if not contender["same_loss"]:
-            console.print(f"{contender['name']} begins with another loss: it is not the same model", highlight=False)
+            console.print(f"{contender['name']} has a different first loss: it is not the same model", highlight=False)
     loss = found["head_and_loss"]
     console.print(f"ceiling: {found['ceiling_gflop_per_s']:.0f} GFLOP/s in a product of 1024 × 1024", highlight=False)
     alone = f"{loss['loss_s'] * 1e3:.1f} ms, {loss['ratio']:.2f} times its three products"

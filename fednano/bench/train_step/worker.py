@@ -1,4 +1,4 @@
-"""The process of one contender: takes jobs as lines of JSON on its input, answers each with one line."""
+"""The process of one contender: reads jobs as lines of JSON from its input, and answers each with one line."""
 
 import json
 import os
@@ -58,14 +58,14 @@ class StepSession:
         return split.seconds()
 
     def gemm(self) -> dict[str, Any]:
-        """A product of two squares: seconds, and floating-point operations a second."""
+        """Floating-point operations per second of a product of two square matrices."""
         watch = Stopwatch()
         with watch:
             self._square @ self._square
         return {"flop_per_s": 2.0 * SQUARE**3 / watch.seconds}
 
     def loss(self) -> dict[str, Any]:
-        """Head, soft cap and loss, forward and backward, beside the three products in them: seconds."""
+        """Seconds of head, soft cap and loss, forward and backward, and of the three matrix products in them."""
         config = self._setting.config
         rows = self._setting.batch_size * self._setting.sequence_len
         draw = torch.Generator().manual_seed(2)
@@ -89,7 +89,7 @@ class StepSession:
 
 
 def main(name: str, setting: dict[str, Any]) -> None:
-    """Answers until the input ends. An error ends the process; it is the last line on stderr."""
+    """Answer until the input ends. An error ends the process; it is the last line on stderr."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     # Compilers print as they work; only answers may reach the pipe.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""The measurements: contenders in processes of their own, asked in turns."""
+"""The measurements: contenders in their own processes take turns."""
 
 import argparse
 import json
@@ -24,7 +24,7 @@ from fednano.model.gpt import GPT
 from fednano.model.scaling import Depth, flops_per_token
 
 StepFigures = dict[str, Any]
-SAME_LOSS = 1e-4  # relative, of the first step, to be called the same model
+SAME_LOSS = 1e-4  # relative difference of the first step's loss up to which models count as the same
 
 
 def prepared(options: argparse.Namespace, folder: Path) -> Setting:
@@ -53,7 +53,7 @@ def prepared(options: argparse.Namespace, folder: Path) -> Setting:
 
 
 def started(stack: ExitStack, name: str, setting: Setting, timeout: float) -> tuple[BenchWorker, StepFigures, float]:
-    """A new process without a warm compiler cache: it, its first step, and the seconds from its start to their end."""
+    """(process, its first step, seconds until that step's end) of a new process with an empty compiler cache."""
     cache = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
     # The compiler keeps its precompiled headers below TMPDIR, wherever its cache is.
     environment = {"TORCHINDUCTOR_CACHE_DIR": cache, "TMPDIR": cache, "OMP_NUM_THREADS": str(setting.threads)}
@@ -65,7 +65,7 @@ def started(stack: ExitStack, name: str, setting: Setting, timeout: float) -> tu
     try:
         first = worker.ask("step")
     except ContenderError as error:
-        raise ValueError(f"--{name} failed: {error}; try again without it, or another version") from error
+        raise ValueError(f"{name} failed: {error}; try again without --{name}, or with another version") from error
     return worker, first, wall() - begin
 
 
@@ -80,9 +80,9 @@ def step(setting: Setting, options: argparse.Namespace) -> StepFigures:
             worker, first, seconds = started(stack, name, replace(setting, compiled=compiled), options.timeout)
             workers.append(worker)
             contenders.append({"name": name, "compiled": compiled, "loss": first["loss"], "first_step_s": seconds})
-        # The second step is slower than those that follow: state of the optimizer, memory.
+        # The second step is slower than later ones: it allocates optimizer state and memory.
         turns = [[worker.ask("step") for worker in workers] for _ in range(options.repeats + 2)][2:]
-        # Modules that are compiled leave no marks.
+        # Compiled modules set no marks.
         eager = {k: worker for k, worker in enumerate(workers) if not contenders[k]["compiled"]}
         splits = [{k: worker.ask("split") for k, worker in eager.items()} for _ in range(options.repeats)]
         machine = medians({**workers[0].ask("gemm"), **workers[0].ask("loss")} for _ in range(options.repeats))
@@ -99,7 +99,7 @@ def step(setting: Setting, options: argparse.Namespace) -> StepFigures:
 
 
 def rate(contenders: list[StepFigures], setting: Setting, ceiling: float) -> None:
-    """Add what follows from `step_s`; `ceiling` in floating-point operations a second."""
+    """Add the figures that follow from `step_s`; `ceiling` is in floating-point operations per second."""
     work = flops_per_token(Depth(setting.depth, setting.sequence_len), setting.vocab_size, NANOCHAT)
     rivals = {c["compiled"]: c["step_s"] for c in contenders if c["name"] == "nanochat"}
     for contender in contenders:
@@ -112,7 +112,7 @@ def rate(contenders: list[StepFigures], setting: Setting, ceiling: float) -> Non
 
 
 def clients(setting: Setting, options: argparse.Namespace) -> StepFigures:
-    """Steps at once in so many processes of one thread, in turns with one process of so many threads."""
+    """Simultaneous steps in several processes of one thread, in turn with one process of as many threads."""
     count = options.clients
     with ExitStack() as stack:
         whole, _, _ = started(stack, "fednano", replace(setting, threads=count), options.timeout)
@@ -133,7 +133,7 @@ def clients(setting: Setting, options: argparse.Namespace) -> StepFigures:
 
 
 def medians(rows: Iterable[StepFigures]) -> StepFigures:
-    """Of each figure over the rows but the loss; of peak memory the last."""
+    """The median of each figure except the loss; of peak memory the last value."""
     listed = list(rows)
     found = {key: statistics.median(row[key] for row in listed) for key in listed[-1] if key != "loss"}
     return found | ({"peak_bytes": listed[-1]["peak_bytes"]} if "peak_bytes" in found else {})

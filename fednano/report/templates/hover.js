@@ -1,4 +1,4 @@
-// Tooltips. Without this script the browser shows the <title> texts by itself.
+// Tooltips. Without this script the browser shows the <title> texts itself.
 (() => {
   const tip = document.getElementById("tip");
   for (const title of document.querySelectorAll("svg title")) {

@@ -214,14 +214,14 @@ def test_after_an_error_there_is_no_median_nor_ratio_to_it():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--texts", "nowhere"], "--texts=nowhere is no folder; name a folder of text files"),
-        (["--texts", "blank"], "--texts=blank holds no text; name a folder of text files in UTF-8"),
-        (["--work", "train,sleep"], "--work=sleep is not known; use some of train,encode"),
-        (["--repeats", "0"], "--repeats=0 is too small; use 1 or more"),
-        (["--vocab-size", "261"], "--vocab-size=261 is too small; use 262 or more"),
-        (["--megabytes", "nan"], "--megabytes=nan is no positive number"),
-        (["--timeout", "0"], r"--timeout=0.0 is no positive number"),
-        (["--json", "nowhere/report.json"], "--json=nowhere/report.json lies in a folder that does not exist"),
+        (["--texts", "nowhere"], "--texts must be a folder, got nowhere; name a folder of text files"),
+        (["--texts", "blank"], "--texts must hold text, got blank; name a folder of text files in UTF-8"),
+        (["--work", "train,sleep"], "--work must be some of train,encode"),
+        (["--repeats", "0"], "--repeats must be >= 1, got 0; use 1 or more"),
+        (["--vocab-size", "261"], "--vocab-size must be >= 262, got 261; use 262 or more"),
+        (["--megabytes", "nan"], "--megabytes must be > 0, got nan"),
+        (["--timeout", "0"], r"--timeout must be > 0, got 0.0"),
+        (["--json", "nowhere/report.json"], "--json must be in a folder that exists, got nowhere/report.json"),
     ],
 )
 def test_senseless_options_are_refused_in_one_line(arguments, message, tmp_path, monkeypatch, capsys):

@@ -86,7 +86,7 @@ def test_both_are_measured_from_the_same_weights(tmp_path: Path, capsys: pytest.
 def test_another_model_is_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = ran(tmp_path, "--nanochat", checkout(tmp_path, factor=1.01))
     assert [contender["same_loss"] for contender in found["contenders"]] == [True, False]
-    assert "nanochat begins with another loss: it is not the same model" in capsys.readouterr().out
+    assert "nanochat has a different first loss: it is not the same model" in capsys.readouterr().out
 
 
 def test_clients_are_measured_against_one_process(tmp_path: Path) -> None:
@@ -101,18 +101,18 @@ def test_a_checkout_that_breaks_is_named_in_one_line(tmp_path: Path, capsys: pyt
     (tmp_path / "nanochat" / "gpt.py").write_text("raise RuntimeError('no kernels\\nhere')", encoding="utf-8")
     assert main(["train_step", *TINY, "--threads", "1", "--nanochat", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert "--nanochat failed: RuntimeError: no kernels here; try again" in error
+    assert "nanochat failed: RuntimeError: no kernels here; try again without --nanochat" in error
     assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--nanochat", "nowhere"], "--nanochat=nowhere holds no nanochat/gpt.py; name a checkout"),
-        (["--repeats", "0"], "--repeats=0 is too small; use 1 or more"),
-        (["--sequence-len", "1"], "--sequence-len=1 is too small; use 2 or more"),
-        (["--timeout", "nan"], "--timeout=nan is no positive number"),
-        (["--json", "nowhere/report.json"], "--json=nowhere/report.json lies in a folder that does not exist"),
+        (["--nanochat", "nowhere"], "--nanochat must hold nanochat/gpt.py, got nowhere; name a checkout"),
+        (["--repeats", "0"], "--repeats must be >= 1, got 0; use 1 or more"),
+        (["--sequence-len", "1"], "--sequence-len must be >= 2, got 1; use 2 or more"),
+        (["--timeout", "nan"], "--timeout must be > 0, got nan"),
+        (["--json", "nowhere/report.json"], "--json must be in a folder that exists, got nowhere/report.json"),
     ],
 )
 def test_senseless_options_are_refused(

@@ -199,9 +199,9 @@ def test_tls_needs_an_authority_that_vouches(server: EmbeddedRedis, certificate:
 
 
 def test_an_authority_that_cannot_be_used_is_refused(certificate: Path) -> None:
-    with pytest.raises(ValueError, match=r"is of no use with redis://; use rediss:// or omit it"):
+    with pytest.raises(ValueError, match=r"must be omitted with redis://, got .*; use rediss:// or omit it"):
         Address("redis://localhost", str(certificate))
-    with pytest.raises(ValueError, match=r"ca.pem.gone does not exist; name a file"):
+    with pytest.raises(ValueError, match=r"must exist, got .*ca.pem.gone; name a PEM file"):
         Address("rediss://localhost", f"{certificate}.gone")
 
 
@@ -224,8 +224,11 @@ def test_every_choice_is_what_it_is_called(choice: str) -> None:
     [
         ("coordination.kind=zookeeper", "coordination.kind=zookeeper is not one of auto, memory, embedded, redis"),
         ("+coordination.password=x", "coordination.password=x is no setting of Coordination"),
-        ("+coordination.ca_file=ca.pem", "coordination.ca_file=ca.pem is of no use with kind=auto; use kind=redis"),
-        ("+coordination.url_env='redis://a'", "names no environment variable"),
+        (
+            "+coordination.ca_file=ca.pem",
+            "coordination.ca_file must be null with coordination.kind=auto, got ca.pem; use coordination=redis",
+        ),
+        ("+coordination.url_env='redis://a'", "must be the name of an environment variable, got"),
     ],
 )
 def test_bad_values_are_refused(override: str, said: str) -> None:
@@ -235,13 +238,15 @@ def test_bad_values_are_refused(override: str, said: str) -> None:
 
 @pytest.mark.parametrize("choice", ["embedded", "redis"])
 def test_clients_in_this_process_need_no_redis(tiny: list[str], choice: str) -> None:
-    with pytest.raises(ValueError, match=f"kind={choice} coordinates other processes, and runtime=virtual has none"):
+    with pytest.raises(
+        ValueError, match=f"must be auto or memory with runtime=virtual, which has no other processes, got {choice}; "
+    ):
         Experiment(compose_config([*tiny, f"coordination={choice}"]))
     Experiment(compose_config([*tiny, "coordination=memory"]))
 
 
 def test_clients_elsewhere_need_more_than_memory() -> None:
-    with pytest.raises(ValueError, match="does not reach the clients of runtime=deployment; use coordination=auto"):
+    with pytest.raises(ValueError, match=r"kind must not be memory with runtime=deployment, .* use coordination=auto"):
         Coordination("memory").check("deployment", in_process=False)
     Coordination("auto").check("deployment", in_process=False)
 

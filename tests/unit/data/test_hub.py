@@ -284,7 +284,7 @@ def test_a_busy_server_is_asked_again_when_it_says(bench: Bench) -> None:
 
 def test_a_missing_file_is_named_at_once(bench: Bench) -> None:
     del bench.hub.files[FIRST]
-    bench.fails(rf"^http://127.0.0.1:\d+/main/{FIRST} answers 404 Not Found; .*data.shards=1")
+    bench.fails(rf"^http://127.0.0.1:\d+/main/{FIRST} answered 404 Not Found; .*data.shards=1")
     assert bench.waits == []
 
 
@@ -327,7 +327,7 @@ def test_progress_counts_the_shards_that_are_missing(bench: Bench) -> None:
             said.append("finished")
 
     bench.data(3).ensure(Told())
-    assert said == [("fetching toy_set", 2, "shards"), 1, 1, "finished"]
+    assert said == [("downloading toy_set", 2, "shards"), 1, 1, "finished"]
 
 
 def test_shards_put_there_by_hand_need_no_network(bench: Bench) -> None:
@@ -340,14 +340,15 @@ def test_shards_put_there_by_hand_need_no_network(bench: Bench) -> None:
 
 
 def test_a_wrong_column_is_named_with_those_that_there_are(bench: Bench) -> None:
-    bench.fails(r"^data.text_column=body is not in shard_0000\d.parquet; it has: text$", text_column="body")
+    wrong = r"^data.text_column must be a column of shard_0000\d.parquet, got body; use one of text$"
+    bench.fails(wrong, text_column="body")
 
 
 def test_a_column_without_strings_is_named(bench: Bench) -> None:
     sink = io.BytesIO()
     pq.write_table(pa.table({"text": [1, 2]}), sink)
     bench.hub.files[FIRST] = sink.getvalue()
-    bench.fails(rf"^data.text_column=text holds int64 in {FIRST}; name a column of strings$")
+    bench.fails(rf"^data.text_column must be a column of strings, got text of type int64 in {FIRST}; name another one$")
 
 
 def test_a_full_disk_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,7 +356,7 @@ def test_a_full_disk_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(_Part, "begin", full)
-    with pytest.raises(ValueError, match=r"\.part cannot be written \(No space left on device\); make room there"):
+    with pytest.raises(ValueError, match=r"\.part cannot be written \(No space left on device\); free some space"):
         bench.data().ensure(Silent())
 
 
@@ -373,14 +374,14 @@ def test_several_at_once_fetch_it_once(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"shards": 0}, "data.shards=0 is not a whole number"),
-        ({"shards": LAST + 1}, f"data.shards=5 is more than toy_set has; set {LAST} or fewer"),
-        ({"base_url": "ftp://x"}, "data.base_url=ftp://x is not an http"),
-        ({"pattern": "shard.parquet"}, "data.pattern=shard.parquet has no place for a number; set one like"),
-        ({"pattern": "{x}"}, "data.pattern={x} takes no number"),
-        ({"timeout_s": 0}, "data.timeout_s=0 is not a number of seconds"),
-        ({"retries": -1}, "data.retries=-1 is not a whole number"),
-        ({"threads": 0}, "data.threads=0 is not a whole number"),
+        ({"shards": 0}, "data.shards must be a whole number >= 1, got 0; set data.shards=1 or more"),
+        ({"shards": LAST + 1}, f"data.shards must be <= {LAST}, all training shards of toy_set, got 5; use fewer"),
+        ({"base_url": "ftp://x"}, "data.base_url must be an http or https URL, got ftp://x; "),
+        ({"pattern": "shard.parquet"}, "data.pattern must hold a place for a number, got shard.parquet; set one like"),
+        ({"pattern": "{x}"}, "data.pattern must take a number, got {x}"),
+        ({"timeout_s": 0}, "data.timeout_s must be seconds > 0, got 0; "),
+        ({"retries": -1}, "data.retries must be a whole number >= 0, got -1; "),
+        ({"threads": 0}, "data.threads must be a whole number >= 1, got 0; "),
     ],
 )
 def test_settings_are_checked(bench: Bench, changed: dict[str, object], says: str) -> None:

@@ -84,7 +84,7 @@ def test_what_was_not_passed_over_is_refused_and_changes_nothing(left: list[Span
     ledger.lease(1, 0, 8)
     before = ledger.to_record(), ledger.counts()
     for refused in (ledger.check_cursor, ledger.settle):
-        with pytest.raises(ValueError, match="no further part of the lease's rows"):
+        with pytest.raises(ValueError, match="left must hold ascending parts of the lease's rows"):
             refused(1, 6, 0, left)
     assert (ledger.to_record(), ledger.counts()) == before
     ledger.settle(1, 6, 0, [Span(3, 0, 4)])

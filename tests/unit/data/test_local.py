@@ -142,38 +142,38 @@ def one_line(error: pytest.ExceptionInfo[ValueError]) -> str:
 @pytest.mark.parametrize("make", [text_data, parquet_data])
 def test_folders_that_hold_nothing_are_named(tmp_path: Path, make: type[TextFolder]) -> None:
     for act in (lambda: make(tmp_path).check(), lambda: make(tmp_path).ensure(Silent())):
-        with pytest.raises(ValueError, match=r"^data.path=.*own does not exist; ") as error:
+        with pytest.raises(ValueError, match=r"^data.path must be a folder that exists, got .*own; ") as error:
             act()
         one_line(error)
     (tmp_path / "own").mkdir()
-    with pytest.raises(ValueError, match=r"^data.path=.* holds no file for data.pattern=\*\*/\*\.\w+; "):
+    with pytest.raises(ValueError, match=r"^data.path must hold files matching data.pattern=\*\*/\*\.\w+, got .*; "):
         make(tmp_path).check()
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"^data.path=.* is a file; name its folder"):
+    with pytest.raises(ValueError, match=r"^data.path must be a folder, got .*; name its folder"):
         make(tmp_path, path=str(tmp_path / "file")).check()
-    with pytest.raises(ValueError, match=r"^data.pattern=/x is no pattern"):
+    with pytest.raises(ValueError, match=r"^data.pattern must be a glob, got /x"):
         make(tmp_path, pattern="/x").check()
     assert not (tmp_path / "root").exists(), "nothing is written"
 
 
 def test_wrong_columns_are_named_with_those_that_there_are(tmp_path: Path) -> None:
     write_parquet(tmp_path / "own/a.parquet", {"body": ["x"], "n": [1]})
-    with pytest.raises(ValueError, match=r"^data.text_column=text is not in .*; it has: body, n$"):
+    with pytest.raises(ValueError, match=r"^data.text_column must be a column of .*, got text; use one of body, n$"):
         parquet_data(tmp_path).check()
-    with pytest.raises(ValueError, match=r"^data.source_column=kind is not in .*; it has: body, n$"):
+    with pytest.raises(ValueError, match=r"^data.source_column must be a column of .*, got kind; use one of body, n$"):
         parquet_data(tmp_path, text_column="body", source_column="kind").check()
-    with pytest.raises(ValueError, match=r"^data.text_column=n holds int64 in .*; name a column of strings$"):
+    with pytest.raises(ValueError, match=r"^data.text_column must be a column of strings, got n of type int64 in "):
         parquet_data(tmp_path, text_column="n").check()
 
 
 def test_files_of_another_kind_are_named_and_leave_nothing(tmp_path: Path) -> None:
     write(tmp_path / "own/a.parquet", "no parquet at all")
-    with pytest.raises(ValueError, match=r"^data.path: .*a.parquet is not a parquet file; ") as error:
+    with pytest.raises(ValueError, match=r"^data.path must hold Parquet files, got .*a.parquet; ") as error:
         parquet_data(tmp_path).check()
     one_line(error)
     write(tmp_path / "own/a.txt", "fine")
     (tmp_path / "own/b.txt").write_bytes(b"caf\xe9 au lait")
-    with pytest.raises(ValueError, match=r"^data.path: .*b.txt is not UTF-8 .*; ") as error:
+    with pytest.raises(ValueError, match=r"^data.path must hold UTF-8 files, got .*b.txt .*; ") as error:
         text_data(tmp_path).ensure(Silent())
     one_line(error)
     assert [path.suffix for path in (tmp_path / "root").iterdir()] == [".lock"]
@@ -181,17 +181,17 @@ def test_files_of_another_kind_are_named_and_leave_nothing(tmp_path: Path) -> No
 
 def test_an_empty_corpus_is_named(tmp_path: Path) -> None:
     write(tmp_path / "own/a.txt", " \n ")
-    with pytest.raises(ValueError, match=r"^data.path=.*own holds no document with text in it"):
+    with pytest.raises(ValueError, match=r"^data.path=.*own must hold two .*, got no document with text in it"):
         text_data(tmp_path).ensure(Silent())
 
 
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"path": ""}, "data.path='' is not a name"),
-        ({"separator": ""}, "data.separator='' is not a name"),
-        ({"document_chars": 0}, "data.document_chars=0 is not a whole number"),
-        ({"validation_fraction": 1}, "data.validation_fraction=1 does not lie between"),
+        ({"path": ""}, "data.path must be a non-empty string, got ''; "),
+        ({"separator": ""}, "data.separator must be a non-empty string, got ''; "),
+        ({"document_chars": 0}, "data.document_chars must be a whole number >= 1, got 0; "),
+        ({"validation_fraction": 1}, "data.validation_fraction must be > 0 and < 1, got 1; "),
     ],
 )
 def test_settings_are_checked(tmp_path: Path, changed: dict[str, object], says: str) -> None:

@@ -47,7 +47,7 @@ def test_the_shortest_is_cut_where_none_fits() -> None:
 
 
 def test_a_buffer_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"packing\.documents=0 leaves no choice; use 1"):
+    with pytest.raises(ValueError, match=r"packing\.documents must be >= 1, got 0; use"):
         BestFit(0)
 
 

@@ -152,13 +152,13 @@ def test_the_standard_library_is_a_package() -> None:
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"packages": "python"}, "data.packages='python' is not a list of names; set "),
-        ({"packages": []}, r"data.packages=\[\] is not a list of names; set "),
-        ({"min_chars": 0}, "data.min_chars=0 is not a whole number"),
-        ({"min_share": 1.5}, "data.min_share=1.5 is not a share from 0 to 1; set "),
-        ({"validation_fraction": 0.0}, "data.validation_fraction=0.0 does not lie between 0 and 1; set "),
-        ({"workers": True}, "data.workers=True is not a whole number"),
-        ({"root": ""}, "data.root='' is not a name"),
+        ({"packages": "python"}, "data.packages must be a list of names, got 'python'; set "),
+        ({"packages": []}, r"data.packages must be a list of names, got \[\]; set "),
+        ({"min_chars": 0}, "data.min_chars must be a whole number >= 1, got 0; "),
+        ({"min_share": 1.5}, "data.min_share must be >= 0 and <= 1, got 1.5; set, "),
+        ({"validation_fraction": 0.0}, "data.validation_fraction must be > 0 and < 1, got 0.0; set, "),
+        ({"workers": True}, "data.workers must be a whole number >= 1, got True; "),
+        ({"root": ""}, "data.root must be a non-empty string, got ''; "),
     ],
 )
 def test_settings_are_checked(tmp_path: Path, changed: dict[str, object], says: str) -> None:
@@ -167,7 +167,7 @@ def test_settings_are_checked(tmp_path: Path, changed: dict[str, object], says: 
 
 
 def test_checks_look_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="none is installed; "):
+    with pytest.raises(ValueError, match=r"must name installed packages, got .*; add python"):
         data(tmp_path, ["not_there_at_all"]).check()
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"^data.root=.* lies under .*file, which is a file; "):

@@ -56,7 +56,7 @@ def test_rows_are_read_by_global_id_in_the_order_asked_for(tmp_path: Path) -> No
     assert corpus.texts(range(corpus.train_rows)).to_pylist() == train
     assert corpus.texts([]).to_pylist() == []
     for outside in ([-1], [corpus.train_rows]):
-        with pytest.raises(IndexError, match="do not all lie in"):
+        with pytest.raises(IndexError, match="rows must lie in"):
             corpus.texts(outside)
 
 
@@ -120,7 +120,7 @@ def test_two_documents_are_enough_for_both_sides(tmp_path: Path, fraction: float
     ("given", "found"), [([], "no document"), ([(" ", "x")], "no document"), (documents(1) * 2, "only one")]
 )
 def test_too_little_text_names_its_origin(tmp_path: Path, given: list[Document], found: str) -> None:
-    with pytest.raises(ValueError, match=f"^data.path=toy holds {found}.*; ") as error:
+    with pytest.raises(ValueError, match=f"^data.path=toy must hold two .*, got {found}.*; ") as error:
         written(tmp_path / "c", given)
     assert "\n" not in str(error.value)
 
@@ -135,7 +135,7 @@ def test_damage_is_seen(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"train_00000.parquet has sha256="):
         Corpus.open(corpus.folder).verify()
     shard.write_bytes(held[:-1])
-    with pytest.raises(ValueError, match=r"train_00000.parquet has .* bytes, its manifest says"):
+    with pytest.raises(ValueError, match=r"train_00000.parquet has .* bytes, but its manifest says"):
         Corpus.open(corpus.folder)
     shard.unlink()
     with pytest.raises(ValueError, match=r"train_00000.parquet does not exist"):
@@ -143,13 +143,13 @@ def test_damage_is_seen(tmp_path: Path) -> None:
 
 
 def test_a_manifest_that_is_missing_foreign_or_edited_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"does not exist, so .* is no corpus"):
+    with pytest.raises(ValueError, match=r"does not exist, so .* is not a corpus"):
         Corpus.open(tmp_path)
     corpus = written(tmp_path / "c", documents(50))
     path = corpus.folder / MANIFEST
     held = json.loads(path.read_text())
     for key, value, says in (
-        ("format", 99, "has format 99"),
+        ("format", 99, "must have format 1, got 99"),
         ("corpus_sha256", "0", "does not match its own"),
         ("files", 3, "cannot be read"),
     ):

@@ -104,14 +104,14 @@ TAMPERED: list[tuple[Callable[[list[Event]], list[Event]], list[str]]] = [
     (lambda e: [*e[:5], replace(e[5], lease=1), released(1)], ["line 6: lease 1 is granted after lease 1"]),
     (
         lambda e: [e[0], replace(e[1], spans=((12, 0, 20),)), *e[2:5]],
-        ["line 2: pool 0 loses rows 10 to 12, which nobody was granted"],
+        ["line 2: pool 0 loses rows 10 to 12, which no lease was granted"],
     ),
     (
         lambda e: [*e[:5], replace(e[5], spans=((7, 5, 30),))],
         ["line 6: pool 0 loses rows 3 to 4, which were given back, for new rows"],
     ),
-    (lambda e: [*e[:3], e[2], *e[3:]], ["line 4: lease 0 is folded twice"]),
-    (lambda e: [folded(0, 3), *e], ["line 1: lease 0 is folded but not in force"]),
+    (lambda e: [*e[:3], e[2], *e[3:]], ["line 4: lease 0 is accumulated twice"]),
+    (lambda e: [folded(0, 3), *e], ["line 1: lease 0 is accumulated but not in force"]),
     (lambda e: [*e[:8], merged(2), ENDED], ["line 9: lease 2 is merged but not in force"]),
     (lambda e: [*e[:6], merged(2)], ["line 7: lease 2 is merged without an update"]),
     (lambda e: [*e[:4], merged(0, tokens=9), *e[5:]], ["line 5: round 0 merges 9 tokens, its updates hold 8"]),
@@ -119,11 +119,11 @@ TAMPERED: list[tuple[Callable[[list[Event]], list[Event]], list[str]]] = [
     (lambda e: [*e[:7], ENDED], ["line 8: lease 2 is in force at the end of the run: its rows are lost"]),
     (
         lambda e: [granted(0, (0, 0, 10)), folded(0, 11), merged(0)],
-        ["line 3: lease 0 ends at (11, 0) or leaves what lies outside its rows"],
+        ["line 3: lease 0 ends at (11, 0) or leaves rows that are not its own"],
     ),
     (
         lambda e: [granted(0, (0, 0, 10)), folded(0, 5, left=((4, 0, 6),)), merged(0)],
-        ["line 3: lease 0 ends at (5, 0) or leaves what lies outside its rows"],
+        ["line 3: lease 0 ends at (5, 0) or leaves rows that are not its own"],
     ),
     (
         lambda e: [granted(0, (0, 0, 10)), granted(1, (5, 0, 10)), folded(0, 10), folded(1, 10), merged(0, 1)],

@@ -1,6 +1,7 @@
 """The console on a terminal and in a log."""
 
 import io
+import math
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from fednano.core.events import (
 from fednano.report import console as console_module
 from fednano.report import display
 from fednano.report.console import Console, RichProgress
-from fednano.report.figures import fold
+from fednano.report.figures import figures_of
 
 FOLDER = Path("outputs/quickstart/now")
 
@@ -108,6 +109,14 @@ def test_eighty_columns_hold_the_display_and_the_summary() -> None:
     assert "  client_4                9.5 % of 14.5 kg" in text
 
 
+def test_an_evaluation_without_a_model_is_one_word() -> None:
+    out, text = _log()
+    first, *_ = volatile_run(rounds=1)
+    nothing = Evaluated(t=0.0, round=0, version=0, tokens_total=5, val_loss=math.nan, val_bpb=math.nan, wall_s=0.0)
+    _play(Console("quickstart", FOLDER, out), [first, nothing])
+    assert text.getvalue().splitlines()[-1] == "validation  not measured  5 tokens"
+
+
 def test_figures_that_were_not_measured_are_left_out_of_the_summary() -> None:
     labels = [label for label, _ in display.summary_lines({"status": "failed", "tokens": 0, "goodput": None})]
     assert labels == ["status", "tokens trained"]
@@ -148,7 +157,7 @@ def test_the_live_display_shows_each_client_and_the_latest_figures() -> None:
     assert "✕ crashed" in row
     _play(console, events[crash + 1 :])
     page = _shown(console)
-    figures = fold(events)
+    figures = figures_of(events)
     text = "\n".join(page)
     assert "round 8/8" in text
     assert figures.last_eval

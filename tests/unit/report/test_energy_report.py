@@ -57,8 +57,8 @@ def cells(page: Page) -> list[str]:
 
 def test_the_report_names_what_each_ratio_is_relative_to(tmp_path: Path) -> None:
     page = write(tmp_path)
-    assert tiles(page)["Energy"] == ("4.00 kWh", "90.0 % inside windows")
-    assert tiles(page)["Carbon"][0] == "400 g CO₂"
+    assert tiles(page)["Energy used"] == ("4.00 kWh", "90.0 % inside the sites' windows")
+    assert tiles(page)["CO₂ emitted"][0] == "400 g"
     assert "12.5 % of 3.20 kg" in cells(page)
     assert "50.0 % of 800 g" in cells(page)
     assert "-1.25 EUR" in cells(page)
@@ -84,7 +84,7 @@ def test_the_report_says_where_it_does_not_compare_all_sites(tmp_path: Path) -> 
 
 def test_energy_alone_is_compared_by_energy(tmp_path: Path) -> None:
     page = write(tmp_path, carbon=False, curves=False)
-    assert "Carbon" not in tiles(page)
+    assert "CO₂ emitted" not in tiles(page)
     assert "50.0 % of 8.00 kWh" in cells(page)
     assert page.texts("svg", class_="strips") == []
 

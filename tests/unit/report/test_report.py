@@ -28,7 +28,7 @@ from fednano.core.events import (
 )
 from fednano.core.inner_step import InnerStep
 from fednano.report import svg, units
-from fednano.report.figures import fold, rows_before
+from fednano.report.figures import figures_of, rows_before
 from fednano.report.history import ClientLane, History, WorkBar
 from fednano.report.html import LiveReport, write_report
 from fednano.report.sinks import Fanout, Local, MetricsFile
@@ -46,16 +46,16 @@ def test_headline_figures_are_those_of_the_run(tmp_path: Path) -> None:
     assert page.texts("p", class_="notice") == []
     found = tiles(page)
     first, last = of(events, Evaluated)[0], of(events, Evaluated)[-1]
-    assert found["Validation bpb"][0] == f"{last.val_bpb:.3f}"
-    assert f"from {first.val_bpb:.3f}" in found["Validation bpb"][1]
+    assert found["Validation bits per byte"][0] == f"{last.val_bpb:.3f}"
+    assert f"from {first.val_bpb:.3f}" in found["Validation bits per byte"][1]
     tokens = sum(e.tokens for e in of(events, RoundMerged))
-    assert found["Tokens merged"] == (
+    assert found["Tokens trained"] == (
         units.count(tokens),
         f"of {units.count(events[0].tokens_planned)} planned",
     )  # type: ignore[attr-defined]
     assert found["Goodput"][0] == "73.1 %"
-    assert found["Bytes up"][0] == units.size(sum(e.bytes for e in of(events, UpdateFolded)))
-    assert found["Rows lost / doubled"][0] == "0 / 0"
+    assert found["Sent by clients"][0] == units.size(sum(e.bytes for e in of(events, UpdateFolded)))
+    assert found["Rows lost / trained twice"][0] == "0 / 0"
     assert found["Virtual time"] == (units.duration(events[-1].t), "20 rounds")
 
 
@@ -132,7 +132,7 @@ def test_an_update_that_its_round_left_out_counts_for_nobody() -> None:
     events = volatile_run(rounds=1)
     [merged] = of(events, RoundMerged)
     events[events.index(merged)] = replace(merged, leases=merged.leases[1:])
-    figures = fold(events)
+    figures = figures_of(events)
     first = next(e for e in of(events, UpdateFolded) if e.lease == merged.leases[0])
     assert figures.clients[first.client].tokens == figures.clients[first.client].updates == 0
     assert figures.sum("updates") == len(merged.leases) - 1
@@ -140,7 +140,7 @@ def test_an_update_that_its_round_left_out_counts_for_nobody() -> None:
 
 def test_client_up_time_and_rows_by_hand() -> None:
     events = volatile_run(rounds=1)
-    figures = fold(events)
+    figures = figures_of(events)
     [crash] = of(events, ClientDown)
     assert figures.clients[crash.client].up_seconds(figures.t) == pytest.approx(crash.t)
     assert figures.clients["site-0"].up_seconds(figures.t) == pytest.approx(events[-1].t)
@@ -173,7 +173,7 @@ def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
     write_run(tmp_path, volatile_run(rounds=3), goodput=None, rows=None, weights_sha256=None, val_bpb=None)
     page = page_of(tmp_path)
     found = tiles(page)
-    assert found["Goodput"][0] == found["Rows lost / doubled"][0] == "not measured"
+    assert found["Goodput"][0] == found["Rows lost / trained twice"][0] == "not measured"
     assert "not measured" in page.texts("footer")[0]
     assert "Rows: not measured." in page.texts("p", class_="empty")
 
@@ -182,7 +182,7 @@ def test_lost_rows_are_shown_in_red(tmp_path: Path) -> None:
     rows = {"total": 100, "done": 60, "leased": 10, "free": 30, "lost": 2, "doubled": 0}
     page = page_of(write_run(tmp_path, volatile_run(rounds=3), rows=rows))
     [bad] = page.texts("div", class_="bad")[:1]
-    assert bad.startswith("Rows lost / doubled 2 / 0")
+    assert bad.startswith("Rows lost / trained twice 2 / 0")
     widths = [
         a["style"]
         for t, a, _ in page.elements
@@ -202,7 +202,7 @@ def test_a_run_interrupted_before_its_first_round(tmp_path: Path) -> None:
     events = [e for e in volatile_run(rounds=3) if e.t == 0.0 and not isinstance(e, Evaluated)]
     page = page_of(write_run(tmp_path, events, status="interrupted"))
     assert page.texts("span", id="status") == ["interrupted"]
-    assert "No evaluation yet." in page.texts("p", class_="empty")
+    assert "Not measured." in page.texts("p", class_="empty")
     assert "the 0 rounds that ended" in page.texts("p", class_="notice")[0]
 
 
@@ -215,7 +215,7 @@ def test_a_run_killed_while_writing_is_reported_from_its_events(tmp_path: Path) 
     page = page_of(tmp_path)
     assert page.texts("span", id="status") == ["unfinished"]
     assert "torn" in page.texts("p", class_="notice")[0]
-    assert tiles(page)["Tokens merged"][0] == units.count(of(events, RoundMerged)[-1].tokens_total)
+    assert tiles(page)["Tokens trained"][0] == units.count(of(events, RoundMerged)[-1].tokens_total)
 
 
 def test_a_summary_that_disagrees_with_the_event_log_is_noticed(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_diverged_run_draws_what_is_finite(tmp_path: Path) -> None:
         for e in volatile_run(rounds=5)
     ]
     page = page_of(write_run(tmp_path, events))
-    assert "Not drawn because not finite: 1." in page.texts("p", class_="empty")
+    assert "Points left out because they are not finite: 1." in page.texts("p", class_="empty")
     assert "nan" not in "".join(a["d"] or "" for t, a, _ in page.elements if t == "path")
 
 

@@ -162,7 +162,11 @@ def test_who_does_not_ask_has_nothing_counted(
 
 @pytest.mark.parametrize(
     ("key", "value", "named"),
-    [("mode", "of", "logger.mode=of"), ("project", "", "logger.project"), ("tags", "a", "logger.tags=a")],
+    [
+        ("mode", "of", "logger.mode must be one of auto, offline, online, got of"),
+        ("project", "", "logger.project must not be empty"),
+        ("tags", "a", "logger.tags must be a list, got a"),
+    ],
 )
 def test_a_wrong_setting_is_named_before_wandb_is_asked(key: str, value: str, named: str) -> None:
     good: dict[str, Any] = {"project": "p", "mode": "offline", "name": None, "group": None, "tags": []}

@@ -106,7 +106,9 @@ def test_examples_are_drawn_without_the_item_itself() -> None:
         assert set(examples) < {f"question {i}\nA: answer {i}" for i in range(6)}
         assert task.texts(index, seed=0) == texts
     assert len({task.texts(0, seed).complete for seed in range(8)}) > 4
-    with pytest.raises(ValueError, match="num_fewshot=6 examples; lower"):
+    with pytest.raises(
+        ValueError, match="num_fewshot of task few must be >= 0 and < 6, its number of items, got 6; lower"
+    ):
         EvaluationTask(label="few", items=items, shots=6, delimiter=" ", baseline=0.0)
 
 
@@ -162,10 +164,10 @@ def test_a_bundle_is_read_and_scored(bundle: Path) -> None:
         ("core.yaml", "label: who", "label: whom", "no Eval Task named whom"),
         ("core.yaml", "icl_tasks", "tasks", "lists no icl_tasks"),
         ("core.yaml", "num_fewshot: [0]", "shots: [0]", "without num_fewshot"),
-        ("core.yaml", "num_fewshot: [0, 1]", "num_fewshot: [0, 2]", "num_fewshot=2 examples; lower"),
+        ("core.yaml", "num_fewshot: [0, 1]", "num_fewshot: [0, 2]", "got 2; lower num_fewshot"),
         ("core.yaml", "who.jsonl", "whom.jsonl", "whom.jsonl does not exist"),
         ("eval_meta_data.csv", "who,x,0,50", "who,x,0,", "without a Random baseline"),
-        ("eval_meta_data.csv", "who,x,0,50", "who,x,0,100", "baseline of 1.0"),
+        ("eval_meta_data.csv", "who,x,0,50", "who,x,0,100", "got 1.0; correct it"),
         ("eval_data/who.jsonl", '"gold": 0', '"gold": 2', "line 1 is no item of its kind"),
         ("eval_data/write.jsonl", '"context": "a", "continuation": "c"', '"context": "a"', "line 2 is no item"),
         ("eval_data/write.jsonl", "{", "[", "line 1 is no item"),
@@ -211,7 +213,9 @@ def test_the_next_sentence_among_those_of_other_documents() -> None:
 
 
 def test_documents_that_yield_nothing_are_refused() -> None:
-    with pytest.raises(ValueError, match="finds no last_word in 1 held-out documents; use tasks=none"):
+    with pytest.raises(
+        ValueError, match="needs an item of last_word, got none in 1 held-out documents; use tasks=none"
+    ):
         builtin_tasks(["    def f(x):\n        return x"], seed=0)
     texts = [f"{PARAGRAPH}\n\nThe first sentence of text {i}. The next sentence of text {i}." for i in range(5)]
     assert [(task.label, len(task.items)) for task in builtin_tasks(texts, 0)] == [
