@@ -92,7 +92,7 @@ def _check(name: str, key: Key, value: Value) -> None:
     if name == "local_epochs" and value != 1:
         raise ValueError(f"local_epochs={value} would train rows again; use 1, and local_steps for longer rounds")
     if key.choice and not CHOICE.fullmatch(str(value)):
-        raise ValueError(f"{name}={value} is no choice; use letters, digits and _, or overrides for all else")
+        raise ValueError(f"{name} must be letters, digits and _, got {value}; use overrides for anything else")
 
 
 def _quoted(value: Value) -> str:

@@ -272,13 +272,13 @@ ENERGY = ("volatility=none", "energy=trace", "energy.speedup=1e5", "energy.carbo
         (["budget=5"], "budget must be a mapping, got 5; set budget.tokens, budget.virtual_hours, budget.wall_hours"),
         (
             ["+budget.steps=5"],
-            "budget.steps=5 sets a key that does not exist; it has tokens, virtual_hours, wall_hours",
+            "budget.steps=5 sets a key that does not exist; use one of tokens, virtual_hours, wall_hours",
         ),
         (["budget.steps=5"], "budget.steps=5 sets a key that does not exist; did you mean budget.tokens?"),
-        (["budget.tokens=many"], "budget.tokens=many is not a whole number or null; give one"),
-        (["budget.tokens=1e6"], "budget.tokens=1000000.0 is not a whole number or null; give one"),
-        (["budget.tokens=true"], "budget.tokens=True is not a whole number or null; give one"),
-        (["budget.wall_hours=[1]"], "budget.wall_hours=[1] is not a number or null; give one"),
+        (["budget.tokens=many"], "budget.tokens must be a whole number or null, got many; give one"),
+        (["budget.tokens=1e6"], "budget.tokens must be a whole number or null, got 1000000.0; give one"),
+        (["budget.tokens=true"], "budget.tokens must be a whole number or null, got True; give one"),
+        (["budget.wall_hours=[1]"], "budget.wall_hours must be a number or null, got [1]; give one"),
         (["budget.tokens=0"], "budget.tokens must be > 0 and finite, got 0; use another number, or null for no limit"),
         (
             ["budget.virtual_hours=-1"],

@@ -67,7 +67,7 @@ def test_sources_add_up_to_all_the_text(model_dir: Path, tiny: list[str], tmp_pa
         ("tasks=no/such", "tasks=no/such has no core.yaml"),
         ("output=no/such/file", "output=no/such/file lies in no folder"),
         ("model_dir=no/such", "add data="),
-        ("eval_tokens=many", "eval_tokens=many is not a whole number or null"),
+        ("eval_tokens=many", "eval_tokens must be a whole number or null, got many"),
     ],
 )
 def test_bad_input_is_one_line_and_2(

@@ -78,12 +78,12 @@ def test_keys_reach_the_configuration(defaults: Config) -> None:
 @pytest.mark.parametrize(
     ("run_config", "words"),
     [
-        ("batch_size=true", "batch_size=True is not a whole number"),
-        ('lr="high"', "lr=high is not a number"),
+        ("batch_size=true", "batch_size must be a whole number, got True"),
+        ('lr="high"', "lr must be a number, got high"),
         ("local_epochs=3", "local_epochs=3 .*use 1, and local_steps"),
-        ('strategy="fedavg seed=3"', "strategy=fedavg seed=3 is no choice"),
+        ('strategy="fedavg seed=3"', "strategy must be letters, digits and _, got fedavg seed=3"),
         ('overrides="name=\'x"', "overrides=.*close each quote"),
-        ('strategy="fedprox"', "strategy=fedprox is no choice; use one of"),
+        ('strategy="fedprox"', "strategy=fedprox does not exist; use one of"),
         ('overrides="resume=there"', "resume=there is not for flwr run; use python -m fednano.run resume=there"),
         ('overrides="runtime=virtual"', "runtime=virtual of overrides is for the connection to say"),
         ("batch_size=-1", "batch_size=-1"),
