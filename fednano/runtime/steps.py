@@ -1,4 +1,4 @@
-"""What becomes of each inner step that is told of."""
+"""Handling of each reported inner step."""
 
 from fednano.coordination.store import CoordinationStore
 from fednano.core.inner_step import InnerStep, OnStep
@@ -7,7 +7,7 @@ from fednano.training.replicas import Replicas
 
 
 def showing(sink: Sink, store: CoordinationStore, replicas: Replicas) -> OnStep:
-    """Shows a step and then heeds a request to stop."""
+    """A callback that shows a step, then checks for a request to stop."""
 
     def told(step: InnerStep) -> None:
         sink.step(step)

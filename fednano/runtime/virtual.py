@@ -1,4 +1,4 @@
-"""Real training on a virtual clock: Flower's apps on our grid, in this process; the steps in it or in workers."""
+"""Real training on a virtual clock: Flower's apps on our grid in this process, steps here or in worker processes."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -32,11 +32,11 @@ from fednano.volatility.membership import Membership
 
 @dataclass(frozen=True)
 class Virtual:
-    """All clients on one machine; steps and transfers take the time that `hardware` and `network` say.
+    """All clients on one machine; steps and transfers take the time given by `hardware` and `network`.
 
     Args:
-        name: what it is called.
-        compute: torch trains; analytic plays the same protocol without tensors, for its times, rows and bytes.
+        name: the runtime's name.
+        compute: `torch` trains; `analytic` runs the same protocol without tensors, for its times, rows and bytes.
     """
 
     shared: ClassVar[str] = "batch_size"
@@ -46,10 +46,10 @@ class Virtual:
 
     def __post_init__(self) -> None:
         if self.compute not in ("torch", "analytic"):
-            raise ValueError(f"runtime.compute={self.compute} is unknown; use torch or analytic")
+            raise ValueError(f"runtime.compute must be torch or analytic, got {self.compute}; use one of them")
 
     def check(self, parts: Parts) -> None:
-        """Takes any parts."""
+        """Any parts are valid."""
 
     def run(self, parts: Parts, session: Session) -> Outcome:
         rarely = collecting_rarely() if self.compute == "analytic" else nullcontext()
@@ -98,7 +98,7 @@ class Virtual:
 
 
 def _heeding(store: CoordinationStore) -> OnStep:
-    """Heeds a request to stop after a client's steps, and shows none of them."""
+    """A callback that checks for a request to stop after a client's steps, and shows none of them."""
 
     def told(step: InnerStep) -> None:
         store.check_stop()

@@ -211,7 +211,7 @@ def test_rounds_are_derived_unless_a_budget_is_foreseeable(tiny: list[str]) -> N
     assert rounds("budget.wall_hours=3") == derived
     assert rounds("budget.tokens=100000") is None
     assert rounds("budget.virtual_hours=3", "round=seconds", "round.seconds=9") is None
-    with pytest.raises(ValueError, match=r"rounds=null cannot follow .*set rounds, budget\.tokens or"):
+    with pytest.raises(ValueError, match=r"rounds must be set with .*, got null; set rounds, budget\.tokens or"):
         rounds("budget.wall_hours=3", "round=seconds", "round.seconds=9")
 
 

@@ -184,7 +184,7 @@ def test_a_lossy_codec_leaves_weights_alone(own: str, run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("codec=topk", "round.elastic=true"), "round.alone_merge=adopt submits weights, of which codec=topk drops"),
+        (("codec=topk", "round.elastic=true"), "round.alone_merge=adopt needs a lossless codec, got codec=topk; use "),
         (("strategy=fedprox", "round.overlap=2"), "round.overlap must be 0 with strategy=fedprox, got 2"),
         (("strategy=fedprox", "strategy.mu=-1"), "strategy.mu must be 0 or more, got -1"),
     ],

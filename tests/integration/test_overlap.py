@@ -545,10 +545,13 @@ def test_workers_give_the_same_bits(run: Callable[..., Any]) -> None:
         (["round.overlap=-1"], "round.overlap=-1 is no number of steps; use 0 or more"),
         (["round=seconds", "round.overlap=1"], "round.overlap=1 needs rounds of steps, not round.until=seconds"),
         (["round.elastic=true", "round.overlap=1"], "use round.alone_merge=outer or round.overlap=0"),
-        (["round.overlap=5"], "round.overlap=5 is more than the strategy.local_steps=4 of the round"),
-        (["round.overlap=1", "optim.state=average"], "optim.state=average replaces; use optim.state=keep"),
-        (["round.overlap=1", "checkpoint_every=1"], "checkpoint_every=1 ends every round before a step"),
-        (["round.overlap=1", "runtime=centralized"], "of which runtime=centralized has none; use 0"),
+        (["round.overlap=5"], "round.overlap must be <= strategy.local_steps=4, got 5; lower it"),
+        (["round.overlap=1", "optim.state=average"], "optim.state must be keep with round.overlap=1, got average; "),
+        (["round.overlap=1", "checkpoint_every=1"], "checkpoint_every must be >= 2 with round.overlap=1, got 1; "),
+        (
+            ["round.overlap=1", "runtime=centralized"],
+            "must be 0 with runtime=centralized, .*, got 1; use 0",
+        ),
     ],
 )
 def test_choices_that_do_not_go_together(run: Callable[..., Any], overrides: list[str], says: str) -> None:
@@ -559,11 +562,11 @@ def test_choices_that_do_not_go_together(run: Callable[..., Any], overrides: lis
 
 def test_the_simulation_keeps_no_client(steady: list[str]) -> None:
     experiment = Experiment(compose_config([*steady, "runtime=simulation", "round.overlap=1"]))
-    with pytest.raises(ValueError, match=r"round\.overlap=1 has .* where runtime=simulation keeps none; use 0 or"):
+    with pytest.raises(ValueError, match=r"round\.overlap must be 0 with runtime=simulation, .*, got 1; use 0 or"):
         experiment.parts(experiment.prepare(Silent()), MemoryStore())
 
 
 def test_a_strategy_may_not_allow_it(tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DiLoCo, "overlaps", False)
-    with pytest.raises(ValueError, match=r"round\.overlap=2 is nothing that strategy=diloco allows; use 0"):
+    with pytest.raises(ValueError, match=r"round\.overlap must be 0 with strategy=diloco, got 2; use 0"):
         Experiment(compose_config([*tiny, "round.overlap=2"]))

@@ -217,7 +217,7 @@ def test_a_signal_to_the_whole_group_stops_in_order(tiny: list[str], tmp_path: P
     ("overrides", "message"),
     [
         (("hardware.workers=-1",), "hardware.workers=-1 is negative"),
-        (("hardware.workers=5",), "hardware.workers=5 are more than clients=4; use 4 or fewer"),
+        (("hardware.workers=5",), "hardware.workers must be <= clients=4, got 5; lower it or add clients"),
         ((TWO, "hardware.threads=2"), "have one thread each, not hardware.threads=2; use hardware.threads=0 or 1"),
         (("hardware.workers=1.5",), "hardware.workers must be a whole number, got 1.5"),
     ],

@@ -26,19 +26,19 @@ from fednano.runtime.run_folder import run_in_folder
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"port": 70000}, r"runtime\.port=70000"),
-        ({"transfer_s": 0.0}, r"runtime\.transfer_s=0"),
-        ({"transfer_s": float("inf")}, r"runtime\.transfer_s=inf"),
-        ({"restarts": -1}, r"runtime\.restarts=-1"),
-        ({"local_nodes": -1}, r"runtime\.local_nodes=-1"),
-        ({"min_clients": 0}, r"runtime\.min_clients=0"),
-        ({"crashes": {"cut": -1.0}}, r"runtime\.crashes\.cut=-1"),
+        ({"port": 70000}, r"runtime\.port must be .*, got 70000"),
+        ({"transfer_s": 0.0}, r"runtime\.transfer_s must be .*, got 0"),
+        ({"transfer_s": float("inf")}, r"runtime\.transfer_s must be .*, got inf"),
+        ({"restarts": -1}, r"runtime\.restarts must be .*, got -1"),
+        ({"local_nodes": -1}, r"runtime\.local_nodes must be >= 0, got -1"),
+        ({"min_clients": 0}, r"runtime\.min_clients must be >= 1, got 0"),
+        ({"crashes": {"cut": -1.0}}, r"runtime\.crashes\.cut must be >= 0 and finite, got -1"),
         ({"speedup": 0.0}, r"runtime\.speedup=0"),
-        ({"provisioner": "subprocess"}, "give it as runtime/provisioner=subprocess"),
-        ({"chaos": True, "local_nodes": 1}, r"runtime\.local_nodes=1 is not for runtime\.chaos"),
+        ({"provisioner": "subprocess"}, "got subprocess; use runtime/provisioner=subprocess"),
+        ({"chaos": True, "local_nodes": 1}, r"runtime\.local_nodes must be null with runtime\.chaos=true, got 1"),
         ({"chaos": True, "provisioner": Subprocess()}, "would both start and end nodes"),
-        ({"provisioner": Subprocess(), "local_nodes": 0}, r"local_nodes=0 is not for .*=subprocess; use null"),
-        ({"provisioner": Command(start=["a"], stop=["b"])}, r"local_nodes=None is not for .*=command; use 0"),
+        ({"provisioner": Subprocess(), "local_nodes": 0}, r"local_nodes must be null with .*=subprocess, got 0"),
+        ({"provisioner": Command(start=["a"], stop=["b"])}, r"local_nodes must be 0 with .*=command, got None"),
     ],
 )
 def test_bad_settings_name_their_key(settings: dict[str, Any], says: str) -> None:
@@ -49,14 +49,14 @@ def test_bad_settings_name_their_key(settings: dict[str, Any], says: str) -> Non
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["volatility=markov"], "volatility=markov has no effect"),
-        (["runtime.min_clients=3"], r"runtime.min_clients=3 is more than clients=2"),
+        (["volatility=markov"], "volatility must be none with runtime=deployment, got markov"),
+        (["runtime.min_clients=3"], r"runtime.min_clients must be <= clients=2, got 3"),
         (["runtime.local_nodes=1"], r"runtime.local_nodes=1 leaves clients to other machines"),
         (["runtime.local_nodes=1", "runtime.hosts=[host.example.org]"], r"runtime.local_nodes=1 .* coordination=redis"),
         (["coordination=memory"], r"coordination.kind=memory"),
         (
             ["runtime/provisioner=subprocess", "runtime/signal=redis", "volatility=markov"],
-            "volatility=markov has no effect",
+            "volatility must be none with runtime=deployment, got markov",
         ),
         (
             [

@@ -128,7 +128,7 @@ def test_servers_that_are_killed_come_back_and_no_row_is_lost(deploy: Callable[.
     secrets = secrets_of(deployed)
     assert not [line for line in command_lines() if any(secret in line for secret in secrets)]
     os.kill(deployed.redis(), signal.SIGKILL)
-    deployed.until(lambda: "Redis died; it is started again" in deployed.said())
+    deployed.until(lambda: "Redis died; it was restarted" in deployed.said())
     deployed.until((deployed.folder / "checkpoints" / "round_000001").exists)
 
     lease = in_training(deployed, "client_1", after=1)
@@ -257,7 +257,7 @@ def test_a_node_behind_a_lossy_link_survives_a_partition(
     monkeypatch.setenv(URL_VARIABLE, redis)
     there = ["runtime.local_nodes=1", f"runtime.hosts=[{HERE}]", "coordination=redis", "runtime.transfer_s=20"]
     deployed = deploy(STEPS, *there, "rounds=200")
-    deployed.until(lambda: "to be started elsewhere" in deployed.said())
+    deployed.until(lambda: "start these nodes elsewhere" in deployed.said())
     node = elsewhere(deployed, "client_1", "there")
     deployed.until(lambda: len(deployed.of(UpdateFolded, client="client_1")) > 1)
     second = elsewhere(deployed, "client_1", "second")

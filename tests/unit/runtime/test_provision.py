@@ -173,11 +173,11 @@ def test_a_command_is_made_from_its_template_without_a_shell(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "names no program"),
+        ([], "must name a program"),
         (["kubectl", "{site}"], r"unknown placeholder \{site\} in \{site\}; use \{client\}, \{index\}, \{replicas\}"),
         (["kubectl", "{client.__class__}"], "unknown placeholder"),
         (["kubectl", "{client!r}"], "unknown placeholder"),
-        (["kubectl", "{client"], "double braces"),
+        (["kubectl", "{client"], "double literal braces"),
         (["kubectl", "{}"], "unknown placeholder"),
     ],
 )
@@ -188,7 +188,7 @@ def test_templates_are_checked_when_composed(words: list[str], said: str) -> Non
 
 @pytest.mark.parametrize("key", ["timeout_s", "backoff_s", "attempts", "at_once"])
 def test_patience_is_checked(key: str) -> None:
-    with pytest.raises(ValueError, match=rf"runtime.provisioner.{key}=0 .*use"):
+    with pytest.raises(ValueError, match=rf"runtime.provisioner.{key} must be .*, got 0; use"):
         Subprocess(**{key: 0})
 
 
