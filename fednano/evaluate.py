@@ -120,7 +120,7 @@ def _with_bundle(overrides: Sequence[str]) -> list[str]:
     spelt = []
     for override in overrides:
         key, _, value = override.partition("=")
-        folder = key == "tasks" and value not in NAMED and Path(value.strip("'\"")).is_dir()
+        folder = key == "tasks" and value not in NAMED and ("/" in value or Path(value.strip("'\"")).is_dir())
         spelt += ["tasks=bundle", f"tasks.path={value}"] if folder else [override]
     return spelt
 

@@ -98,7 +98,7 @@ def _unknown_key(error: ConfigCompositionException, overrides: Sequence[str], co
     value = next((o.partition("=")[2] for o in overrides if o.partition("=")[0].lstrip("+~") == key), "")
     # Which keys exist depends on the choices made.
     groups = {folder.name for folder in conf_dir().iterdir() if folder.is_dir()}
-    choices = [o for o in overrides if o.partition("=")[0] in {*groups, SEARCH_PATH}]
+    choices = [o for o in overrides if o.partition("=")[0] in {*groups, SEARCH_PATH} - {key}]
     known = sorted(_keys(OmegaConf.to_container(compose_config(choices, config_name))))
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     remedy = (

@@ -33,7 +33,9 @@ class Coordination:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise ValueError(f"coordination.kind={self.kind} is unknown; use one of {', '.join(get_args(Kind))}")
+            raise ValueError(
+                f"coordination.kind must be one of {', '.join(get_args(Kind))}, got {self.kind}; choose one of them"
+            )
         if not self.url_env.isidentifier():
             raise ValueError(f"coordination.url_env={self.url_env} names no environment variable; use letters and _")
         if self.ca_file is not None and self.kind != "redis":

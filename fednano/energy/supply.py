@@ -38,7 +38,9 @@ class Column:
         if self.columns in ([], {}):
             raise ValueError(f"{where}.columns={self.columns} names no columns; use [A, B], {{client_0: A}} or null")
         if not math.isfinite(self.scale):
-            raise ValueError(f"{where}.scale={self.scale} is no factor; use a number such as 0.001")
+            raise ValueError(
+                f"{where}.scale must be a finite number, got {self.scale}; 0.001 turns grams into kilograms"
+            )
         names = list(dict.fromkeys(self.columns.values() if isinstance(self.columns, dict) else self.columns or []))
         table = read_table(self.file, self.time_column, names or None, where)
         traces = {}
@@ -90,13 +92,13 @@ class Supply:
 
     def __post_init__(self) -> None:
         if self.offset_s is not None and not 0.0 <= self.offset_s < math.inf:
-            raise ValueError(f"energy.offset_s={self.offset_s} is before the file; use 0 or more seconds, or null")
+            raise ValueError(f"energy.offset_s must be >= 0 seconds, got {self.offset_s}; null takes volatility's")
         if self.speedup is not None:
             check_speedup(self.speedup, "energy")
         if not 0.0 < self.grid_s < math.inf:
-            raise ValueError(f"energy.grid_s={self.grid_s} is no step; use seconds above 0, such as 60")
+            raise ValueError(f"energy.grid_s must be > 0 seconds, got {self.grid_s}; 60 is usual")
         if not 0.0 <= self.paused_watts < math.inf:
-            raise ValueError(f"energy.paused_watts={self.paused_watts} is no power; use 0 or more watts")
+            raise ValueError(f"energy.paused_watts must be >= 0 watts, got {self.paused_watts}; use 0 or more")
         object.__setattr__(self, "traces", {key: self._read(key) for key in ("carbon", "price")})
 
     @property

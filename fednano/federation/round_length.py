@@ -45,22 +45,22 @@ class Rounds:
 
     def __post_init__(self) -> None:
         if self.until not in ("steps", "seconds", "tokens"):
-            raise ValueError(f"round.until={self.until} is unknown; use steps, seconds or tokens")
+            raise ValueError(f"round.until must be steps, seconds or tokens, got {self.until}; choose one of them")
         for key in ("seconds", "tokens"):
             value = getattr(self, key)
             if self.until == key and not (value is not None and 0 < value < math.inf):
-                raise ValueError(f"round.{key}={value} ends no round; give a number above 0, or round.until=steps")
+                raise ValueError(f"round.{key} must be > 0, got {value}; or set round.until=steps")
             if self.until != key and value is not None:
                 raise ValueError(f"round.{key}={value} has no effect under round.until={self.until}; set it to null")
         if self.alone < 1:
-            raise ValueError(f"round.alone={self.alone} trains nothing; use 1 or more, or round.elastic=false")
+            raise ValueError(f"round.alone must be >= 1, got {self.alone}; or set round.elastic=false")
         if self.alone_merge not in ("outer", "adopt"):
-            raise ValueError(f"round.alone_merge={self.alone_merge} is unknown; use outer or adopt")
+            raise ValueError(f"round.alone_merge must be outer or adopt, got {self.alone_merge}; choose one of them")
         self._check_overlap()
 
     def _check_overlap(self) -> None:
         if self.overlap < 0:
-            raise ValueError(f"round.overlap={self.overlap} is no number of steps; use 0 or more")
+            raise ValueError(f"round.overlap must be >= 0, got {self.overlap}; 0 means no overlapped steps")
         if self.overlap and self.until != "steps":
             raise ValueError(
                 f"round.overlap={self.overlap} needs rounds of steps, not round.until={self.until}; use 0 or "

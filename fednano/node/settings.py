@@ -46,23 +46,23 @@ class NodeSettings:
         for key in ("name", "run"):
             value = getattr(self, key)
             if value is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", value):
-                raise ValueError(f"{key}={value} is no name; use letters, digits, dots, dashes and _")
+                raise ValueError(f"{key} must be a plain name, got {value}; use letters, digits, dots, dashes and _")
         if (self.run is None) != (self.config is None):
             raise ValueError(
                 f"run={self.run} and config={self.config} belong together; give both, or neither where the server "
                 "tells them"
             )
         if not re.fullmatch(r"(\[[0-9A-Fa-f:]+\]|[^\s:/]+):[0-9]{1,5}", self.superlink):
-            raise ValueError(f"superlink={self.superlink} is no address; give HOST:PORT")
+            raise ValueError(f"superlink must be HOST:PORT, got {self.superlink}; give both")
         for key in ("config", "root_certificates", "private_key"):
             path = getattr(self, key)
             if path is not None and not Path(path).expanduser().is_file():
-                raise ValueError(f"{key}={path} is no file; name one that is there")
+                raise ValueError(f"{key} must be an existing file, got {path}; name one")
         for key in ("root_certificates", "private_key"):
             if self.insecure and getattr(self, key):
                 raise ValueError(f"{key}={getattr(self, key)} needs TLS; leave it out or use insecure=false")
         if not self.drain_s > 0:
-            raise ValueError(f"drain_s={self.drain_s} leaves no time to submit; use more seconds than a step takes")
+            raise ValueError(f"drain_s must be > 0, got {self.drain_s}; use more seconds than a step takes")
 
     @property
     def home(self) -> Path:
@@ -128,7 +128,7 @@ def told_config(path: Path, data: dict[str, Any] | None) -> tuple[str, DictConfi
 
 def _with_data(cfg: Any, data: dict[str, Any] | None, source: str) -> DictConfig:
     if not isinstance(cfg, DictConfig) or not isinstance(cfg.get("data"), DictConfig):
-        raise ValueError(f"{source} is none of a run; name the config.yaml of one")
+        raise ValueError(f"{source} is not the configuration of a run; name the config.yaml of one")
     if data is not None:
         cfg.data = {**data, "partition": cfg.data.partition}  # how rows are dealt is the run's alone
     return cfg

@@ -1,4 +1,4 @@
-"""What starts a node where it belongs: a systemd unit, or a container file."""
+"""Files that start a node on its machine: a systemd unit or a container file."""
 
 import json
 import shlex

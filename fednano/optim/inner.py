@@ -88,8 +88,8 @@ def _check(
             raise ValueError(f"optim.{key}={value} must be positive; a learning rate of 0 trains nothing")
     if settings.state not in get_args(StatePolicy):
         raise ValueError(
-            f"optim.state={settings.state} is unknown; use keep (over rounds), reset (every round) "
-            "or average (over the clients)"
+            f"optim.state must be keep (over rounds), reset (every round) or average (over the clients), got "
+            f"{settings.state}; choose one of them"
         )
     for key in decays:
         value = getattr(settings, key)
@@ -213,7 +213,7 @@ class MuonAdamW:
         for key in ("momentum", "variance_beta"):
             value = getattr(self, key)
             if not 0.0 <= value < 1.0:
-                raise ValueError(f"optim.{key}={value} does not decay; use 0 up to, not including, 1")
+                raise ValueError(f"optim.{key} must be >= 0 and < 1, got {value}; a factor of 1 would never forget")
         steps = self.newton_schulz_steps
         if steps < 1:
             raise ValueError(f"optim.newton_schulz_steps={steps} orthogonalises nothing; use 1 or more, such as 5")

@@ -1,4 +1,4 @@
-"""What the environment tells libraries that the processes of a run import."""
+"""Environment variables for the libraries that the processes of a run import."""
 
 # Flower and Ray call home, and do more than they are asked to, unless told not to.
 QUIET = {

@@ -1,4 +1,4 @@
-"""Parts of an experiment: its settings and the objects built from its configuration."""
+"""The parts of an experiment, built from its configuration."""
 
 import sys
 from dataclasses import dataclass

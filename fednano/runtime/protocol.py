@@ -1,4 +1,4 @@
-"""Interfaces of the `runtime` choices."""
+"""The interfaces of a `runtime` choice."""
 
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable

@@ -1,4 +1,4 @@
-"""Recipe by which another process builds the parts of a run."""
+"""The recipe by which another process builds the parts of a run."""
 
 from dataclasses import dataclass
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The session of a run, as a runtime sees it, and the outcome that the runtime returns."""
+"""The inputs and results of every runtime: a session and its outcome."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Handling of each reported inner step."""
+"""The callback that handles each reported inner step."""
 
 from fednano.coordination.store import CoordinationStore
 from fednano.core.inner_step import InnerStep, OnStep

@@ -46,7 +46,7 @@ class Virtual:
 
     def __post_init__(self) -> None:
         if self.compute not in ("torch", "analytic"):
-            raise ValueError(f"runtime.compute must be torch or analytic, got {self.compute}; use one of them")
+            raise ValueError(f"runtime.compute must be torch or analytic, got {self.compute}; choose one of them")
 
     def check(self, parts: Parts) -> None:
         """Any parts are valid."""

@@ -36,14 +36,16 @@ class DiLoCo:
     def __post_init__(self) -> None:
         if self.local_steps < 1:
             raise ValueError(
-                f"strategy.local_steps={self.local_steps} trains nothing; use 1 or more inner steps a round"
+                f"strategy.local_steps must be >= 1, got {self.local_steps}; use 1 or more inner steps a round"
             )
         if self.quorum < 1:
-            raise ValueError(f"strategy.quorum={self.quorum} would merge nothing; use 1 or more updates")
+            raise ValueError(f"strategy.quorum must be >= 1, got {self.quorum}; a merge needs at least one update")
         if self.weighting not in ("tokens", "uniform"):
-            raise ValueError(f"strategy.weighting={self.weighting} is unknown; use tokens or uniform")
+            raise ValueError(f"strategy.weighting must be tokens or uniform, got {self.weighting}; choose one of them")
         if not self.slack >= 1.0:
-            raise ValueError(f"strategy.slack={self.slack} ends rounds before they can be done; use 1 or more")
+            raise ValueError(
+                f"strategy.slack must be >= 1, got {self.slack}; below 1, rounds close before clients can finish"
+            )
 
     @property
     def client(self) -> ClientPart | None:

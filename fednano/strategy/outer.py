@@ -15,7 +15,7 @@ class Outer(Protocol):
 
 def _check_lr(lr: float) -> None:
     if not lr > 0:
-        raise ValueError(f"strategy.outer.lr={lr} must be positive; 1 for plain averaging, about 0.7 for DiLoCo")
+        raise ValueError(f"strategy.outer.lr must be > 0, got {lr}; use 1 for plain averaging, about 0.7 for DiLoCo")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Nesterov:
     def __post_init__(self) -> None:
         _check_lr(self.lr)
         if not 0.0 <= self.momentum < 1.0:
-            raise ValueError(f"strategy.outer.momentum={self.momentum} does not decay; use 0 up to, not including, 1")
+            raise ValueError(f"strategy.outer.momentum must be >= 0 and < 1, got {self.momentum}; 0 means no momentum")
 
     def step(self, weights: State, outer: State, delta: State) -> tuple[State, State]:
         beta = self.momentum

@@ -44,7 +44,7 @@ class Hardware:
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokens_per_s", tuple(self.tokens_per_s))
         if self.threads < 0:
-            raise ValueError(f"hardware.threads={self.threads} is negative; use 0 for one per core")
+            raise ValueError(f"hardware.threads must be >= 0, got {self.threads}; 0 means one thread per core")
         if not self.tokens_per_s or min(self.tokens_per_s) <= 0:
             raise ValueError(f"hardware.tokens_per_s={list(self.tokens_per_s)} must be positive speeds, such as [5000]")
         for key in ("idle_watts", "train_watts"):
@@ -52,10 +52,10 @@ class Hardware:
                 0.0 <= watts < math.inf for watts in _dealt(getattr(self, key))
             ):
                 raise ValueError(
-                    f"hardware.{key}={getattr(self, key)} is no power; use 0 or more watts, or a list of them"
+                    f"hardware.{key} must be >= 0 watts, got {getattr(self, key)}; use a number, or one per client"
                 )
         if self.dtype not in DTYPES:
-            raise ValueError(f"hardware.dtype={self.dtype} is unknown; use auto, float32 or bfloat16")
+            raise ValueError(f"hardware.dtype must be auto, float32 or bfloat16, got {self.dtype}; choose one of them")
         self._require_device()
         self._check_workers()
 
@@ -81,14 +81,16 @@ class Hardware:
         try:
             device = torch.device(self.device)
         except RuntimeError:
-            raise ValueError(f"hardware.device={self.device} is no torch device; use cpu, cuda or cuda:0") from None
+            raise ValueError(
+                f"hardware.device must be a torch device, got {self.device}; use cpu, cuda or cuda:0"
+            ) from None
         present = {
             "cpu": True,
             "cuda": torch.cuda.is_available(),
             "mps": torch.backends.mps.is_available(),
         }
         if device.type not in present:
-            raise ValueError(f"hardware.device={self.device} is nothing to train on; use cpu, cuda or mps")
+            raise ValueError(f"hardware.device must be cpu, cuda or mps, got {self.device}; choose one of them")
         if not present[device.type]:
             raise ValueError(
                 f"hardware.device={self.device} finds no {device.type.upper()} device here; use hardware=cpu"

@@ -28,7 +28,7 @@ class Compose(Profile):
 
     def __post_init__(self) -> None:
         if self.how not in ("all", "turn"):
-            raise ValueError(f"volatility.how={self.how} is unknown; use all or turn")
+            raise ValueError(f"volatility.how must be all or turn, got {self.how}; choose one of them")
         if not self.parts or not all(isinstance(part, Profile) for part in self.parts.values()):
             raise ValueError(
                 f"volatility.parts={sorted(self.parts)} must be profiles; add +volatility@volatility.parts.NAME=CHOICE"

@@ -28,11 +28,11 @@ class Network:
         for key in ("up_mbit_s", "down_mbit_s"):
             for value in _several(getattr(self, key), key):
                 if not value > 0:
-                    raise ValueError(f"network.{key}={value} never delivers; use megabits per second above 0")
+                    raise ValueError(f"network.{key} must be > 0 Mbit/s, got {value}; use a bandwidth such as 10")
         for key in ("latency_s", "jitter_s"):
             for value in _several(getattr(self, key), key):
                 if not 0 <= value < float("inf"):
-                    raise ValueError(f"network.{key}={value} is before the present or never; use 0 or more seconds")
+                    raise ValueError(f"network.{key} must be >= 0 seconds and finite, got {value}; use 0 or more")
 
     def up_s(self, size: int, index: int = 0) -> float:
         """Seconds that `size` bytes take from the client with this index to the server, if they are not late."""

@@ -37,11 +37,13 @@ class Diurnal(Leaving):
         if not self.zones_h or not all(-24 <= zone <= 24 for zone in self.zones_h):
             raise ValueError(f"volatility.zones_h={list(self.zones_h)} must be hours from UTC, such as [-5, 1, 8]")
         if not 0.0 <= self.middle_h <= 24.0:
-            raise ValueError(f"volatility.middle_h={self.middle_h} is no hour of the day; use 0 to 24")
+            raise ValueError(f"volatility.middle_h must be from 0 to 24, got {self.middle_h}; it is an hour of the day")
         if not 0.0 < self.duty < 1.0:
-            raise ValueError(f"volatility.duty={self.duty} opens always or never; use a share between 0 and 1")
+            raise ValueError(
+                f"volatility.duty must be > 0 and < 1, got {self.duty}; it is the share of a day that clients are up"
+            )
         if not 0.0 <= self.jitter_s < math.inf:
-            raise ValueError(f"volatility.jitter_s={self.jitter_s} is no deviation; use 0 or more seconds")
+            raise ValueError(f"volatility.jitter_s must be >= 0 seconds, got {self.jitter_s}; 0 means exact times")
         check_speedup(self.speedup)
 
     def availability(self, client: str, index: int, seed: int) -> Availability:
@@ -81,7 +83,9 @@ class Straggler(Profile):
     def __post_init__(self) -> None:
         for key in ("sigma", "client_sigma"):
             if not 0.0 <= getattr(self, key) < 10.0:
-                raise ValueError(f"volatility.{key}={getattr(self, key)} is no deviation; use 0 to below 10")
+                raise ValueError(
+                    f"volatility.{key} must be >= 0 and < 10, got {getattr(self, key)}; 0 means a constant speed"
+                )
         check_durations(self, "mean_hold_s")
 
     def availability(self, client: str, index: int, seed: int) -> Availability:
@@ -104,4 +108,4 @@ class Straggler(Profile):
 
 def check_speedup(speedup: float, group: str = "volatility") -> None:
     if not 0.0 < speedup < math.inf:
-        raise ValueError(f"{group}.speedup={speedup} stops the clock; use a number above 0, such as 600")
+        raise ValueError(f"{group}.speedup must be > 0, got {speedup}; 600 makes ten minutes of a second")

@@ -67,9 +67,9 @@ class Leaving(Profile):
 
     def __post_init__(self) -> None:
         if self.exit not in ("drain", "crash", "mixed"):
-            raise ValueError(f"volatility.exit={self.exit} is unknown; use drain, crash or mixed")
+            raise ValueError(f"volatility.exit must be drain, crash or mixed, got {self.exit}; choose one of them")
         if not 0.0 <= self.crash_share <= 1.0:
-            raise ValueError(f"volatility.crash_share={self.crash_share} is not a probability; use 0 to 1")
+            raise ValueError(f"volatility.crash_share must be from 0 to 1, got {self.crash_share}; it is a probability")
 
     @property
     def crash_probability(self) -> float:
@@ -141,8 +141,8 @@ class Bernoulli(Leaving):
         check_durations(self, "slot_s")
         if not 0.0 < self.up_probability < 1.0:
             raise ValueError(
-                f"volatility.up_probability={self.up_probability} opens always or never; use a value between 0 and 1, "
-                "or volatility=none"
+                f"volatility.up_probability must be > 0 and < 1, got {self.up_probability}; use volatility=none for "
+                "clients that never leave"
             )
 
     def availability(self, client: str, index: int, seed: int) -> Availability:
@@ -183,9 +183,9 @@ class Spot(Leaving):
         super().__post_init__()
         check_durations(self, "mean_up_s", "mean_down_s")
         if not 0.0 < self.shape < math.inf:
-            raise ValueError(f"volatility.shape={self.shape} is no Weibull shape; use a number above 0")
+            raise ValueError(f"volatility.shape must be > 0, got {self.shape}; 1 makes lifetimes exponential")
         if not self.notice_s >= 0.0:
-            raise ValueError(f"volatility.notice_s={self.notice_s} comes after the end; use 0 or more seconds")
+            raise ValueError(f"volatility.notice_s must be >= 0 seconds, got {self.notice_s}; 0 means no notice")
 
     @property
     def crash_probability(self) -> float:
@@ -216,4 +216,4 @@ def check_durations(profile: Profile, *keys: str) -> None:
     for key in keys:
         value = getattr(profile, key)
         if not 0.0 < value < math.inf:
-            raise ValueError(f"volatility.{key}={value} is not a duration; use seconds above 0, or volatility=none")
+            raise ValueError(f"volatility.{key} must be > 0 seconds, got {value}; or use volatility=none")

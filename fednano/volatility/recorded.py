@@ -40,9 +40,9 @@ class Intervals(Leaving):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.match not in ("name", "turn"):
-            raise ValueError(f"volatility.match={self.match} is unknown; use name or turn")
+            raise ValueError(f"volatility.match must be name or turn, got {self.match}; choose one of them")
         if self.on_end not in ("down", "repeat"):
-            raise ValueError(f"volatility.on_end={self.on_end} is unknown; use down or repeat")
+            raise ValueError(f"volatility.on_end must be down or repeat, got {self.on_end}; choose one of them")
         check_speedup(self.speedup)
         recorded: dict[str, list[Interval]] = {}
         for line, cells in read_rows(self.file, ["client", "start", "stop"]):

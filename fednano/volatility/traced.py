@@ -71,7 +71,7 @@ class Traced(Leaving):
         self._check_choices()
         for key in ("hysteresis_s", "provisioning_s", "offset_s"):
             if not 0.0 <= getattr(self, key) < math.inf:
-                raise ValueError(f"volatility.{key}={getattr(self, key)} is before its time; use 0 or more seconds")
+                raise ValueError(f"volatility.{key} must be >= 0 seconds, got {getattr(self, key)}; 0 means at once")
         check_speedup(self.speedup)
         names = list(dict.fromkeys(self.columns.values() if isinstance(self.columns, dict) else self.columns or []))
         table = read_table(self.file, self.time_column, names or None)
@@ -152,11 +152,15 @@ class Traced(Leaving):
         for key, allowed in choices.items():
             if getattr(self, key) not in allowed:
                 known = ", ".join("null" if choice is None else choice for choice in allowed)
-                raise ValueError(f"volatility.{key}={getattr(self, key)} is unknown; use one of {known}")
+                raise ValueError(
+                    f"volatility.{key} must be one of {known}, got {getattr(self, key)}; choose one of them"
+                )
         if isinstance(self.threshold, str):
             found = re.fullmatch(r"p(\d+(\.\d+)?)", self.threshold)
             if not found or float(found[1]) > 100:
-                raise ValueError(f"volatility.threshold={self.threshold} is no percentile; use p0 to p100, or a number")
+                raise ValueError(
+                    f"volatility.threshold must be from p0 to p100, got {self.threshold}; or give a number"
+                )
         elif not math.isfinite(self.threshold):
             raise ValueError(f"volatility.threshold={self.threshold} is never crossed; use a number or a percentile")
 

@@ -45,7 +45,7 @@ def refused(overrides: list[str]) -> str:
         ("data=text", ("data.path is not set", "add data.path=VALUE")),
         ("+strategy.foo=1", ("strategy.foo=1", "it has name, outer")),
         ("+foo=1", ("foo=1", "remove it")),
-        ("clients=0", ("clients=0", "use 1 or more")),
+        ("clients=0", ("clients must be >= 1, got 0", "use 1 or more")),
         ("clients=2.5", ("clients=2.5", "a whole number")),
         ("strategy.quorum=9", ("strategy.quorum=9", "clients=4", "lower it")),
         ("tokenizer.vocab_size=100", ("tokenizer.vocab_size=100", "256 bytes + 5 special", "261")),
@@ -53,7 +53,7 @@ def refused(overrides: list[str]) -> str:
         ("hardware.device=meta", ("hardware.device=meta", "use cpu, cuda or mps")),
         ("model.kv_groups=3", ("model.kv_groups=3", "does not divide the 1 heads", "use 1")),
         ("model.sequence_len=1", ("model.sequence_len=1", "use 2 or more")),
-        ("batch_size=0", ("batch_size=0", "use 1 or more")),
+        ("batch_size=0", ("batch_size must be >= 1, got 0", "use 1 or more")),
         ("batch_size=1.5", ("batch_size=1.5", "a whole number or null")),
         ("eval_tokens=100", ("eval_tokens=100", "model.sequence_len=256", "use 256 or more")),
         ("packing=best", ("packing=best", "use one of best_fit, stream")),
@@ -117,7 +117,7 @@ def test_an_unreadable_override_is_refused() -> None:
     [
         ("model.depth=0", "model.depth=0 has no layers; use 1 or more, such as model=d2"),
         ("model.kv_groups=5", "model.kv_groups=5 does not divide the 1 heads of depth 2; use 1"),
-        ("hardware.device=foo", "hardware.device=foo is no torch device; use cpu, cuda or cuda:0"),
+        ("hardware.device=foo", "hardware.device must be a torch device, got foo; use cpu, cuda or cuda:0"),
         ("eval_tokens=9", "eval_tokens=9 is less than one row of model.sequence_len=256; use 256 or more"),
     ],
 )
@@ -174,8 +174,9 @@ def test_every_experiment_file_composes_and_checks(experiment: str) -> None:
     ),
 )
 def test_every_choice_is_made_of_its_class(choice: str, tmp_path: Path) -> None:
-    needs_path = choice in ("data=text", "data=parquet")
-    cfg = compose_config([choice, *([f"data.path={tmp_path}"] if needs_path else [])])
+    needs_path = choice in ("data=text", "data=parquet", "tasks=bundle")
+    root = "evaluate" if choice.startswith("tasks=") else "config"
+    cfg = compose_config([choice, *([f"{choice.partition('=')[0]}.path={tmp_path}"] if needs_path else [])], root)
     if choice == "hardware=cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
     if choice == "hardware=cuda_ddp" and torch.cuda.device_count() != 1:
@@ -184,6 +185,13 @@ def test_every_choice_is_made_of_its_class(choice: str, tmp_path: Path) -> None:
         pytest.skip("no Apple GPU here")
     group = choice.partition("=")[0]
     assert build_groups(cfg, [group])[group]
+
+
+def test_a_group_of_another_command_is_no_key(tmp_path: Path, command: Command) -> None:
+    done = command("run", "tasks=builtin", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("fednano: tasks=builtin sets a key that does not exist; ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_cfg_shows_without_importing_torch_or_flower(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_keys_reach_the_configuration(defaults: Config) -> None:
         ('strategy="fedprox"', "strategy=fedprox does not exist; use one of"),
         ('overrides="resume=there"', "resume=there is not for flwr run; use python -m fednano.run resume=there"),
         ('overrides="runtime=virtual"', "runtime=virtual of overrides is for the connection to say"),
-        ("batch_size=-1", "batch_size=-1"),
+        ("batch_size=-1", "batch_size must be >= 1, got -1"),
         ('volatility="markov"', "volatility=markov"),
     ],
 )

@@ -542,7 +542,7 @@ def test_workers_give_the_same_bits(run: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["round.overlap=-1"], "round.overlap=-1 is no number of steps; use 0 or more"),
+        (["round.overlap=-1"], "round.overlap must be >= 0, got -1; 0 means no overlapped steps"),
         (["round=seconds", "round.overlap=1"], "round.overlap=1 needs rounds of steps, not round.until=seconds"),
         (["round.elastic=true", "round.overlap=1"], "use round.alone_merge=outer or round.overlap=0"),
         (["round.overlap=5"], "round.overlap must be <= strategy.local_steps=4, got 5; lower it"),

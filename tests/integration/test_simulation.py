@@ -151,9 +151,9 @@ def test_what_fails_in_a_worker_process_fails_the_run(run: Run, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"client_cpus": 0.0}, ("runtime.client_cpus=0", "more than 0")),
-        ({"client_cpus": available_cores() + 1.0}, ("runtime.client_cpus=", "at most")),
-        ({"client_gpus": -1.0}, ("runtime.client_gpus=-1", "use 0 or more")),
+        ({"client_cpus": 0.0}, ("runtime.client_cpus must be > 0", "got 0;")),
+        ({"client_cpus": available_cores() + 1.0}, ("runtime.client_cpus must be > 0", "at most")),
+        ({"client_gpus": -1.0}, ("runtime.client_gpus must be .*, got -1", "use 0 or more")),
     ],
 )
 def test_bad_shares_are_refused(options: dict[str, float], words: tuple[str, ...]) -> None:

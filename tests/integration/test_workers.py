@@ -23,6 +23,7 @@ from fednano.config.compose import compose_config, conf_dir
 from fednano.coordination.memory import MemoryStore
 from fednano.core.event_log import read_log
 from fednano.core.events import ClientDown, RoundMerged, RoundSkipped, UpdateFolded
+from fednano.core.inner_step import InnerStep
 from fednano.core.progress import Silent
 from fednano.experiment.experiment import Experiment
 from fednano.report.console import Console
@@ -80,7 +81,7 @@ def test_however_rounds_end_the_bits_are_the_same(run: Run, options: tuple[str, 
 def test_what_workers_began_others_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(*CHURN, folder="whole")
     seen: list[tuple[str, int, int]] = []
-    monkeypatch.setattr(Console, "step", lambda self, client, round, step, *rest: seen.append((client, round, step)))
+    monkeypatch.setattr(Console, "step", lambda self, step: seen.append((step.client, step.round, step.step)))
     stopped = run(*CHURN, TWO, store=StopsAfter(30), folder="stopped")
     assert stopped["status"] == "interrupted"
     assert len(set(seen)) == len(seen) > 8, "steps are shown"
@@ -151,8 +152,8 @@ def outcome_of(tiny: list[str], folder: Path, *overrides: str) -> Outcome:
 def test_a_worker_that_is_killed_fails_the_run_and_leaves_a_checkpoint(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def kill(self: Any, client: str, round_index: int, *rest: Any) -> None:
-        if client == "client_1" and round_index == 2:
+    def kill(self: Console, step: InnerStep) -> None:
+        if step.client == "client_1" and step.round == 2:
             workers = {process.name: process for process in multiprocessing.active_children()}
             workers["fednano-worker-1"].kill()
 
@@ -166,14 +167,14 @@ def test_a_worker_that_is_killed_fails_the_run_and_leaves_a_checkpoint(
 
 
 def test_a_worker_that_fails_says_why(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fednano.runtime.workers import pool
+    from fednano.runtime.workers import opening, pool
 
-    setups = pool._setups
+    setups = opening._setups
 
     def torn(*arguments: Any) -> Any:
         return [replace(setup, source=replace(setup.source, texts=fails)) for setup in setups(*arguments)]
 
-    monkeypatch.setattr(pool, "_setups", torn)
+    monkeypatch.setattr(opening, "_setups", torn)
     outcome = outcome_of(tiny, tmp_path / "run", TWO)
     assert outcome.status == "failed"
     assert isinstance(outcome.error, pool.WorkerError)

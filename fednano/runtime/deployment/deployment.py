@@ -72,13 +72,15 @@ class Deployment:
         if not 0 <= self.port < 65536:
             raise ValueError(f"runtime.port must be 0 to 65535, got {self.port}; use 0 for a free port")
         if not 0.0 < self.transfer_s < float("inf"):
-            raise ValueError(f"runtime.transfer_s must be > 0 and finite, got {self.transfer_s:g}; use 20")
+            raise ValueError(f"runtime.transfer_s must be finite and > 0 s, got {self.transfer_s:g}; use 20")
         if self.restarts < 0:
             raise ValueError(f"runtime.restarts must be >= 0, got {self.restarts}; use 0 or more")
         for key, least in (("local_nodes", 0), ("min_clients", 1)):
             value = getattr(self, key)
             if value is not None and value < least:
-                raise ValueError(f"runtime.{key} must be >= {least}, got {value}; use null for all clients")
+                raise ValueError(
+                    f"runtime.{key} must be >= {least}, got {value}; raise it, or use null for all clients"
+                )
         check_crashes(self.crashes)
         check_speedup(self.speedup, "runtime")
         for key in ("provisioner", "signal"):
@@ -90,9 +92,7 @@ class Deployment:
         """Check that the options that start and end nodes can reach them."""
         if isinstance(self.provisioner, Unprovisioned):
             if self.chaos and self.local_nodes is not None:
-                raise ValueError(
-                    f"runtime.local_nodes must be null with runtime.chaos=true, got {self.local_nodes}; use null"
-                )
+                raise ValueError(f"runtime.local_nodes must be null with chaos, got {self.local_nodes}; use null")
             return
         if self.chaos:
             raise ValueError(

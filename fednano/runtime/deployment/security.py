@@ -77,7 +77,7 @@ def _host(host: str) -> x509.GeneralName:
     except ValueError:
         pass
     if not host or not host.isascii() or any(c.isspace() or c in "/:," for c in host):
-        raise ValueError(f"runtime.hosts must be IP addresses or host names, got {host}; leave out scheme and port")
+        raise ValueError(f"runtime.hosts must be IP addresses or host names, got {host}; omit scheme and port")
     return x509.DNSName(host)
 
 

@@ -66,11 +66,11 @@ class Simulation:
         cores = available_cores()
         if not 0.0 < self.client_cpus <= cores:
             raise ValueError(
-                f"runtime.client_cpus must be > 0 and <= {cores}, the cores of this machine, got {self.client_cpus:g}; "
-                "change it"
+                f"runtime.client_cpus must be > 0 and <= {cores} (cores here), got {self.client_cpus:g}; "
+                f"use more than 0, and {cores} at most"
             )
         if not 0.0 <= self.client_gpus < math.inf:
-            raise ValueError(f"runtime.client_gpus must be >= 0 and finite, got {self.client_gpus:g}; use 0 or more")
+            raise ValueError(f"runtime.client_gpus must be finite and >= 0, got {self.client_gpus:g}; use 0 or more")
 
     def check(self, parts: Parts) -> None:
         if not isinstance(parts.volatility, AlwaysOn):
@@ -96,8 +96,7 @@ class Simulation:
         # Ray shows a worker process only its own devices, numbered from 0.
         if device.startswith("cuda") and device != "cuda":
             raise ValueError(
-                f"hardware.device must be cuda with runtime={self.name}, where Ray assigns devices, got {device}; "
-                "use cuda"
+                f"hardware.device must be cuda under runtime={self.name}, got {device}; Ray picks the device, use cuda"
             )
         if device == "cuda" and not self.client_gpus:
             raise ValueError(

@@ -124,7 +124,9 @@ def test_planners_that_foresee_plan_when_machines_leave() -> None:
         assert planner.plan(AlwaysOn()) == AlwaysOn()
     assert not any(part.planned for part in parts.parts.values())
     for planner_type in (Aware, Oracle):
-        with pytest.raises(ValueError, match=r"planner\.deprovision=early is unknown; use delayed or foreseen"):
+        with pytest.raises(
+            ValueError, match=r"planner\.deprovision must be delayed or foreseen, got early; choose one of them"
+        ):
             planner_type("early")
 
 
@@ -266,14 +268,14 @@ def test_drain_requests_on_the_store() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"until": "epochs"}, "round.until=epochs is unknown; use steps, seconds or tokens"),
-        ({"until": "seconds"}, "round.seconds=None ends no round"),
-        ({"until": "seconds", "seconds": -1.0}, "round.seconds=-1.0 ends no round"),
-        ({"until": "tokens", "tokens": 0}, "round.tokens=0 ends no round"),
+        ({"until": "epochs"}, "round.until must be steps, seconds or tokens, got epochs; choose one of them"),
+        ({"until": "seconds"}, "round.seconds must be > 0, got None"),
+        ({"until": "seconds", "seconds": -1.0}, "round.seconds must be > 0, got -1.0"),
+        ({"until": "tokens", "tokens": 0}, "round.tokens must be > 0, got 0"),
         ({"seconds": 5.0}, "round.seconds=5.0 has no effect under round.until=steps"),
         ({"until": "seconds", "seconds": 5.0, "tokens": 5}, "round.tokens=5 has no effect"),
-        ({"alone": 0}, "round.alone=0 trains nothing"),
-        ({"alone_merge": "mean"}, "round.alone_merge=mean is unknown; use outer or adopt"),
+        ({"alone": 0}, "round.alone must be >= 1, got 0"),
+        ({"alone_merge": "mean"}, "round.alone_merge must be outer or adopt, got mean; choose one of them"),
     ],
 )
 def test_bad_rounds(settings: dict[str, Any], message: str) -> None:

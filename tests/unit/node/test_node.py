@@ -35,14 +35,14 @@ def given(tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["name=a/b"], "name=a/b is no name"),
-        (["run=''"], "run= is no name"),
-        (["superlink=localhost"], "superlink=localhost is no address"),
-        (["config=/none"], "config=/none is no file"),
-        (["private_key=/none"], "private_key=/none is no file"),
-        (["drain_s=0"], "drain_s=0 leaves no time"),
-        (["drain_s=soon"], "drain_s must be a number, got soon"),
-        (["insecure=maybe"], "insecure must be true or false, got maybe"),
+        (["name=a/b"], "name must be a plain name, got a/b"),
+        (["run=''"], "run must be a plain name, got ;"),
+        (["superlink=localhost"], "superlink must be HOST:PORT, got localhost"),
+        (["config=/none"], "config must be an existing file, got /none"),
+        (["private_key=/none"], "private_key must be an existing file, got /none"),
+        (["drain_s=0"], "drain_s must be > 0, got 0"),
+        (["drain_s=soon"], "drain_s=soon is not a number"),
+        (["insecure=maybe"], "insecure=maybe is not true or false"),
         (["nam=x"], "nam=x sets a key that does not exist; did you mean name"),
         (["+extra=1"], "extra=1 sets a key that does not exist"),
         (["run=null"], "run=None and config=.* belong together"),
@@ -109,7 +109,7 @@ def test_what_the_server_tells_is_taken_unless_it_names_other_code(tmp_path: Pat
     theirs = {"data": {"_target_": "fednano.data", "path": "theirs", "partition": {}}, "list": [{"a": 1}]}
     run, cfg = told_config(tell(theirs), {"path": "mine"})
     assert (run, cfg.data.path, cfg.list[0].a) == ("r7", "mine", 1)
-    with pytest.raises(ValueError, match="is none of a run"):
+    with pytest.raises(ValueError, match="is not the configuration of a run"):
         told_config(tell([]), None)
     with pytest.raises(ValueError, match=r"_target_=os.system, which is not fednano's"):
         told_config(tell({**theirs, "list": [{"deep": {"_target_": "os.system"}}]}), None)

@@ -50,7 +50,9 @@ def test_apple_gpus_stay_in_float32() -> None:
 
 
 def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"hardware\.dtype=int8 is unknown; use auto, float32 or bfloat16"):
+    with pytest.raises(
+        ValueError, match=r"hardware\.dtype must be auto, float32 or bfloat16, got int8; choose one of them"
+    ):
         hardware("int8")
 
 

@@ -102,9 +102,9 @@ def test_speeds_are_shares_of_what_a_node_can() -> None:
 @pytest.mark.parametrize(
     ("shares", "said"),
     [
-        ({"burn": 1.0}, "burn=1.0 names an unknown kind"),
+        ({"burn": 1.0}, "must name kinds of crashes, got burn"),
         ({"kill": -1.0}, "use 0 or more"),
-        ({"cut": 0.0}, "must have a share > 0"),
+        ({"cut": 0.0}, "must have a share above 0"),
     ],
 )
 def test_shares_are_checked(shares: dict[str, float], said: str) -> None:

@@ -188,7 +188,7 @@ def test_templates_are_checked_when_composed(words: list[str], said: str) -> Non
 
 @pytest.mark.parametrize("key", ["timeout_s", "backoff_s", "attempts", "at_once"])
 def test_patience_is_checked(key: str) -> None:
-    with pytest.raises(ValueError, match=rf"runtime.provisioner.{key} must be .*, got 0; use"):
+    with pytest.raises(ValueError, match=rf"runtime.provisioner.{key} must be .*, got 0"):
         Subprocess(**{key: 0})
 
 

@@ -207,15 +207,19 @@ def test_exports_of_several_kinds(write) -> None:
         ("t,a\n0,1\n10,2\n", {"threshold": 2, "provisioning_s": 10}, "provisioning_s"),
         ("t,a\n0,1\n10,9\n", {"threshold": 2, "provisioning_s": 10, "on_end": "repeat"}, "never opens column a"),
         ("t,a\n0,1\n10,1\n", {"offset_s": 20}, "offset_s=20 is not before the end of .* at 20 s"),
-        ("t,a\n0,1\n10,1\n", {"threshold": "40"}, "threshold=40 is no percentile"),
-        ("t,a\n0,1\n10,1\n", {"threshold": "p101"}, "threshold=p101 is no percentile"),
+        ("t,a\n0,1\n10,1\n", {"threshold": "40"}, "threshold must be from p0 to p100, got 40"),
+        ("t,a\n0,1\n10,1\n", {"threshold": "p101"}, "threshold must be from p0 to p100, got p101"),
         ("t,a\n0,1\n10,1\n", {"threshold": math.nan}, "threshold=nan"),
         ("t,a\n0,1\n10,1\n", {"columns": 5}, "columns=5 names no columns"),
-        ("t,a\n0,1\n10,1\n", {"on_gap": "skip"}, "on_gap=skip is unknown; use one of hold, down, error"),
-        ("t,a\n0,1\n10,1\n", {"open_when": "near"}, "open_when=near is unknown"),
-        ("t,a\n0,1\n10,1\n", {"hysteresis_s": -1}, "hysteresis_s=-1"),
-        ("t,a\n0,1\n10,1\n", {"speedup": 0}, "speedup=0"),
-        ("t,a\n0,1\n10,1\n", {"exit": "jump"}, "exit=jump is unknown; use drain, crash or mixed"),
+        (
+            "t,a\n0,1\n10,1\n",
+            {"on_gap": "skip"},
+            "on_gap must be one of hold, down, error, got skip; choose one of them",
+        ),
+        ("t,a\n0,1\n10,1\n", {"open_when": "near"}, "open_when must be one of below, above, got near"),
+        ("t,a\n0,1\n10,1\n", {"hysteresis_s": -1}, "hysteresis_s must be >= 0 seconds, got -1"),
+        ("t,a\n0,1\n10,1\n", {"speedup": 0}, "speedup must be > 0, got 0"),
+        ("t,a\n0,1\n10,1\n", {"exit": "jump"}, "exit must be drain, crash or mixed, got jump; choose one of them"),
     ],
 )
 def test_bad_traces_name_file_row_and_remedy(write, text: str, settings: dict, message: str) -> None:
@@ -286,7 +290,7 @@ def test_recorded_windows_repeat(write) -> None:
         ("a,0,5\na,7,\n", {"on_end": "repeat"}, "row 3 stops at inf s"),
         ("a,0,5\n", {"on_end": "repeat", "period_s": 4}, "begins anew at 4 s, but .*row 2 stops at 5 s"),
         ("a,0,5\n", {"on_end": "repeat"}, "begins anew at 5 s"),
-        ("a,0,5\n", {"match": "luck"}, "match=luck is unknown"),
+        ("a,0,5\n", {"match": "luck"}, "match must be name or turn, got luck"),
     ],
 )
 def test_bad_records_name_file_row_and_remedy(write, rows: str, settings: dict, message: str) -> None:

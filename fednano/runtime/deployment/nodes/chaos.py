@@ -68,11 +68,11 @@ def check_crashes(shares: Mapping[str, float], key: str = "runtime.crashes") -> 
     """Raise ValueError unless `shares` gives valid shares of the kinds of crash."""
     for kind, share in shares.items():
         if kind not in get_args(Crash):
-            raise ValueError(f"{key}.{kind}={share} names an unknown kind of crash; use {', '.join(get_args(Crash))}")
+            raise ValueError(f"{key} must name kinds of crashes, got {kind}; use {', '.join(get_args(Crash))}")
         if not 0.0 <= share < float("inf"):
-            raise ValueError(f"{key}.{kind} must be >= 0 and finite, got {share}; use 0 or more")
+            raise ValueError(f"{key}.{kind} must be finite and >= 0, got {share}; use 0 or more")
     if not sum(shares.values()) > 0.0:
-        raise ValueError(f"{key} must have a share > 0, got {dict(shares)}; raise one of them")
+        raise ValueError(f"{key} must have a share above 0, got {dict(shares)}; raise one")
 
 
 def schedule(

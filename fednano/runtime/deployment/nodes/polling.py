@@ -39,8 +39,7 @@ class Polling:
     def __post_init__(self) -> None:
         for key in ("interval_s", "timeout_s", "hold_s"):
             if not 0.0 < getattr(self, key) < math.inf:
-                got = getattr(self, key)
-                raise ValueError(f"runtime.signal.{key} must be > 0 and finite, got {got}; use seconds above 0")
+                raise ValueError(f"runtime.signal.{key} must be finite and > 0 s, got {getattr(self, key)}; change it")
 
     def wait_s(self, failures: int) -> float:
         """Seconds until the next question after `failures` failures in a row."""
@@ -79,7 +78,7 @@ class Poller:
     def answer(self) -> bool | None:
         """The last answer; None if it is too old, or there is none. Raises RuntimeError if polling has failed."""
         if self.died:
-            raise RuntimeError("a signal is no longer polled") from self.died
+            raise RuntimeError("polling of a signal has died") from self.died
         if self._heard is None or self._now() - self._heard[1] > self._polling.hold_s:
             return None
         return self._heard[0]

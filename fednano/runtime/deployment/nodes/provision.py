@@ -1,4 +1,4 @@
-"""Provisioning and releasing of machines: the `runtime/provisioner` choices."""
+"""The `runtime/provisioner` choices, which provision and release machines as clients come and go."""
 
 import os
 import re
@@ -64,11 +64,12 @@ class Patience:
     def __post_init__(self) -> None:
         for key in ("timeout_s", "backoff_s"):
             if not 0.0 < getattr(self, key) < float("inf"):
-                got = getattr(self, key)
-                raise ValueError(f"runtime.provisioner.{key} must be > 0 and finite, got {got}; use seconds above 0")
+                raise ValueError(
+                    f"runtime.provisioner.{key} must be finite and > 0 s, got {getattr(self, key)}; change it"
+                )
         for key in ("attempts", "at_once"):
             if getattr(self, key) < 1:
-                raise ValueError(f"runtime.provisioner.{key} must be >= 1, got {getattr(self, key)}; use 1 or more")
+                raise ValueError(f"runtime.provisioner.{key} must be >= 1, got {getattr(self, key)}; raise it")
 
     def wait_s(self, failed: int) -> float:
         """Seconds before the next attempt after `failed` failed ones."""

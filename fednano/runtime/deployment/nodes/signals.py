@@ -1,7 +1,7 @@
-"""Signals that say which clients should be up, for machines that are provisioned: the `runtime/signal` choices.
+"""The `runtime/signal` choices, which say which clients should be up now.
 
-A profile is looked up directly. Network signals are polled by a thread, so reading one never waits; the last answer is
-held for a while, then the client counts as down.
+A profile is looked up directly. A thread polls signals that come over a network, so a lookup never waits. The last
+answer stays valid for a while; after that the client counts as down.
 """
 
 import ipaddress
@@ -131,21 +131,23 @@ class UrlSignal(Polling):
                 f"with {self.url}; give both or neither"
             )
         if not re.match(r"https?://[^/\s]+", self.url):
-            raise ValueError(f"runtime.signal.url must be an http or https address, got {self.url}; change it")
+            raise ValueError(f"runtime.signal.url must be an http or https address, got {self.url}; name one")
         if not self.path or "" in self.path.split("."):
             raise ValueError(
-                f"runtime.signal.path must be keys joined by dots, such as data.0.value, got {self.path}; fix it"
+                f"runtime.signal.path must be keys and indices, got {self.path}; use one such as data.0.value"
             )
         if self.open_when not in ("below", "above"):
-            raise ValueError(f"runtime.signal.open_when must be below or above, got {self.open_when}; use one of them")
+            raise ValueError(
+                f"runtime.signal.open_when must be below or above, got {self.open_when}; choose one of them"
+            )
         if not math.isfinite(self.threshold):
-            raise ValueError(f"runtime.signal.threshold must be finite, got {self.threshold}; use another number")
+            raise ValueError(f"runtime.signal.threshold must be finite, got {self.threshold}; use a number")
         if self.token_env is not None and not self.token_env.isidentifier():
             raise ValueError(
                 f"runtime.signal.token_env must name an environment variable, got {self.token_env}; use letters and _"
             )
         if self.token_env and not self.url.startswith("https://") and not _is_loopback(self.url):
-            raise ValueError(f"runtime.signal.url={self.url} would carry the token unencrypted; use https")
+            raise ValueError(f"runtime.signal.url must use https or loopback with a token, got {self.url}; use https")
 
     def check(self) -> None:
         if self.token_env and not os.environ.get(self.token_env):
@@ -196,7 +198,7 @@ class RedisSignal(Polling):
         super().__post_init__()
         if not re.fullmatch(r"(?:[\w.:-]|\{client\}|\{index\})+", self.key):
             raise ValueError(
-                f"runtime.signal.key must be made of letters, digits, colons, {{client}} and {{index}}, got {self.key}"
+                f"runtime.signal.key must be a key, got {self.key}; use letters, digits, :, {{client}} and {{index}}"
             )
 
     def check(self) -> None:
