@@ -165,9 +165,9 @@ def test_bad_shares_are_refused(options: dict[str, float], words: tuple[str, ...
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("volatility=markov", ("volatility=markov", "runtime=virtual", "runtime=deployment")),
-        ("round=seconds", ("round.until=seconds", "round=steps")),
-        ("runtime.client_gpus=0.5", ("runtime.client_gpus=0.5", "hardware=cuda")),
+        ("volatility=markov", ("volatility must be none", "got markov", "runtime=virtual", "runtime=deployment")),
+        ("round=seconds", ("round.until must be steps", "got seconds", "use round=steps")),
+        ("runtime.client_gpus=0.5", ("runtime.client_gpus must be 0", "got 0.5", "hardware=cuda")),
     ],
 )
 def test_choices_that_do_not_suit_are_refused_before_anything_runs(

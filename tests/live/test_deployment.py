@@ -49,7 +49,7 @@ def test_bad_settings_name_their_key(settings: dict[str, Any], says: str) -> Non
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["volatility=markov"], "volatility=markov has no effect"),
+        (["volatility=markov"], "volatility must be none with runtime=deployment, got markov"),
         (["runtime.min_clients=3"], r"runtime.min_clients must be <= clients=2, got 3"),
         (["runtime.local_nodes=1"], r"runtime.local_nodes=1 leaves clients to other machines"),
         (["runtime.local_nodes=1", "runtime.hosts=[host.example.org]"], r"runtime.local_nodes=1 .* coordination=redis"),
