@@ -261,7 +261,7 @@ def test_a_node_behind_a_lossy_link_survives_a_partition(
     node = elsewhere(deployed, "client_1", "there")
     deployed.until(lambda: len(deployed.of(UpdateFolded, client="client_1")) > 1)
     second = elsewhere(deployed, "client_1", "second")
-    deployed.until(lambda: "the SuperLink does not take private_key=" in (tmp_path / "second.log").read_text())
+    deployed.until(lambda: "the SuperLink rejects private_key=" in (tmp_path / "second.log").read_text())
     second.terminate()
     assert second.wait(WITHIN_S) == 0
 

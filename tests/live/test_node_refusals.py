@@ -103,7 +103,7 @@ def start(servers: Servers, tmp_path: Path) -> Iterator[Callable[..., subprocess
 def test_a_node_without_a_key_is_refused(start: Callable[..., subprocess.Popen[str]]) -> None:
     node = start(private_key=None)
     said, _ = node.communicate()
-    assert "supernode refuses what it was given (the SuperLink takes registered nodes only; set private_key=" in said
+    assert "supernode refused its input (the SuperLink accepts registered nodes only; set private_key=" in said
     assert node.returncode == BAD_INPUT
 
 
@@ -122,8 +122,8 @@ def test_a_node_with_a_strange_key_says_so_and_tries_again(
     node = start(private_key=servers.strange / "node.key")
     assert node.stdout
     said = next(line for line in node.stdout if "supernode ended" in line)
-    assert "supernode ended with exit code 1 (the SuperLink does not take private_key=: " in said
-    assert "; again in" in said
+    assert "supernode ended with exit code 1 (the SuperLink rejects private_key=: " in said
+    assert "; restart in" in said
     node.terminate()
     assert node.wait() == 0
 

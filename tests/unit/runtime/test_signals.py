@@ -241,8 +241,8 @@ GOOD: dict[str, Any] = {"url": "https://example.org/{client}", "path": "a.0", "t
     [
         ({"url": "ftp://example.org"}, "must be an http or https address"),
         ({"url": "https://example.org/{zone}"}, "unknown placeholder {zone}"),
-        ({"url": "https://example.org/{site}"}, "belong together"),
-        ({"sites": ["DE"]}, "belong together"),
+        ({"url": "https://example.org/{site}"}, "give both or neither"),
+        ({"sites": ["DE"]}, "give both or neither"),
         ({"url": "https://example.org/{"}, "double braces"),
         ({"path": "a..b"}, "path must be keys and indices, got a..b"),
         ({"open_when": "near"}, "must be below or above, got near"),
