@@ -38,7 +38,7 @@ def main(overrides: Sequence[str], form: str | None = None) -> int:
     def say(line: str) -> None:
         print(f"fednano node {settings.name}: {line}", flush=True)
 
-    say(f"superlink {settings.superlink}, run {settings.run or 'as the server tells'}, folder {settings.home}")
+    say(f"superlink {settings.superlink}, run {settings.run or 'sent by the server'}, folder {settings.home}")
     return Supervisor([trainer(settings, data), supernode(settings)], say).run()
 
 

@@ -79,7 +79,7 @@ def test_nothing_is_said_of_a_model(run: Run) -> None:
 
 
 class StopsLater(MemoryStore):
-    """Asks the run to stop when it is looked at for the n-th time."""
+    """Asks the run to stop at the n-th check."""
 
     def __init__(self, looks: int) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ def test_cursors_assume_rows_of_equal_length(tokens: int, expected: tuple[int, i
 
 @given(st.data())
 def test_steps_at_once_are_the_steps_one_by_one(data: st.DataObject) -> None:
-    """Over windows with and without notice, crashes, and speeds that change."""
+    """Windows with and without notice, crashes, and changing speeds."""
     step_s = data.draw(st.floats(0.05, 3))
     window = Window(
         0.0,

@@ -1,4 +1,4 @@
-"""Budgets of tokens and hours, as a user sets them: where runs end, and what is refused."""
+"""Budgets of tokens and hours, as a user sets them: when runs end, and which settings are refused."""
 
 import json
 import sys
@@ -32,7 +32,7 @@ def events_of(summary: dict[str, Any]) -> list[Event]:
 
 
 def assert_whole(summary: dict[str, Any]) -> None:
-    """The last round was evaluated and saved, and no row is out."""
+    """Assert that the last round was evaluated and saved, and that no row is still leased."""
     events = events_of(summary)
     rounds = summary["rounds"]
     assert [e.round for e in events if isinstance(e, Evaluated)] == [0, rounds]
@@ -95,7 +95,7 @@ def test_whichever_comes_first(run: Run) -> None:
 
 @pytest.fixture
 def hours_pass(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
-    """Lets wall-clock hours pass for runs under way."""
+    """Makes wall-clock hours pass during runs."""
     passed = [0.0]
     monkeypatch.setattr("fednano.runtime.session.wall", lambda: wall() + passed[0])
 
@@ -327,7 +327,7 @@ def test_a_bad_budget_ends_with_2_in_one_line_and_leaves_nothing(
 def test_rounds_of_which_none_ever_merges_are_refused(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two clients that take turns never make a quorum of two, and nothing but tokens would end the run."""
+    """Two clients that take turns never reach a quorum of two, and only a budget of tokens would end the run."""
     (tmp_path / "turns.csv").write_text("client,start,stop\na,0,50\nb,50,100\n")
     turns = ["volatility=intervals", "volatility.file=turns.csv", "volatility.period_s=100", "clients=2"]
     monkeypatch.setattr("fednano.training.budget.PATIENCE", 20)

@@ -1,4 +1,4 @@
-"""The command that measures a model, on a run of a second."""
+"""The evaluation command, on a run of one second."""
 
 import json
 from collections.abc import Callable

@@ -39,7 +39,7 @@ def test_every_network_plays_through_the_protocol(tiny: list[str], choice: str) 
 
 
 def test_stragglers_take_longer_and_the_fast_wait_for_none(tiny: list[str]) -> None:
-    """With all clients at half speed for good, a round takes twice as long; the same tokens are merged."""
+    """With all clients at half speed throughout, a round takes twice as long and merges the same tokens."""
     runs = [parts_of(tiny, "volatility=straggler", f"volatility.sigma={s}", "rounds=6") for s in (0, 1.5)]
     full, slowed = [planned_tokens(parts, 1000) for parts in runs]
     assert full == 6 * 4 * 4 * runs[0].tokens_per_step

@@ -1,4 +1,4 @@
-"""Several ranks on one machine: the same steps as one rank takes, an end together, one that writes."""
+"""Several ranks on one machine: the same steps as with one rank, a common end, a single writer."""
 
 import json
 import os
@@ -21,7 +21,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def torchrun(cwd: Path, *arguments: str, ranks: int = 2) -> subprocess.CompletedProcess[str]:
-    """Start ranks on this machine, at a port that is free."""
+    """Start ranks on this machine, on a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Stopped anywhere and resumed, a run ends as if it had never been stopped."""
+"""Resuming: a run stopped anywhere ends as if it had never been stopped."""
 
 import shutil
 import subprocess
@@ -26,7 +26,7 @@ CHURN = ("clients=3", "volatility.crash_share=0.5", "rounds=8", "checkpoint_ever
 
 
 def stopped(run: Run, checks: int, *overrides: str) -> dict[str, Any]:
-    """The summary of a run that was stopped after so many checks and then resumed."""
+    """The summary of a run that was stopped after a number of checks and then resumed."""
     folder = f"after_{checks}"
     assert run(*overrides, store=StopsAfter(checks), folder=folder)["status"] == "interrupted"
     return run(*overrides, folder=folder, resume=True)

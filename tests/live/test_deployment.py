@@ -126,7 +126,7 @@ def test_a_deployment_trains_what_the_virtual_clock_trains(
 def test_nodes_go_on_while_their_updates_travel(
     deploy: Callable[..., Deployed], steady: list[str], tmp_path: Path
 ) -> None:
-    """Flower takes seconds for a message, and two steps milliseconds, so that all of them are taken."""
+    """All steps are taken, since a message takes seconds through Flower and two steps take milliseconds."""
     overlapped = ["round.overlap=2", "rounds=3", "network.latency_s=5"]
     deployed = deploy(*overlapped)
     assert deployed.process.wait(WITHIN_S) == 0, deployed.said()
@@ -146,7 +146,7 @@ def test_nodes_go_on_while_their_updates_travel(
 @linux
 @pytest.mark.slow
 def test_a_budget_ends_a_deployment(deploy: Callable[..., Deployed]) -> None:
-    """A round merges 2 · 4 steps of 32 tokens; the run goes on to the end of its second one."""
+    """A round merges 2 · 4 steps of 32 tokens; the run continues to the end of its second round."""
     deployed = deploy("rounds=null", "budget.tokens=257", "round.overlap=2", "network.latency_s=5")
     assert deployed.process.wait(WITHIN_S) == 0, deployed.said()
     summary = deployed.summary()

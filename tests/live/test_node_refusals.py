@@ -1,4 +1,4 @@
-"""Nodes that a federation does not know are refused, and say in one line why."""
+"""Refusal of nodes that a federation does not know, with the reason in one line."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True, kw_only=True)
 class Servers:
-    """A SuperLink that knows client_0, and Redis; `config` is a run's, `strange` holds files of another one."""
+    """A SuperLink that knows client_0, and Redis; `config` belongs to its run, `strange` holds files of another run."""
 
     superlink: SuperLink
     key: Path
@@ -40,7 +40,7 @@ class Servers:
 
 @pytest.fixture(scope="module")
 def servers(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """What nodes are refused by; one for all tests."""
+    """The servers that refuse nodes; shared by all tests."""
     folder, strange = tmp_path_factory.mktemp("servers"), tmp_path_factory.mktemp("strange")
     experiment = Experiment(cfg := compose_config(tiny))
     experiment.prepare(Silent())
@@ -69,7 +69,7 @@ def servers(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def start(servers: Servers, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start client_0's node with what the run has given it, but for what the test says; it is over when the test is."""
+    """Start client_0's node with its run's settings, except for those that the test changes; it ends with the test."""
     started: list[subprocess.Popen[str]] = []
 
     def go(redis: str = servers.redis.url, **settings: Path | None) -> subprocess.Popen[str]:
