@@ -1,4 +1,4 @@
-"""What a SuperNode runs for every message, or a process of Flower's simulation; imports no torch by itself."""
+"""The ClientApp of a SuperNode or a process of Flower's simulation, run for every message; imports no torch itself."""
 
 from fednano.flower_app import client_app as entry
 

@@ -1,4 +1,4 @@
-"""What a SuperLink runs."""
+"""The ServerApp that a SuperLink runs."""
 
 from fednano.flower_app import server_app as serve
 

@@ -1,1 +1,1 @@
-"""Composing a configuration, checking it, and one-line errors about it."""
+"""Configuration: composing it, checking it, and reporting its errors in one line."""

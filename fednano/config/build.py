@@ -1,4 +1,4 @@
-"""Making the objects that a configuration's groups name."""
+"""Instantiation of the objects that a configuration's groups name."""
 
 import re
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from fednano.config.moved import with_current_targets
 
 
 def build_groups(cfg: DictConfig, groups: Sequence[str]) -> dict[str, Any]:
-    """The object of every group in `groups`.
+    """Build the object of every group in `groups`; returns them by group.
 
     Raises:
-        ValueError: a bad key or value, named with its remedy.
+        ValueError: a bad key or value; the message names it and a remedy.
     """
     built = {}
     for group in groups:
@@ -32,7 +32,7 @@ def build_groups(cfg: DictConfig, groups: Sequence[str]) -> dict[str, Any]:
 
 
 def _make(group: str, node: dict[str, Any]) -> Any:
-    """Instantiate, letting the class's own ValueError through in place of Hydra's wrapping of it."""
+    """Instantiate a group; re-raises the class's own ValueError rather than the error that Hydra wraps it in."""
     try:
         return instantiate(node, _convert_="all")
     except Exception as error:
@@ -46,9 +46,9 @@ def _make(group: str, node: dict[str, Any]) -> Any:
 
 
 def _placed(text: str, group: str, node: dict[str, Any], place: str) -> str:
-    """An error of the object at `place` of a group, its keys by their whole path.
+    """The error text of the object at `place` within a group, with its keys given by their full path.
 
-    A choice of a group that is part of another choice names its keys as if it lay on top.
+    A choice that is nested in another choice of its group names its keys as if it were at the top level.
     """
     nested: Any = node
     for step in place.split("."):

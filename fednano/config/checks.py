@@ -1,4 +1,4 @@
-"""Checking a resolved configuration against the classes that it names, before any of them is made."""
+"""Checks of a resolved configuration against the classes that it names, before any of them is instantiated."""
 
 import importlib
 import inspect
@@ -11,10 +11,10 @@ MISSING = "???"
 
 
 def check_node(node: dict[str, Any], where: str) -> None:
-    """Check the settings of one `_target_` and of those nested in it.
+    """Check the settings of one `_target_` and of every `_target_` nested in it.
 
     Raises:
-        ValueError: an unknown, missing or mistyped setting; names key, value and remedy.
+        ValueError: an unknown, missing or mistyped setting; the message names key, value and remedy.
     """
     cls = _resolve(node["_target_"], where)
     signature = inspect.signature(cls)
@@ -24,8 +24,10 @@ def check_node(node: dict[str, Any], where: str) -> None:
             continue
         full = f"{where}.{key}"
         if key not in signature.parameters:
+            known = ", ".join(signature.parameters)
             raise ValueError(
-                f"{full}={value} is no setting of {cls.__name__}; it has {', '.join(signature.parameters) or 'none'}"
+                f"{full}={value} sets a key that {cls.__name__} does not have; "
+                + (f"use one of {known}" if known else "it has no keys")
             )
         if value == MISSING:
             raise ValueError(f"{full} is not set; add {full}=VALUE")
@@ -42,10 +44,10 @@ def check_node(node: dict[str, Any], where: str) -> None:
 
 
 def check_record(node: Any, cls: type, where: str) -> None:
-    """Check a mapping of settings that names no `_target_` against the dataclass `cls`; what it leaves out is not set.
+    """Check a mapping of settings without a `_target_` against the dataclass `cls`; keys may be missing.
 
     Raises:
-        ValueError: no mapping, or an unknown or mistyped setting.
+        ValueError: `node` is not a mapping, or a setting is unknown or mistyped.
     """
     hints = get_type_hints(cls)
     known = [field.name for field in fields(cls)]
@@ -53,14 +55,14 @@ def check_record(node: Any, cls: type, where: str) -> None:
         raise ValueError(f"{where} must be a mapping, got {node}; set {', '.join(f'{where}.{key}' for key in known)}")
     for key, value in node.items():
         if key not in known:
-            raise ValueError(f"{where}.{key}={value} sets a key that does not exist; it has {', '.join(known)}")
+            raise ValueError(f"{where}.{key}={value} sets a key that does not exist; use one of {', '.join(known)}")
         check_value(f"{where}.{key}", value, hints[key])
 
 
 def check_value(key: str, value: Any, hint: Any) -> None:
     """Raise ValueError unless a plain `value` fits the annotation `hint`."""
     if not _fits(value, hint):
-        raise ValueError(f"{key}={value} is not {_described(hint)}; give one")
+        raise ValueError(f"{key} must be {_described(hint)}, got {value}; give one")
 
 
 def _resolve(target: str, where: str) -> Any:
@@ -69,8 +71,8 @@ def _resolve(target: str, where: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"{where}._target_={target} cannot be imported ({error}); name a class by its dotted path, and start "
-            "the command in the folder that holds its module, or put that folder on PYTHONPATH"
+            f"{where}._target_={target} cannot be imported ({error}); give the dotted path of a class, and run the "
+            "command in the folder that holds its module or add that folder to PYTHONPATH"
         ) from error
 
 
@@ -88,10 +90,10 @@ def _fits(value: Any, hint: Any) -> bool:
         kind = dict if origin is dict else list
         items = value.values() if isinstance(value, dict) else value
         return isinstance(value, kind) and all(_fits(item, arguments[origin is dict]) for item in items)
-    return True  # a nested object, which its own check covers
+    return True  # a nested object, which check_node checks on its own
 
 
-_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+_NAMES = {int: "a whole number", float: "a number", str: "a string", bool: "true or false", type(None): "null"}
 
 
 def _described(hint: Any) -> str:
@@ -99,9 +101,10 @@ def _described(hint: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(_described(argument) for argument in arguments)
     if origin is Literal:
-        return "one of " + ", ".join(map(str, arguments))
+        *others, last = map(str, arguments)
+        return f"{', '.join(others)} or {last}" if others else last
     if origin in (tuple, list, Sequence):
-        return f"a list, each item {_described(arguments[0])}"
+        return f"a list whose items are each {_described(arguments[0])}"
     if origin is dict:
-        return f"a mapping of names, each item {_described(arguments[1])}"
+        return f"a mapping of names whose values are each {_described(arguments[1])}"
     return _NAMES.get(hint, str(hint))

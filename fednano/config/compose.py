@@ -1,4 +1,4 @@
-"""Composing a configuration from the tree of YAML files and the overrides of a command line."""
+"""Composition of a configuration from the YAML files and the overrides of a command line."""
 
 import difflib
 import re
@@ -18,18 +18,18 @@ import fednano
 from fednano.config.command_help import command_help
 from fednano.config.errors import ConfigError, one_line
 
-SEARCH_PATH = "hydra.searchpath"  # folders of configuration beside fednano's own
+SEARCH_PATH = "hydra.searchpath"  # configuration folders in addition to fednano's own
 
 
 def conf_dir() -> Path:
-    """The configuration tree: beside the package in a checkout, inside it when installed from a wheel."""
+    """The folder of fednano's YAML files: beside the package in a checkout, inside it when installed from a wheel."""
     package = Path(fednano.__file__).parent
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
 
 
 def compose_config(overrides: Sequence[str], config_name: str = "config", with_hydra: bool = False) -> DictConfig:
-    """The configuration that `overrides` make of `config_name`. Raises ConfigError."""
+    """Compose `config_name` with `overrides`. Raises ConfigError."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         try:
@@ -38,7 +38,7 @@ def compose_config(overrides: Sequence[str], config_name: str = "config", with_h
             raise ConfigError(_unknown_choice(error, overrides)) from error
         except OverrideParseException as error:
             raise ConfigError(
-                f"{error.override} cannot be read as KEY=VALUE; quote values that hold spaces, commas or brackets"
+                f"{error.override} cannot be read as KEY=VALUE; quote values that contain spaces, commas or brackets"
             ) from error
         except ConfigCompositionException as error:
             raise ConfigError(_unknown_key(error, overrides, config_name)) from error
@@ -47,21 +47,23 @@ def compose_config(overrides: Sequence[str], config_name: str = "config", with_h
 
 
 def search_path(arguments: Namespace) -> list[str]:
-    """The folder of configuration that --config-dir names, as an override; nothing where it names none.
+    """The folder given by --config-dir, as a list of one override; an empty list without that option.
 
-    Raises ConfigError where there is no such folder.
+    Raises ConfigError if the folder does not exist.
     """
     if arguments.config_dir is None:
         return []
     folder = Path(arguments.config_dir).absolute()
     if not folder.is_dir():
-        raise ConfigError(f"--config-dir must be a folder, got {arguments.config_dir}; name that of your YAML files")
+        raise ConfigError(
+            f"--config-dir must be a folder, got {arguments.config_dir}; give the folder that holds your YAML files"
+        )
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     return [f"{SEARCH_PATH}=['file://{quoted}']"]
 
 
 def with_hydra_flags(config_name: str, command: Callable[[Sequence[str]], int]) -> int:
-    """Run `command` on the command line's overrides; --help and --cfg show the configuration in its place."""
+    """Run `command` with the command line's overrides; with --help or --cfg, print the configuration instead."""
     arguments = get_args_parser().parse_args()
     overrides = [*search_path(arguments), *arguments.overrides]
     if arguments.help:
@@ -81,8 +83,8 @@ def _unknown_choice(error: MissingConfigException, overrides: Sequence[str]) -> 
         return one_line(error)
     remedy = f"use one of {', '.join(options)}"
     if group == "model" and (depth := re.fullmatch(r"d(\d+)", choice)):
-        remedy = f"any depth works as model.depth={depth[1]}"
-    return f"{group}={choice} is no choice; {remedy}"
+        remedy = f"set model.depth={depth[1]} instead, which takes any depth"
+    return f"{group}={choice} does not exist; {remedy}"
 
 
 def _unknown_key(error: ConfigCompositionException, overrides: Sequence[str], config_name: str) -> str:
@@ -92,7 +94,7 @@ def _unknown_key(error: ConfigCompositionException, overrides: Sequence[str], co
         return one_line(cause if isinstance(cause, Exception) else error)
     key = found[1]
     value = next((o.partition("=")[2] for o in overrides if o.partition("=")[0].lstrip("+~") == key), "")
-    # The keys that there are depend on the choices made.
+    # Which keys exist depends on the choices made.
     groups = {folder.name for folder in conf_dir().iterdir() if folder.is_dir()}
     choices = [o for o in overrides if o.partition("=")[0] in {*groups, SEARCH_PATH} - {key}]
     known = sorted(_keys(OmegaConf.to_container(compose_config(choices, config_name))))
@@ -100,7 +102,7 @@ def _unknown_key(error: ConfigCompositionException, overrides: Sequence[str], co
     remedy = (
         f"did you mean {close[0]}?"
         if close
-        else f"the keys are listed by: python -m fednano.{_command(config_name)} --cfg job"
+        else f"list all keys with: python -m fednano.{_command(config_name)} --cfg job"
     )
     return f"{key}={value} sets a key that does not exist; {remedy}"
 

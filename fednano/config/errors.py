@@ -1,28 +1,28 @@
-"""How a command says in one line what is wrong with its input, and the exit codes of commands."""
+"""One-line error messages and exit codes of commands."""
 
 import sys
 from collections.abc import Callable
 
 from fednano.core.ranks import rank
 
-BAD_INPUT = 2  # the exit code of commands that refuse their input
+BAD_INPUT = 2  # exit code of a command that refuses its input
 INTERRUPTED = 130
-REFUSAL = "fednano: "  # begins the line that says why
+REFUSAL = "fednano: "  # prefix of the line that says why
 
 
 class ConfigError(ValueError):
-    """Bad input of the user's; its text is one line with key, value and remedy."""
+    """Bad user input; the text is one line with key, value and remedy."""
 
 
 def refuse(error: Exception) -> int:
-    """Print why input was refused and return the exit code for it."""
+    """Print why the input was refused; returns the exit code."""
     if not rank():
         print(f"{REFUSAL}{one_line(error)}", file=sys.stderr)
     return BAD_INPUT
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a command whose ValueErrors mean bad input; the exit code."""
+    """Run a command in which a ValueError means bad input; returns the exit code."""
     try:
         return command()
     except ValueError as error:
@@ -33,5 +33,5 @@ def guarded(command: Callable[[], int]) -> int:
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, its line breaks as spaces."""
+    """The text of an error with its line breaks replaced by spaces."""
     return " ".join(str(error).split())

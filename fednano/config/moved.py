@@ -1,4 +1,4 @@
-"""Where classes have moved to: configurations of earlier versions, such as those in run folders, still work."""
+"""Current paths of classes that have moved, so that configurations of earlier versions still work."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ MOVED = {
 
 
 def with_current_targets(node: Any) -> Any:
-    """A plain configuration whose `_target_` entries name classes where they are now."""
+    """A copy of a plain configuration whose `_target_` entries give the classes' current paths."""
     if isinstance(node, dict):
         return {k: _current(value) if k == "_target_" else with_current_targets(value) for k, value in node.items()}
     if isinstance(node, list):

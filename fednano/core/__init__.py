@@ -1,1 +1,1 @@
-"""Clock, events and their log, tensors, randomness: what everything else stands on."""
+"""The base of all other packages: clock, events and their log, tensors, randomness."""

@@ -1,7 +1,7 @@
-"""Time. No other module waits, stamps or measures with `time`.
+"""Clocks. No other module waits, stamps or measures with `time`.
 
-The protocol is written against `Clock`, so that it runs unchanged on a virtual clock (where work and transfers are
-charged and waiting jumps) and on the real one (where they take the time they take).
+The protocol uses `Clock`, so that it runs unchanged on a virtual clock, where work and transfers are charged and a wait
+jumps, and on a real clock, where they take real time.
 """
 
 import asyncio
@@ -16,25 +16,25 @@ class Clock(Protocol):
     """Seconds since the run began."""
 
     def now(self) -> float:
-        """The present, in seconds since the clock started."""
+        """The current time, in seconds since the clock started."""
 
     def charge(self, seconds: float, times: int = 1) -> None:
-        """Account for work that takes `seconds`, done `times` times; a real clock moved while it was done."""
+        """Account for work of `seconds`, done `times` times. A real clock ignores it: it moved during the work."""
 
     def wait(self, until: float) -> None:
         """Return at `until`, or earlier when something may have arrived."""
 
     def alarm(self, at: float) -> None:
-        """Make a `wait` that spans `at` return there."""
+        """Make a `wait` that spans `at` return at that time."""
 
 
 class RealClock:
     """Wall-clock seconds; `wait` polls.
 
     Args:
-        poll_s: how long a `wait` lasts at most.
-        at: what the clock shows now.
-        since: in place of that, the zero of another clock of this machine, to show what that one shows.
+        poll_s: the longest time of a `wait`, in seconds.
+        at: the clock's current time.
+        since: instead of `at`, the zero of another clock on this machine, to show the same time.
     """
 
     def __init__(self, poll_s: float = 0.2, at: float = 0.0, since: float | None = None) -> None:
@@ -55,7 +55,7 @@ class RealClock:
 
 
 class VirtualClock:
-    """Seconds that only pass when charged or waited for. Deterministic: no wall-clock time enters."""
+    """Seconds that pass only when charged or waited for. Deterministic: independent of wall-clock time."""
 
     def __init__(self, start: float = 0.0) -> None:
         self._now = start
@@ -63,7 +63,7 @@ class VirtualClock:
         self._settle: Callable[[], None] | None = None
 
     def before_wait(self, settle: Callable[[], None]) -> None:
-        """Have `settle` called before each wait: it sets the alarms of what is still being worked out."""
+        """Call `settle` before each wait; it finishes pending work and sets its alarms."""
         self._settle = settle
 
     def now(self) -> float:
@@ -71,8 +71,8 @@ class VirtualClock:
 
     def charge(self, seconds: float, times: int = 1) -> None:
         if not seconds >= 0.0:
-            raise ValueError(f"cannot charge {seconds} s to a clock; time only goes forward")
-        # One after the other: a product would round to another time than single charges do.
+            raise ValueError(f"seconds charged must be >= 0, got {seconds}; time only goes forward")
+        # Added one by one: a product would round differently from single charges.
         now = self._now
         for _ in range(times):
             now += seconds
@@ -91,7 +91,7 @@ class VirtualClock:
 
 
 class Stopwatch:
-    """Wall-clock seconds spent inside `with` blocks, summed. For figures, never for decisions."""
+    """Sum of the wall-clock seconds spent inside `with` blocks. For reports, never for decisions."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -116,7 +116,7 @@ def wall() -> float:
 
 
 def pause(seconds: float, unless: Event | None = None) -> None:
-    """Sleep, for what must wait in real time outside any run: a retry, a lock. Ends early once `unless` is set."""
+    """Sleep in real time, outside a run's clock, such as before a retry. Ends early once `unless` is set."""
     if unless is None:
         time.sleep(seconds)
     else:
@@ -124,5 +124,5 @@ def pause(seconds: float, unless: Event | None = None) -> None:
 
 
 async def nap(seconds: float) -> None:
-    """Sleep in a coroutine, as a link does that is slower than the machine."""
+    """Sleep in a coroutine, such as one that emulates a slow link."""
     await asyncio.sleep(seconds)

@@ -1,6 +1,6 @@
-"""The JSONL event log that holds a run's events.
+"""The JSONL event log of a run.
 
-Its digest leaves out fields whose names begin with `wall_`, so that the same experiment replayed gives the same one.
+Its digest leaves out fields whose names begin with `wall_`, so that a replay of the experiment gives the same digest.
 """
 
 import fcntl
@@ -21,36 +21,36 @@ T = TypeVar("T")
 
 
 class InUseError(ValueError):
-    """Another process writes the event log; the text says what to do."""
+    """Another process writes the event log."""
 
 
 _encode = msgspec.json.Encoder(enc_hook=lambda number: number.item()).encode  # of NumPy's types
-_WALL = f',"{WALL_PREFIX}'.encode()  # begins no part of a text, whose quotes are escaped
+_WALL = f',"{WALL_PREFIX}'.encode()  # cannot occur inside a string, whose quotes are escaped
 
 
 def to_line(event: Event) -> bytes:
-    """The event as a line of the log, without its end: one JSON object, whose first field is its type under `event`.
+    """The event as a line of the log, without the line break: one JSON object whose first field, `event`, is its type.
 
-    null is a figure that diverged or that nobody measured. What may be left out is, where it is the default.
+    null stands for a figure that diverged or was not measured. Fields that equal their default are left out.
     """
     return _encode(event)
 
 
 def _timeless(line: bytes) -> bytes:
-    """A line as it goes into the digest: without the wall-clock fields, which come last."""
+    """The part of a line that enters the digest: all but the wall-clock fields, which come last."""
     at = line.find(_WALL)
     return line if at < 0 else line[:at] + b"}"
 
 
 def from_line(line: bytes | str) -> Event:
-    """The event of a line, but for infinities. Raises ValueError, KeyError or TypeError where it is none."""
+    """The event in a line; infinities come back as NaN. Raises ValueError, KeyError or TypeError without an event."""
     return from_record(msgspec.json.decode(line))
 
 
 def from_record(record: dict[str, Any]) -> Event:
-    """The event of a line, but for infinities. Raises KeyError for an unknown type, TypeError for wrong fields.
+    """The event in a line's JSON object; null is read as NaN, also where an infinity was written.
 
-    null is read as NaN.
+    Raises KeyError for an unknown type, TypeError for wrong fields.
     """
     return EVENTS[record["event"]](**{k: _frozen(v) for k, v in record.items() if k != "event"})
 
@@ -68,9 +68,9 @@ def read_log(path: Path) -> Iterator[Event]:
 
 
 def read_whole(path: Path, parse: Callable[[dict[str, Any]], T]) -> Iterator[T | None]:
-    """What `parse` makes of each line's record, in order; None for a last line without its end.
+    """The results of `parse` for each line's JSON object, in order; None for a last line without a line break.
 
-    Raises ValueError naming the line of which it can make nothing.
+    Raises ValueError naming the line that `parse` cannot read.
     """
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
@@ -80,32 +80,32 @@ def read_whole(path: Path, parse: Callable[[dict[str, Any]], T]) -> Iterator[T |
             try:
                 item = parse(msgspec.json.decode(line))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ValueError(f"{path}, line {number} is no event of this version ({error!r})") from error
+                raise ValueError(f"{path}, line {number} is not an event of this version ({error!r})") from error
             yield item
 
 
 @dataclass(frozen=True)
 class LogMark:
-    """A place on an event log: behind its first `events` events, whose digest is `sha256`."""
+    """A position in an event log: after its first `events` events, whose digest is `sha256`."""
 
     events: int
     sha256: str
 
 
 class EventLog:
-    """Appends events to a JSONL file and digests them on the way.
+    """Appends events to a JSONL file and computes their digest.
 
-    Lines are written whole, so that a killed run leaves a readable log: at every `mark`, which a round ends with, at
-    the next event once FLUSH_S have passed, on `flush` and on `close`. The file is locked while it is open: a run
-    folder has one writer.
+    Only whole lines are written, so that a killed run leaves a readable log. They are written at every `mark`, which
+    ends each round, at the next event once FLUSH_S have passed, on `flush` and on `close`. The file is locked while it
+    is open: a run folder has one writer.
 
     Args:
-        path: the file; None to digest alone.
-        keep: where an event log that is there goes on; what lies behind is cut off. None begins a new one.
+        path: the file; None: compute the digest only.
+        keep: the position from which to continue an existing event log, which is truncated there; None: a new log.
 
     Raises:
-        InUseError: another process writes the event log; the file is as it was.
-        ValueError: it does not hold what `keep` says; likewise.
+        InUseError: another process writes the event log; the file is unchanged.
+        ValueError: the event log does not begin as `keep` says; the file is unchanged.
     """
 
     def __init__(self, path: Path | None, keep: LogMark | None = None) -> None:
@@ -140,7 +140,7 @@ class EventLog:
         self._events += 1
 
     def flush(self) -> None:
-        """Write every line, for who follows the event log while nothing happens."""
+        """Write all pending lines, for processes that follow the event log."""
         if self._file and self._lines:
             self._file.write(b"\n".join((*self._lines, b"")))
             self._file.flush()
@@ -148,7 +148,7 @@ class EventLog:
         self._flushed = wall()
 
     def mark(self) -> LogMark:
-        """The place behind everything appended so far, which is on disk then."""
+        """Write all pending lines; returns the position after them."""
         self.flush()
         return LogMark(self._events, self.sha256())
 
@@ -164,9 +164,9 @@ class EventLog:
 
 
 def _lock(file: IO[bytes], path: Path) -> None:
-    """Hold `file` among processes until it is closed, also by the death of its process."""
+    """Lock `file` against other processes until it is closed or its process dies."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
-        raise InUseError(f"{path} is written by another process; wait for it or end it") from None
+        raise InUseError(f"{path} is in use by another process; wait for it or end it") from None

@@ -1,7 +1,7 @@
-"""What happened, as frozen records.
+"""Events of a run, as frozen records.
 
 Reports, audits and tests read these records, never log text. Every record has `t`, seconds on the run's clock. Fields
-whose names begin with `wall_` hold wall-clock measurements, which a replay does not repeat.
+whose names begin with `wall_` hold wall-clock measurements, which differ in a replay.
 """
 
 from math import isfinite
@@ -37,7 +37,7 @@ class ClientUp(Event, frozen=True, kw_only=True):
 
 
 class ClientDown(Event, frozen=True, kw_only=True):
-    """`exit`: "drain" (it submitted what it did) or "crash" (what it did since its last submission is lost)."""
+    """`exit`: "drain" (the client submitted its work) or "crash" (its work since the last submission is lost)."""
 
     client: str
     exit: str
@@ -53,7 +53,7 @@ class LeaseGranted(Event, frozen=True, kw_only=True):
     """Rows of `pool`, in order, as spans (row, token, stop).
 
     A span is the stream rows [row, stop); the first `token` tokens of its first row are already trained. `ahead` holds
-    how many steps may be taken before the round's task comes, where any may.
+    the number of overlapped steps that the client may take before the round's task comes; empty if none.
     """
 
     round: int
@@ -68,7 +68,7 @@ class LeaseGranted(Event, frozen=True, kw_only=True):
 class LeaseReleased(Event, frozen=True, kw_only=True):
     """All rows of the lease are free again.
 
-    `reason`: crash, expired, refused, skipped, end; unused (granted ahead, and its work was never asked for).
+    `reason`: crash, expired, refused, skipped, end; unused (granted for overlapped steps that no task asked for).
     """
 
     round: int
@@ -87,10 +87,10 @@ class WorkDispatched(Event, frozen=True, kw_only=True):
 
 
 class UpdateFolded(Event, frozen=True, kw_only=True):
-    """An update went into the round's accumulator: rows before (`row`, `token`) of its lease are trained by it.
+    """An update was accumulated in its round: it trained the rows of its lease before (`row`, `token`).
 
-    But for the spans in `left`, (row, token, stop) as in a grant. `ahead` is from when until when the client took steps
-    before its task came, where it took any; the others from `busy_from` until `busy_until`.
+    The spans in `left`, (row, token, stop) as in a grant, are not trained. `ahead` is (from, until) of the overlapped
+    steps, empty if there were none; all other steps were taken from `busy_from` until `busy_until`.
     """
 
     round: int
@@ -121,14 +121,17 @@ class UpdateFolded(Event, frozen=True, kw_only=True):
 
     @property
     def trained_s(self) -> float:
-        """Seconds of that."""
+        """Seconds for which the client computed."""
         work = self.busy_until - self.busy_from
         return (self.ahead[1] - self.ahead[0]) + work if self.ahead else work
 
 
 class UpdateRefused(Event, frozen=True, kw_only=True):
-    """`reason`: stale, expired, duplicate, non_finite, malformed, error (the client failed), empty (no step fitted),
-    forged (without the lease's token)."""
+    """The server refused an update.
+
+    `reason`: stale, expired, duplicate, non_finite, malformed, error (the client failed), empty (no step fitted),
+    forged (without the lease's token).
+    """
 
     round: int
     client: str
@@ -138,7 +141,7 @@ class UpdateRefused(Event, frozen=True, kw_only=True):
 
 
 class RoundMerged(Event, frozen=True, kw_only=True):
-    """The outer step was taken; the leases in `leases` are done up to their cursors."""
+    """The outer step was taken; the rows of `leases` are done up to their cursors."""
 
     round: int
     version: int
@@ -155,7 +158,7 @@ class RoundMerged(Event, frozen=True, kw_only=True):
 
 
 class RoundSkipped(Event, frozen=True, kw_only=True):
-    """Below quorum: the global model is unchanged and the round's rows are free again."""
+    """The round missed its quorum: the global model is unchanged and the round's rows are free again."""
 
     round: int
     updates: int
@@ -180,14 +183,14 @@ class CheckpointSaved(Event, frozen=True, kw_only=True):
 
 
 class ProvisionRequested(Event, frozen=True, kw_only=True):
-    """A client is to be had or let go. `action`: start, stop."""
+    """A client should be provisioned or released. `action`: start, stop."""
 
     client: str
     action: str
 
 
 class Provisioned(Event, frozen=True, kw_only=True):
-    """It was had or let go, at the `attempts`-th attempt."""
+    """A client was provisioned or released, at the `attempts`-th attempt."""
 
     client: str
     action: str
@@ -196,7 +199,7 @@ class Provisioned(Event, frozen=True, kw_only=True):
 
 
 class ProvisionFailed(Event, frozen=True, kw_only=True):
-    """All attempts failed; `cause` is that of the last one: the command, how it ended, its last line."""
+    """All attempts failed; `cause` describes the last one: the command, how it ended, and its last line."""
 
     client: str
     action: str
@@ -206,14 +209,14 @@ class ProvisionFailed(Event, frozen=True, kw_only=True):
 
 
 class SignalLost(Event, frozen=True, kw_only=True):
-    """What says whether clients are to be up has not answered for too long: they count as down."""
+    """The signal for these clients has not answered for too long: they count as down."""
 
     clients: tuple[str, ...]
     cause: str
 
 
 class ChaosEnacted(Event, frozen=True, kw_only=True):
-    """What was done to a live node. `action`: start, drain, reclaim, kill, pause, resume, cut, mend, slow.
+    """An action on a live node. `action`: start, drain, reclaim, kill, pause, resume, cut, mend, slow.
 
     `value` is the share of its speed that a node is slowed to, 1 for everything else.
     """
@@ -235,7 +238,7 @@ EVENTS: dict[str, type[Event]] = {cls.__name__: cls for cls in Event.__subclasse
 
 
 def finite(value: Any) -> Any:
-    """`value` with None for every number in it that JSON cannot hold: NaN and the infinities."""
+    """`value` with None for every number that JSON cannot represent: NaN and the infinities."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

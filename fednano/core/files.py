@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, made by one process at a time."""
+"""Files and folders that appear whole or not at all, and are made by one process at a time."""
 
 import fcntl
 import hashlib
@@ -18,9 +18,9 @@ def sha256_of(path: Path) -> str:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Writes the file, whole or not at all, as readable as any other new file; its folder is made."""
+    """Write a file, whole or not at all, with the permissions of any new file; creates its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not mkstemp, whose files nobody else may read.
+    # Not mkstemp, whose files other users cannot read.
     temporary = path.with_name(f"{path.name}.{os.getpid()}.{get_ident()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -34,13 +34,13 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all; the folder is made."""
+    """Write `text` as UTF-8, whole or not at all; creates the folder."""
     write_whole(path, text.encode())
 
 
 @contextmanager
 def locked(path: Path, progress: Progress) -> Iterator[None]:
-    """Hold `path` as a lock among processes; the system frees it when its holder dies. The file stays."""
+    """Hold a lock on `path` among processes; the system releases it if its holder dies. The file stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         try:
@@ -55,10 +55,10 @@ def locked(path: Path, progress: Progress) -> Iterator[None]:
 
 
 def made_once(folder: Path, ready: str, make: Callable[[Path], object], progress: Progress) -> None:
-    """Have `folder` made by `make(partial)`, unless its file `ready` is there already.
+    """Make `folder` by `make(partial)`, unless its file `ready` exists already.
 
-    What a killed process left is cleared away; of two processes the second waits and finds the folder made. A
-    failure leaves nothing behind. ValueError where `folder` exists without `ready`: something else owns it.
+    What a killed process left is removed first. Of two processes, the second waits and then finds the folder made. A
+    failure leaves nothing behind. Raises ValueError if `folder` exists without `ready`, since something else owns it.
     """
     if (folder / ready).exists():
         return
@@ -79,11 +79,11 @@ def made_once(folder: Path, ready: str, make: Callable[[Path], object], progress
 
 
 def require_writable(key: str, root: Path) -> None:
-    """ValueError unless folders can be made in `root`, which need not exist yet. Writes nothing."""
+    """Raise ValueError unless folders can be made in `root`, which need not exist yet. Writes nothing."""
     present = root
     while not present.exists() and present != present.parent:
         present = present.parent
     if not present.is_dir():
-        raise ValueError(f"{key}={root} lies under {present}, which is a file; name a folder")
+        raise ValueError(f"{key}={root} lies under {present}, which is a file; give a folder")
     if not os.access(present, os.W_OK | os.X_OK):
-        raise ValueError(f"{key}={root} cannot be written; set {key} or FEDNANO_DATA to a folder that can")
+        raise ValueError(f"{key} must be writable, got {root}; set {key} or FEDNANO_DATA to a folder that is")

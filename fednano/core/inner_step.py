@@ -1,4 +1,4 @@
-"""An inner step, as everyone hears of it who follows a run."""
+"""Record of an inner step, for everything that follows a run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class InnerStep:
-    """A client has taken step `step` of `steps`, from 1, on `tokens` tokens; `loss` in nats per token."""
+    """A client took step `step` (from 1) of `steps` on `tokens` tokens; `loss` in nats per token."""
 
     client: str
     round: int
@@ -17,4 +17,4 @@ class InnerStep:
 
 
 OnStep = Callable[[InnerStep], None]
-"""Told of each inner step; raises to stop the run."""
+"""Called with each inner step; raises to stop the run."""

@@ -1,4 +1,4 @@
-"""Asking a process to end: what SIGINT and SIGTERM do while it has something to end in order."""
+"""Handling of SIGINT and SIGTERM while a process must end in order."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def asked_to_end(told: Callable[[], None], again: bool = False) -> Iterator[None]:
-    """The first SIGINT or SIGTERM within the block is told, a second one does what it did before.
+    """Call `told` at the first SIGINT or SIGTERM within the block; a second one has its previous effect.
 
-    With `again`, all are told. `told` is called from a signal handler.
+    With `again`, `told` is called at every signal. It runs in a signal handler.
     """
 
     def handle(number: int, frame: object) -> None:

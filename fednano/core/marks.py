@@ -1,4 +1,4 @@
-"""Where time goes between processes of one machine: marks in the file that an environment variable names, if any."""
+"""Time marks of processes on one machine, written to the file named by an environment variable, if it is set."""
 
 import json
 import os
@@ -11,10 +11,10 @@ VARIABLE = "FEDNANO_MARKS"
 
 
 def mark(what: str, client: str, **more: int) -> None:
-    """Note that something has happened now for a client, on the clock that all processes of this machine share."""
+    """Record that something happened now for a client, on the clock shared by all processes of this machine."""
     if path := os.environ.get(VARIABLE):
         line = json.dumps({"t": wall(), "what": what, "client": client, **more})
-        # A single write: lines of several processes do not mix.
+        # A single write, so that lines of several processes do not mix.
         with Path(path).open("ab", buffering=0) as file:
             file.write(f"{line}\n".encode())
 

@@ -1,19 +1,19 @@
-"""How long work says how far it is, without knowing who shows it."""
+"""Progress reporting, independent of how progress is shown."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """One task at a time: `start`, `advance`s, `finish`, all from the thread that called `ensure`."""
+    """Progress of one task at a time: `start`, any number of `advance`, `finish`; all from one thread."""
 
     def start(self, what: str, total: int | None, unit: str) -> None:
-        """Begin `what`; `total` in `unit`, None where it cannot be known."""
+        """Begin the task `what`; `total` is in `unit`, None if it cannot be known."""
 
     def advance(self, n: int) -> None:
         """`n` more units are done."""
 
     def finish(self) -> None:
-        """The task ended, or was given up."""
+        """The task ended or was given up."""
 
 
 class Silent:

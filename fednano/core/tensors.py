@@ -1,4 +1,4 @@
-"""Algebra on state dicts: plain functions on `dict[str, Tensor]`, for weights and pseudo-gradients alike."""
+"""Algebra on state dicts: plain functions on `dict[str, Tensor]`, for weights and pseudo-gradients."""
 
 import hashlib
 import math
@@ -27,7 +27,7 @@ def subtract(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> State:
 
 
 def norm(state: Mapping[str, Tensor]) -> float:
-    """Euclidean norm over all entries of all tensors, in whatever order; NaN or infinite if any entry is."""
+    """Euclidean norm over all entries of all tensors, in any order; NaN or infinite if any entry is."""
     squares = [float(tensor.detach().double().square().sum()) for tensor in state.values()]
     # An exact sum does not depend on the order of the names, which a file does not keep.
     return math.sqrt(math.fsum(squares))

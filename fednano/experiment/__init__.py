@@ -1,1 +1,1 @@
-"""From a composed configuration to the typed parts of a run; reopening a run."""
+"""Typed parts of a run, built from a composed configuration; reopening of earlier runs."""

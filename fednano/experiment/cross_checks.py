@@ -1,4 +1,4 @@
-"""Checks of choices that suit each other or do not, whichever groups they are from."""
+"""Checks that choices of different groups are compatible."""
 
 from fednano.core.ranks import world
 from fednano.experiment.groups import Groups
@@ -8,7 +8,7 @@ from fednano.volatility.membership import Membership
 
 
 def check_across(groups: Groups, settings: RunSettings) -> None:
-    """Raise ValueError where choices do not suit each other."""
+    """Raise ValueError if choices are incompatible."""
     require_row(settings.eval_tokens, groups.model.sequence_len)
     _check_clients(groups, settings.clients)
     _check_elastic(groups)
@@ -18,31 +18,30 @@ def check_across(groups: Groups, settings: RunSettings) -> None:
     shared = groups.runtime.shared
     if (value := getattr(settings, shared)) % world():
         raise ValueError(
-            f"{shared}={value} cannot be shared out among {world()} ranks; use a multiple, or another "
-            "torchrun --nproc_per_node"
+            f"{shared} must be a multiple of the {world()} ranks, got {value}; change it or torchrun --nproc_per_node"
         )
 
 
 def _check_clients(groups: Groups, clients: int) -> None:
     if groups.strategy.quorum > clients:
         raise ValueError(
-            f"strategy.quorum={groups.strategy.quorum} can never be met by clients={clients}; lower it or add clients"
+            f"strategy.quorum must be <= clients={clients}, got {groups.strategy.quorum}; lower it or add clients"
         )
     if (workers := groups.hardware.workers) > max(1, clients):
-        raise ValueError(f"hardware.workers={workers} are more than clients={clients}; use {clients} or fewer")
+        raise ValueError(f"hardware.workers must be <= clients={clients}, got {workers}; lower it or add clients")
 
 
 def _check_elastic(groups: Groups) -> None:
     length, quorum, codec = groups.round, groups.strategy.quorum, groups.codec
     if length.elastic and quorum > 1:
         raise ValueError(
-            f"strategy.quorum={quorum} refuses what a client trains alone under round.elastic=true; "
-            "use strategy.quorum=1 or round.elastic=false"
+            f"strategy.quorum must be 1 with round.elastic=true, got {quorum}; a client in single-client mode could "
+            "never reach it, so use strategy.quorum=1 or round.elastic=false"
         )
     if length.elastic and length.alone_merge == "adopt" and not codec.lossless:
         raise ValueError(
-            f"round.alone_merge=adopt submits weights, of which codec={codec.name} drops a part; use "
-            "round.alone_merge=outer or codec=fp32"
+            f"round.alone_merge=adopt needs a lossless codec, got codec={codec.name}; use round.alone_merge=outer or "
+            "codec=fp32"
         )
 
 
@@ -50,34 +49,34 @@ def _check_overlap(groups: Groups, settings: RunSettings) -> None:
     overlap, strategy, optim = groups.round.overlap, groups.strategy, groups.optim
     if overlap > strategy.local_steps:
         raise ValueError(
-            f"round.overlap={overlap} is more than the strategy.local_steps={strategy.local_steps} of the round it "
-            "goes into; use that many at most"
+            f"round.overlap must be <= strategy.local_steps={strategy.local_steps}, got {overlap}; lower it, since "
+            "overlapped steps belong to the next round"
         )
     if strategy.client is not None:
         raise ValueError(
-            f"round.overlap must be 0 with strategy={strategy.name}, got {overlap}; its part on clients needs the "
-            "global model, which overlapped steps do not have yet"
+            f"round.overlap must be 0 with strategy={strategy.name}, got {overlap}; the strategy's client-side part "
+            "needs the global model, which overlapped steps do not have yet"
         )
     if not strategy.overlaps:
         raise ValueError(
-            f"round.overlap={overlap} is nothing that strategy={strategy.name} allows; use 0 or another strategy"
+            f"round.overlap must be 0 with strategy={strategy.name}, got {overlap}; use 0 or another strategy"
         )
     if optim.state != "keep":
         raise ValueError(
-            f"round.overlap={overlap} goes on with an optimizer state that optim.state={optim.state} replaces; use "
-            "optim.state=keep or round.overlap=0"
+            f"optim.state must be keep with round.overlap={overlap}, got {optim.state}; overlapped steps continue from "
+            "the client's own optimizer state, so use optim.state=keep or round.overlap=0"
         )
     if settings.checkpoint_every == 1:
         raise ValueError(
-            f"checkpoint_every=1 ends every round before a step of round.overlap={overlap}; use 2 or more, or "
-            "round.overlap=0"
+            f"checkpoint_every must be >= 2 with round.overlap={overlap}, got 1; no step overlaps a checkpoint, so use "
+            "2 or more, or round.overlap=0"
         )
 
 
 def _check_signals(groups: Groups, settings: RunSettings) -> None:
-    """Draws the first windows: a client without a column, or parts that are never up together, show here."""
+    """Draw the first windows, which finds clients without a column and parts that are never up together."""
     profile = groups.volatility
     if Membership.draw(profile, settings.names, settings.seed).never_up():
-        raise ValueError(f"volatility={profile.name}: none of the clients is ever up; change it")
+        raise ValueError(f"volatility={profile.name} must let some client be up, got none that ever is; change it")
     for index, client in enumerate(settings.names):
         groups.energy.signals(client, index, profile)

@@ -1,4 +1,4 @@
-"""From a composed configuration to the parts of a run."""
+"""The experiment: a composed configuration, checked, and the parts of a run built from it."""
 
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -24,18 +24,18 @@ from fednano.runtime.recipe import Recipe
 from fednano.training.budget import Budget
 from fednano.training.evaluate import Validation
 
-DERIVED = ("batch_size", "rounds")  # where null, they follow from the depth
+DERIVED = ("batch_size", "rounds")  # derived from the depth if null
 BUDGET = "budget"
 
 
 class Experiment:
-    """A checked configuration and the objects that it names.
+    """A checked configuration and the objects it names.
 
     Args:
         cfg: the composed configuration, without Hydra's own node.
 
     Raises:
-        ValueError: a bad key or value, named with its remedy.
+        ValueError: a bad key or value; the message names it and a remedy.
     """
 
     def __init__(self, cfg: DictConfig) -> None:
@@ -53,13 +53,13 @@ class Experiment:
         return self.groups.runtime
 
     def prepare(self, progress: Progress) -> Prepared:
-        """Make what is missing of corpus and tokenizer. Raises ValueError for bad data."""
+        """Make the corpus and the tokenizer unless they exist. Raises ValueError for bad data."""
         corpus = self.groups.data.ensure(progress)
         tokenizer = prepare_tokenizer(self.groups.tokenizer, corpus, progress)
         return Prepared(corpus, tokenizer)
 
     def parts(self, prepared: Prepared, store: CoordinationStore) -> Parts:
-        """Everything that a runtime needs. Raises ValueError where the data does not suffice."""
+        """Everything that a runtime needs. Raises ValueError if there is too little data."""
         corpus, tokenizer, settings, groups = prepared.corpus, prepared.tokenizer, self.settings, self.groups
         gpt = GPTConfig.derive(groups.model, groups.arch, tokenizer.vocab_size)
         partition = groups.data.partition
@@ -99,7 +99,7 @@ class Experiment:
         return parts
 
     def resolved(self, cfg: DictConfig) -> dict[str, Any]:
-        """The configuration as plain values, what the depth derives in place of null."""
+        """The configuration as plain values, with derived values in place of null."""
         plain = OmegaConf.to_container(cfg, resolve=True)
         assert isinstance(plain, dict)
         return {**{str(key): value for key, value in plain.items() if key != "resume"}, **asdict(self.settings)}
@@ -110,8 +110,8 @@ class Experiment:
         derives_rounds = given["rounds"] is None and not budget.ends_by_plan
         if derives_rounds and self.groups.round.until != "steps":
             raise ValueError(
-                f"rounds=null cannot follow from strategy.local_steps under round.until={self.groups.round.until}; "
-                "set rounds, budget.tokens or round.until=steps"
+                f"rounds must be set with round.until={self.groups.round.until}, got null; set rounds, budget.tokens "
+                "or round.until=steps"
             )
         if (derives_rounds or given["batch_size"] is None) and given["clients"] >= 1:
             groups = self.groups
@@ -129,7 +129,7 @@ class Experiment:
 
 
 def rebuilt(config: str) -> Parts:
-    """The parts of a resolved configuration, as YAML, on data that is there."""
+    """The parts of a run, from its resolved configuration as YAML; the data must be prepared already."""
     cfg = OmegaConf.create(config)
     assert isinstance(cfg, DictConfig)
     experiment = Experiment(cfg)
@@ -137,7 +137,7 @@ def rebuilt(config: str) -> Parts:
 
 
 def _budget(cfg: DictConfig) -> Any:
-    """The `budget` keys; none of runs older than them."""
+    """The `budget` keys; empty for runs older than these keys."""
     node = cfg.get(BUDGET)
     return OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node or {}
 
@@ -148,11 +148,11 @@ def _check_settings(cfg: DictConfig) -> None:
         if key not in names and key not in GROUPS and key not in ("name", "resume"):
             raise ValueError(f"{key!s}={cfg[key]} sets a key that does not exist; remove it")
     if cfg.get("resume") is not None:
-        raise ValueError(f"resume={cfg.resume} is a word of the command line; give it there as resume=FOLDER")
+        raise ValueError(f"resume must be given on the command line as resume=FOLDER, got {cfg.resume}; move it there")
     for key in names:
         if key != BUDGET:
             check_value(key, cfg[key], int | None if key in DERIVED else int)
     check_record(_budget(cfg), Budget, BUDGET)
     check_value("name", cfg.name, str)
     if not cfg.name or Path(cfg.name).name != cfg.name:
-        raise ValueError(f"name={cfg.name} cannot name a folder; use letters, digits and dashes")
+        raise ValueError(f"name must be a valid folder name, got {cfg.name}; use letters, digits and dashes")

@@ -1,4 +1,4 @@
-"""The objects that a configuration's groups name, each with the type that a run needs of it."""
+"""Typed record of the objects that a configuration's groups name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -31,7 +31,7 @@ from fednano.volatility.profiles import Profile
 class Groups:
     """One object for each group of the configuration.
 
-    A class of the user's own stands in for any of them: it needs the same members, not the same ancestors.
+    A user's own class can replace any of them: it needs the same members, not the same base class.
     """
 
     model: Depth
@@ -55,7 +55,7 @@ class Groups:
 
     @classmethod
     def of(cls, built: Mapping[str, Any]) -> "Groups":
-        """Raises ValueError where an object lacks a member that its group needs."""
+        """Check the objects built for the groups. Raises ValueError if one lacks a member that its group needs."""
         for group, kind in get_type_hints(cls).items():
             _check_members(group, built[group], kind)
         return cls(**built)
@@ -72,13 +72,13 @@ def _check_members(group: str, chosen: object, kind: Any) -> None:
         cls = type(chosen)
         raise ValueError(
             f"{group} must have the members of {needed.__module__}.{needed.__name__}, got "
-            f"{cls.__module__}.{cls.__name__} without {', '.join(missing)}; add what is missing"
+            f"{cls.__module__}.{cls.__name__} without {', '.join(missing)}; add these members"
         )
 
 
 @cache
 def _members(kind: type) -> tuple[str, ...]:
-    """What is used of a group: all that its protocol has, or the methods and properties of a class."""
+    """The members that a group's object needs: all of a protocol's, or the methods and properties of a class."""
     found: dict[str, None] = {}
     for cls in kind.__mro__:
         if cls not in (object, Protocol):

@@ -1,4 +1,4 @@
-"""The data of a run, made ready: its corpus, the tokenizer trained on that, the documents held out."""
+"""Prepared data of a run: its corpus, the tokenizer trained on it, and the held-out documents."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Prepared:
 
 
 def prepare_tokenizer(trainer: BpeTrainer, corpus: Corpus, progress: Progress) -> Tokenizer:
-    """The tokenizer of this corpus, trained and stored beside its shards unless it is there."""
+    """The tokenizer of this corpus; trained and stored beside the shards if it does not exist yet."""
 
     def texts() -> Iterator[Any]:
         left = trainer.train_bytes
@@ -32,7 +32,7 @@ def prepare_tokenizer(trainer: BpeTrainer, corpus: Corpus, progress: Progress) -
             if left <= 0:
                 break
             ends = np.concatenate(([0], pc.binary_length(array).to_numpy().cumsum(dtype=np.int64)))
-            # The document that reaches the limit is the last one.
+            # The document that reaches the limit is the last one used.
             rows = min(int(np.searchsorted(ends, left)), len(array))
             yield array.slice(0, rows)
             progress.advance(int(ends[rows]))
@@ -43,7 +43,7 @@ def prepare_tokenizer(trainer: BpeTrainer, corpus: Corpus, progress: Progress) -
 
 
 def held_out(prepared: Prepared) -> Iterator[Any]:
-    """The validation documents as BOS and ids, read as far as they are wanted."""
+    """The validation documents, each as BOS and token ids; read lazily."""
     tokenizer = prepared.tokenizer
     for array in prepared.corpus.iter_texts("validation"):
         source = TextSource(lambda _, array=array: array, tokenizer.encode_batch, tokenizer.bos_id)  # type: ignore[misc]

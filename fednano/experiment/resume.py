@@ -1,4 +1,4 @@
-"""Reopening the folder of a run, to go on with it."""
+"""Reopening of a run's folder to resume the run."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from fednano.training.checkpoint import Checkpoints, Snapshot
 
 @dataclass(frozen=True)
 class Reopened:
-    """A run that was begun in `folder` with `cfg`, and its newest checkpoint; `completed`: there is nothing to do."""
+    """A run started in `folder` with `cfg`, and its newest checkpoint; if `completed`, nothing is left to do."""
 
     folder: Path
     cfg: DictConfig
@@ -23,13 +23,14 @@ class Reopened:
 
 
 def reopen(overrides: Sequence[str]) -> Reopened:
-    """The run that `resume=FOLDER` among the overrides names. Writes nothing.
+    """The run that the override `resume=FOLDER` names. Writes nothing.
 
-    Its configuration is the one recorded in its folder. Beside `resume`, only what cannot change the result may be
-    given: `checkpoint_keep` and the logger. `rounds` is no such thing, since the learning rates end with them.
+    The configuration is the one recorded in the folder. Besides `resume`, only overrides that cannot change the result
+    are allowed: `checkpoint_keep` and the logger. `rounds` is not one of them, since the learning-rate schedule ends
+    with the last round.
 
     Raises:
-        ValueError: another override, a folder that is no run, no checkpoint or a damaged one.
+        ValueError: another override, a folder that holds no run, or a missing or damaged checkpoint.
     """
     given = compose_config(overrides)
     folder = Path(str(given.resume))
@@ -39,26 +40,26 @@ def reopen(overrides: Sequence[str]) -> Reopened:
         if key == "checkpoint_keep" or key.partition(".")[0] == "logger":
             OmegaConf.update(cfg, key.partition(".")[0], given[key.partition(".")[0]], merge=False)
         elif key != "resume":
-            raise ValueError(f"{override} would change the run that resume={folder} goes on with; leave it out")
+            raise ValueError(f"{override} would change the run that resume={folder} continues; leave it out")
     if _completed(folder):
         return Reopened(folder, cfg, None, completed=True)
     snapshot = Checkpoints.newest(folder / "checkpoints")
     if snapshot is None:
-        raise ValueError(f"resume={folder} ended before its first checkpoint; start it anew")
+        raise ValueError(f"resume={folder} has no checkpoint, since the run ended before its first; start a new run")
     return Reopened(folder, cfg, snapshot, completed=False)
 
 
 def recorded_config(folder: Path, given: str) -> DictConfig:
-    """The configuration recorded in a run's folder, which the user gave as `given`. ValueError where there is none."""
+    """The configuration recorded in a run's folder, which the user gave as `given`. Raises ValueError without one."""
     for name in ("config.yaml", "events.jsonl"):
         if not (folder / name).is_file():
-            raise ValueError(f"{given} has no {name}; name the folder of a run, such as outputs/NAME/DATE_TIME")
+            raise ValueError(f"{given} has no {name}; give the folder of a run, such as outputs/NAME/DATE_TIME")
     try:
         cfg = OmegaConf.load(folder / "config.yaml")
     except YAMLError as error:
         raise ValueError(f"{given}: config.yaml is damaged ({error}); restore it") from error
     if not isinstance(cfg, DictConfig):
-        raise ValueError(f"{given}: config.yaml holds no keys; restore it")
+        raise ValueError(f"{given}: config.yaml has no keys; restore it")
     return cfg
 
 

@@ -1,4 +1,4 @@
-"""The ClientApp: unpack a task, let the node's worker do it, pack the result."""
+"""The ClientApp, which unpacks a task, has the node's worker do it, and packs the result."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -15,7 +15,7 @@ from fednano.training.worker import Result, Task
 
 
 class Worker(Protocol):
-    """Does tasks; in this process or elsewhere. `memory` is where its clients keep what their codec wants kept."""
+    """Does tasks, in this process or elsewhere. `memory` holds the state that codecs keep for clients."""
 
     @property
     def memory(self) -> ClientMemory: ...
@@ -25,7 +25,7 @@ class Worker(Protocol):
 
 
 def make_client_app(worker: Callable[[Context], Worker], codec: Codec) -> ClientApp:
-    """A ClientApp whose messages are done by `worker(context)`, the worker of the node that the context names."""
+    """A ClientApp whose tasks are done by `worker(context)`, the worker of the node named in the context."""
     app = ClientApp()
 
     @app.train()
@@ -42,13 +42,13 @@ def make_client_app(worker: Callable[[Context], Worker], codec: Codec) -> Client
 def answer(
     content: RecordDict, work: Callable[[Task, State], tuple[Result, State]], codec: Codec, memory: ClientMemory
 ) -> RecordDict:
-    """A message's task, done by `work`, as the content of the reply. Raises ValueError or KeyError if it holds none."""
+    """Do a message's task by `work`; returns the reply's content. Raises ValueError or KeyError without a task."""
     task, weights = records.unpack_task(content)
     result, update = work(task, weights)
     if isinstance(content, records.Unpacked):
         return records.Unpacked(result)
     if not result.done.steps:
-        return records.pack_result(result, ArrayRecord())  # nothing was trained: the refusal needs no tensors
+        return records.pack_result(result, ArrayRecord())  # nothing was trained, so the reply needs no tensors
     packed, kept = records.pack_update(update, codec, memory.of(task.client, "codec"))
     memory.keep(task.client, "codec", kept)
     return records.pack_result(result, packed)

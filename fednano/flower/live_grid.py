@@ -1,4 +1,4 @@
-"""Flower's grid as a live server uses it: replies on the run's clock, few questions, invitations to nodes elsewhere."""
+"""Flower's grid for a live server: replies timed by the run's clock, few requests, invitations to nodes elsewhere."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,30 +18,30 @@ from fednano.flower.relay import RUN
 from fednano.flower.wire import NODE
 from fednano.flower.wrapped_grid import WrappedGrid
 
-ASK_S = 0.25  # between two questions for the reply to a message
-PULLS = 4  # at the same time; one from a node that died over it lasts until Flower gives it up, three minutes
-LOOK_S = 3.0  # between two questions who is connected
-AGAIN_S = 120.0  # a trainer that was told what is run heartbeats within seconds, once its data is there
+ASK_S = 0.25  # between two requests for the reply to a message
+PULLS = 4  # simultaneous requests; if a node dies while it replies, one lasts until Flower gives up after 3 minutes
+LOOK_S = 3.0  # between two requests for the connected nodes
+AGAIN_S = 120.0  # between two invitations; once a trainer has its data, it sends a heartbeat within seconds
 
 
 class LiveGrid(WrappedGrid):
-    """Flower's grid, whose replies tell times on the run's clock.
+    """Flower's grid, with the times in replies converted to the run's clock.
 
-    A node counts them from when it took up the task, since neither side knows the other's clock: its work ended when it
-    last said that it works on it, or, if nobody heard that, when its reply came.
+    A node measures times from the start of its task, since neither side knows the other's clock. The work counts as
+    ended at the node's last heartbeat that named the task, or, without such a heartbeat, when its reply came.
 
-    A reply costs Flower a question each time that somebody looks for it. None is asked while the client's trainer says
-    that it works on the task. Replies are pulled in threads of their own: Flower's grid waits for a reply that is still
-    on its way to the SuperLink, even if its sender has died.
+    Each look for a reply costs Flower a request, so none is made while the client's heartbeats name the task. Replies
+    are pulled in separate threads: Flower's grid waits for a reply that is still on its way to the SuperLink, even if
+    its sender has died.
 
-    Where a connection breaks in certain ways, Flower's nodes drop a message silently. If a trainer sends heartbeats
-    but stays idle and silent about its task for long, the task counts as lost: it comes back as an error.
+    If a connection breaks in certain ways, Flower's nodes drop a message silently. If a trainer sends heartbeats but
+    stays idle and does not mention its task for `lost_s`, the task counts as lost and comes back as an error.
 
     Args:
-        grid: Flower's.
-        clock: the run's.
+        grid: Flower's grid.
+        clock: the run's clock.
         store: tells what the trainers work on.
-        lost_s: so long is long; more than a message takes each way.
+        lost_s: seconds after which an idle client's task counts as lost; longer than a message takes each way.
     """
 
     def __init__(self, grid: Grid, clock: Clock, store: LiveStore, lost_s: float) -> None:
@@ -51,30 +51,30 @@ class LiveGrid(WrappedGrid):
         self._lost_s = lost_s
         self._unanswered: dict[str, tuple[str, int]] = {}  # message → client, lease
         self.failed: dict[str, float] = {}  # client → when it last answered its newest task with an error
-        self._newest: dict[str, str] = {}  # client → the message with that task
-        self._worked: dict[str, float] = {}  # message → when its client was last heard to work on it
-        self._idle: dict[str, float] = {}  # message → since when its client has been heard to work on nothing
+        self._newest: dict[str, str] = {}  # client → the message with its newest task
+        self._worked: dict[str, float] = {}  # message → last heartbeat of its client that named the task
+        self._idle: dict[str, float] = {}  # message → since when its client's heartbeats have named no task
         self._asked = -ASK_S
         self._pulls: dict[str, Future[list[Message]]] = {}
         self._puller = ThreadPoolExecutor(PULLS, thread_name_prefix="fednano-pull")
         self._introductions: dict[str, int] = {}  # message → node
-        self._names: dict[int, str] = {}  # in the order in which they were told
-        self._told: set[str] = set()  # messages whose answers nobody waits for
+        self._names: dict[int, str] = {}  # in the order in which they were learnt
+        self._told: set[str] = set()  # messages whose answers are not waited for
 
     def get_nodes(self) -> Iterable[NodeInfo]:
         return self._grid.get_nodes()
 
     def node_ids(self) -> dict[str, int]:
-        """The nodes that are connected, by the names under which their keys were registered.
+        """The connected nodes, by the names under which their keys were registered.
 
-        Where a SuperLink knows no keys, nodes are asked for their names; of two with one name the later one counts.
+        If a SuperLink knows no keys, nodes are asked for their names; of two nodes with one name, the later counts.
         """
         online = connected(self._grid.get_nodes())
         registered = {node.name: node.node_id for node in online if node.name}
         return {**self._introduced([node.node_id for node in online if not node.name]), **registered}
 
     def _introduced(self, nodes: Sequence[int]) -> dict[str, int]:
-        """Nodes without a key by the names that they told; who has not, and is not asked now, is."""
+        """The nodes without a key whose names are known, by name; asks each new node for its name."""
         for reply in self._replies(list(self._introductions)):
             node = self._introductions.pop(reply.metadata.reply_to_message_id, None)
             if node is not None and not reply.has_error() and NODE in reply.content.config_records:
@@ -101,7 +101,7 @@ class LiveGrid(WrappedGrid):
         return ids
 
     def arrived(self) -> list[str]:
-        """The messages whose replies are here. Now and then it is asked for those that nobody works on any more."""
+        """The messages whose replies have arrived. Every `ASK_S`, requests replies to tasks no longer worked on."""
         now = self._clock.now()
         if now >= self._asked + ASK_S:
             self._asked = now
@@ -124,7 +124,7 @@ class LiveGrid(WrappedGrid):
 
     @property
     def pulling(self) -> tuple[str, ...]:
-        """The messages whose replies are asked for now, or are here."""
+        """The messages whose replies are being requested or have arrived."""
         return tuple(self._pulls)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -140,11 +140,11 @@ class LiveGrid(WrappedGrid):
             yield from replies
 
     def close(self) -> None:
-        """Pull nothing any more."""
+        """Stop pulling replies."""
         self._puller.shutdown(wait=False, cancel_futures=True)
 
     def tell(self, node: int, content: RecordDict) -> None:
-        """Send what needs no answer. Answers to what was sent before are taken, for the SuperLink not to keep them."""
+        """Send a message that needs no answer. Pulls earlier answers, so that the SuperLink does not keep them."""
         answered = {reply.metadata.reply_to_message_id for reply in self._replies(list(self._told))}
         self._told -= answered
         self._told.update(self._grid.push_messages([self.create_message(content, "query", node, "")]))
@@ -158,14 +158,14 @@ class LiveGrid(WrappedGrid):
         return replies
 
     def _pull(self, message_id: str, client: str, lost: bool) -> list[Message]:
-        """The reply, if it is there; where the task is `lost` otherwise, an error."""
+        """The reply, if it has arrived; otherwise an error if the task is `lost`."""
         mark("asking", client)
         replies = self._replies([message_id])
         if lost and not replies:
             forget(self._grid, message_id)
             task = self.create_message(RecordDict(), "train", 0, "")
             set_message_id(task, message_id)
-            return [Message(Error(REPLY_UNAVAILABLE, "the node has dropped it"), reply_to=task)]
+            return [Message(Error(REPLY_UNAVAILABLE, "the node dropped the task"), reply_to=task)]
         for reply in replies:
             mark("pulled", client)
             if not reply.has_error():
@@ -177,7 +177,7 @@ class LiveGrid(WrappedGrid):
 
 
 def _shift_busy(content: RecordDict, at: float) -> None:
-    """Let the work whose busy times are there have ended at `at`."""
+    """Shift the busy times in a result so that the work ended at `at`."""
     if (result := content.config_records.get(records.RESULT)) is None:
         return
     begun, ended = result.get("busy_from"), result.get("busy_until")
@@ -188,12 +188,12 @@ def _shift_busy(content: RecordDict, at: float) -> None:
 
 
 class Invitation:
-    """Tells nodes elsewhere what is run: those that are connected and whose trainers do not heartbeat, once in a while.
+    """Tells nodes elsewhere what to run, repeatedly while they are connected and their trainers send no heartbeats.
 
     Args:
-        grid: reaches them.
-        store: tells who heartbeats.
-        clients: their names.
+        grid: reaches the nodes.
+        store: tells which trainers send heartbeats.
+        clients: the names of the nodes' clients.
         run: the run's name in the coordination store.
         config: the resolved configuration.
     """
@@ -207,7 +207,7 @@ class Invitation:
         self._due = dict.fromkeys(clients, 0.0)
 
     def send(self, now: float) -> None:
-        """What is due at `now`. Answers are not waited for: the heartbeats of a trainer are one."""
+        """Send the invitations due at `now`. Does not wait for answers: a trainer's heartbeats are the answer."""
         present = self._store.present() if self._due else {}
         waited_for = [name for name, due in self._due.items() if name not in present and due <= now]
         if not waited_for:

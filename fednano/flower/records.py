@@ -1,4 +1,4 @@
-"""Tasks and results as Flower records, and back. Nothing is pickled: fields are scalars, lists or bytes."""
+"""Conversion of tasks and results to Flower records and back. Nothing is pickled: fields are scalars, lists, bytes."""
 
 import json
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ LOSSLESS = Fp32()
 
 
 class Unpacked(RecordDict):
-    """A task or a result as it is, for a grid whose apps run in this process and train no tensors."""
+    """A task or a result without conversion, for a grid whose apps run in this process and train no tensors."""
 
     def __init__(self, held: Task | Result) -> None:
         super().__init__()
@@ -28,29 +28,30 @@ class Unpacked(RecordDict):
 
 
 def pack_weights(weights: State) -> ArrayRecord:
-    """Weights that go down, as they are."""
+    """Pack weights for the way down, without loss."""
     return _packed(weights, LOSSLESS, "down", {})[0]
 
 
 def pack_update(update: State, codec: Codec, kept: State) -> tuple[ArrayRecord, State]:
-    """An update that goes up, encoded, and what the client keeps in place of `kept`."""
+    """Encode an update for the way up; returns it and the codec state that replaces `kept`."""
     return _packed(update, codec, "up", kept)
 
 
 def pack_state(state: State) -> ArrayRecord:
-    """An optimizer's state, as it is: it is no update, and what a codec drops of it is not made up for."""
+    """Pack an optimizer's state without loss: nothing would make up for what a lossy codec drops."""
     return _packed(state, LOSSLESS, "up", {})[0]
 
 
 def unpack_state(record: ArrayRecord) -> State:
-    """The inverse of `pack_weights` and `pack_state`. Raises ValueError for a layout or a length that does not fit."""
+    """The inverse of `pack_weights` and `pack_state`. Raises ValueError for a wrong layout or length."""
     return _unpacked(record, LOSSLESS, "down", None)
 
 
 def _packed(state: State, codec: Codec, direction: Direction, kept: State) -> tuple[ArrayRecord, State]:
-    """All tensors as one array whose `stype` names the codec, and a layout beside it; and what is kept after that.
+    """Pack all tensors into one array whose `stype` names the codec, with a layout; returns it and the new codec state.
 
-    Flower sends each array by requests of its own. The layout is JSON: [name, shape] of each tensor.
+    It is one array because Flower sends each array by separate requests. The layout is JSON: [name, shape] of each
+    tensor.
     """
     if not state:
         return ArrayRecord(), kept
@@ -64,7 +65,7 @@ def _packed(state: State, codec: Codec, direction: Direction, kept: State) -> tu
 
 
 def _unpacked(record: ArrayRecord, codec: Codec, direction: Direction, expected: Shapes | None) -> State:
-    """The inverse of `_packed`. Raises ValueError for another codec's arrays and whatever does not fit."""
+    """The inverse of `_packed`. Raises ValueError for another codec's arrays, or a wrong layout or length."""
     if not record:
         return {}
     try:
@@ -74,14 +75,14 @@ def _unpacked(record: ArrayRecord, codec: Codec, direction: Direction, expected:
     if data.stype != f"fednano.{codec.name}":
         raise ValueError(f"tensors are encoded as {data.stype}, not as codec={codec.name}")
     shapes = _layout(layout.data)
-    if expected is not None and shapes != expected:  # before anything as large as they say is made
+    if expected is not None and shapes != expected:  # checked before tensors of these sizes are allocated
         raise ValueError("an update has other tensors than the global model")
     try:
         state = codec.decode(memoryview(data.data), shapes, direction)
-    except Exception as error:  # whatever the bytes of a stranger make a codec raise
+    except Exception as error:  # bytes from a stranger may make a codec raise anything
         raise ValueError(f"codec={codec.name} cannot decode these tensors: {error}") from error
     if {name: tuple(tensor.shape) for name, tensor in state.items()} != shapes:
-        raise ValueError(f"codec={codec.name} decodes other tensors than the layout names")
+        raise ValueError(f"codec={codec.name} decoded other tensors than those in the layout")
     return state
 
 
@@ -92,7 +93,7 @@ def _layout(data: bytes) -> dict[str, tuple[int, ...]]:
         raise ValueError(f"the layout of tensors cannot be read ({error})") from error
     shapes = dict(entries)
     if len(shapes) < len(entries) or any(n < 0 for shape in shapes.values() for n in shape):
-        raise ValueError("the layout of tensors names one twice, or a size below 0")
+        raise ValueError("the layout names a tensor twice, or has a negative size")
     return shapes
 
 
@@ -102,7 +103,7 @@ def payload_bytes(content: RecordDict) -> int:
 
 
 def direction_of(content: RecordDict) -> Direction | None:
-    """Which way the tensors go that a message stands for; None for a result without steps, which has none."""
+    """The direction in which a message's tensors travel; None for a result without steps, which has no tensors."""
     if isinstance(content, Unpacked):
         if isinstance(content.held, Task):
             return "down"
@@ -135,7 +136,7 @@ def pack_task(task: Task, weights: ArrayRecord) -> RecordDict:
 
 
 def unpack_task(content: RecordDict) -> tuple[Task, State]:
-    """A task and the weights to start from. Raises KeyError or ValueError where it is malformed."""
+    """A task and the weights to start from. Raises KeyError or ValueError if the message is malformed."""
     if isinstance(content, Unpacked) and isinstance(content.held, Task):
         return content.held, {}
     c = content.config_records[TASK]
@@ -185,7 +186,7 @@ def pack_result(result: Result, update: ArrayRecord) -> RecordDict:
 
 
 def unpack_result(content: RecordDict) -> Result:
-    """The result without its tensors, which may be large: `unpack_update` reads them once they are wanted."""
+    """A result without its tensors, which may be large; `unpack_update` reads them. Raises KeyError or ValueError."""
     if isinstance(content, Unpacked) and isinstance(content.held, Result):
         return content.held
     c = content.config_records[RESULT]
@@ -216,7 +217,7 @@ def unpack_result(content: RecordDict) -> Result:
 def unpack_update(content: RecordDict, codec: Codec, expected: Shapes) -> tuple[State, State]:
     """The pseudo-gradient (or the weights) and the optimizer state of a result.
 
-    Raises KeyError or ValueError where either is malformed, or the update has other names and shapes than `expected`.
+    Raises KeyError or ValueError if either is malformed, or if the update's names and shapes are not `expected`.
     """
     if isinstance(content, Unpacked):
         return {}, {}
@@ -224,7 +225,7 @@ def unpack_update(content: RecordDict, codec: Codec, expected: Shapes) -> tuple[
 
 
 def unpack_inner(content: RecordDict) -> State:
-    """The optimizer state in a message; empty where none travels. Raises ValueError where it is malformed."""
+    """The optimizer state in a message; empty if there is none. Raises ValueError if it is malformed."""
     return unpack_state(content.array_records[INNER]) if INNER in content.array_records else {}
 
 

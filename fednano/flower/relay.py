@@ -1,7 +1,7 @@
-"""The ClientApp of SuperNodes: it hands each message to the node's resident trainer.
+"""The ClientApp of SuperNodes, which passes each message on to the node's resident trainer.
 
-Imports no torch: a SuperNode needs none, and one that is not fednano's starts a process for every message. The node's
-configuration names the node and the trainer's socket: `name="site_a" socket="/run/…/trainer.sock"`.
+Imports no torch: a SuperNode does not need it, and one other than fednano's starts a process for every message. The
+node's configuration names the node and the trainer's socket: `name="site_a" socket="/run/…/trainer.sock"`.
 """
 
 import json
@@ -17,15 +17,15 @@ from fednano.flower import wire
 from fednano.flower.compat.messages import CLIENT_APP_FAILED
 from fednano.flower.wire import WireMessage
 
-RUN = "fednano.run"  # the record of a query that tells what is run: the store's `run`, and its `config` as JSON
-TOLD = "run.json"  # beside the socket: what the last query told
+RUN = "fednano.run"  # a query's record of what to run: its `run` in the coordination store, and its `config` as JSON
+TOLD = "run.json"  # file beside the socket with the record of the last query
 
 app = ClientApp()
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """The trainer's answer to a task; an error reply, where there is no trainer or it dies over it."""
+    """The trainer's answer to a task; an error reply if there is no trainer or it dies during the task."""
     name, path = str(context.node_config["name"]), Path(str(context.node_config["socket"]))
     mark("relayed", name)
     try:
@@ -40,9 +40,9 @@ def train(message: Message, context: Context) -> Message:
 
 @app.query()
 def query(message: Message, context: Context) -> Message:
-    """Who this is: the node's name, and the trainer's incarnation, empty where none runs.
+    """The node's name, and the trainer's incarnation, which is empty if no trainer runs.
 
-    What the query tells of the run is kept for a trainer that was started without a configuration.
+    If the query says what to run, that is kept for a trainer that was started without a configuration.
     """
     path = Path(str(context.node_config["socket"]))
     if RUN in message.content.config_records:
@@ -57,14 +57,14 @@ def query(message: Message, context: Context) -> Message:
 
 
 def _keep(path: Path, run: ConfigRecord) -> None:
-    """Put what the server tells beside the socket; a trainer of another run begins anew."""
+    """Write what the server wants run beside the socket; a trainer of another run is asked to restart."""
     told, text = path.parent / TOLD, json.dumps({"run": str(run["run"]), "config": str(run["config"])})
     if told.exists() and told.read_text(encoding="utf-8") == text:
         return
     with NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
         file.write(text)
     Path(file.name).replace(told)
-    with suppress(OSError, ValueError):  # where none runs, the next one reads it
+    with suppress(OSError, ValueError):  # without a running trainer, the next one reads the file
         _ask(path, WireMessage(wire.RENEW))
 
 

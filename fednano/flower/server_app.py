@@ -1,4 +1,4 @@
-"""The ServerApp: Flower's door to the round loop."""
+"""The ServerApp, through which Flower runs the round loop."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from flwr.serverapp import Grid, ServerApp
 
 
 def make_server_app(serve: Callable[[Grid], None]) -> ServerApp:
-    """A ServerApp that has `serve` run the federation on the grid that it is given."""
+    """A ServerApp that calls `serve` with its grid to run the federation."""
     app = ServerApp()
 
     @app.main()

@@ -1,4 +1,4 @@
-"""The round loop's transport over a Flower grid."""
+"""Transport of the round loop over a Flower grid."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from fednano.training.worker import Result, Task
 
 @runtime_checkable
 class Notifying(Protocol):
-    """A grid that can tell which replies have arrived, so that nobody asks for each."""
+    """A grid that knows which replies have arrived, so that they need not be requested one by one."""
 
     def arrived(self) -> Iterable[str]:
-        """The ids whose replies have arrived and were not pulled."""
+        """The ids of messages whose replies have arrived and were not pulled."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class FlowerTransport:
     """Implements `Transport`.
 
     Args:
-        grid: Flower's, or one of ours.
-        codec: encodes the updates; weights always travel as they are.
-        size: bytes of a message's tensors; None: those that are really there.
-        trains: whether tensors travel; without them tasks are passed on as they are, within this process.
+        grid: Flower's grid, or one of ours.
+        codec: encodes the updates; weights always travel without loss.
+        size: bytes of a message's tensors; None: measured.
+        trains: whether tensors travel; otherwise tasks are passed on within this process without conversion.
     """
 
     def __init__(

@@ -1,9 +1,8 @@
-"""Flower's `Grid` on a virtual clock: messages take the time that the network gives them, work the time that its
-steps charge.
+"""Flower's `Grid` on a virtual clock: messages take the network's time, work takes the time that its steps charge.
 
-A message is worked on when it is pushed, on its client's own clock, or begun then and waited for before the server's
-clock moves; its reply waits in a heap, ordered by the time at which it reaches the server. What a client holds when its
-machine dies never arrives.
+A message's task is done when the message is pushed, on its client's own clock; or it is begun then and awaited before
+the server's clock moves. Its reply waits in a heap, ordered by the time at which it reaches the server. If a client's
+machine dies, its replies that have not arrived are lost.
 """
 
 import heapq
@@ -29,7 +28,7 @@ SERVER_NODE_ID = 1
 
 @dataclass(frozen=True)
 class VirtualNode:
-    """One client of the grid. `on_crash` is told when its machine died with work in hand."""
+    """One client of the grid. `on_crash` is called if its machine dies during a task."""
 
     name: str
     clock: VirtualClock
@@ -44,10 +43,10 @@ class VirtualGrid(Grid):
         app: the ClientApp that all nodes run.
         nodes: the clients; the node id of the first is 2.
         clock: the server's clock.
-        network: what transfers take.
+        network: the times of transfers.
         size: bytes of a message's content.
-        seed: names the draws of late transfers.
-        begin: given a client's name and a message's content, has others begin the work that `app` then waits for.
+        seed: seed of the draws of late transfers.
+        begin: given a client's name and a message's content, begins the task elsewhere; `app` then waits for it.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class VirtualGrid(Grid):
         }
         self._pushed = 0
         self._on_the_way: list[tuple[float, int, Message]] = []  # a heap
-        # By the message that was replied to; not yet pulled. Mostly one, but a reply may come twice.
+        # Replies not yet pulled, by the id of the message they answer. Mostly one each, but a reply may come twice.
         self._arrived: dict[str, list[tuple[float, int, Message]]] = {}
 
     def set_run(self, run: Run) -> None:
@@ -120,12 +119,12 @@ class VirtualGrid(Grid):
         return [message for _, _, message in wanted]
 
     def arrived(self) -> Iterable[str]:
-        """The ids whose replies have arrived by now and were not pulled."""
+        """The ids of messages whose replies have arrived by now and were not pulled."""
         self._land()
         return list(self._arrived)
 
     def _join(self) -> None:
-        """Wait for all work that was begun, and send its replies on their way, in the order of the messages."""
+        """Wait for all tasks that were begun, and send off their replies in the order of the messages."""
         while self._begun:
             self._begun.pop(0)()
 
@@ -137,7 +136,7 @@ class VirtualGrid(Grid):
             self._arrived.setdefault(entry[2].metadata.reply_to_message_id, []).append(entry)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Push, then wait in virtual time until all replies are there or `timeout` seconds have passed."""
+        """Push, then wait in virtual time until all replies have arrived or `timeout` seconds have passed."""
         deadline = float("inf") if timeout is None else self._clock.now() + timeout
         ids = list(self.push_messages(messages))
         self._join()
@@ -157,7 +156,7 @@ class VirtualGrid(Grid):
         index = node_id - SERVER_NODE_ID - 1
         sent = self._clock.now()
         down_s = self._network.down_s(self._size(message.content), index) + self._late_s(index, sent, "down")
-        # A client that still works on something older takes this up afterwards.
+        # A client that is still busy with an older task begins this one afterwards.
         node.clock.wait(sent + down_s)
         try:
             node.presence.arrive(sent)
@@ -190,5 +189,5 @@ class VirtualGrid(Grid):
         self._clock.alarm(arrives)
 
     def _late_s(self, index: int, sent: float, direction: str) -> float:
-        # Named by the time, which a resumed run shares, and not by a count, which it does not.
+        # The draw is named by the time, which is the same in a resumed run; a count of messages would not be.
         return self._network.late_s(index, self._seed, sent, direction)

@@ -1,8 +1,8 @@
 """Messages between a node's relay and its resident trainer, over a Unix socket.
 
-A message is a prefix, a header of JSON and, where there are arrays, the descriptor of an unlinked file that holds their
-bytes one after the other. Nothing is pickled. Who may speak is decided by the socket's folder, which is its owner's
-alone. Imports no torch, since Flower starts the relay anew for every message.
+A message is a prefix, a JSON header and, if there are arrays, the descriptor of an unlinked file that holds their bytes
+one after the other. Nothing is pickled. Access is controlled by the socket's folder, which only its owner can enter.
+Imports no torch, since Flower starts the relay anew for every message.
 """
 
 import json
@@ -19,10 +19,10 @@ from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
-PREFIX = struct.Struct(">8sQ")  # what this is, and the bytes of the header
+PREFIX = struct.Struct(">8sQ")  # MAGIC, and the number of bytes of the header
 MAGIC = b"fednano1"
-HEADER_BYTES = 1 << 26  # spans of rows are the longest part
-PATH_BYTES = 103  # of a Unix socket's address, on the strictest system
+HEADER_BYTES = 1 << 26  # upper limit; spans of rows are the longest part
+PATH_BYTES = 103  # longest path of a Unix socket, on the strictest system
 CONNECT_S = 10.0
 
 TRAIN, HELLO, RENEW, RESULT, REFUSED = "train", "hello", "renew", "result", "refused"
@@ -31,14 +31,14 @@ NODE, ERROR = "fednano.node", "fednano.error"
 
 @dataclass(frozen=True)
 class WireMessage:
-    """What travels: one of the kinds above, and records as Flower has them."""
+    """A message: one of the kinds above, and Flower records."""
 
     kind: str
     content: RecordDict = field(default_factory=RecordDict)
 
 
 def refusal(reason: str) -> WireMessage:
-    """The answer to what cannot be done."""
+    """The answer to a message that is refused."""
     return WireMessage(REFUSED, RecordDict({ERROR: ConfigRecord({"reason": reason})}))
 
 
@@ -48,7 +48,7 @@ def reason_of(content: RecordDict) -> str:
 
 
 def listen(path: Path) -> socket.socket:
-    """A listening socket at `path`, in a folder that is made private to this user.
+    """A listening socket at `path`; the folder is created, accessible to this user only.
 
     Raises:
         ValueError: the folder is open to others, or another trainer listens there.
@@ -56,7 +56,7 @@ def listen(path: Path) -> socket.socket:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _check(path)
     with suppress(OSError), connect(path):
-        raise ValueError(f"socket={path} is that of another trainer, which runs; end it or name another socket")
+        raise ValueError(f"socket={path} is in use by another trainer; end it or choose another folder")
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(os.fspath(path))
@@ -65,7 +65,7 @@ def listen(path: Path) -> socket.socket:
 
 
 def connect(path: Path) -> socket.socket:
-    """A connection to who listens at `path`. Raises OSError where nobody does, ValueError for an unsafe folder."""
+    """A connection to `path`. Raises OSError if no process listens there, ValueError for an unsafe folder."""
     _check(path)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -80,16 +80,18 @@ def connect(path: Path) -> socket.socket:
 
 def _check(path: Path) -> None:
     if len(os.fsencode(path)) > PATH_BYTES:
-        raise ValueError(f"socket={path} is longer than {PATH_BYTES} bytes; choose a shorter folder")
+        raise ValueError(f"socket must be <= {PATH_BYTES} bytes long, got {path}; choose a shorter folder")
     folder = path.parent.stat()
     if folder.st_uid != os.getuid() or folder.st_mode & 0o077:
-        raise ValueError(f"socket={path}: its folder is open to others; make it yours alone: chmod 700 {path.parent}")
+        raise ValueError(f"socket={path} is in a folder open to others; make it private: chmod 700 {path.parent}")
 
 
 def send(connection: socket.socket, parcel: WireMessage) -> None:
-    """Send a message. Raises OSError where the other side is gone, ValueError for records that cannot travel."""
+    """Send a message. Raises OSError if the other side is gone, ValueError for records that cannot be sent."""
     if parcel.content.metric_records:
-        raise ValueError(f"records {list(parcel.content.metric_records)} are metrics; only configs and arrays travel")
+        raise ValueError(
+            f"records must be configs or arrays, got metrics {list(parcel.content.metric_records)}; leave them out"
+        )
     records = parcel.content.array_records
     arrays = [array for record in records.values() for array in record.values()]
     header = {
@@ -103,7 +105,7 @@ def send(connection: socket.socket, parcel: WireMessage) -> None:
     try:
         encoded = json.dumps(header).encode()
     except TypeError as error:
-        raise ValueError(f"a message of kind {parcel.kind} holds what JSON cannot ({error})") from error
+        raise ValueError(f"a message of kind {parcel.kind} has values that JSON cannot represent ({error})") from error
     with _shared(arrays) as descriptors:
         prefix = PREFIX.pack(MAGIC, len(encoded))
         sent = socket.send_fds(connection, [prefix], descriptors)
@@ -111,20 +113,20 @@ def send(connection: socket.socket, parcel: WireMessage) -> None:
 
 
 def receive(connection: socket.socket) -> WireMessage:
-    """The next message, whole.
+    """The next complete message.
 
     Raises:
         OSError: the other side is gone, before the message or in the middle of it.
-        ValueError: what came is no message.
+        ValueError: the data received is not a message.
     """
     prefix, descriptors, flags, _ = socket.recv_fds(connection, PREFIX.size, 1)
     try:
         if flags & socket.MSG_CTRUNC:
-            raise ValueError("a message brought more than one file")
+            raise ValueError("a message came with more than one file")
         prefix += _exactly(connection, PREFIX.size - len(prefix))
         magic, size = PREFIX.unpack(prefix)
         if magic != MAGIC or size > HEADER_BYTES:
-            raise ValueError("what came over the socket is no message of fednano's; use one version on both sides")
+            raise ValueError("the data received is not a message of fednano; use one version on both sides")
         return _parsed(_exactly(connection, size), descriptors)
     finally:
         for descriptor in descriptors:
@@ -153,15 +155,15 @@ def _parsed(encoded: bytes, descriptors: list[int]) -> WireMessage:
 
 
 def _read(listed: dict[str, list[list[Any]]], descriptors: list[int]) -> dict[str, ArrayRecord]:
-    """The arrays that a header lists, out of the file that came with it."""
+    """The arrays listed in a header, read from the file that came with it."""
     sizes = [entry[4] for record in listed.values() for entry in record]
     if any(not isinstance(size, int) or size < 0 for size in sizes):
-        raise ValueError(f"arrays of {sizes} bytes")
+        raise ValueError(f"sizes of arrays must be >= 0 bytes, got {sizes}")
     file = os.fstat(descriptors[0]) if descriptors else None
     if file and not stat.S_ISREG(file.st_mode):
-        raise ValueError("arrays come in a file")
+        raise ValueError("arrays must come in a regular file")
     if sum(sizes) != (file.st_size if file else 0):
-        raise ValueError(f"arrays of {sum(sizes)} bytes came as {file.st_size if file else 0}")
+        raise ValueError(f"the file of the arrays must have {sum(sizes)} bytes, got {file.st_size if file else 0}")
     at, records = 0, {}
     for name, entries in listed.items():
         arrays = {}
@@ -174,17 +176,17 @@ def _read(listed: dict[str, list[list[Any]]], descriptors: list[int]) -> dict[st
 
 def _slice(descriptors: list[int], at: int, size: int) -> bytes:
     data = os.pread(descriptors[0], size, at) if size else b""
-    while len(data) < size:  # one call reads 2 GB at most
+    while len(data) < size:  # one call reads at most 2 GB
         more = os.pread(descriptors[0], size - len(data), at + len(data))
         if not more:
-            raise ValueError("the file of the arrays was cut while it was read")
+            raise ValueError("the file of the arrays was truncated while it was read")
         data += more
     return data
 
 
 @contextmanager
 def _shared(arrays: list[Array]) -> Iterator[list[int]]:
-    """The descriptor of an unlinked file in memory that holds the arrays, if there are any bytes."""
+    """The descriptor of an unlinked in-memory file with the arrays; an empty list if they have no bytes."""
     if not any(len(array.data) for array in arrays):
         yield []
         return

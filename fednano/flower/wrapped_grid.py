@@ -1,4 +1,4 @@
-"""Flower's grid as the base of ours, which change what they need."""
+"""Wrapper of Flower's grid, the base class of our grids."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from fednano.flower.compat.messages import Run
 
 
 class WrappedGrid(Grid):
-    """Flower's grid, to be changed in parts."""
+    """Forwards everything to Flower's grid; subclasses override what they change."""
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid

@@ -1,1 +1,1 @@
-"""What Flower's own command, `flwr run`, needs: the apps of the bundle and its run configuration."""
+"""Apps and run configuration of the bundle for Flower's own command, `flwr run`."""

@@ -1,4 +1,4 @@
-"""Flower's simulation where Flower's own command has begun it: its Ray, its nodes, and a thread for the ServerApp."""
+"""Runtime on a simulation started by Flower's own command, with its Ray, its nodes and its ServerApp thread."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,16 +16,16 @@ from fednano.runtime.ray.simulation import Serve, Simulation
 from fednano.runtime.ray.stage import Stage
 from fednano.runtime.session import Outcome, Session
 
-# Flower's class for who joins a run with its server: no other room imports flwr.
+# Grid is re-exported for `server_app.py`, which imports nothing from flwr itself.
 __all__ = ["Grid", "HostedSimulation", "StagedGrid"]
 
 
 class HostedSimulation:
-    """A `Runtime` on a simulation that is there; how many clients train at once is Flower's to know.
+    """A `Runtime` on a running simulation; Flower decides how many clients train at once.
 
     Args:
-        simulation: what the configuration says of it.
-        grid: Flower's.
+        simulation: the configured runtime.
+        grid: Flower's grid.
     """
 
     shared: ClassVar[str] = Simulation.shared
@@ -37,11 +37,11 @@ class HostedSimulation:
         self._grid = grid
 
     def check(self, parts: Parts) -> None:
-        """Raise ValueError where Flower has made fewer nodes than there are clients."""
+        """Raise ValueError if Flower has made fewer nodes than there are clients."""
         nodes, clients = len(list(self._grid.get_node_ids())), parts.settings.clients
         if nodes < clients:
             raise ValueError(
-                f"clients={clients} are more than the {nodes} nodes of Flower's simulation; add --federation-config "
+                f"clients must be <= {nodes}, the nodes of Flower's simulation, got {clients}; add --federation-config "
                 f"'num-supernodes={clients}' to the command, or lower clients"
             )
 
@@ -56,7 +56,7 @@ class HostedSimulation:
 
 
 class StagedGrid(WrappedGrid):
-    """Puts beside each task what the process that takes it up needs to know of the run."""
+    """Adds the stage to each task, for the process that takes it up."""
 
     def __init__(self, grid: Grid, stage: Stage) -> None:
         super().__init__(grid)

@@ -1,4 +1,4 @@
-"""The keys of `flwr run --run-config`, which `app/pyproject.toml` names with their defaults, as overrides for Hydra."""
+"""Conversion of the keys of `flwr run --run-config`, whose defaults are in `app/pyproject.toml`, to Hydra overrides."""
 
 import re
 import shlex
@@ -10,18 +10,18 @@ from fednano.config.checks import check_value
 Value = bool | int | float | str
 CHOICE = re.compile(r"[A-Za-z0-9_]+")
 
-# Before all others: where Flower's own command runs the apps, and what suits it.
+# The first overrides: the runtime on which Flower's own command runs the apps, and choices that fit it.
 SIMULATED = ("volatility=none", "runtime=simulation")
 DEPLOYED = (
     "volatility=none",
     "runtime=deployment",
-    # SuperLink and nodes are there already, and what the nodes call this machine is theirs to know.
+    # SuperLink and nodes run already, and only the nodes know this machine's name.
     "runtime.local_nodes=0",
     "runtime.hosts=[localhost]",
     "coordination=redis",
 )
 ADAMW = "adamw"  # the optimizer that has one learning rate for all matrices
-OVERRIDES = "overrides"  # the key that holds overrides for Hydra as they are, divided as a shell would
+OVERRIDES = "overrides"  # the key with further Hydra overrides, split as a shell would
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Key:
     """A key of the run configuration.
 
     Args:
-        default: in `app/pyproject.toml`; a key that has it leaves the configuration as it is.
-        target: what it sets in the configuration.
-        unset: what the default means, where it is no value of its own.
+        default: the default in `app/pyproject.toml`, which leaves the configuration as it is.
+        target: the configuration key that it sets.
+        unset: what the default means, if it is not a value of its own.
     """
 
     default: Value
@@ -40,7 +40,7 @@ class Key:
 
     @property
     def choice(self) -> bool:
-        """Whether it names one of the choices of a group."""
+        """Whether it is a group's choice."""
         return "." not in self.target and isinstance(self.default, str)
 
 
@@ -68,7 +68,7 @@ KEYS = {
 
 
 def hydra_overrides(run_config: Mapping[str, Value], simulated: bool) -> list[str]:
-    """What a run configuration asks for, on Flower's simulation or on nodes.
+    """The Hydra overrides for a run configuration, on Flower's simulation or on nodes.
 
     Raises ValueError for a value that its key cannot have.
     """
@@ -79,9 +79,9 @@ def hydra_overrides(run_config: Mapping[str, Value], simulated: bool) -> list[st
         if value == key.default:
             continue
         if name == "hardware" and simulated and value == "cuda":
-            made.append("runtime.client_gpus=0.25")  # the true share is the connection's
+            made.append("runtime.client_gpus=0.25")  # the connection sets the actual share
         target = "optim.lr" if name == "lr" and run_config["optim"] == ADAMW else key.target
-        # A choice of a group takes the place of an earlier one.
+        # A group's choice replaces an earlier one.
         made = [override for override in made if override.partition("=")[0] != target]
         made.append(f"{target}={value if key.choice else _quoted(value)}")
     return [*made, *_divided(str(run_config[OVERRIDES]))]
@@ -90,13 +90,15 @@ def hydra_overrides(run_config: Mapping[str, Value], simulated: bool) -> list[st
 def _check(name: str, key: Key, value: Value) -> None:
     check_value(name, value, type(key.default))
     if name == "local_epochs" and value != 1:
-        raise ValueError(f"local_epochs={value} would train rows again; use 1, and local_steps for longer rounds")
+        raise ValueError(
+            f"local_epochs must be 1, got {value}; use local_steps for longer rounds, since a row is trained once"
+        )
     if key.choice and not CHOICE.fullmatch(str(value)):
-        raise ValueError(f"{name}={value} is no choice; use letters, digits and _, or overrides for all else")
+        raise ValueError(f"{name} must be letters, digits and _, got {value}; use overrides for anything else")
 
 
 def _quoted(value: Value) -> str:
-    """As Hydra reads it back."""
+    """`value` quoted so that Hydra reads it back unchanged."""
     if not isinstance(value, str):
         return str(value)
     escaped = value.replace("\\'", "\\\\'").replace("'", "\\'")
@@ -107,8 +109,8 @@ def _divided(overrides: str) -> list[str]:
     try:
         divided = shlex.split(overrides)
     except ValueError as error:
-        raise ValueError(f"overrides={overrides} cannot be divided ({error}); close each quote") from error
+        raise ValueError(f"overrides={overrides} cannot be split ({error}); close each quote") from error
     for override in divided:
         if override.startswith("runtime="):
-            raise ValueError(f"{override} of overrides is for the connection to say; name another one to flwr run")
+            raise ValueError(f"overrides must not set runtime, got {override}; choose another connection of flwr run")
     return divided

@@ -1,4 +1,4 @@
-"""The ServerApp of a live run, which the app bundle names: joins an experiment with the server of its rounds."""
+"""The ServerApp of the app bundle: it builds an experiment and runs it on the server of its rounds."""
 
 import os
 import secrets
@@ -28,13 +28,15 @@ WIDTH = 120  # of lines in Flower's log
 
 
 def build(folder: Path, run: str, clock: Clock) -> Launch:
-    """What `config.yaml` in a run folder says. Raises ValueError for bad input."""
+    """The live run described by `config.yaml` in a run folder. Raises ValueError for bad input."""
     cfg = OmegaConf.load(folder / "config.yaml")
     assert isinstance(cfg, DictConfig)
     experiment = Experiment(cfg)
     runtime = experiment.runtime
     if not isinstance(runtime, Deployment):
-        raise ValueError(f"runtime={runtime.name} of {folder}/config.yaml is not served live; use runtime=deployment")
+        raise ValueError(
+            f"runtime must be deployment in {folder}/config.yaml, got {runtime.name}; use runtime=deployment"
+        )
     store = experiment.groups.coordination.store(run, clock)
     parts = experiment.parts(experiment.prepare(Silent()), store)
     return Launch(
@@ -52,10 +54,10 @@ def build(folder: Path, run: str, clock: Clock) -> Launch:
 
 
 def begin(grid: Grid, run_config: RunConfig) -> None:
-    """A run that Flower's own command has started, on its simulation or on nodes that are there.
+    """Run an experiment for Flower's own command, on its simulation or on running nodes.
 
-    Its folder is where `hydra.run.dir` says, as for every run. Raises ValueError for bad input, before there is one,
-    and what made the run fail.
+    The run folder is `hydra.run.dir`, as for every run. Raises ValueError for bad input before the folder is made, or
+    the error that made the run fail.
     """
     os.environ.update(QUIET)
     simulated = is_simulated(grid)
@@ -72,13 +74,15 @@ def begin(grid: Grid, run_config: RunConfig) -> None:
 
 
 def composed(overrides: Sequence[str]) -> tuple[Path, DictConfig]:
-    """The run folder and the configuration that `overrides` make. Raises ValueError."""
+    """The run folder and the configuration composed from `overrides`. Raises ValueError."""
     cfg = compose_config(overrides, with_hydra=True)
     folder = Path(cfg.hydra.run.dir).absolute()
     if cfg.resume is not None:
-        raise ValueError(f"resume={cfg.resume} is not for flwr run; use python -m fednano.run resume={cfg.resume}")
+        raise ValueError(
+            f"resume must be null with flwr run, got {cfg.resume}; use python -m fednano.run resume={cfg.resume}"
+        )
     if folder.exists():
-        raise ValueError(f"hydra.run.dir={folder} is there already; choose another folder or remove that one")
+        raise ValueError(f"hydra.run.dir={folder} exists already; choose another folder or remove it")
     plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     assert isinstance(plain, DictConfig)
     return folder, plain

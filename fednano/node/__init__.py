@@ -1,1 +1,1 @@
-"""A node of a live federation: a SuperNode, a resident trainer, and who starts both again when they die."""
+"""A node of a live federation: a SuperNode, a resident trainer, and a supervisor that restarts both when they die."""

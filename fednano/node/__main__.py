@@ -1,4 +1,4 @@
-"""A node of a live federation: its SuperNode and its resident trainer, started again when they die.
+"""The command that runs a node of a live federation: its SuperNode and its trainer, restarted when they die.
 
 python -m fednano.node name=client_0 superlink=HOST:PORT root_certificates=FILE private_key=FILE
 python -m fednano.node name=client_0 … --print systemd
@@ -21,24 +21,24 @@ from fednano.process.child import Child
 from fednano.process.environment import QUIET
 
 TRAINER, SUPERNODE = "fednano.node.trainer", "fednano.node.supernode"
-SUPERNODE_S = 10.0  # that it is given to end
-ORPHAN_S = 5.0  # that both are given where the supervisor was killed
+SUPERNODE_S = 10.0  # for the SuperNode to end
+ORPHAN_S = 5.0  # for both to end if the supervisor was killed
 
 
 def main(overrides: Sequence[str], form: str | None = None) -> int:
-    """Run the node that `overrides` describe until a signal comes, or print what would start it; the exit code."""
+    """Run the node described by `overrides` until a signal comes, or print a file that starts it; the exit code."""
     settings, data = checked(compose_config(overrides, "node"))
     if form:
         print(FORMS[form](settings, overrides), end="")
         return 0
-    Address.from_environment()  # the trainer takes it from there
+    Address.from_environment()  # checked here, read by the trainer
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.environ.update(QUIET)
 
     def say(line: str) -> None:
         print(f"fednano node {settings.name}: {line}", flush=True)
 
-    say(f"superlink {settings.superlink}, run {settings.run or 'as the server tells'}, folder {settings.home}")
+    say(f"superlink {settings.superlink}, run {settings.run or 'sent by the server'}, folder {settings.home}")
     return Supervisor([trainer(settings, data), supernode(settings)], say).run()
 
 
@@ -55,7 +55,7 @@ def trainer(settings: NodeSettings, data: dict[str, Any] | None) -> Child:
 
 
 def supernode(settings: NodeSettings) -> Child:
-    """The SuperNode, which answers its messages itself."""
+    """The SuperNode, which answers messages in its own process."""
     arguments = ["--superlink", settings.superlink, "--isolation", "process"]
     arguments += ["--node-config", f'name="{settings.name}" socket="{settings.socket}"']
     if settings.insecure:

@@ -1,7 +1,7 @@
-"""A SuperNode in one process: its messages are answered where they arrive, by fednano's relay.
+"""A SuperNode in one process, which answers its messages through fednano's relay.
 
-Flower starts a program for each message, whose imports take seconds, and its loop looks for messages every 3 s. All
-this passes between two rounds. Here the loop itself calls the relay.
+Flower starts a program for each message, whose imports take seconds, and its loop looks for messages every 3 s. This
+time is lost between two rounds. Here the loop itself calls the relay.
 """
 
 from fednano.core.clock import pause
@@ -13,10 +13,10 @@ ANSWER_S = 0.05
 
 
 class Waits:
-    """Stands for `time` in Flower's loop.
+    """Replaces `time` in Flower's loop.
 
-    It asks for a message soon after the last one, and less and less often: a message waits for a sixth of the time that
-    has passed since, and never longer than with Flower.
+    The loop looks for a message soon after the last one, and then less and less often: a message waits for at most a
+    sixth of the time since the last one, and never longer than with Flower.
     """
 
     def __init__(self) -> None:
@@ -35,5 +35,5 @@ class Waits:
 
 
 def in_one_process() -> None:
-    """Make the SuperNode of this process answer its messages itself. Its isolation has to be "process"."""
+    """Make this process's SuperNode answer its messages itself. Its isolation must be "process"."""
     answer_within(app, Waits())

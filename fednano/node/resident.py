@@ -1,4 +1,4 @@
-"""The resident trainer of a node: tasks come over a socket, one at a time, and find model and compiled step warm."""
+"""The resident trainer of a node: it does tasks from a socket, one at a time, with model and compiled step warm."""
 
 import secrets
 import socket
@@ -26,17 +26,17 @@ from fednano.runtime.parts import Parts
 from fednano.training.overlap import Onward
 from fednano.training.worker import ClientWorker, Result, Task
 
-SEND_S = 60.0  # to hand an answer over: the relay only copies it
-LINGER_S = 10.0  # a SuperNode sends what it was given within some seconds
+SEND_S = 60.0  # timeout of passing an answer to the relay, which only copies it
+LINGER_S = 10.0  # a SuperNode sends an answer within a few seconds
 POLL_S = 0.2
 
 
 class RefusedError(Exception):
-    """A task that is not begun or not finished; its text says why."""
+    """A task was not begun or not finished; the text says why."""
 
 
 class AbandonedError(Exception):
-    """Who gave the task is gone: nobody waits for its result."""
+    """The relay that passed on the task is gone, so nothing waits for its result."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,21 @@ class NodeJob:
 
 
 class Resident:
-    """Trains what comes over the socket at `path` until it is asked to leave.
+    """Does the tasks that come over the socket at `path` until it is asked to leave.
 
-    A task whose lease is not held any more is refused before its first step. Afterwards it is not asked again: the
-    server alone decides about an update, and refuses one of a lost lease with an event on the event log. A trainer that
-    leaves submits after the step under way. One whose relay has died stops after that step, since nobody is there
-    to take the result. Steps ahead, where a task has granted any, are taken until the next task comes.
+    It refuses a task whose lease is no longer held before the first step. Later it does not check the lease again: the
+    server decides about the update, and refuses one of a lost lease with an event. A trainer that leaves submits after
+    its current step. If the relay has died, the trainer stops after its current step, since nothing can take the
+    result. If a task grants overlapped steps, the trainer takes them until the next task comes.
 
     Args:
         name: the node's name, as the server knows it.
-        parts: the run's.
+        parts: the run's parts.
         post: the node's side of the coordination store.
-        clock: the node's clock, which is the post's too.
-        path: the socket, in a folder that is this user's alone.
+        clock: the node's clock, shared with `post`.
+        path: the socket, in a folder that only this user can access.
         say: shows a line.
-        renewable: whether it leaves where the server tells of another run.
+        renewable: whether it leaves when the server announces another run.
     """
 
     def __init__(
@@ -89,22 +89,22 @@ class Resident:
         self._leaving = False
         self._ready = False
         self._step_s = 0.0
-        self._submitted: tuple[float, Task] | None = None  # the last one, and when
-        self._onward: Onward | None = None  # what it may go on with since then
-        self._error: BaseException | None = None  # of the thread that listens
+        self._submitted: tuple[float, Task] | None = None  # the last submitted task, and when
+        self._onward: Onward | None = None  # the overlapped steps that it may take since then
+        self._error: BaseException | None = None  # of the listening thread
 
     @property
     def ready(self) -> bool:
-        """Whether it is warm and takes tasks."""
+        """Whether it is warm and accepts tasks."""
         return self._ready
 
     def leave(self) -> None:
-        """Submit after the step under way, and end. Safe in a signal handler."""
+        """Submit after the current step, and end. Safe in a signal handler."""
         self._leaving = True
         self._jobs.put(None)
 
     def serve(self) -> None:
-        """Take tasks until `leave`. Raises NameTakenError for a name in use, ValueError for an unsafe folder."""
+        """Do tasks until `leave`. Raises NameTakenError for a name in use, ValueError for an unsafe folder."""
         with closing(wire.listen(self._path)) as listener:
             self._heartbeat()
             Thread(target=self._listen, args=(listener,), name="fednano-listen", daemon=True).start()
@@ -125,7 +125,7 @@ class Resident:
         self._path.unlink(missing_ok=True)
 
     def work(self, task: Task, weights: State, job: NodeJob) -> tuple[Result, State]:
-        """Train the task of a job; busy times count from now on, since the server cannot know this node's clock.
+        """Train the task of a job. Busy times are relative to the call, since the server cannot know this node's clock.
 
         Raises RefusedError, AbandonedError or StopRequestedError.
         """
@@ -155,7 +155,7 @@ class Resident:
             clock=self._clock,
             may_step=lambda step_s: not self._leaving,
             on_step=on_step,
-            # On a real clock time has passed before the first step, without which the transfer was for nothing.
+            # On a real clock, time has passed before the first step; without a step, the transfer would be wasted.
             asked=lambda lease, now: stepped and self._post.asked(lease, now),
             onward=self._onward,
             part=self._parts.strategy.client,
@@ -163,7 +163,7 @@ class Resident:
         try:
             result, delta = worker.work(task, weights)
         except (AbandonedError, StopRequestedError):
-            worker.crashed()  # steps that nobody will ever merge must not live on in the optimizer
+            worker.crashed()  # steps that will never be merged must not stay in the optimizer
             raise
         finally:
             self._onward = worker.onward
@@ -174,7 +174,7 @@ class Resident:
         return replace(result, busy_from=begun, busy_until=ended, ahead=ahead), delta
 
     def _go_on(self) -> None:
-        """Take steps ahead of the next task until it comes, if it can still be the one for them."""
+        """Take overlapped steps until the next task comes, if they can still belong to it."""
         onward = self._onward
         if onward is None or onward.head:
             return
@@ -205,37 +205,37 @@ class Resident:
             self._say(f"round {onward.round}: {units.plural(head.done.steps, 'step')} ahead")
 
     def _do(self, job: NodeJob) -> None:
-        """Answer a job; what is wrong with this process is told to the relay before it is raised."""
+        """Answer a job. An error of this process is reported to the relay before it is raised."""
         mark("came", self._name)
         try:
             try:
                 codec, memory = self._parts.codec, self._trainer.memory
                 content = answer(job.content, lambda task, weights: self.work(task, weights, job), codec, memory)
-                self._hand_over(job, WireMessage(wire.RESULT, content))
+                self._reply(job, WireMessage(wire.RESULT, content))
             except AbandonedError:
                 self._say("the task's relay died; its work is dropped")
             except StopRequestedError:
-                self._hand_over(job, wire.refusal(f"{self._name} was asked to stop"))
+                self._reply(job, wire.refusal(f"{self._name} was asked to stop"))
             except (RefusedError, KeyError, ValueError) as error:
-                self._hand_over(job, wire.refusal(f"{self._name} refuses the task: {error}"))
+                self._reply(job, wire.refusal(f"{self._name} refuses the task: {error}"))
             except Exception as error:
-                self._hand_over(job, wire.refusal(f"the trainer of {self._name} failed: {error!r}"))
+                self._reply(job, wire.refusal(f"the trainer of {self._name} failed: {error!r}"))
                 raise
         finally:
             self._heartbeat()
 
-    def _hand_over(self, job: NodeJob, parcel: WireMessage) -> None:
+    def _reply(self, job: NodeJob, parcel: WireMessage) -> None:
         job.connection.settimeout(SEND_S)
         try:
             wire.send(job.connection, parcel)
         except OSError as error:
-            self._onward = None  # nobody will ask for it
+            self._onward = None  # no task will continue from it
             self._say(f"the task's relay is gone ({error}); its answer is dropped")
         else:
             self._say(_described(parcel))
 
     def _linger(self) -> None:
-        """Stay while a submission may still be under way to the server, which ends its lease when it has merged it."""
+        """Stay while a submitted update may be on its way; the server ends its lease once it has merged the update."""
         if self._submitted:
             at, task = self._submitted
             while self._clock.now() < at + LINGER_S and self._post.holds(task.lease, task.token):
@@ -266,7 +266,7 @@ class Resident:
             self.leave()
 
     def _greet(self, connection: socket.socket) -> None:
-        """Read what a connection brings: a task waits for its turn, all else is answered at once."""
+        """Read the message on a connection: a task waits for its turn, anything else is answered at once."""
         connection.settimeout(SEND_S)
         try:
             parcel = wire.receive(connection)
@@ -279,7 +279,7 @@ class Resident:
             with suppress(OSError):
                 wire.send(connection, wire.refusal(str(error)))
         except OSError:
-            pass  # it went away, or only tried whether someone listens
+            pass  # it went away, or only checked whether a trainer listens
         connection.close()
 
     def _greeting(self, kind: str) -> WireMessage:

@@ -1,4 +1,4 @@
-"""What a node is told, checked before anything is started."""
+"""Settings of a node, checked before anything starts."""
 
 import json
 import re
@@ -18,18 +18,18 @@ POLL_S = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class NodeSettings:
-    """The keys of conf/node.yaml but the data.
+    """The keys of conf/node.yaml, except for the data.
 
     Args:
-        name: the client's name, as the run calls it.
+        name: the client's name in the run.
         superlink: HOST:PORT of the SuperLink's Fleet API.
-        run: the run's id, which names its keys in the coordination store; None: as the server tells.
-        config: config.yaml of the run; None: as the server tells.
-        folder: where socket and logs lie, this user's alone; None: below the user's cache.
-        root_certificates: PEM file of who signed the SuperLink's certificate; None: the system's.
-        private_key: PEM file of the key that the SuperLink knows this node by; None: none.
-        insecure: speak to the SuperLink without TLS.
-        drain_s: seconds that a trainer is given to finish the step under way and submit.
+        run: the run's id, which names its keys in the coordination store; None: the server sends it.
+        config: config.yaml of the run; None: the server sends it.
+        folder: folder for socket and logs, which only this user can access; None: below the user's cache.
+        root_certificates: PEM file of the authority that signed the SuperLink's certificate; None: the system's.
+        private_key: PEM file of the key that identifies this node to the SuperLink; None: no key.
+        insecure: whether to connect to the SuperLink without TLS.
+        drain_s: seconds for the trainer to finish its current step and submit.
     """
 
     name: str
@@ -49,8 +49,8 @@ class NodeSettings:
                 raise ValueError(f"{key} must be a plain name, got {value}; use letters, digits, dots, dashes and _")
         if (self.run is None) != (self.config is None):
             raise ValueError(
-                f"run={self.run} and config={self.config} belong together; give both, or neither where the server "
-                "tells them"
+                f"run and config must be set together, got run={self.run} and config={self.config}; give both, or "
+                "neither if the server sends them"
             )
         if not re.fullmatch(r"(\[[0-9A-Fa-f:]+\]|[^\s:/]+):[0-9]{1,5}", self.superlink):
             raise ValueError(f"superlink must be HOST:PORT, got {self.superlink}; give both")
@@ -60,7 +60,10 @@ class NodeSettings:
                 raise ValueError(f"{key} must be an existing file, got {path}; name one")
         for key in ("root_certificates", "private_key"):
             if self.insecure and getattr(self, key):
-                raise ValueError(f"{key}={getattr(self, key)} needs TLS; leave it out or use insecure=false")
+                raise ValueError(
+                    f"{key} must be null with insecure=true, got {getattr(self, key)}; leave it out or use "
+                    "insecure=false"
+                )
         if not self.drain_s > 0:
             raise ValueError(f"drain_s must be > 0, got {self.drain_s}; use more seconds than a step takes")
 
@@ -71,12 +74,12 @@ class NodeSettings:
 
     @property
     def socket(self) -> Path:
-        """Where relay and trainer meet."""
+        """The socket between relay and trainer."""
         return self.home / "trainer.sock"
 
 
 def checked(cfg: DictConfig) -> tuple[NodeSettings, dict[str, Any] | None]:
-    """The settings, and the data group where the node has its own. Raises ValueError."""
+    """The settings, and the data group if the node has its own. Raises ValueError."""
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     names = [field.name for field in fields(NodeSettings)]
@@ -92,7 +95,7 @@ def checked(cfg: DictConfig) -> tuple[NodeSettings, dict[str, Any] | None]:
 
 
 def encode(settings: NodeSettings, data: dict[str, Any] | None) -> str:
-    """Both as one argument of a command line. There are no secrets in it."""
+    """Both as one command-line argument. It contains no secrets."""
     return json.dumps({"settings": asdict(settings), "data": data})
 
 
@@ -103,7 +106,7 @@ def decode(argument: str) -> tuple[NodeSettings, dict[str, Any] | None]:
 
 
 def run_config(path: Path, data: dict[str, Any] | None) -> DictConfig:
-    """The run's configuration, with the node's own places for the data. Raises ValueError for a damaged file."""
+    """The run's configuration, with the node's own data group if given. Raises ValueError for a damaged file."""
     try:
         cfg = OmegaConf.load(path.expanduser())
     except (OSError, YAMLError) as error:
@@ -112,9 +115,9 @@ def run_config(path: Path, data: dict[str, Any] | None) -> DictConfig:
 
 
 def told_config(path: Path, data: dict[str, Any] | None) -> tuple[str, DictConfig]:
-    """The run's id and configuration as the server told them, once it has.
+    """Wait until the server has sent the run's id and configuration; returns both.
 
-    Raises ValueError where they name code that is not fednano's: a server is trusted with the work, not with more.
+    Raises ValueError if they name code outside fednano: a server may assign work, but not run code of its own.
     """
     while not path.exists():
         pause(POLL_S)
@@ -122,7 +125,9 @@ def told_config(path: Path, data: dict[str, Any] | None) -> tuple[str, DictConfi
     plain = json.loads(told["config"])
     for target in _targets(plain):
         if not str(target).startswith("fednano."):
-            raise ValueError(f"the server's configuration has _target_={target}, which is not fednano's; give config=")
+            raise ValueError(
+                f"the server's _target_ must be a class of fednano, got {target}; set run= and config= here"
+            )
     return str(told["run"]), _with_data(OmegaConf.create(plain), data, "the server's configuration")
 
 
@@ -130,12 +135,12 @@ def _with_data(cfg: Any, data: dict[str, Any] | None, source: str) -> DictConfig
     if not isinstance(cfg, DictConfig) or not isinstance(cfg.get("data"), DictConfig):
         raise ValueError(f"{source} is not the configuration of a run; name the config.yaml of one")
     if data is not None:
-        cfg.data = {**data, "partition": cfg.data.partition}  # how rows are dealt is the run's alone
+        cfg.data = {**data, "partition": cfg.data.partition}  # only the run decides how rows are dealt to clients
     return cfg
 
 
 def _targets(node: Any) -> Iterator[Any]:
-    """All classes that a configuration names."""
+    """The `_target_` values in a configuration."""
     if isinstance(node, dict):
         yield from (value for key, value in node.items() if key == "_target_")
         node = list(node.values())

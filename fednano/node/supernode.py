@@ -1,4 +1,4 @@
-"""Flower's SuperNode, which the supervisor starts: python -m fednano.node.supernode NAME ARGUMENTS."""
+"""Flower's SuperNode as the supervisor starts it: python -m fednano.node.supernode NAME ARGUMENTS."""
 
 import logging
 import sys
@@ -11,20 +11,20 @@ from fednano.node.one_process import in_one_process
 from fednano.process.memory import keep_freed_memory
 
 CAUSES = {
-    KEYLESS: "the SuperLink takes registered nodes only; set private_key= to the key that the run made for this one",
-    INACTIVE: "the SuperLink does not take private_key=: it does not know the key, or another node uses it, or did so "
-    "within the last minute; give the key that the run made for this one, or stop the other node",
-    "CERTIFICATE_VERIFY_FAILED": "the SuperLink's certificate is not signed by root_certificates=; give the file of "
-    "the authority that the run has printed",
+    KEYLESS: "the SuperLink accepts registered nodes only; set private_key= to the key that the run made for this node",
+    INACTIVE: "the SuperLink rejects private_key=: the key is unknown, or another node uses it or did so within the "
+    "last minute; give the key that the run made for this node, or stop the other node",
+    "CERTIFICATE_VERIFY_FAILED": "the SuperLink's certificate is not signed by root_certificates=; give the authority "
+    "file that the run printed",
 }
 
 
 class Heard(logging.Handler):
-    """Notes from Flower's log why the connection to the SuperLink failed."""
+    """Reads from Flower's log why the connection to the SuperLink failed."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self.mark: str | None = None  # of `CAUSES`
+        self.mark: str | None = None  # a key of `CAUSES`
 
     def emit(self, record: logging.LogRecord) -> None:
         said = record.getMessage()
@@ -33,7 +33,7 @@ class Heard(logging.Handler):
 
 
 class Marking(logging.Handler):
-    """Marks where a message is, which Flower's log tells."""
+    """Writes a mark for each stage of a message that Flower's log reports."""
 
     def __init__(self, name: str) -> None:
         super().__init__(logging.INFO)
@@ -45,7 +45,7 @@ class Marking(logging.Handler):
 
 
 def main() -> int:
-    """Run until a signal comes; the exit code. Says in one line why the SuperLink is refused, or refuses."""
+    """Run until a signal comes; returns the exit code. Prints in one line why a connection was refused."""
     keep_freed_memory()
     heard = Heard()
     logging.getLogger("flwr").addHandler(heard)
@@ -57,7 +57,7 @@ def main() -> int:
         if heard.mark is None:
             return cast(int, ended.code)
         print(f"{REFUSAL}{CAUSES[heard.mark]}", file=sys.stderr)
-        # A node that is started again finds its key in use until Flower has missed its heartbeats.
+        # The key of a restarted node counts as in use until Flower has missed the old heartbeats.
         return 1 if heard.mark == INACTIVE else BAD_INPUT
     return 0
 

@@ -1,4 +1,4 @@
-"""Starts a node's processes, starts them again when they die, and ends them with itself."""
+"""The supervisor of a node's processes: starts them, restarts them when they die, and ends them with itself."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,18 +26,20 @@ class Supervisor:
     """Keeps programs running until it is asked to end by SIGTERM or SIGINT; a second signal ends it at once.
 
     Args:
-        programs: in the order in which they are ended.
+        programs: the programs, in the order in which they are ended.
         say: shows a line.
-        policy: of their restarts.
+        policy: the restart policy.
     """
 
     def __init__(self, programs: Sequence[Child], say: Callable[[str], None], policy: RestartPolicy = POLICY) -> None:
         self._supervised = [_Supervised(child, Restarts(policy, wall)) for child in programs]
         self._say = say
-        self._news: SimpleQueue[tuple[_Supervised, int] | None] = SimpleQueue()  # who ended, and how; None: end all
+        self._news: SimpleQueue[tuple[_Supervised, int] | None] = (
+            SimpleQueue()
+        )  # (what ended, exit code); None: end all
 
     def run(self) -> int:
-        """Until a signal comes, or a program refuses its input; the exit code."""
+        """Run until a signal comes or a program refuses its input; returns the exit code."""
         code = 0
         with asked_to_end(lambda: self._news.put(None)):
             try:
@@ -50,7 +52,7 @@ class Supervisor:
         return code
 
     def _turn(self) -> int:
-        """Start what is due and wait for the next news; BAD_INPUT where a program was given bad input, else 0."""
+        """Start what is due and wait for the next event; returns BAD_INPUT if a program refused its input, else 0."""
         self._start([one for one in self._supervised if not one.runs and one.restarts.due <= wall()])
         due = [one.restarts.due for one in self._supervised if not one.runs]
         try:
@@ -78,9 +80,9 @@ class Supervisor:
         child.stop()
         verdict = one.restarts.died(code)
         if verdict is Verdict.REFUSED:
-            self._say(f"{child.name} refuses what it was given{_cause(child)}; the node ends")
+            self._say(f"{child.name} refused its input{_cause(child)}; the node ends")
             return BAD_INPUT
-        self._say(f"{child.name} {child.how()}{_cause(child)}; again in {units.duration(one.restarts.pause_s)}")
+        self._say(f"{child.name} {child.how()}{_cause(child)}; restart in {units.duration(one.restarts.pause_s)}")
         return 0
 
     def _end(self) -> None:
@@ -95,11 +97,11 @@ class Supervisor:
 
 
 class _AskedError(Exception):
-    """The supervisor is asked to end."""
+    """The supervisor was asked to end."""
 
 
 def _cause(child: Child) -> str:
-    """In brackets, the last line of its log where that says why it refuses its input, else where to look."""
+    """In brackets, the last line of the log if it says why the input was refused, else the path of the log."""
     if child.log is None:
         return ""
     last = child.tail().rpartition("\n")[2]

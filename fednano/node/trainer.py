@@ -1,4 +1,4 @@
-"""The process of a node's resident trainer, which the supervisor starts: python -m fednano.node.trainer SETTINGS."""
+"""The process of a node's resident trainer as the supervisor starts it: python -m fednano.node.trainer SETTINGS."""
 
 import signal
 import sys
@@ -21,16 +21,16 @@ from fednano.report.console import RichProgress
 
 
 class Closable(Post, Protocol):
-    """A node's side of a coordination store that is told when the node ends."""
+    """A node's side of a coordination store that must be closed when the node ends."""
 
     def close(self) -> None:
-        """Say what is left to say, and leave."""
+        """Send what is left to send, and disconnect."""
 
 
 def serve(argument: str, make_post: Callable[[str, str, Clock], Closable]) -> int:
-    """Train what the relay hands over until SIGTERM; the exit code. Raises ValueError for bad input.
+    """Do the relay's tasks until SIGTERM; returns the exit code. Raises ValueError for bad input.
 
-    `make_post` makes the node's side of the coordination store from run, name and clock.
+    `make_post` makes the node's side of the coordination store from the run's id, the node's name and the clock.
     """
     settings, data = decode(argument)
     clock = RealClock()

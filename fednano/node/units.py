@@ -10,15 +10,15 @@ from pathlib import Path
 from fednano.coordination.redis_link import URL_VARIABLE
 from fednano.node.settings import NodeSettings
 
-STOP_S = 30.0  # beyond the drain, for the SuperNode and for what lingers
+STOP_S = 30.0  # in addition to the drain, for the SuperNode to end and for answers to be sent
 
 
 def systemd(settings: NodeSettings, overrides: Sequence[str]) -> str:
-    """A unit for systemd."""
+    """A systemd unit."""
     command = " ".join(_quoted(word) for word in (sys.executable, "-m", "fednano.node", *overrides))
     return f"""\
 # ~/.config/systemd/user/fednano-{settings.name}.service, or /etc/systemd/system/ with User= below [Service].
-# The secret goes into the file of EnvironmentFile, readable by its owner alone: {URL_VARIABLE}=…
+# Put the secret into the file of EnvironmentFile, readable by its owner only: {URL_VARIABLE}=…
 [Unit]
 Description=fednano node {settings.name}
 Wants=network-online.target
@@ -28,7 +28,7 @@ After=network-online.target
 EnvironmentFile={_escaped(str(settings.home / "environment"))}
 WorkingDirectory={_escaped(str(Path.cwd()))}
 ExecStart={command}
-# The supervisor drains: the signal is for it alone.
+# Only the supervisor gets the signal; it lets the trainer drain.
 KillMode=mixed
 TimeoutStopSec={settings.drain_s + STOP_S:.0f}
 Restart=on-failure
@@ -64,11 +64,11 @@ FORMS: dict[str, Callable[[NodeSettings, Sequence[str]], str]] = {"systemd": sys
 
 
 def _escaped(text: str) -> str:
-    """A value of a unit file, in which % begins a specifier."""
+    """`text` escaped for a unit file, in which % begins a specifier."""
     return text.replace("%", "%%")
 
 
 def _quoted(word: str) -> str:
-    """A word of a unit's command line, in which $ names a variable."""
+    """`word` quoted for a unit's command line, in which $ begins a variable."""
     escaped = _escaped(word).replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
     return f'"{escaped}"'

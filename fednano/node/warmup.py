@@ -1,4 +1,4 @@
-"""Steps on made-up data, so that a trainer's first real one is as fast as the others."""
+"""Warm-up of a trainer: steps on random data, so that its first real step is as fast as the others."""
 
 from collections.abc import Iterator
 from itertools import pairwise, repeat
@@ -11,13 +11,13 @@ from fednano.runtime.beginning import untrained
 from fednano.runtime.parts import Parts
 from fednano.training.local import StepPlan, Trainer
 
-STEPS = 5  # the first ones compile and find their memory
+STEPS = 5  # the first ones compile and allocate memory
 TIMED = 3
 _NOBODY = "warm-up"
 
 
 def warm_up(trainer: Trainer, parts: Parts) -> float:
-    """Take a few steps and forget them; returns the median seconds of the last ones."""
+    """Take a few steps and forget them; returns the median seconds of the last `TIMED` steps."""
     stamps: list[float] = []
     plan = StepPlan(
         steps=STEPS,

@@ -1,1 +1,1 @@
-"""Child processes that end with their parent, and what their memory needs."""
+"""Child processes that end with their parent; memory settings and temporary folders of processes."""

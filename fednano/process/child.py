@@ -1,4 +1,4 @@
-"""Child processes, with a log each, that end with the process that started them."""
+"""Child processes, each with a log, that end with the process that started them."""
 
 import signal
 import socket
@@ -14,27 +14,28 @@ from fednano.process import guard
 
 TAIL_LINES = 12
 TAIL_BYTES = 16_384
-TOLD = 2  # lines that a guard tells
-LATE_S = 1.0  # that a guard has for what it does beside waiting
-# Started by its path and without the paths of installed packages, a guard is there in a third of the time.
+TOLD = 2  # number of lines that a guard sends
+LATE_S = 1.0  # for a guard to do its work beyond waiting
+# By its path and without the paths of installed packages, a guard starts in a third of the time.
 GUARD = (sys.executable, "-I", "-S", guard.__file__)
 
 
 class Child:
-    """A command in a session of its own, so that a Ctrl-C on the terminal is its starter's alone.
+    """A command in a session of its own, so that only its starter gets a Ctrl-C on the terminal.
 
-    It ends with its starter, also when that is killed: a guard (`process/guard.py`) stands between the two. Whatever
-    the command leaves in its process group ends with it. One thread may wait for it while another stops it.
+    It ends with its starter, even if the starter is killed: a guard (`process/guard.py`) stands between the two.
+    Everything that the command leaves in its process group ends with it. One thread may wait for it while another
+    stops it.
 
     Args:
-        name: what people call it.
-        command: program and arguments; no secrets, which process lists would show.
-        log: takes its output, behind what is there; None: that goes where this process writes.
+        name: the name shown to people.
+        command: program and arguments; no secrets, since process lists show them.
+        log: the file that its output is appended to; None: it writes where this process does.
         environment: all of its environment variables.
-        grace_s: seconds that it is given to end by itself when it is asked to; with 0 it is killed without being asked.
-        orphan_s: the same when its starter is gone; None: `grace_s`.
+        grace_s: seconds for it to end by itself when asked to; with 0 it is killed without being asked.
+        orphan_s: the same if its starter is gone; None: `grace_s`.
         fed: what it reads from its standard input, which may be secret; at most 4096 bytes.
-        noise: marks lines of the log that say nothing of how it ended.
+        noise: substrings of log lines that say nothing about how it ended.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Child:
         fed: bytes = b"",
         noise: Sequence[str] = (),
     ) -> None:
-        assert len(fed) <= guard.MOST_FED, "more would be held up until it is read"
+        assert len(fed) <= guard.MOST_FED, "more would block until it is read"
         self.name = name
         self.command = [str(word) for word in command]
         self.log = log
@@ -59,12 +60,12 @@ class Child:
         self._fed = fed
         self._noise = tuple(noise)
         self._process: subprocess.Popen[bytes] | None = None
-        self._link: socket.socket | None = None  # to the guard, as long as that may have something to say
+        self._link: socket.socket | None = None  # to the guard, as long as the guard may send something
         self._said = b""
         self._hearing = Lock()
 
     def start(self) -> None:
-        """Start it, or start it anew once it has ended or was stopped."""
+        """Start it, or restart it once it has ended or was stopped."""
         figures = [str(self.grace_s), str(self._orphan_s), str(len(self._fed))]
         log = self.log.open("ab") if self.log else None
         self._link, theirs = socket.socketpair()
@@ -89,23 +90,23 @@ class Child:
         """The exit code, negative for a signal's number; None while it runs."""
         if self._process is None or self._process.poll() is None:
             return None
-        # Where the guard could not say, it was the guard that was killed.
+        # If the guard sent no exit code, the guard itself was killed.
         lines = self._heard(TOLD)
         return lines[1] if len(lines) == TOLD else self._process.returncode
 
     @property
     def pid(self) -> int | None:
-        """The id of the command's process; waits until there is one. None where there is none."""
+        """The id of the command's process; waits until it is known. None if there is no process."""
         lines = self._heard(1)
         return (lines[0] if lines else 0) or None
 
     @property
     def guard(self) -> int | None:
-        """The id of the guard's process: the command and all that it started are its descendants."""
+        """The id of the guard's process; the command and everything that it started are its descendants."""
         return self._process.pid if self._process else None
 
     def wait(self, timeout_s: float | None = None) -> int:
-        """Wait until it ends; the exit code. Raises subprocess.TimeoutExpired."""
+        """Wait until it ends; returns the exit code. Raises subprocess.TimeoutExpired."""
         assert self._process, "it was not started"
         self._process.wait(timeout_s)
         code = self.ended
@@ -113,7 +114,7 @@ class Child:
         return code
 
     def tail(self) -> str:
-        """The last lines of its log, but for noise."""
+        """The last lines of its log, without noise."""
         if self.log is None or not self.log.exists():
             return ""
         with self.log.open("rb") as log:
@@ -123,7 +124,7 @@ class Child:
         return "\n".join(telling[-TAIL_LINES:])
 
     def how(self) -> str:
-        """How it ended, behind its name in a sentence."""
+        """How it ended, as the predicate of a sentence."""
         code = self.ended or 0
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
@@ -132,13 +133,13 @@ class Child:
         return f"{self.name} {self.how()}" + (f"; its log is {self.log}" if self.log else "")
 
     def ask(self) -> None:
-        """Let it begin to end; `stop` waits for it. For several that are to end at the same time."""
+        """Ask it to end without waiting; `stop` waits. For ending several at the same time."""
         self._tell(b"end")
 
     def stop(self) -> bool:
-        """End it, and whatever is left of its process group; whether it ended before it was killed.
+        """End it and everything left of its process group; returns whether it ended before it was killed.
 
-        Does nothing where it does not run.
+        Does nothing if it does not run.
         """
         process = self._process
         if process is None:
@@ -146,7 +147,7 @@ class Child:
         self.ask()
         with suppress(subprocess.TimeoutExpired):
             process.wait(self.grace_s + LATE_S)
-        # Where the guard was killed, its command may still run.
+        # If the guard was killed, its command may still run.
         with suppress(ProcessLookupError):
             killpg(process.pid, signal.SIGKILL)
         return self.wait() != -signal.SIGKILL
@@ -154,11 +155,11 @@ class Child:
     def _tell(self, said: bytes) -> None:
         link = self._link
         if link:
-            with suppress(OSError):  # it has ended meanwhile
+            with suppress(OSError):  # it has ended in the meantime
                 link.sendall(said)
 
     def _heard(self, lines: int) -> list[int]:
-        """The first of the numbers that the guard tells, each in a line; fewer where it has ended before."""
+        """The first `lines` numbers that the guard sends, one a line; fewer if it ends before."""
         with self._hearing:
             while self._link and self._said.count(b"\n") < lines:
                 try:

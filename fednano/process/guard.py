@@ -1,13 +1,13 @@
-"""The guard: a process that runs one command, which ends with whoever started the guard. `Child` is who does.
+"""The guard: a process that runs one command, and ends it when the guard's starter ends. `Child` starts guards.
 
     python -I -S guard.py GRACE_S ORPHAN_S FED COMMAND …
 
-Its standard input is a socket. The starter sends the FED bytes that the command is to read from its own standard input,
-and later, where it wants the command to end, anything at all: the command has GRACE_S seconds then. Where the socket
-closes, the starter is gone, and the command has ORPHAN_S seconds. The guard sends two lines: the command's process id,
-and how it ended. Then it kills its process group, itself included, so that nothing in there outlives the command.
+Its standard input is a socket. The starter sends the FED bytes that the command reads from its own standard input. To
+end the command, the starter later sends anything at all: the command then has GRACE_S seconds. If the socket closes,
+the starter is gone, and the command has ORPHAN_S seconds. The guard sends two lines: the command's process id, and its
+exit code. Then it kills its process group, including itself, so that nothing in the group outlives the command.
 
-It imports next to nothing, since it stands before every start, and needs nothing that only one platform has.
+It imports next to nothing, since every start of a command waits for it, and it is portable.
 """
 
 import os
@@ -16,25 +16,25 @@ import signal
 import sys
 
 PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)  # which Python ignores, and a command would too
-MOST_FED = 4096  # bytes; a pipe takes as many before anybody reads
-NOT_STARTED = 127  # the exit code of a shell whose command cannot be started
+RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores these, and the command would inherit that
+MOST_FED = 4096  # bytes; a pipe holds as many before anything reads from it
+NOT_STARTED = 127  # a shell's exit code for a command that cannot be started
 STARTER = 0
 
 
 class GuardedCommand:
-    """The command's process. Signals that reach the guard are passed on to it, also those that came before it.
+    """The command's process. Signals to the guard are passed on to it, even those from before it started.
 
     Args:
         words: program and arguments.
-        fed: what it reads from its standard input.
+        fed: what the command reads from its standard input.
 
     Raises:
-        OSError: it cannot be started.
+        OSError: the command cannot be started.
     """
 
     def __init__(self, words: list[str], fed: bytes) -> None:
-        self.pid = 0  # while there is none
+        self.pid = 0  # 0: there is no process
         self._early: list[int] = []
         for passed in PASSED_ON:
             if signal.getsignal(passed) != signal.SIG_IGN:
@@ -54,11 +54,11 @@ class GuardedCommand:
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         if not pid:
             return None
-        self.pid = 0  # from now on the number may be another process's
+        self.pid = 0  # from now on, the id may belong to another process
         return os.waitstatus_to_exitcode(status)
 
     def end(self, within_s: float) -> None:
-        """Ask it to end, unless it has been asked, and have it killed `within_s` from now, if not earlier."""
+        """Ask it to end, unless it was asked before, and kill it after `within_s` seconds at the latest."""
         if within_s <= 0.0:
             self.send(signal.SIGKILL)
             return
@@ -66,14 +66,14 @@ class GuardedCommand:
         signal.signal(signal.SIGALRM, lambda *_: self.send(signal.SIGKILL))
         signal.setitimer(signal.ITIMER_REAL, min(left_s or within_s, within_s))
         if not left_s:
-            _thaw()  # a process that is stopped could not heed it
+            _thaw()  # a stopped process could not react
             self.send(signal.SIGTERM)
 
 
 def main() -> None:
     """Run the command, then kill the group."""
     if os.getpgrp() != os.getpid():
-        sys.exit("the guard kills its process group, which has to be its own; use fednano.process.child")
+        sys.exit("the guard must lead a process group of its own, since it kills the group; use fednano.process.child")
     try:
         grace_s, orphan_s, fed, *words = sys.argv[1:]
         _guard(words, float(grace_s), float(orphan_s), int(fed))
@@ -87,7 +87,7 @@ def _guard(words: list[str], grace_s: float, orphan_s: float, fed: int) -> None:
     wakes, woken = os.pipe()
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)  # it has to wake, no more
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # it only has to wake `select`
     if (food := _received(fed)) is None:
         return
     try:
@@ -114,7 +114,7 @@ def _guard(words: list[str], grace_s: float, orphan_s: float, fed: int) -> None:
 
 
 def _spawned(words: list[str], fed: bytes) -> int:
-    """Start the command; its process id."""
+    """Start the command; returns its process id."""
     reads, writes = os.pipe()
     try:
         os.write(writes, fed)
@@ -126,7 +126,7 @@ def _spawned(words: list[str], fed: bytes) -> int:
 
 
 def _received(size: int) -> bytes | None:
-    """So many bytes from the starter; None where it is gone before."""
+    """`size` bytes from the starter; None if it is gone before."""
     received = b""
     while len(received) < size:
         if not (more := _read(size - len(received))):
@@ -146,11 +146,11 @@ def _tell(*numbers: int) -> None:
     try:  # noqa: SIM105  # contextlib would be one more import
         os.write(STARTER, b"".join(b"%d\n" % number for number in numbers))
     except ConnectionError:
-        pass  # nobody is there to be told
+        pass  # the starter is gone
 
 
 def _thaw() -> None:
-    # Imported late, and from where this file lies: the guard starts without the paths of installed packages.
+    # Imported late and from this file's own tree: the guard starts without the paths of installed packages.
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # noqa: PTH100, PTH120
     from fednano.process import tree
 

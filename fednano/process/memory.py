@@ -1,4 +1,4 @@
-"""Memory of a long-running process: what a step or a message frees, the next one takes again."""
+"""Memory settings of long-running processes, which let a step or message reuse the memory that the last one freed."""
 
 import ctypes
 import gc
@@ -7,25 +7,25 @@ from contextlib import contextmanager
 
 # Names and numbers of glibc's malloc.h.
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX, ARENA_MAX = -1, -2, -4, -8
-GROWTH = 1 << 26  # bytes by which the heap grows at least
-NEW_OBJECTS = 100_000  # between two collections; by default 700
+GROWTH = 1 << 26  # minimum bytes by which the heap grows
+NEW_OBJECTS = 100_000  # between two collections; the default is 700
 
 
 def keep_freed_memory() -> bool:
-    """Tell the allocator to keep what is freed; whether it is glibc's, which can be told.
+    """Make the allocator keep freed memory; returns False if it is not glibc's, which is the only one supported.
 
     By default every large tensor is mapped anew and its pages are faulted in one by one, which on a virtual machine may
-    take longer than the arithmetic on them. The process then holds its largest need until it ends.
+    take longer than the arithmetic on them. With this setting, the process holds its peak memory until it ends.
     """
     return _tell((TRIM_THRESHOLD, -1), (TOP_PAD, GROWTH), (MMAP_MAX, 0))
 
 
 def share_heaps() -> bool:
-    """Give threads that begin from now on no heap of their own; whether the allocator is glibc's, which can be told.
+    """Make threads share one heap from now on; returns False if the allocator is not glibc's, as above.
 
-    By default there are up to eight for each core, and what one of them has freed no other takes. Where threads come
-    and go with every message, each heap keeps room for the largest one: the process grows for as long as there are more
-    to come. It has to be told before nine of them are there.
+    By default there are up to eight heaps per core, and none reuses memory freed by another. If threads come and go
+    with every message, each heap keeps room for the largest message, and the process grows until all heaps have done
+    so. Call this before nine heaps exist.
     """
     return _tell((ARENA_MAX, 1))
 
@@ -37,9 +37,9 @@ def _tell(*settings: tuple[int, int]) -> bool:
 
 @contextmanager
 def collecting_rarely() -> Iterator[None]:
-    """Look for cycles of garbage seldom, for a time that makes many small objects and hardly any cycles of them.
+    """Collect garbage cycles rarely within the block, for work with many small objects and hardly any cycles.
 
-    By default the collector walks through them every few events, and through all that is alive every so often.
+    By default the collector traverses new objects every few events, and all live objects every so often.
     """
     threshold = gc.get_threshold()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""The restart policy: when a program that has died is started again, and when not. Pure; the clock is passed in."""
+"""Restart policy: whether and when a program that has died is restarted. Pure; the clock is passed in."""
 
 import math
 from collections.abc import Callable
@@ -8,15 +8,15 @@ from enum import Enum, auto
 
 @dataclass(frozen=True, kw_only=True)
 class RestartPolicy:
-    """How often a program is started again, and how soon.
+    """How often a program is restarted, and how soon.
 
     Args:
-        limit: deaths in a row after each of which it is started again; None: any number.
+        limit: maximum number of deaths in a row that are each followed by a restart; None: any number.
         first_s: seconds before a restart; doubled with each further death in a row.
-        longest_s: seconds that they are doubled to at most.
-        sound_s: a program that lived longer was sound: its next death is the first in a row.
-        refusals: exit codes that say that its input is bad. Ending so in its first life, it is not started again;
-            later it is not the input that has changed.
+        longest_s: upper limit of these seconds.
+        sound_s: a program that lived longer than this was sound, and its next death counts as the first in a row.
+        refusals: exit codes that mean bad input. A program that ends with one in its first life is not restarted;
+            in a later life the cause must be another, since the input has not changed.
     """
 
     limit: int | None = None
@@ -35,10 +35,10 @@ class Verdict(Enum):
 
 
 class Restarts:
-    """The lives of one program. Each is taken to begin when it is due.
+    """The lives of one program. Each life counts as beginning when it is due.
 
     Args:
-        policy: what follows its deaths.
+        policy: the restart policy.
         now: a clock, in seconds.
     """
 
@@ -47,13 +47,13 @@ class Restarts:
         self._now = now
         self._first_life = True
         self._deaths = 0  # in a row
-        self.pause_s = 0.0  # before the present life
-        self.due = now()  # when that is to begin, by the clock
+        self.pause_s = 0.0  # before the current life
+        self.due = now()  # when the current life should begin, by the clock
 
     def died(self, code: int | None = None) -> Verdict:
-        """Note a death; what follows. With AGAIN, the next life begins when it is `due`, after `pause_s`.
+        """Record a death; returns what follows. After AGAIN, the next life begins when it is `due`, after `pause_s`.
 
-        `code` is the exit code, negative for a signal's number, where there is one.
+        `code` is the exit code if there is one, negative for a signal's number.
         """
         policy = self._policy
         if code in policy.refusals and self._first_life:

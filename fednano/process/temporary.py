@@ -1,4 +1,4 @@
-"""Temporary folders of runs: removed as their run ends, or by a later one where it was killed."""
+"""Temporary folders of runs: removed at the end of the run, or by a later run if it was killed."""
 
 import fcntl
 import os
@@ -13,17 +13,17 @@ PREFIX, UNLOCKED = "fednano_", "fednano-"
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder that only this user can read; locked as long as it is used, and removed at the end.
+    """A folder that only this user can read; locked while it is used, and removed at the end.
 
-    Those that this user's runs have left, killed before they could remove them, are removed first. Its name is short:
-    Unix sockets lie in it, whose paths end at some 100 characters.
+    Folders left by this user's killed runs are removed first. The name is short, since it is part of the paths of Unix
+    sockets, which are limited to about 100 characters.
     """
     _sweep(Path(tempfile.gettempdir()))
-    made = Path(tempfile.mkdtemp(prefix=UNLOCKED))  # for this user alone
+    made = Path(tempfile.mkdtemp(prefix=UNLOCKED))  # readable by this user only
     lock = os.open(made, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        # It gets the name that others look for once they find it locked.
+        # Other runs look for this name, so the folder gets it only once it is locked.
         folder = made.rename(made.with_name(made.name.replace(UNLOCKED, PREFIX, 1)))
         try:
             yield folder
@@ -34,12 +34,12 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def _sweep(where: Path) -> None:
-    """Remove what nobody holds a lock on."""
+    """Remove folders that no process has locked."""
     for left in where.glob(f"{PREFIX}*"):
         try:
             folder = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError:
-            continue  # another user's, no folder, or gone by now
+            continue  # another user's, not a folder, or gone by now
         try:
             if os.fstat(folder).st_uid == os.getuid() and _unused(folder):
                 shutil.rmtree(left, ignore_errors=True)

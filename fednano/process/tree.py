@@ -1,4 +1,4 @@
-"""Signals to a process and all that it has started, in whatever sessions. Imports nothing that is slow to import."""
+"""Signals to a process and all its descendants, across sessions. Imports nothing that is slow to import."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ PROC = Path("/proc")
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes that `pid` has started, and those that they have, parents first."""
+    """The processes that `pid` has started, and their descendants; parents first."""
     children = defaultdict(list)
     for child, parent in _parents():
         children[parent].append(child)
@@ -22,7 +22,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def freeze(pid: int) -> list[int]:
-    """SIGSTOP to all descendants of `pid`, those too that they start meanwhile; who they are."""
+    """SIGSTOP to all descendants of `pid`, including those started meanwhile; returns their ids."""
     frozen: list[int] = []
     while new := [process for process in descendants(pid) if process not in frozen]:
         for process in new:
@@ -38,7 +38,7 @@ def thaw(pid: int) -> None:
 
 
 def kill(pid: int) -> None:
-    """SIGKILL to all descendants of `pid`, at once: none has the time to see that another is gone."""
+    """SIGKILL to all descendants of `pid` at once, so that none can notice that another is gone."""
     for process in freeze(pid):
         send(process, signal.SIGKILL)
 
@@ -55,10 +55,10 @@ def _parents() -> list[tuple[int, int]]:
         listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
         return [(int(pid), int(parent)) for pid, parent in map(str.split, listed.splitlines())]
     pairs = []
-    for entry in os.listdir(PROC):  # noqa: PTH208  # names alone, which a path for each would take longer to make
+    for entry in os.listdir(PROC):  # noqa: PTH208  # names only: building a path for each would be slower
         if entry.isdigit():
             with suppress(FileNotFoundError, ProcessLookupError):
-                # The name in the second field may hold blanks and brackets.
+                # The name in the second field may contain blanks and brackets.
                 rest = PROC.joinpath(entry, "stat").read_text(errors="replace").rpartition(")")[2].split()
                 if rest[0] not in "ZX":
                     pairs.append((int(entry), int(rest[1])))

@@ -1,4 +1,4 @@
-"""What a run begins with, anew or at a checkpoint: weights, optimizer states, free rows, a trainer."""
+"""Starting state of a run, new or resumed: weights, optimizer states, ledger and trainer."""
 
 import torch
 
@@ -26,24 +26,24 @@ def untrained(parts: Parts) -> State:
 
 
 def blank_inner(parts: Parts) -> State:
-    """The inner optimizer's state before a first step, where clients average theirs; else nothing."""
+    """The inner optimizer's state before the first step if clients average theirs; otherwise empty."""
     return blank_state(parts.optim.build(GPT(parts.gpt))) if parts.optim.state == "average" else {}
 
 
 def message_bytes(parts: Parts) -> MessageBytes:
-    """Bytes that travel for a whole model and the optimizer's state beside it: exactly, or at most."""
+    """Bytes of a message with the whole model and any averaged optimizer state: exact, or an upper bound."""
     shapes = tensors.shapes(blueprint(parts.gpt).state_dict())
     inner = LOSSLESS.size(tensors.shapes(blank_inner(parts)), "down")
     return MessageBytes(down=LOSSLESS.size(shapes, "down") + inner, up=parts.codec.size(shapes, "up") + inner)
 
 
 def first_state(parts: Parts, resume: Snapshot | None) -> ServerState:
-    """The federation's state as the run begins, or as it was at the checkpoint."""
+    """The federation's state at the start of the run or at the checkpoint."""
     return resume.state if resume else ServerState(untrained(parts), {}, inner=blank_inner(parts))
 
 
 def first_ledger(parts: Parts, resume: Snapshot | None = None) -> Ledger:
-    """The checkpoint's ledger, or one of which all rows are free."""
+    """The checkpoint's ledger, or a new one in which all rows are free."""
     return Ledger.from_record(resume.ledger) if resume else Ledger([len(rows) for rows in parts.pools.rows])
 
 
@@ -54,7 +54,10 @@ def local_trainer(
     split_rows: bool = True,
     resume: Snapshot | None = None,
 ) -> LocalTrainer:
-    """A model of this process and the optimizers of whoever trains in it, for steps of `batch_tokens` tokens."""
+    """A trainer with one model, and an optimizer for each client that trains in this process.
+
+    A step takes `batch_tokens` tokens.
+    """
     trainer = LocalTrainer(
         model=GPT(parts.gpt),
         optim=parts.optim,
@@ -69,15 +72,18 @@ def local_trainer(
 
 
 def check_resume(parts: Parts, snapshot: Snapshot) -> None:
-    """Raise ValueError unless the checkpoint is of this model and this data."""
+    """Raise ValueError unless the checkpoint belongs to this model and this data."""
     expected = {name: tensor.shape for name, tensor in blueprint(parts.gpt).state_dict().items()}
     # The analytic runtime has no weights.
     weights = snapshot.state.weights
     if weights and {name: tensor.shape for name, tensor in weights.items()} != expected:
         raise ValueError(
-            f"{snapshot.saved.name} holds another model than model.depth={parts.gpt.layers} of config.yaml makes; "
-            "restore config.yaml or start anew"
+            f"{snapshot.saved.name} must hold the model of config.yaml (model.depth={parts.gpt.layers}), got another; "
+            "restore config.yaml or start a new run"
         )
     rows = [pool["size"] for pool in snapshot.ledger["pools"]]
     if rows != [len(rows) for rows in parts.pools.rows]:
-        raise ValueError(f"data: {snapshot.saved.name} was trained on {sum(rows)} other rows; restore the data")
+        raise ValueError(
+            f"data must be the rows that {snapshot.saved.name} was trained on, got others ({sum(rows)} rows then); "
+            "restore the data"
+        )

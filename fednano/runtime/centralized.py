@@ -1,4 +1,4 @@
-"""The baseline: the same model, data and number of tokens in one place."""
+"""The centralized baseline: the same model, data and number of tokens on one machine."""
 
 import math
 from dataclasses import dataclass, replace
@@ -21,10 +21,10 @@ from fednano.training.replicas import Replicas, joined
 
 @dataclass(frozen=True)
 class Centralized:
-    """One machine as fast as the first client, always up, whose batch is the clients' batches joined.
+    """One machine, as fast as the first client and always up, whose batch joins the batches of all clients.
 
-    It trains as many tokens as `runtime=virtual` would merge with the same configuration, its budget included; only
-    `budget.wall_hours` ends it earlier. Its clock is virtual: a step takes the time that `hardware` says.
+    It trains as many tokens as `runtime=virtual` would merge with the same configuration, including its budget; only
+    `budget.wall_hours` can end it earlier. Its clock is virtual: a step takes the time given by `hardware`.
     """
 
     shared: ClassVar[str] = "clients"
@@ -32,13 +32,14 @@ class Centralized:
     name: str = "centralized"
 
     def check(self, parts: Parts) -> None:
-        """Raise ValueError for rounds that overlap, and where carbon or price end before the run does.
+        """Raise ValueError for overlapped steps, or if a trace of carbon or price ends before the run does.
 
-        Only playing the protocol shows that.
+        The second check has to play the protocol through.
         """
         if parts.round.overlap:
             raise ValueError(
-                f"round.overlap={parts.round.overlap} hides transfers, of which runtime={self.name} has none; use 0"
+                f"round.overlap must be 0 with runtime={self.name}, which has no transfers to hide, got "
+                f"{parts.round.overlap}; use 0"
             )
         if parts.energy.ends(parts.volatility) < math.inf:
             tokens, _ = _planned(parts)
@@ -127,7 +128,10 @@ class Centralized:
 
 
 def _planned(parts: Parts) -> tuple[int, RunProgress]:
-    """The tokens to train, and how the federated run would end; that merges whole rounds, beyond a budget of tokens."""
+    """The tokens to train, and the progress of the federated run at its end.
+
+    The federated run merges whole rounds, so its tokens may exceed a budget of tokens.
+    """
     federated = foreseen(parts, message_bytes(parts))
     tokens = max(parts.tokens_per_step, federated.tokens)
     return min(tokens, parts.settings.budget.tokens or tokens), federated

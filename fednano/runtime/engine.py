@@ -1,4 +1,4 @@
-"""What a runtime brings to a federation, and the federation made of that and of an experiment's parts."""
+"""The engine: what a runtime contributes to a federation, and the federation built from it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,17 +24,17 @@ from fednano.volatility.membership import Members
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """What differs between the runtimes that run a federation.
+    """What differs between the runtimes of a federation.
 
     Args:
-        name: of the runtime.
-        clock: the run's.
-        members: who is up.
-        sites: the clients as the server sees them, by name; may be filled in once the engine knows them.
+        name: the runtime's name.
+        clock: the run's clock.
+        members: tells which clients are up.
+        sites: the server's view of each client, by name; may be filled in once the engine knows the clients.
         size: bytes of the tensors in a message, each way.
-        trainer: whose optimizer states and seconds checkpoints hold.
+        trainer: the source of the optimizer states and seconds in checkpoints.
         replicas: the ranks that train together.
-        live: whether clients are elsewhere, so that the server cannot know for certain what became of them.
+        live: whether clients run elsewhere, so that the server cannot be certain of their state.
         analytic: whether the protocol runs without tensors.
     """
 
@@ -59,7 +59,7 @@ def federate(
     store: CoordinationStore,
     horizon: int,
 ) -> Federation:
-    """The federation whose learning-rate schedules end at `horizon` tokens."""
+    """The federation of `parts` on `engine`; its learning-rate schedules end at `horizon` tokens."""
     plan = Plan(
         rounds=parts.settings.most_rounds,
         tokens_per_step=parts.tokens_per_step,
@@ -85,7 +85,7 @@ def federate(
 
 
 def as_predicted(size: MessageBytes) -> Callable[[RecordDict], int]:
-    """The bytes of a message's tensors on the network, as they were predicted."""
+    """A function that returns the predicted bytes of a message's tensors on the network."""
 
     def of(content: RecordDict) -> int:
         direction = records.direction_of(content)
@@ -95,8 +95,11 @@ def as_predicted(size: MessageBytes) -> Callable[[RecordDict], int]:
 
 
 def transport(parts: Parts, grid: Grid, analytic_size: MessageBytes | None = None) -> FlowerTransport:
-    """What carries the federation's messages; with `analytic_size` no tensors travel, and messages count as that."""
+    """The transport of the federation's messages.
+
+    With `analytic_size`, messages carry no tensors and are counted as having that size.
+    """
     if analytic_size is None:
         return FlowerTransport(grid, parts.codec)
-    # Without tensors nothing is encoded, and messages are as long as they would be.
+    # Nothing is encoded without tensors, so the predicted size stands in for the measured one.
     return FlowerTransport(grid, parts.codec, as_predicted(analytic_size), trains=False)

@@ -1,4 +1,4 @@
-"""What a run consumed, and what its baselines would have: listens to the events, accounts as it goes and at the end."""
+"""The meter: energy, carbon and cost of a run and of its baselines, computed from the run's events."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,13 +24,13 @@ from fednano.runtime.parts import Parts
 from fednano.traces.trace import Trace
 from fednano.volatility.traced import Traced
 
-MAX_SITES = 32  # whose baselines alone are worked out: a thousand clients' tokens would take one of them years
+MAX_SITES = 32  # sites with baselines of their own: one site would need years for the tokens of a thousand clients
 MAX_CURVES, CURVE_POINTS = 12, 600
 
 
 @dataclass
 class Counted:
-    """What a client consumed before `until`, and in its windows: nothing that is yet to come changes that."""
+    """A client's consumption before `until`, in total and inside its windows; later events do not change it."""
 
     until: float = 0.0
     used: Consumption = field(default_factory=Consumption)
@@ -38,9 +38,9 @@ class Counted:
 
 
 class Meter:
-    """A `Sink` that keeps when machines worked.
+    """A `Sink` that records when machines worked.
 
-    Raises ValueError at the first event after a trace of carbon or price has ended.
+    Raises ValueError at the first event after the end of a carbon or price trace.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -65,7 +65,7 @@ class Meter:
         pass
 
     def account(self, tokens: int) -> dict[str, Any]:
-        """Consumption of the run by client and in all, and of its baselines for the same `tokens`."""
+        """Consumption of the run, by client and in total, and of its baselines for the same `tokens`."""
         found = {c: self._consumed(k, *self._machine(c, k)) for k, c in enumerate(self._usage.clients)}
         total = sum((used for used, _ in found.values()), Consumption())
         return {
@@ -79,14 +79,14 @@ class Meter:
         }
 
     def so_far(self) -> dict[str, Any]:
-        """Consumption by client and in all up to the last event, named as in `account`.
+        """Consumption up to the last event, by client and in total, with the keys of `account`.
 
-        What was counted before is not looked at again, so that asking often costs no more than what is new.
+        Spans that were counted before are not counted again, so frequent calls cost no more than the new events.
         """
         return _described({client: self._count(client, k) for k, client in enumerate(self._usage.clients)})
 
     def _count(self, client: str, index: int) -> tuple[Consumption, Consumption]:
-        """What a client consumed, and the part of it in its windows; keeps what will not change."""
+        """A client's consumption, in total and inside its windows; caches the part that cannot change any more."""
         counted = self._counted.setdefault(client, Counted())
         settled, now = self._usage.settled(client, self._ready_s), self._usage.t
         spans = self._machine(client, index, counted.until)
@@ -103,7 +103,7 @@ class Meter:
         return counted.used, counted.inside
 
     def curves(self) -> dict[str, Any]:
-        """Carbon intensity over the run for the first clients, as (t, g/kWh) pairs to draw."""
+        """Carbon intensity over the run for the first `MAX_CURVES` clients, as (t, g/kWh) points of a curve."""
         drawn = {}
         for k, client in enumerate(self._usage.clients[:MAX_CURVES]):
             carbon = self._site(k).signals.carbon
@@ -123,14 +123,14 @@ class Meter:
 
     @property
     def _ready_s(self) -> float:
-        """Seconds for which a machine idles, being provisioned, before each of its windows."""
+        """Seconds for which a machine idles before each of its windows while it is provisioned."""
         return self._profile.provisioning_s / self._profile.speedup if isinstance(self._profile, Traced) else 0.0
 
     def _machine(self, client: str, index: int, since: float = 0.0) -> tuple[Spans, Spans, Spans]:
-        """When a client's machine was on, when it computed, and its windows, in spans that end behind `since`.
+        """When a client's machine was on, when it computed, and its windows, as spans that end after `since`.
 
-        Open is a traced window while the signal is on the right side of the threshold, so that provisioning lies inside
-        and leaving late outside; any other while the client is up.
+        A traced window is open while the signal is on the right side of the threshold: provisioning lies inside it, and
+        leaving late outside. Any other window is open while the client is up.
         """
         up, busy = self._usage.windows(client, since), self._usage.busy(client, since)
         open_ = up
@@ -139,13 +139,13 @@ class Meter:
         return union(np.concatenate((switched_on(up, self._ready_s), busy))), busy, open_
 
     def _consumed(self, index: int, on: Spans, busy: Spans, open_: Spans) -> tuple[Consumption, Consumption]:
-        """What a machine consumed that was on and computed then, and the part of it while its windows were open."""
+        """Consumption of a machine that was on and busy in these spans, in total and while its windows were open."""
         site = self._site(index)
         take = partial(consumption, power=site.power, signals=site.signals, grid_s=self._supply.step)
         return take(on, busy), take(intersection(on, open_), intersection(busy, open_))
 
     def _baselines(self, tokens: int, total: Consumption) -> dict[str, Any]:
-        """Every site alone and always on; those that took part alone and pausing; the oracle over all."""
+        """Each site alone and always on, each participating site alone and pausing, and the oracle over all sites."""
         grid_s = self._supply.step
         sites = [self._site(k) for k in range(len(self._names))]
         took_part = [k for k, client in enumerate(self._usage.clients) if client in self._usage.tokens][:MAX_SITES]
@@ -169,7 +169,7 @@ class Meter:
         return union([(window.start, window.stop) for window in availability.until(self._usage.t)])
 
     def _compared(self, found: Baseline, total: Consumption) -> dict[str, Any]:
-        """A baseline, and what the run took as a multiple of it."""
+        """The figures of a baseline, and the run's consumption as a multiple of them."""
         used = found.used
         return {
             "hours": found.until_s / 3600,
@@ -184,7 +184,7 @@ class Meter:
 
 
 def _described(found: dict[str, tuple[Consumption, Consumption]]) -> dict[str, Any]:
-    """By client and in all, of what was consumed and the part of it in windows."""
+    """Figures by client and in total, from each client's (consumption, consumption inside its windows)."""
     total = sum((used for used, _ in found.values()), Consumption())
     inside_kwh = sum(inside.kwh for _, inside in found.values())
     return {
@@ -207,12 +207,12 @@ def _figures(used: Consumption) -> dict[str, float | None]:
 
 
 def _ratio(part: float | None, whole: float | None) -> float | None:
-    """None where there is nothing to compare with; a cost below zero is none."""
+    """`part` ÷ `whole`; None if either is missing or `whole` is not positive, as a cost may be."""
     return None if part is None or whole is None or whole <= 0 else part / whole
 
 
 def _curve(signal: Trace, end: float) -> list[tuple[float, float]]:
-    """The signal's means over equal pieces of the run, each at its beginning; the last one at the end too."""
+    """The signal's means over equal pieces of the run, each at its start; the last one is repeated at the end."""
     edges = np.linspace(0.0, end, CURVE_POINTS + 1)
     means = signal.integral(edges[:-1], edges[1:]) / np.diff(edges)
     points = zip(edges.round(1).tolist(), np.append(means, means[-1]).round(2).tolist(), strict=True)

@@ -30,24 +30,24 @@ from fednano.training.hardware import Hardware
 from fednano.volatility.network import Network
 from fednano.volatility.profiles import Profile
 
-LEASE_MARGIN = 1.2  # a lease is this much longer than it should need; what is left over is freed at submission
+LEASE_MARGIN = 1.2  # factor by which a lease exceeds the expected rows; unused rows are freed at submission
 SPARE_ROWS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """The keys of the configuration that belong to no group.
+    """The configuration keys that belong to no group.
 
     Args:
-        seed: names every random draw.
-        clients: how many there are.
-        rounds: how many rounds to run at most, skipped ones included; None: as many as the budget has room for.
+        seed: seed of every random draw.
+        clients: number of clients.
+        rounds: maximum number of rounds, including skipped ones; None: as many as the budget allows.
         batch_size: B, rows of a client's batch.
         eval_every: rounds between two evaluations.
         eval_tokens: held-out tokens of one evaluation.
         checkpoint_every: rounds between two checkpoints.
-        checkpoint_keep: checkpoints that stay, the newest ones.
-        budget: what ends the run beside the rounds.
+        checkpoint_keep: number of newest checkpoints to keep.
+        budget: limits that end the run before its rounds do.
     """
 
     seed: int
@@ -67,18 +67,18 @@ class RunSettings:
 
     @property
     def most_rounds(self) -> int:
-        """`rounds`, or more than there will ever be."""
+        """`rounds`, or a number that no run reaches if `rounds` is None."""
         return sys.maxsize if self.rounds is None else self.rounds
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The clients' names, sorted as they count."""
+        """The clients' names, in order of their index; sorting them as strings keeps that order."""
         digits = len(str(self.clients - 1))
         return tuple(f"client_{i:0{digits}d}" for i in range(self.clients))
 
 
 class TokenizerLike(Protocol):
-    """What a run needs of a tokenizer."""
+    """The interface of a tokenizer that a run needs."""
 
     @property
     def bos_id(self) -> int: ...
@@ -124,11 +124,11 @@ class Parts:
         return self.shape[0] * self.shape[1]
 
     def rows_for(self, pool: int, tokens: int) -> int:
-        """Rows that hold `tokens` tokens with some to spare."""
+        """Number of rows that hold `tokens` tokens, with a margin."""
         return int(LEASE_MARGIN * (tokens + 1) / self.tokens_per_row) + SPARE_ROWS + self.packing.spare_rows
 
     def site(self, index: int, size: MessageBytes) -> Site:
-        """What the server knows of the client with this index, when messages have `size` bytes."""
+        """What the server knows about the client with this index if messages have `size` bytes."""
         network = self.network
         up_s = network.up_s(size.up, index)
         return Site(
@@ -141,9 +141,9 @@ class Parts:
         )
 
     def sites(self, size: MessageBytes) -> dict[str, Site]:
-        """What the server knows of every client, by name."""
+        """What the server knows about every client, by name."""
         return {client: self.site(i, size) for i, client in enumerate(self.settings.names)}
 
     def parameters(self) -> int:
-        """Scalars of the model."""
+        """Number of scalars in the model."""
         return tensors.count(blueprint(self.gpt).state_dict())

@@ -1,4 +1,4 @@
-"""The protocol played through without tensors: what a run will merge, and whether traces last as long as it does."""
+"""Dry run of the protocol without tensors: the tokens a run will merge, and whether its traces are long enough."""
 
 import math
 from collections.abc import Callable
@@ -23,9 +23,9 @@ from fednano.volatility.membership import Membership
 
 
 def planned_tokens(parts: Parts, size: MessageBytes) -> int:
-    """Tokens at which learning-rate schedules end: the budget's, else what the run merges if all goes as foreseen.
+    """Tokens at which learning-rate schedules end: those of the budget, or those that the run is expected to merge.
 
-    Raises ValueError where a trace ends before the run does.
+    Raises ValueError if a trace ends before the run does.
     """
     tokens = parts.settings.budget.tokens
     if tokens is not None and not _may_end(parts):
@@ -35,10 +35,10 @@ def planned_tokens(parts: Parts, size: MessageBytes) -> int:
 
 
 def foreseen(parts: Parts, size: MessageBytes, budget: Budget | None = None) -> RunProgress:
-    """How the run ends if all goes as the traces say, when messages have `size` bytes.
+    """The progress at the end of the run if clients follow their traces and messages have `size` bytes.
 
-    Given a `budget`, it is played until that is used up. Raises ValueError where a trace ends before the run does, or
-    where rounds go on without merging anything.
+    A `budget` replaces the one in the settings. Raises ValueError if a trace ends before the run does, or if rounds
+    continue without merging anything.
     """
     settings = parts.settings
     ends = parts.energy.ends(parts.volatility)
@@ -65,16 +65,16 @@ def play(
     told: Callable[[Event], None],
     sites: dict[str, Site] | None = None,
 ) -> RunProgress:
-    """Play the protocol through on `clock` without tensors; how far it came.
+    """Play the protocol through on `clock` without tensors; returns the progress at its end.
 
-    `told` hears every event, and may let time pass at it. `sites` are the clients as the server sees them, unless it is
-    right about hardware and network.
+    `told` is called with every event, and may advance the clock. `sites` replaces the server's view of the clients,
+    which by default has the true hardware and network.
     """
     settings = parts.settings
     membership = Membership.draw(parts.volatility, settings.names, settings.seed)
     recorder = Recorder(
         eval_every=settings.most_rounds,
-        checkpoint_every=settings.checkpoint_every,  # nobody goes ahead over a checkpoint
+        checkpoint_every=settings.checkpoint_every,  # no step overlaps a checkpoint
         evaluate=lambda _: (0.0, 0.0),
         mark=unsaved,
         emit=told,
@@ -108,10 +108,10 @@ def play(
 
 
 def check_traces(parts: Parts) -> None:
-    """Raise ValueError where clients, or signals of their electricity, end before the run does.
+    """Raise ValueError if the traces of clients or of their electricity end before the run does.
 
-    Only playing it through shows that, so runs of which nothing ends are not. Where tokens alone end a run, it is
-    played until it has merged some.
+    This plays the run through, so it is skipped if no trace ends. A run that ends by its tokens alone is played until
+    it has merged some.
     """
     settings, size = parts.settings, message_bytes(parts)
     if _may_end(parts):
@@ -121,12 +121,12 @@ def check_traces(parts: Parts) -> None:
 
 
 def _may_end(parts: Parts) -> bool:
-    """Whether clients or signals may end before the run does."""
+    """Whether a trace of clients or signals may end before the run does."""
     return not parts.volatility.endless or parts.energy.ends(parts.volatility) < math.inf
 
 
 def analytic_trainer(parts: Parts, membership: Membership, size: MessageBytes) -> AnalyticTrainer:
-    """What takes steps without tensors, for clients whose messages have `size` bytes."""
+    """The trainer that takes steps without tensors, for clients whose messages have `size` bytes."""
     submit_s = {client: parts.network.submit_s(size.up, i) for i, client in enumerate(parts.settings.names)}
     return AnalyticTrainer(
         parts.tokens_per_step,

@@ -10,10 +10,10 @@ from fednano.training.checkpoint import Snapshot
 
 @runtime_checkable
 class Runtime(Protocol):
-    """A `runtime` choice.
+    """A `runtime` choice that runs in this process.
 
-    `shared` is the setting whose value the ranks of torchrun share out evenly; `in_process` says whether all clients
-    live in this process.
+    `shared` is the setting whose value is divided evenly among the ranks of torchrun; `in_process` says whether all
+    clients live in this process.
     """
 
     shared: ClassVar[str]
@@ -21,23 +21,23 @@ class Runtime(Protocol):
     name: str
 
     def check(self, parts: Parts) -> None:
-        """Raise ValueError where the other choices do not suit this one."""
+        """Raise ValueError if the other choices are incompatible with this one."""
 
     def run(self, parts: Parts, session: Session) -> Outcome:
-        """Run the experiment to its end, or to where it is asked to stop or fails; never raises for either."""
+        """Run the experiment until it ends, fails or is asked to stop; does not raise in any of these cases."""
 
 
 class Conducted(Protocol):
-    """A `runtime` choice whose run folder is written by another process, which it starts, follows and ends."""
+    """A `runtime` choice that starts, follows and ends another process, which writes the run folder."""
 
     shared: ClassVar[str]
     in_process: ClassVar[bool]
     name: str
 
     def check(self, parts: Parts) -> None:
-        """Raise ValueError where the other choices do not suit this one."""
+        """Raise ValueError if the other choices are incompatible with this one."""
 
     def conduct(
         self, folder: Path, name: str, parts: Parts, config: dict[str, Any], resume: Snapshot | None
     ) -> Outcome:
-        """Run the experiment called `name` as `Runtime.run` does; `config` is the resolved configuration."""
+        """Run the experiment `name` under the rules of `Runtime.run`; `config` is the resolved configuration."""

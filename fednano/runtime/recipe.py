@@ -7,7 +7,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Recipe:
-    """How another process builds the parts of a run: `build` names the function that takes `config`, as YAML."""
+    """How another process builds the parts of a run.
+
+    `build` is the dotted path of a function that takes `config`, the configuration as YAML.
+    """
 
     build: str
     config: str

@@ -1,4 +1,4 @@
-"""The recorder of a run: what it measures, and what its checkpoints hold."""
+"""Recorder of a run: its evaluations and the contents of its checkpoints."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ from fednano.training.replicas import Replicas
 
 
 class Resumable(Protocol):
-    """A trainer, as checkpoints see it: optimizer states by client, seconds inside steps and waiting for batches."""
+    """The part of a trainer that checkpoints save: states by client, seconds inside steps, seconds waiting for data."""
 
     @property
     def train_s(self) -> float: ...
@@ -38,7 +38,10 @@ def make_recorder(
     replicas: Replicas,
     evaluate: Evaluate | None = None,
 ) -> Recorder:
-    """Evaluates (on held-out rows unless told how) and saves below the run folder; only the first rank does."""
+    """The recorder of a run; only that of the first rank evaluates and saves.
+
+    It evaluates on held-out rows unless `evaluate` is given, and saves checkpoints in the run folder.
+    """
     make = partial(
         Recorder,
         eval_every=parts.settings.eval_every,
@@ -46,19 +49,19 @@ def make_recorder(
         emit=session.emit,
         clock=clock,
         progress=replace(session.resume.progress) if session.resume else RunProgress(),
-        # Ranks end together.
+        # All ranks must agree on when the run ends.
         wall_s=lambda: max(replicas.gather(session.wall_s)),
     )
     if replicas.rank:
         return make(evaluate=lambda _: (0.0, 0.0), mark=unsaved)
-    # Ranks stop together, which they can agree on at inner steps only.
+    # Ranks can agree to stop at inner steps only.
     check = parts.store.check_stop if replicas.world == 1 else _go_on
     evaluator = evaluate or Evaluator(GPT(parts.gpt), parts.hardware, parts.validation, check)
     return make(evaluate=evaluator, mark=_Marker(parts, session, clock, trainer))
 
 
 class _Marker:
-    """The `Mark` of a run that is saved."""
+    """The `Mark` of a run that saves checkpoints."""
 
     def __init__(self, parts: Parts, session: Session, clock: Clock, trainer: Resumable) -> None:
         self._checkpoints = Checkpoints(session.folder / "checkpoints", parts.settings.checkpoint_keep)

@@ -1,4 +1,4 @@
-"""The run folder: what a run leaves behind, and the summary of it."""
+"""The run folder: the files a run writes, and its summary."""
 
 import platform
 import resource
@@ -38,14 +38,14 @@ def run_in_folder(
     resume: Snapshot | None = None,
     out: RichConsole | None = None,
 ) -> Outcome:
-    """Run an experiment and leave config, events, metrics, checkpoints, model, summary and report in `folder`.
+    """Run an experiment and write config, events, metrics, checkpoints, model, summary and report to `folder`.
 
-    With `resume`, the run whose folder it is goes on behind that checkpoint. Its log is cut back to there, and what is
-    left of it is told to metrics and loggers again. Ranks other than the first only train. The run is shown on `out`,
-    the terminal unless given.
+    With `resume`, the run of this folder continues from that checkpoint: its event log is truncated there, and the
+    remaining events are sent to metrics and loggers again. Ranks other than the first only train. The run is shown on
+    `out`, by default the terminal.
 
-    Raises ValueError where the logger cannot be opened, or where the checkpoint does not fit; nothing but the logger's
-    own files is written then. What a runtime refuses before the first event leaves an empty event log.
+    Raises ValueError if the logger cannot be opened or the checkpoint does not fit; only the logger's own files are
+    written in that case. If the runtime refuses the run before the first event, an empty event log remains.
     """
     events = folder / "events.jsonl"
     if resume:
@@ -77,7 +77,7 @@ def run_in_folder(
         write_json(folder / "energy.json", meter.curves())
         report.write(folder, event_log.sha256())
     finally:
-        # Whatever went wrong, the terminal is given back and loggers are told.
+        # The terminal is restored and loggers learn of the end, whatever went wrong.
         sink.close(summary)
         event_log.close()
     return outcome
@@ -92,7 +92,7 @@ def summarise(
     auditor: Auditor,
     energy: dict[str, Any],
 ) -> dict[str, Any]:
-    """The contents of summary.json; None is what the runtime cannot measure. `energy` is a meter's account."""
+    """The contents of summary.json. Values that the runtime cannot measure are None; `energy` is a meter's account."""
     progress = outcome.progress
     return {
         "status": outcome.status,
@@ -111,7 +111,9 @@ def summarise(
         "train_s": outcome.train_s,
         "data_s": outcome.data_s,
         "virtual_s": outcome.virtual_s,
-        "tokens_per_s": progress.tokens / wall_s if outcome.state.weights else None,  # none is trained without a model
+        "tokens_per_s": progress.tokens / wall_s
+        if outcome.state.weights
+        else None,  # nothing is trained without a model
         "goodput": outcome.goodput,
         "rows": outcome.rows,
         "audit": auditor.verdict(),

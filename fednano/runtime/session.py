@@ -17,9 +17,9 @@ Status = Literal["completed", "interrupted", "failed"]
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """Where a run's events go: on the event log, and to everyone who shows them.
+    """Where a run's events go: to the event log and to the sinks.
 
-    `resume` is what it goes on from, if not from its beginning; `begun` is when this process took it up, by `wall()`.
+    `resume` is the checkpoint that a resumed run continues from; `begun` is when this process started it, by `wall()`.
     """
 
     folder: Path
@@ -30,11 +30,11 @@ class Session:
 
     @property
     def wall_s(self) -> float:
-        """Wall-clock seconds of the run, those before it was resumed included."""
+        """Wall-clock seconds of the run, including those before it was resumed."""
         return wall() - self.begun + (self.resume.wall_s if self.resume else 0.0)
 
     def start(self, started: RunStarted) -> None:
-        """Begin the event log, or go on with it behind the checkpoint."""
+        """Begin the event log, or continue it from the checkpoint."""
         if not self.resume:
             self.emit(started)
         elif self.resume.due:
@@ -47,7 +47,7 @@ class Session:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a runtime measured. None where it cannot."""
+    """What a runtime measured; None for what it cannot measure."""
 
     status: Status
     strategy: str | None

@@ -1,4 +1,4 @@
-"""How every runtime that runs a federation begins and ends a run."""
+"""Start and end of a federated run, shared by all runtimes."""
 
 import math
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from fednano.training.replicas import Replicas
 
 @dataclass(frozen=True, kw_only=True)
 class FederatedRun:
-    """A run whose event log has begun."""
+    """A federated run whose event log has begun."""
 
     parts: Parts
     session: Session
@@ -31,7 +31,7 @@ class FederatedRun:
     recorder: Recorder
 
     def finish(self, run: Callable[[], None]) -> Outcome:
-        """Let `run` move the federation to its end, or to where it is stopped or fails, and say how that was."""
+        """Call `run`, which runs the federation until it ends, stops or fails; returns the outcome."""
         status, error = played(run)
         if status != "completed":
             self.federation.abandon()
@@ -55,9 +55,9 @@ class FederatedRun:
 
 
 def start(parts: Parts, session: Session, engine: Engine) -> FederatedRun:
-    """Put a federation together and begin the event log of its run, or go on behind the checkpoint.
+    """Build the federation and begin its event log, or continue from the checkpoint.
 
-    Raises ValueError, before the first event, where a trace ends before the run does.
+    Raises ValueError, before the first event, if a trace ends before the run does.
     """
     resume = session.resume
     if resume:
@@ -80,14 +80,14 @@ def start(parts: Parts, session: Session, engine: Engine) -> FederatedRun:
         horizon=horizon,
     )
     if resume:
-        # Those that had drained say so again where the clients are elsewhere.
+        # Clients that run elsewhere report again that they have drained.
         federation.resume(resume.up, () if engine.live else resume.leaving)
     session.start(run_started(parts, engine.name, horizon))
     return FederatedRun(parts=parts, session=session, engine=engine, federation=federation, recorder=recorder)
 
 
 def played(run: Callable[[], None]) -> tuple[Status, Exception | None]:
-    """How `run` ended, and what made it fail."""
+    """Call `run`; returns how it ended, and the error that made it fail."""
     try:
         run()
     except StopRequestedError:
@@ -127,7 +127,7 @@ def run_started(parts: Parts, runtime: str, horizon: int) -> RunStarted:
 
 
 def _undisturbed_tokens(parts: Parts, engine: Engine) -> int:
-    """Tokens of the budget, or those that never-ending windows would give: no learning rate needs them exactly."""
+    """Tokens of the budget, or those of a run whose clients never leave; the analytic mode needs no exact number."""
     settings, sites, steps = parts.settings, list(engine.sites.values()), parts.strategy.local_steps
     if settings.budget.tokens is not None:
         return settings.budget.tokens

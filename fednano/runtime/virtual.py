@@ -1,4 +1,4 @@
-"""Real training on a virtual clock: Flower's apps on our grid, in this process; the steps in it or in workers."""
+"""Real training on a virtual clock: Flower's apps on our grid in this process, steps here or in worker processes."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -31,11 +31,11 @@ from fednano.volatility.membership import Membership
 
 @dataclass(frozen=True)
 class Virtual:
-    """All clients on one machine; steps and transfers take the time that `hardware` and `network` say.
+    """All clients on one machine; steps and transfers take the time given by `hardware` and `network`.
 
     Args:
-        name: what it is called.
-        compute: torch trains; analytic plays the same protocol without tensors, for its times, rows and bytes.
+        name: the runtime's name.
+        compute: `torch` trains; `analytic` runs the same protocol without tensors, for its times, rows and bytes.
     """
 
     shared: ClassVar[str] = "batch_size"
@@ -48,7 +48,7 @@ class Virtual:
             raise ValueError(f"runtime.compute must be torch or analytic, got {self.compute}; choose one of them")
 
     def check(self, parts: Parts) -> None:
-        """Takes any parts."""
+        """Any parts are valid."""
 
     def run(self, parts: Parts, session: Session) -> Outcome:
         rarely = collecting_rarely() if self.compute == "analytic" else nullcontext()
@@ -97,7 +97,7 @@ class Virtual:
 
 
 def _heeding(store: CoordinationStore) -> OnStep:
-    """Heeds a request to stop after a client's steps, and shows none of them."""
+    """A callback that checks for a request to stop after a client's steps, and shows none of them."""
 
     def told(step: InnerStep) -> None:
         store.check_stop()

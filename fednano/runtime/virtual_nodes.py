@@ -1,4 +1,4 @@
-"""The nodes of the virtual runtime: clients of this process behind a grid that moves a virtual clock."""
+"""Nodes of the virtual runtime: clients in this process behind a grid that advances a virtual clock."""
 
 from functools import partial
 

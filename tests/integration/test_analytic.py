@@ -79,7 +79,7 @@ def test_nothing_is_said_of_a_model(run: Run) -> None:
 
 
 class StopsLater(MemoryStore):
-    """Asks the run to stop when it is looked at for the n-th time."""
+    """Asks the run to stop at the n-th check."""
 
     def __init__(self, looks: int) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(run: Run) -> None:
 
 
 def test_another_compute_is_refused(run: Run) -> None:
-    with pytest.raises(ValueError, match=r"runtime\.compute=quantum is not one of torch, analytic"):
+    with pytest.raises(ValueError, match=r"runtime\.compute must be torch or analytic, got quantum"):
         run("runtime.compute=quantum")
 
 
@@ -119,7 +119,7 @@ def test_cursors_assume_rows_of_equal_length(tokens: int, expected: tuple[int, i
 
 @given(st.data())
 def test_steps_at_once_are_the_steps_one_by_one(data: st.DataObject) -> None:
-    """Over windows with and without notice, crashes, and speeds that change."""
+    """Windows with and without notice, crashes, and changing speeds."""
     step_s = data.draw(st.floats(0.05, 3))
     window = Window(
         0.0,

@@ -1,4 +1,4 @@
-"""Budgets of tokens and hours, as a user sets them: where runs end, and what is refused."""
+"""Budgets of tokens and hours, as a user sets them: when runs end, and which settings are refused."""
 
 import json
 import sys
@@ -32,7 +32,7 @@ def events_of(summary: dict[str, Any]) -> list[Event]:
 
 
 def assert_whole(summary: dict[str, Any]) -> None:
-    """The last round was evaluated and saved, and no row is out."""
+    """Assert that the last round was evaluated and saved, and that no row is still leased."""
     events = events_of(summary)
     rounds = summary["rounds"]
     assert [e.round for e in events if isinstance(e, Evaluated)] == [0, rounds]
@@ -95,7 +95,7 @@ def test_whichever_comes_first(run: Run) -> None:
 
 @pytest.fixture
 def hours_pass(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
-    """Lets wall-clock hours pass for runs under way."""
+    """Makes wall-clock hours pass during runs."""
     passed = [0.0]
     monkeypatch.setattr("fednano.runtime.session.wall", lambda: wall() + passed[0])
 
@@ -211,7 +211,7 @@ def test_rounds_are_derived_unless_a_budget_is_foreseeable(tiny: list[str]) -> N
     assert rounds("budget.wall_hours=3") == derived
     assert rounds("budget.tokens=100000") is None
     assert rounds("budget.virtual_hours=3", "round=seconds", "round.seconds=9") is None
-    with pytest.raises(ValueError, match=r"rounds=null cannot follow .*set rounds, budget\.tokens or"):
+    with pytest.raises(ValueError, match=r"rounds must be set with .*, got null; set rounds, budget\.tokens or"):
         rounds("budget.wall_hours=3", "round=seconds", "round.seconds=9")
 
 
@@ -272,13 +272,13 @@ ENERGY = ("volatility=none", "energy=trace", "energy.speedup=1e5", "energy.carbo
         (["budget=5"], "budget must be a mapping, got 5; set budget.tokens, budget.virtual_hours, budget.wall_hours"),
         (
             ["+budget.steps=5"],
-            "budget.steps=5 sets a key that does not exist; it has tokens, virtual_hours, wall_hours",
+            "budget.steps=5 sets a key that does not exist; use one of tokens, virtual_hours, wall_hours",
         ),
         (["budget.steps=5"], "budget.steps=5 sets a key that does not exist; did you mean budget.tokens?"),
-        (["budget.tokens=many"], "budget.tokens=many is not a whole number or null; give one"),
-        (["budget.tokens=1e6"], "budget.tokens=1000000.0 is not a whole number or null; give one"),
-        (["budget.tokens=true"], "budget.tokens=True is not a whole number or null; give one"),
-        (["budget.wall_hours=[1]"], "budget.wall_hours=[1] is not a number or null; give one"),
+        (["budget.tokens=many"], "budget.tokens must be a whole number or null, got many; give one"),
+        (["budget.tokens=1e6"], "budget.tokens must be a whole number or null, got 1000000.0; give one"),
+        (["budget.tokens=true"], "budget.tokens must be a whole number or null, got True; give one"),
+        (["budget.wall_hours=[1]"], "budget.wall_hours must be a number or null, got [1]; give one"),
         (["budget.tokens=0"], "budget.tokens must be > 0 and finite, got 0; use another number, or null for no limit"),
         (
             ["budget.virtual_hours=-1"],
@@ -327,7 +327,7 @@ def test_a_bad_budget_ends_with_2_in_one_line_and_leaves_nothing(
 def test_rounds_of_which_none_ever_merges_are_refused(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two clients that take turns never make a quorum of two, and nothing but tokens would end the run."""
+    """Two clients that take turns never reach a quorum of two, and only a budget of tokens would end the run."""
     (tmp_path / "turns.csv").write_text("client,start,stop\na,0,50\nb,50,100\n")
     turns = ["volatility=intervals", "volatility.file=turns.csv", "volatility.period_s=100", "clients=2"]
     monkeypatch.setattr("fednano.training.budget.PATIENCE", 20)

@@ -27,7 +27,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def refused(overrides: list[str]) -> str:
-    """The line with which a configuration is refused."""
+    """The line that refuses a configuration."""
     with pytest.raises(ValueError) as caught:
         Experiment(compose_config(overrides)).prepare(Silent())
     assert "\n" not in str(caught.value)
@@ -328,7 +328,7 @@ def test_prepare_makes_corpus_and_tokenizer(command: Command, text_folder: Path,
 
 
 def test_the_sweep_file_makes_a_command_that_runs(tiny: list[str], tmp_path: Path) -> None:
-    """As the agent of wandb does: its own functions fill in the command's macros."""
+    """Like the agent of wandb, whose own functions fill in the command's macros."""
     sweep = yaml.safe_load((REPOSITORY / "sweeps" / "outer_lr.yaml").read_text())
     point = {"args": {name: {"value": spec["values"][0]} for name, spec in sweep["parameters"].items()}}
     macros = {

@@ -1,4 +1,4 @@
-"""The command that measures a model, on a run of a second."""
+"""The evaluation command, on a run of one second."""
 
 import json
 from collections.abc import Callable
@@ -67,7 +67,7 @@ def test_sources_add_up_to_all_the_text(model_dir: Path, tiny: list[str], tmp_pa
         ("tasks=no/such", "tasks=no/such has no core.yaml"),
         ("output=no/such/file", "output must be in a folder that exists, got no/such/file; create no/such"),
         ("model_dir=no/such", "add data="),
-        ("eval_tokens=many", "eval_tokens=many is not a whole number or null"),
+        ("eval_tokens=many", "eval_tokens must be a whole number or null, got many"),
     ],
 )
 def test_bad_input_is_one_line_and_2(

@@ -1,4 +1,4 @@
-"""A folder outside the package: strategies, a codec, a profile, a data set, tasks and an experiment of one's own."""
+"""A user's folder outside the package: strategies, a codec, a profile, a data set, tasks and an experiment."""
 
 import json
 import shutil
@@ -25,13 +25,13 @@ TINY = ("tokenizer.vocab_size=300", "model.sequence_len=16", "batch_size=2", "ev
 
 @pytest.fixture
 def mine(tmp_path: Path) -> Path:
-    """The folder of docs/extending.md, as a user would have it."""
+    """The folder of docs/extending.md, as on a user's machine."""
     return Path(shutil.copytree(EXTENDING, tmp_path / "project"))
 
 
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> str:
-    """For runs in this process: the override behind --config-dir, and `mine` to be imported."""
+    """For runs in this process: the override that --config-dir makes, with `mine` importable."""
     monkeypatch.syspath_prepend(str(EXTENDING))
     return f"hydra.searchpath=['file://{EXTENDING / 'conf'}']"
 
@@ -62,7 +62,7 @@ def test_an_experiment_of_ones_own_runs_and_its_model_is_evaluated(command: Comm
 
 
 def test_the_readmes_strategy_runs(command: Command, mine: Path) -> None:
-    """The commands and files that the README shows are those of the folder."""
+    """The README shows the folder's commands and files."""
     readme = (REPOSITORY / "README.md").read_text()
     shown = readme.partition("## Your own strategy")[2].partition("\n## ")[0]
     for path, language in (("mine/median.py", "python"), ("conf/strategy/median.yaml", "yaml")):
@@ -175,7 +175,7 @@ def test_a_crash_takes_what_a_client_kept(own: str, run: Run, monkeypatch: pytes
 
 
 def test_a_lossy_codec_leaves_weights_alone(own: str, run: Run) -> None:
-    """Nothing is dropped of the weights that go down: a run that sends every number ends as one without a codec."""
+    """Weights on the way down lose nothing: a run that sends every number ends like one without a codec."""
     options = (own, *STEADY)
     whole = run(*options, folder="fp32")
     assert run(*options, "codec=topk", "codec.share=1.0", folder="topk")["weights_sha256"] == whole["weights_sha256"]
@@ -184,7 +184,7 @@ def test_a_lossy_codec_leaves_weights_alone(own: str, run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("codec=topk", "round.elastic=true"), "round.alone_merge=adopt submits weights, of which codec=topk drops"),
+        (("codec=topk", "round.elastic=true"), "round.alone_merge=adopt needs a lossless codec, got codec=topk; use "),
         (("strategy=fedprox", "round.overlap=2"), "round.overlap must be 0 with strategy=fedprox, got 2"),
         (("strategy=fedprox", "strategy.mu=-1"), "strategy.mu must be 0 or more, got -1"),
     ],

@@ -1,4 +1,4 @@
-"""Replaying a run's own event log: a virtual run predicts itself."""
+"""Replay of a run's own event log: a virtual run predicts itself."""
 
 import json
 import math
@@ -31,7 +31,7 @@ VOLATILE = ("volatility.exit=drain", "rounds=8", "runtime.compute=analytic", "ne
 
 @pytest.fixture
 def volatile(run: Run, tiny: list[str]) -> Path:
-    """The folder of a run of which clients come and go, with the configuration that a user's run leaves."""
+    """The folder of a run whose clients come and go, with the configuration that a user's run leaves."""
     folder: Path = run(*VOLATILE)["folder"]
     cfg = compose_config([*tiny, *VOLATILE])
     OmegaConf.save(

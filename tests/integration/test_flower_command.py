@@ -43,7 +43,7 @@ def defaults() -> Config:
 
 
 def given(defaults: Config, *run_config: str) -> Config:
-    """What a ServerApp is given for `--run-config` options, by Flower's own functions."""
+    """The run configuration that Flower's own functions make of `--run-config` options for a ServerApp."""
     return fuse_dicts(defaults, parse_config_args(list(run_config)))
 
 
@@ -78,14 +78,14 @@ def test_keys_reach_the_configuration(defaults: Config) -> None:
 @pytest.mark.parametrize(
     ("run_config", "words"),
     [
-        ("batch_size=true", "batch_size=True is not a whole number"),
-        ('lr="high"', "lr=high is not a number"),
-        ("local_epochs=3", "local_epochs=3 .*use 1, and local_steps"),
-        ('strategy="fedavg seed=3"', "strategy=fedavg seed=3 is no choice"),
+        ("batch_size=true", "batch_size must be a whole number, got True"),
+        ('lr="high"', "lr must be a number, got high"),
+        ("local_epochs=3", "local_epochs must be 1, got 3; use local_steps"),
+        ('strategy="fedavg seed=3"', "strategy must be letters, digits and _, got fedavg seed=3"),
         ('overrides="name=\'x"', "overrides=.*close each quote"),
-        ('strategy="fedprox"', "strategy=fedprox is no choice; use one of"),
-        ('overrides="resume=there"', "resume=there is not for flwr run; use python -m fednano.run resume=there"),
-        ('overrides="runtime=virtual"', "runtime=virtual of overrides is for the connection to say"),
+        ('strategy="fedprox"', "strategy=fedprox does not exist; use one of"),
+        ('overrides="resume=there"', "resume must be null with flwr run, got there; use python -m fednano.run"),
+        ('overrides="runtime=virtual"', "overrides must not set runtime, got runtime=virtual"),
         ("batch_size=-1", "batch_size must be >= 1, got -1"),
         ('volatility="markov"', "volatility=markov"),
     ],
@@ -146,7 +146,7 @@ def test_files_that_cannot_be_added_to_are_left(tmp_path: Path, text: str) -> No
 
 
 class Pushed(WrappedGrid):
-    """Remembers what was pushed; there is nobody behind it."""
+    """Records pushed messages; no node answers."""
 
     def __init__(self) -> None:
         self.pushed: list[Message] = []
@@ -219,7 +219,7 @@ def test_a_simulation_of_too_few_nodes_is_refused(tiny: list[str], clients: int)
 
 
 def test_a_run_folder_that_is_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"hydra.run.dir={tmp_path} is there already"):
+    with pytest.raises(ValueError, match=f"hydra.run.dir={tmp_path} exists already"):
         serve.composed([f"hydra.run.dir={tmp_path}"])
 
 

@@ -1,4 +1,4 @@
-"""Inner optimizer states that travel with the updates and are averaged."""
+"""Averaging of inner optimizer states that travel with the updates."""
 
 from collections.abc import Callable
 from typing import Any

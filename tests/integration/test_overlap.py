@@ -97,7 +97,7 @@ def unused(play: Play) -> list[tuple[float, str, int]]:
     ("overlap", "ends"), [(0, [14, 28, 42]), (2, [14, 26, 38]), (4, [14, 24, 34]), (10, [14, 24, 34])]
 )
 def test_rounds_are_shorter_by_the_steps_that_transfers_hide(overlap: int, ends: list[float]) -> None:
-    """Four seconds pass from the submission to the next task; in the last round there is nothing to go ahead of."""
+    """Four seconds pass from the submission to the next task; in the last round no step can overlap a next one."""
     play = played(ALWAYS, overlap=overlap)
     assert merged(play) == ends
     assert [e.steps for e in play.of(UpdateFolded)] == [H] * 3
@@ -105,7 +105,7 @@ def test_rounds_are_shorter_by_the_steps_that_transfers_hide(overlap: int, ends:
 
 
 def test_a_step_under_way_is_finished_before_the_task_is_taken_up() -> None:
-    """Submitted at 12.25 s; the task comes at 16.75 s, when the fifth step ahead has a half to go."""
+    """Submitted at 12.25 s; the task comes at 16.75 s, in the middle of the fifth overlapped step."""
     play = played(ALWAYS, overlap=10, transfer_s=2.25, rounds=2)
     first, second = play.of(UpdateFolded)
     assert (first.ahead, first.busy_from, first.busy_until) == ((), 2.25, 12.25)
@@ -115,7 +115,7 @@ def test_a_step_under_way_is_finished_before_the_task_is_taken_up() -> None:
 
 
 def test_who_waits_for_slower_clients_goes_on_meanwhile() -> None:
-    """c0 has submitted at 10 s, c1 at 20 s, and no transfer takes time: c0 takes all it may, c1 none."""
+    """c0 submits at 10 s, c1 at 20 s, and transfers take no time: c0 takes all allowed overlapped steps, c1 none."""
     play = played(ALWAYS, ALWAYS, overlap=6, transfer_s=0.0, rounds=2, step_s=(1.0, 2.0))
     assert merged(play) == [20, 40]
     ahead = {e.client: (e.ahead, e.busy_from) for e in play.of(UpdateFolded) if e.round == 1}
@@ -123,7 +123,7 @@ def test_who_waits_for_slower_clients_goes_on_meanwhile() -> None:
 
 
 def test_steps_ahead_go_at_the_speed_of_their_time() -> None:
-    """At half its speed from 13 s on: a step of 1 s and two of 2 s begin in the four seconds of the transfers."""
+    """At half speed from 13 s on: a step of 1 s and two of 2 s begin in the four seconds of the transfers."""
     slow = Speed(iter([(13.0, 1.0), (math.inf, 0.5)]))
     play = played(ALWAYS, overlap=10, rounds=2, speeds={"c0": slow})
     assert play.of(UpdateFolded)[1].ahead == (12, 17)
@@ -145,7 +145,7 @@ def test_without_a_gap_nothing_changes() -> None:
 
 
 def test_who_is_gone_in_the_next_round_loses_the_steps_ahead() -> None:
-    """c1 has submitted at 10.5 s and goes at 13 s, while c0 trains on until 15.5 s."""
+    """c1 submits at 10.5 s and leaves at 13 s, while c0 keeps training until 15.5 s."""
     gone = [Window(0, 13, "crash"), Window(30, math.inf, "drain")]
     play = played(ALWAYS, gone, overlap=5, transfer_s=0.5, step_s=(1.5, 1.0))
     assert unused(play)[0] == (13, "c1", 1)
@@ -179,7 +179,7 @@ def test_who_crashes_in_a_round_loses_both_leases() -> None:
 
 
 def test_a_machine_that_dies_in_a_step_ahead_dies_with_the_task() -> None:
-    """The fifth step ahead, from 16.25 s on, would end at 17.25 s; the task came at 16.75 s."""
+    """The fifth overlapped step, from 16.25 s on, would end at 17.25 s; the task came at 16.75 s."""
     play = played(ALWAYS, [Window(0, 17, "crash")], overlap=10, transfer_s=2.25, rounds=2)
     assert [(e.t, e.client, e.round, e.reason) for e in play.of(LeaseReleased)] == [(17, "c1", 1, "crash")]
 
@@ -193,7 +193,7 @@ def test_a_skipped_round_leaves_its_steps_ahead_to_the_next() -> None:
 
 
 def test_who_trains_alone_does_not_go_ahead() -> None:
-    """c1 leaves after round 0; c0 was given rows for round 1, which it trains alone, on others."""
+    """c1 leaves after round 0; c0 has rows for round 1, which it trains in single-client mode on other rows."""
     play = played(ALWAYS, [Window(0, 14, "drain"), Window(200, math.inf, "drain")], overlap=4, rounds=2, elastic=True)
     assert unused(play) == [(14, "c1", 1), (14, "c0", 1)]
     assert [(e.round, e.client) for e in play.of(LeaseGranted) if e.ahead] == [(1, "c0"), (1, "c1")]
@@ -217,7 +217,7 @@ def test_what_a_planner_thinks_is_left_comes_on_top_of_the_steps_ahead() -> None
 
 
 def used(play: Play, until: int | None = None) -> list[list[float]]:
-    """When c0 computed, as energy is accounted for, after so many events."""
+    """When c0 computed, as in energy accounting, after a number of events."""
     usage = Usage()
     first = next(e for e in volatile_run(1) if isinstance(e, RunStarted))
     for event in [structs.replace(first, clients=play.membership.clients), *play.events][:until]:
@@ -239,7 +239,7 @@ def test_steps_ahead_count_as_computing_and_the_wait_does_not() -> None:
 
 
 def test_lost_steps_ahead_count_as_computing() -> None:
-    """Submitted at 10.5 s, it may take three steps more; it is gone at 12 s, or a slower client is waited for."""
+    """It submits at 10.5 s and may take three more steps; it leaves at 12 s, or a slower client is awaited."""
     for gone_s, until in ((12.0, 12.0), (15.0, 13.5)):
         gone = [Window(0, gone_s, "crash"), Window(40, math.inf, "drain")]
         play = played(gone, ALWAYS, overlap=3, transfer_s=0.5, step_s=(1.0, 1.5), rounds=2)
@@ -257,7 +257,7 @@ def test_a_lease_lost_in_its_round_counts_with_its_steps_ahead() -> None:
 
 @dataclass
 class Halving:
-    """Each step halves the weight; what it was asked to do is kept."""
+    """Each step halves the weight; the requested steps are recorded."""
 
     plans: list[StepPlan] = field(default_factory=list)
     forgot: int = 0
@@ -343,7 +343,7 @@ SECOND = replace(FIRST, round=1, version=1, lease=2, token="t", grant=Grant(0, (
 
 
 def test_a_client_goes_on_from_where_it_is_and_hands_that_in_once() -> None:
-    """16 → 4 is submitted; a step ahead makes 2; from the new weights, 10, it goes on at 8, and ends at 4."""
+    """16 → 4 is submitted; an overlapped step makes 2; from the new weights, 10, it continues at 8 and ends at 4."""
     client = Client()
     result, delta = client.work(FIRST, 16.0)
     assert (delta, result.done.steps, result.ahead) == (12.0, 2, ())
@@ -545,10 +545,13 @@ def test_workers_give_the_same_bits(run: Callable[..., Any]) -> None:
         (["round.overlap=-1"], "round.overlap must be >= 0, got -1; 0 means no overlapped steps"),
         (["round=seconds", "round.overlap=1"], "round.overlap=1 needs rounds of steps, not round.until=seconds"),
         (["round.elastic=true", "round.overlap=1"], "use round.alone_merge=outer or round.overlap=0"),
-        (["round.overlap=5"], "round.overlap=5 is more than the strategy.local_steps=4 of the round"),
-        (["round.overlap=1", "optim.state=average"], "optim.state=average replaces; use optim.state=keep"),
-        (["round.overlap=1", "checkpoint_every=1"], "checkpoint_every=1 ends every round before a step"),
-        (["round.overlap=1", "runtime=centralized"], "of which runtime=centralized has none; use 0"),
+        (["round.overlap=5"], "round.overlap must be <= strategy.local_steps=4, got 5; lower it"),
+        (["round.overlap=1", "optim.state=average"], "optim.state must be keep with round.overlap=1, got average; "),
+        (["round.overlap=1", "checkpoint_every=1"], "checkpoint_every must be >= 2 with round.overlap=1, got 1; "),
+        (
+            ["round.overlap=1", "runtime=centralized"],
+            "must be 0 with runtime=centralized, .*, got 1; use 0",
+        ),
     ],
 )
 def test_choices_that_do_not_go_together(run: Callable[..., Any], overrides: list[str], says: str) -> None:
@@ -559,11 +562,11 @@ def test_choices_that_do_not_go_together(run: Callable[..., Any], overrides: lis
 
 def test_the_simulation_keeps_no_client(steady: list[str]) -> None:
     experiment = Experiment(compose_config([*steady, "runtime=simulation", "round.overlap=1"]))
-    with pytest.raises(ValueError, match=r"round\.overlap=1 has .* where runtime=simulation keeps none; use 0 or"):
+    with pytest.raises(ValueError, match=r"round\.overlap must be 0 with runtime=simulation, .*, got 1; use 0 or"):
         experiment.parts(experiment.prepare(Silent()), MemoryStore())
 
 
 def test_a_strategy_may_not_allow_it(tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DiLoCo, "overlaps", False)
-    with pytest.raises(ValueError, match=r"round\.overlap=2 is nothing that strategy=diloco allows; use 0"):
+    with pytest.raises(ValueError, match=r"round\.overlap must be 0 with strategy=diloco, got 2; use 0"):
         Experiment(compose_config([*tiny, "round.overlap=2"]))

@@ -42,7 +42,7 @@ def test_every_network_plays_through_the_protocol(tiny: list[str], choice: str) 
 
 
 def test_stragglers_take_longer_and_the_fast_wait_for_none(tiny: list[str]) -> None:
-    """With all clients at half speed for good, a round takes twice as long; the same tokens are merged."""
+    """With all clients at half speed throughout, a round takes twice as long and merges the same tokens."""
     runs = [parts_of(tiny, "volatility=straggler", f"volatility.sigma={s}", "rounds=6") for s in (0, 1.5)]
     full, slowed = [planned_tokens(parts, SIZE) for parts in runs]
     assert full == 6 * 4 * 4 * runs[0].tokens_per_step
@@ -54,16 +54,19 @@ def test_stragglers_take_longer_and_the_fast_wait_for_none(tiny: list[str]) -> N
     [
         (["volatility=trace", "volatility.threshold=0"], "volatility.threshold=0 never opens column almeria"),
         (["volatility=trace", "volatility.columns=[berlin]"], "synthetic_carbon.csv has no column berlin; it has time"),
-        (["volatility=trace", "volatility.on_gap=skip"], "volatility.on_gap=skip is not one of hold, down, error"),
-        (["volatility=markov", "volatility.exit=jump"], "volatility.exit=jump is not one of drain, crash, mixed"),
+        (
+            ["volatility=trace", "volatility.on_gap=skip"],
+            "volatility.on_gap must be hold, down or error, got skip",
+        ),
+        (["volatility=markov", "volatility.exit=jump"], "volatility.exit must be drain, crash or mixed, got jump"),
         (
             ["volatility=compose", "volatility.parts.machine.mean_up_s=0"],
             r"volatility\.parts\.machine\.mean_up_s must be > 0 seconds, got 0",
         ),
-        (["volatility=compose", "+volatility.parts.machine.life=3"], "volatility.parts.machine.life=3 is no setting"),
+        (["volatility=compose", "+volatility.parts.machine.life=3"], "volatility.parts.machine.life=3 sets a key"),
         (["volatility=compose", "volatility.parts.machine=3"], "volatility.parts=.*profiles"),
         (["volatility=trace", "volatility.columns={client_0: almeria}"], "names no column for client_1"),
-        (["network=flaky", "network.jitter_s=[a]"], r"network.jitter_s=\['a'\] is not"),
+        (["network=flaky", "network.jitter_s=[a]"], r"jitter_s must be a number or a list .*, got \['a'\]"),
     ],
 )
 def test_bad_settings_are_refused_in_a_line(tiny: list[str], overrides: list[str], message: str) -> None:

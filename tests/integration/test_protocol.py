@@ -1,4 +1,4 @@
-"""The round loop and the virtual grid, with Flower's own apps and small hand-made clients in the place of training."""
+"""The round loop and the virtual grid, with Flower's own apps and small hand-made clients instead of training."""
 
 import math
 from dataclasses import replace
@@ -37,7 +37,7 @@ from fednano.volatility.presence import Presence
 
 
 def changed(result: Result, **fields) -> Result:
-    """The result with other figures of what was done."""
+    """The result with other figures for the work done."""
     return replace(result, done=replace(result.done, **fields))
 
 
@@ -102,7 +102,7 @@ def test_a_download_is_cut_by_a_client_that_goes_and_comes_back() -> None:
 
 
 def test_an_upload_is_cut_by_a_client_that_goes() -> None:
-    """Without notice it trains on until there is no time to submit: 10 steps from 0.25 s on, 0.25 s to send."""
+    """Without notice it trains until there is no time left to submit: 10 steps from 0.25 s on, 0.25 s to send."""
     late = federate([[Window(0, 10.4, "drain", notice_s=0.2), Window(11, math.inf, "drain")]])
     assert late.workers["c0"].crashes == 1
     assert [(e.t, e.exit) for e in late.of(ClientDown)] == [(10.4, "crash")]
@@ -145,7 +145,7 @@ def test_a_round_waits_for_the_first_client() -> None:
 
 
 def test_no_round_is_spent_on_clients_that_are_about_to_leave() -> None:
-    """After the drain at 5 s the client is up until 5.9 s, but there is nobody to begin a round with before 20 s."""
+    """After the drain at 5 s the client is up until 5.9 s, but no client can begin a round before 20 s."""
     run = federate([[Window(0, 5.9, "drain"), Window(20, math.inf, "drain")]], rounds=2)
     assert [(e.t, len(e.clients)) for e in run.events if isinstance(e, RoundStarted)] == [(0, 1), (20, 1)]
     assert [u.steps for u in run.of(UpdateFolded)] == [5, H]

@@ -1,4 +1,4 @@
-"""Several ranks on one machine: the same steps as one rank takes, an end together, one that writes."""
+"""Several ranks on one machine: the same steps as with one rank, a common end, a single writer."""
 
 import json
 import os
@@ -21,7 +21,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def torchrun(cwd: Path, *arguments: str, ranks: int = 2) -> subprocess.CompletedProcess[str]:
-    """Start ranks on this machine, at a port that is free."""
+    """Start ranks on this machine, on a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -164,8 +164,8 @@ def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on_later(tiny: list[s
 
 def test_what_does_not_divide_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
-    for override, says in (("runtime=centralized", "clients=4 cannot"), ("runtime=virtual", "batch_size=8 cannot")):
-        with pytest.raises(ValueError, match=f"{says} be shared out among 3 ranks; use a multiple"):
+    for override, (key, value) in (("runtime=centralized", ("clients", 4)), ("runtime=virtual", ("batch_size", 8))):
+        with pytest.raises(ValueError, match=f"{key} must be a multiple of the 3 ranks, got {value}; change it"):
             Experiment(compose_config([override]))
 
 

@@ -58,7 +58,7 @@ sys.exit(serve(sys.argv[1], lambda run, name, clock: Post()))
 
 
 class Trainer:
-    """The process, and what it has told."""
+    """A trainer's process, and what it has reported."""
 
     def __init__(self, settings: NodeSettings, folder: Path) -> None:
         self.settings = settings
@@ -68,7 +68,7 @@ class Trainer:
         self.lines: list[str] = []
 
     def until(self, what: str, **fields: Any) -> dict[str, Any]:
-        """Read what it tells until it tells this."""
+        """Read its reports until this one."""
         assert self.process.stdout
         for line in self.process.stdout:
             self.lines.append(line)
@@ -78,12 +78,12 @@ class Trainer:
         raise AssertionError(f"{what} {fields} was not told: {''.join(self.lines)}")
 
     def says(self, words: str) -> None:
-        """Read what it tells until it says these."""
+        """Read its reports until it has said these."""
         assert self.process.stdout
         assert any(words in line for line in self.process.stdout), words
 
     def ask(self, content: RecordDict) -> "Asked":
-        """Hand it a task as the relay does, in a thread."""
+        """Send it a task as the relay does, in a thread."""
         return Asked(self.settings, content)
 
 
@@ -116,7 +116,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def parts(tiny: list[str], folder: Path) -> Parts:
-    """Those of a run whose config.yaml lies in the folder."""
+    """The parts of a run whose config.yaml lies in the folder."""
     experiment = Experiment(cfg := compose_config(tiny))
     OmegaConf.save(OmegaConf.create(experiment.resolved(cfg)), folder / "config.yaml")
     return experiment.parts(experiment.prepare(Silent()), MemoryStore())
@@ -144,7 +144,7 @@ def started(config: Path | None, folder: Path) -> Iterator[Trainer]:
 
 @pytest.fixture(scope="module")
 def resident(parts: Parts, folder: Path) -> Iterator[Trainer]:
-    """A trainer that is at work before and after a test."""
+    """A trainer that runs before and after a test."""
     for trainer in started(folder / "config.yaml", folder):
         trainer.until("heartbeat")
         yield trainer
@@ -152,13 +152,13 @@ def resident(parts: Parts, folder: Path) -> Iterator[Trainer]:
 
 @pytest.fixture
 def mortal(parts: Parts, folder: Path, tmp_path: Path) -> Iterator[Trainer]:
-    """One that a test may end."""
+    """A trainer that a test may end."""
     yield from started(folder / "config.yaml", tmp_path)
 
 
 @pytest.fixture
 def untold(parts: Parts, tmp_path: Path) -> Iterator[Trainer]:
-    """One that waits for the server to tell it what is run."""
+    """A trainer that waits for the server to say what to run."""
     yield from started(None, tmp_path)
 
 
@@ -210,13 +210,13 @@ def a_worker(parts: Parts) -> tuple[ClientWorker, LocalTrainer]:
 
 
 def in_process(parts: Parts, contents: list[RecordDict]) -> list[RecordDict]:
-    """What a ClientWorker of this process answers."""
+    """The answer of a ClientWorker in this process."""
     worker, _ = a_worker(parts)
     return [answer(content, worker.work, parts.codec, worker.memory) for content in contents]
 
 
 def settled(content: RecordDict) -> dict[str, Any]:
-    """A result but for its times."""
+    """A result without its times."""
     times = ("train_s", "data_s", "busy_from", "busy_until", "ahead")
     return {k: v for k, v in content.config_records[records.RESULT].items() if k not in times}
 
@@ -291,7 +291,7 @@ def test_work_for_nobody_is_dropped_and_forgotten(parts: Parts, resident: Traine
 
 
 def test_steps_ahead_are_taken_between_two_tasks(parts: Parts, resident: Trainer) -> None:
-    """As many as it may, and the next task does the rest: the same bytes as in process."""
+    """It takes as many as allowed, and the next task does the rest: the same bytes as in process."""
     first, second = task_of(parts, ahead=steps_ahead(parts, 3)), task_of(parts, lease=1)
     forget(parts, resident)
     assert not resident.ask(first).reply().has_error()
@@ -356,7 +356,7 @@ def test_who_leaves_ends_its_steps_ahead(parts: Parts, mortal: Trainer) -> None:
 
 
 def forget(parts: Parts, trainer: Trainer) -> None:
-    """Have a trainer forget its optimizer, as it does over work for nobody."""
+    """Make a trainer drop its optimizer state, as it does after work that nothing waits for."""
     with closing(wire.connect(trainer.settings.socket)) as connection:
         wire.send(connection, WireMessage(wire.TRAIN, task_of(parts, steps=5000, lease=9)))
         trainer.until("step", round=9, step=1)

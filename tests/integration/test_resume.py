@@ -1,4 +1,4 @@
-"""Stopped anywhere and resumed, a run ends as if it had never been stopped."""
+"""Resuming: a run stopped anywhere ends as if it had never been stopped."""
 
 import shutil
 import subprocess
@@ -26,7 +26,7 @@ CHURN = ("clients=3", "volatility.crash_share=0.5", "rounds=8", "checkpoint_ever
 
 
 def stopped(run: Run, checks: int, *overrides: str) -> dict[str, Any]:
-    """The summary of a run that was stopped after so many checks and then resumed."""
+    """The summary of a run that was stopped after a number of checks and then resumed."""
     folder = f"after_{checks}"
     assert run(*overrides, store=StopsAfter(checks), folder=folder)["status"] == "interrupted"
     return run(*overrides, folder=folder, resume=True)
@@ -124,7 +124,7 @@ def test_what_cannot_be_resumed_is_refused(command: Command, run: Run, tiny: lis
     (folder / "config.yaml").write_text(config.replace("depth: 2", "depth: 3"))
     ended = command("run", f"resume={folder}", cwd=tmp_path)
     assert ended.returncode == 2
-    assert "another model" in ended.stderr.splitlines()[-1]
+    assert "must hold the model of config.yaml (model.depth=3), got another" in ended.stderr.splitlines()[-1]
     (folder / "config.yaml").write_text(config)
     before = (folder / "events.jsonl").read_text()
     (folder / "events.jsonl").write_text(before[:2000])
@@ -133,7 +133,7 @@ def test_what_cannot_be_resumed_is_refused(command: Command, run: Run, tiny: lis
     assert "does not begin with the" in ended.stderr.splitlines()[-1]
     assert (folder / "events.jsonl").read_text() == before[:2000]
     shutil.rmtree(folder / "checkpoints")
-    assert "before its first checkpoint" in refused(f"resume={folder}")
+    assert "has no checkpoint, since the run ended before its first" in refused(f"resume={folder}")
 
 
 def test_a_event_log_has_one_writer_and_goes_on_where_it_is_cut(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_tokens_appear_as_they_are_made_and_characters_whole(
     [
         (["samples=0"], "samples must be >= 1, got 0; use 1"),
         (["tokens=-1"], "tokens must be >= 0, got -1; use 0"),
-        (["temperature=hot"], "temperature=hot is not a number"),
+        (["temperature=hot"], "temperature must be a number, got hot"),
         (["top_p=0"], "top_p=0 is no share"),
         (["top_p=.nan"], "top_p"),
         (["topk=3"], "did you mean top_k"),

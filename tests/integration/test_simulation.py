@@ -1,4 +1,4 @@
-"""Flower's Ray simulation: the weights of the virtual clock, by processes that leave nothing behind."""
+"""Flower's Ray simulation: the same weights as on the virtual clock, from processes that leave nothing behind."""
 
 import fcntl
 import os
@@ -42,7 +42,7 @@ ALWAYS_UP = ("volatility=none", "clients=2", "rounds=2", "hardware.threads=1")
 
 
 def left_behind() -> set[str]:
-    """Temporary folders that nobody uses: tests beside this one have their own."""
+    """Temporary folders that are not in use: parallel tests have their own."""
     left = set()
     for path in Path(tempfile.gettempdir()).glob("fednano[-_]*"):
         with suppress(OSError), path_locked(path):
@@ -52,7 +52,7 @@ def left_behind() -> set[str]:
 
 @contextmanager
 def path_locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a temporary folder. Raises OSError where another process does, or the folder is gone."""
+    """Hold the lock of a temporary folder. Raises OSError if another process holds it or the folder is gone."""
     folder = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -63,12 +63,12 @@ def path_locked(path: Path) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny(tiny: list[str]) -> list[str]:
-    """Without the keys of a profile in which clients leave."""
+    """The overrides without the keys of a profile in which clients leave."""
     return [override for override in tiny if not override.startswith("volatility.")]
 
 
 class StopsInRound(MemoryStore):
-    """Asks for a stop once work is given out in a round."""
+    """Asks for a stop once a round has dispatched work."""
 
     def __init__(self, index: int) -> None:
         super().__init__()
@@ -165,9 +165,9 @@ def test_bad_shares_are_refused(options: dict[str, float], words: tuple[str, ...
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("volatility=markov", ("volatility=markov", "runtime=virtual", "runtime=deployment")),
-        ("round=seconds", ("round.until=seconds", "round=steps")),
-        ("runtime.client_gpus=0.5", ("runtime.client_gpus=0.5", "hardware=cuda")),
+        ("volatility=markov", ("volatility must be none", "got markov", "runtime=virtual", "runtime=deployment")),
+        ("round=seconds", ("round.until must be steps", "got seconds", "use round=steps")),
+        ("runtime.client_gpus=0.5", ("runtime.client_gpus must be 0", "got 0.5", "hardware=cuda")),
     ],
 )
 def test_choices_that_do_not_suit_are_refused_before_anything_runs(
@@ -180,7 +180,7 @@ def test_choices_that_do_not_suit_are_refused_before_anything_runs(
 
 
 class Answers(Grid):
-    """A grid that has the replies it is given, and remembers what was pushed."""
+    """A grid that returns the given replies and records pushed messages."""
 
     def __init__(self, *replies: Message) -> None:
         self.replies = list(replies)

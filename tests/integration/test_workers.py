@@ -1,4 +1,4 @@
-"""Clients that train at the same time in processes of their own: the same bits, and nothing left behind."""
+"""Clients that train in parallel in worker processes: the same bits, and nothing left behind."""
 
 import json
 import multiprocessing
@@ -116,7 +116,7 @@ def test_a_killed_run_goes_on_and_leaves_no_worker(command: Command, tiny: list[
 
 
 def workers_of(folder: Path) -> list[int]:
-    """Process ids of the workers of runs that were started in `folder`, found by what they work in."""
+    """Process ids of the workers of runs started in `folder`, found by their working directory."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
@@ -129,7 +129,7 @@ def workers_of(folder: Path) -> list[int]:
 
 
 def await_end(pid: int) -> None:
-    """Returns once the process is gone, whoever's child it is."""
+    """Return once the process is gone, even if it is not a child of this one."""
     try:
         watch = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -218,9 +218,9 @@ def test_a_signal_to_the_whole_group_stops_in_order(tiny: list[str], tmp_path: P
     ("overrides", "message"),
     [
         (("hardware.workers=-1",), "hardware.workers=-1 is negative"),
-        (("hardware.workers=5",), "hardware.workers=5 are more than clients=4; use 4 or fewer"),
+        (("hardware.workers=5",), "hardware.workers must be <= clients=4, got 5; lower it or add clients"),
         ((TWO, "hardware.threads=2"), "have one thread each, not hardware.threads=2; use hardware.threads=0 or 1"),
-        (("hardware.workers=1.5",), "hardware.workers=1.5 is not a whole number"),
+        (("hardware.workers=1.5",), "hardware.workers must be a whole number, got 1.5"),
     ],
 )
 def test_a_bad_number_of_workers_is_refused(tiny: list[str], overrides: tuple[str, ...], message: str) -> None:

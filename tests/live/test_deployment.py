@@ -37,8 +37,8 @@ from fednano.runtime.run_folder import run_in_folder
         ({"provisioner": "subprocess"}, "give it as runtime/provisioner=subprocess"),
         ({"chaos": True, "local_nodes": 1}, r"runtime\.local_nodes must be null with chaos, got 1"),
         ({"chaos": True, "provisioner": Subprocess()}, "would both start and end nodes"),
-        ({"provisioner": Subprocess(), "local_nodes": 0}, r"local_nodes=0 is not for .*=subprocess; use null"),
-        ({"provisioner": Command(start=["a"], stop=["b"])}, r"local_nodes=None is not for .*=command; use 0"),
+        ({"provisioner": Subprocess(), "local_nodes": 0}, r"local_nodes must be null with .*=subprocess, got 0"),
+        ({"provisioner": Command(start=["a"], stop=["b"])}, r"local_nodes must be 0 with .*=command, got None"),
     ],
 )
 def test_bad_settings_name_their_key(settings: dict[str, Any], says: str) -> None:
@@ -49,14 +49,14 @@ def test_bad_settings_name_their_key(settings: dict[str, Any], says: str) -> Non
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["volatility=markov"], "volatility=markov has no effect"),
+        (["volatility=markov"], "volatility must be none with runtime=deployment, got markov"),
         (["runtime.min_clients=3"], r"runtime.min_clients must be <= clients=2, got 3"),
         (["runtime.local_nodes=1"], r"runtime.local_nodes=1 leaves clients to other machines"),
         (["runtime.local_nodes=1", "runtime.hosts=[host.example.org]"], r"runtime.local_nodes=1 .* coordination=redis"),
         (["coordination=memory"], r"coordination.kind=memory"),
         (
             ["runtime/provisioner=subprocess", "runtime/signal=redis", "volatility=markov"],
-            "volatility=markov has no effect",
+            "volatility must be none with runtime=deployment, got markov",
         ),
         (
             [
@@ -126,7 +126,7 @@ def test_a_deployment_trains_what_the_virtual_clock_trains(
 def test_nodes_go_on_while_their_updates_travel(
     deploy: Callable[..., Deployed], steady: list[str], tmp_path: Path
 ) -> None:
-    """Flower takes seconds for a message, and two steps milliseconds, so that all of them are taken."""
+    """All steps are taken, since a message takes seconds through Flower and two steps take milliseconds."""
     overlapped = ["round.overlap=2", "rounds=3", "network.latency_s=5"]
     deployed = deploy(*overlapped)
     assert deployed.process.wait(WITHIN_S) == 0, deployed.said()
@@ -146,7 +146,7 @@ def test_nodes_go_on_while_their_updates_travel(
 @linux
 @pytest.mark.slow
 def test_a_budget_ends_a_deployment(deploy: Callable[..., Deployed]) -> None:
-    """A round merges 2 · 4 steps of 32 tokens; the run goes on to the end of its second one."""
+    """A round merges 2 · 4 steps of 32 tokens; the run continues to the end of its second round."""
     deployed = deploy("rounds=null", "budget.tokens=257", "round.overlap=2", "network.latency_s=5")
     assert deployed.process.wait(WITHIN_S) == 0, deployed.said()
     summary = deployed.summary()

@@ -1,4 +1,4 @@
-"""A strategy and a codec of one's own on every runtime: the same weights everywhere."""
+"""A user's own strategy and codec on every runtime, with the same weights everywhere."""
 
 import json
 import shutil

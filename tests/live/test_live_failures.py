@@ -46,7 +46,7 @@ GROWTH_MB = 24.0  # beyond that; one update kept for each round would be 95 in 5
 
 
 def in_training(deployed: Deployed, client: str, after: int = -1) -> int:
-    """Wait until a client's trainer says that it works on a lease behind `after`; which one.
+    """Wait until a client's trainer reports that it works on a lease later than `after`; returns that lease.
 
     The event log is no help: it tells when work is given out, not when it begins.
     """
@@ -62,7 +62,7 @@ def in_training(deployed: Deployed, client: str, after: int = -1) -> int:
 
 
 def lost(deployed: Deployed, lease: int) -> None:
-    """The work of a lease was lost, and its rows were free again."""
+    """Assert that the work of a lease was lost and its rows became free again."""
     (released,) = deployed.of(LeaseReleased, lease=lease)
     # The relay of a trainer that died may say so before its heartbeats are missed.
     assert released.reason in ("crash", "refused")
@@ -70,7 +70,7 @@ def lost(deployed: Deployed, lease: int) -> None:
 
 
 def secrets_of(deployed: Deployed) -> list[bytes]:
-    """The password of the run's Redis server and the tokens of the leases that are in force."""
+    """The password of the run's Redis server, and the tokens of the active leases."""
     with closing(Redis.from_url(deployed.url())) as redis:
         tokens = [redis.get(key) for key in redis.scan_iter("fednano:*:lease:*")]
     password = urlsplit(deployed.url()).password
@@ -94,7 +94,7 @@ def resident_mb(pid: int) -> float:
 
 
 def completed(deployed: Deployed, rounds: int) -> None:
-    """The run ends by itself, with every row trained once at most, and leaves no process."""
+    """Assert that the run ends by itself, trains every row at most once, and leaves no process behind."""
     assert deployed.process.wait(WITHIN_S) == 0, deployed.said()
     summary = deployed.summary()
     assert (summary["status"], summary["rounds"]) == ("completed", rounds)
@@ -128,7 +128,7 @@ def test_servers_that_are_killed_come_back_and_no_row_is_lost(deploy: Callable[.
     secrets = secrets_of(deployed)
     assert not [line for line in command_lines() if any(secret in line for secret in secrets)]
     os.kill(deployed.redis(), signal.SIGKILL)
-    deployed.until(lambda: "Redis died; it is started again" in deployed.said())
+    deployed.until(lambda: "Redis died; it was restarted" in deployed.said())
     deployed.until((deployed.folder / "checkpoints" / "round_000001").exists)
 
     lease = in_training(deployed, "client_1", after=1)
@@ -205,7 +205,7 @@ def test_a_second_node_of_one_name_is_refused_and_the_run_goes_on(
 
 @pytest.fixture
 def network() -> Iterator[BadNetwork]:
-    """A network of its own for a node; without the rights to make one the test is skipped."""
+    """A separate network for a node; without the rights to make one, the test is skipped."""
     try:
         made = BadNetwork(f"fn{os.getpid()}", LOSS)
     except OSError as error:
@@ -216,7 +216,7 @@ def network() -> Iterator[BadNetwork]:
 
 @pytest.fixture
 def redis(network: BadNetwork) -> Iterator[str]:
-    """The URL of a Redis server that the other network reaches, too."""
+    """The URL of a Redis server that the other network can reach too."""
     with EmbeddedRedis() as server:
         with closing(Redis.from_url(server.address.url)) as client:
             client.config_set("bind", f"127.0.0.1 {HERE}")
@@ -225,7 +225,7 @@ def redis(network: BadNetwork) -> Iterator[str]:
 
 @pytest.fixture
 def elsewhere(network: BadNetwork, redis: str, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Start a node in the other network by the command that the run has printed; it is over when the test is."""
+    """Start a node in the other network by the command that the run printed; it ends with the test."""
     started: list[subprocess.Popen[bytes]] = []
 
     def go(deployed: Deployed, client: str, folder: str) -> subprocess.Popen[bytes]:
@@ -257,11 +257,11 @@ def test_a_node_behind_a_lossy_link_survives_a_partition(
     monkeypatch.setenv(URL_VARIABLE, redis)
     there = ["runtime.local_nodes=1", f"runtime.hosts=[{HERE}]", "coordination=redis", "runtime.transfer_s=20"]
     deployed = deploy(STEPS, *there, "rounds=200")
-    deployed.until(lambda: "to be started elsewhere" in deployed.said())
+    deployed.until(lambda: "start these nodes elsewhere" in deployed.said())
     node = elsewhere(deployed, "client_1", "there")
     deployed.until(lambda: len(deployed.of(UpdateFolded, client="client_1")) > 1)
     second = elsewhere(deployed, "client_1", "second")
-    deployed.until(lambda: "the SuperLink does not take private_key=" in (tmp_path / "second.log").read_text())
+    deployed.until(lambda: "the SuperLink rejects private_key=" in (tmp_path / "second.log").read_text())
     second.terminate()
     assert second.wait(WITHIN_S) == 0
 

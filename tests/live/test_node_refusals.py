@@ -1,4 +1,4 @@
-"""Nodes that a federation does not know are refused, and say in one line why."""
+"""Refusal of nodes that a federation does not know, with the reason in one line."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True, kw_only=True)
 class Servers:
-    """A SuperLink that knows client_0, and Redis; `config` is a run's, `strange` holds files of another one."""
+    """A SuperLink that knows client_0, and Redis; `config` belongs to its run, `strange` holds files of another run."""
 
     superlink: SuperLink
     key: Path
@@ -40,7 +40,7 @@ class Servers:
 
 @pytest.fixture(scope="module")
 def servers(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """What nodes are refused by; one for all tests."""
+    """The servers that refuse nodes; shared by all tests."""
     folder, strange = tmp_path_factory.mktemp("servers"), tmp_path_factory.mktemp("strange")
     experiment = Experiment(cfg := compose_config(tiny))
     experiment.prepare(Silent())
@@ -69,7 +69,7 @@ def servers(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def start(servers: Servers, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start client_0's node with what the run has given it, but for what the test says; it is over when the test is."""
+    """Start client_0's node with its run's settings, except for those that the test changes; it ends with the test."""
     started: list[subprocess.Popen[str]] = []
 
     def go(redis: str = servers.redis.url, **settings: Path | None) -> subprocess.Popen[str]:
@@ -103,7 +103,7 @@ def start(servers: Servers, tmp_path: Path) -> Iterator[Callable[..., subprocess
 def test_a_node_without_a_key_is_refused(start: Callable[..., subprocess.Popen[str]]) -> None:
     node = start(private_key=None)
     said, _ = node.communicate()
-    assert "supernode refuses what it was given (the SuperLink takes registered nodes only; set private_key=" in said
+    assert "supernode refused its input (the SuperLink accepts registered nodes only; set private_key=" in said
     assert node.returncode == BAD_INPUT
 
 
@@ -122,8 +122,8 @@ def test_a_node_with_a_strange_key_says_so_and_tries_again(
     node = start(private_key=servers.strange / "node.key")
     assert node.stdout
     said = next(line for line in node.stdout if "supernode ended" in line)
-    assert "supernode ended with exit code 1 (the SuperLink does not take private_key=: " in said
-    assert "; again in" in said
+    assert "supernode ended with exit code 1 (the SuperLink rejects private_key=: " in said
+    assert "; restart in" in said
     node.terminate()
     assert node.wait() == 0
 

@@ -1,4 +1,4 @@
-"""A whole node beside a real Redis server: heartbeats once it is warm, whole again after a kill, a clean exit."""
+"""A whole node with a real Redis server: heartbeats once it is warm, recovery after a kill, a clean exit."""
 
 import signal
 import subprocess
@@ -51,7 +51,7 @@ def test_a_node_lives_through_the_death_of_its_trainer(tiny: list[str], tmp_path
 
 
 def until(node: subprocess.Popen[str], what: str) -> str:
-    """The next of its lines that says so."""
+    """The next line that contains the text."""
     seen = []
     assert node.stdout
     for line in node.stdout:

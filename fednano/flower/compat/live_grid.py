@@ -1,4 +1,4 @@
-"""Flower's grid in a ServerApp's process: who is connected, how soon replies are taken, what the SuperLink forgets."""
+"""Flower's grid in a ServerApp's process: connected nodes, time until a reply is taken, messages to forget."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -18,25 +18,25 @@ FRESH_S = 20.0  # a node counts as connected for 60 s from each heartbeat, which
 
 
 def connected(nodes: Iterable[NodeInfo]) -> list[NodeInfo]:
-    """Those that have missed no heartbeat.
+    """The nodes that have missed no heartbeat.
 
-    Flower takes a node that was killed for connected until it has missed two. Those that missed one are left out: what
-    is sent to them would come back as an error.
+    To Flower, a killed node stays connected until it has missed two heartbeats. Nodes that missed one are left out,
+    since a message to them would come back as an error.
     """
     fresh = datetime.now(UTC).timestamp() + FRESH_S
     return [node for node in nodes if node.status == "online" and node.online_until > fresh]
 
 
 def wait_briefly() -> None:
-    """Make Flower's grid take a reply soon after it is whole: it would wait for 1, 2, 4 … 10 s between two looks."""
+    """Make Flower's grid take a reply soon after it is complete; by default it waits 1, 2, 4 … 10 s between looks."""
     often = partial(pull_objects, initial_backoff=0.1, backoff_cap=1.0, max_tries_per_object=None)
     patch(http_grid, "pull_objects", often)
 
 
 def forget(grid: Grid, message_id: str) -> None:
-    """Have the SuperLink drop a message that its node did not take, or it would keep it until the run ends.
+    """Have the SuperLink drop a message that its node did not take; otherwise it keeps the message until the run ends.
 
-    That is the global model, once for every round in which one died.
+    Such a message holds the global model, so this matters once for every round in which a node died.
     """
     if isinstance(grid, http_grid.HttpGrid):
         grid._runtime_client.ConfirmMessageReceived(

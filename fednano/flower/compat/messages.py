@@ -1,6 +1,6 @@
-"""Flower's messages outside its own processes: the identity that they are signed with, their ids, errors and runs.
+"""Flower's messages outside its own processes: the identity that signs them, and their ids, errors and runs.
 
-Light: a SuperNode's process imports it.
+Imports little, since a SuperNode's process imports it.
 """
 
 from collections.abc import Iterator
@@ -27,13 +27,13 @@ REPLY_UNAVAILABLE = ErrorCode.REPLY_MESSAGE_UNAVAILABLE
 
 
 def adopt_identity(run_id: int = 1, node_id: int = 1) -> None:
-    """Let this process build messages of a run as a node; Flower does so for its own processes alone."""
+    """Let this process build a run's messages as a node; Flower itself does this only for its own processes."""
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run_id, node_id, 1
 
 
 @contextmanager
 def identity_kept() -> Iterator[None]:
-    """Whoever this process is to Flower, it is again behind the block, whatever it adopts within."""
+    """Restore this process's Flower identity at the end of the block, whatever it adopts within."""
     before = {name: getattr(TaskIdentity, name) for name in ("_run_id", "_node_id", "_task_id")}
     try:
         yield
@@ -43,20 +43,20 @@ def identity_kept() -> Iterator[None]:
 
 
 def set_message_id(message: Message, message_id: str) -> None:
-    """Give a message its id, which otherwise Flower's grid does when it pushes one."""
+    """Set a message's id, which otherwise Flower's grid does when it pushes the message."""
     vars(message.metadata)["_message_id"] = message_id
 
 
 def empty_run(run_id: int) -> Run:
-    """A run that is known by its id alone."""
+    """A run of which only the id is known."""
     return Run.create_empty(run_id)
 
 
 class LocalMessage(Message):
-    """A message within this process, made without the checks and the time stamps of one that travels."""
+    """A message within this process, made without the checks and time stamps of a message that travels."""
 
     def __init__(self, content: RecordDict, metadata: Metadata) -> None:
-        metadata.delivered_at = ""  # as Flower has it
+        metadata.delivered_at = ""  # Flower's initial value
         vars(self).update(_content=content, _error=None, _metadata=metadata)
 
     @classmethod

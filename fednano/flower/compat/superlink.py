@@ -1,6 +1,6 @@
-"""Flower's SuperLink as those see it who start one: its Control API, its settings, and what its log says.
+"""Flower's SuperLink from the outside: its Control API, its settings, and known lines of its log.
 
-The clients of the Control API are those of Flower's own command, and not public.
+The clients of the Control API are those of Flower's own command; they are not public.
 """
 
 import hashlib
@@ -21,9 +21,9 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
 __all__ = ["IN_MEMORY", "NOISE", "RAISED", "TASK_POLL", "ControlApi", "Fab", "RunStatus", "UnreachableError", "bundle"]
 
-# Seconds, 1 unless told otherwise; at 0.1 each SuperExec took an eighth of a busy core.
+# Seconds; Flower's default is 1. At 0.1, each SuperExec took an eighth of a busy core.
 TASK_POLL = {"FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.5"}
-NOISE = ("[uvicorn.access]", "ControlServicer.ListRuns")  # in lines of its log that say nothing
+NOISE = ("[uvicorn.access]", "ControlServicer.ListRuns")  # in lines of its log that carry no information
 RAISED = "ServerApp failed with exception: "
 
 T = TypeVar("T")
@@ -35,9 +35,9 @@ class UnreachableError(Exception):
 
 @dataclass(frozen=True)
 class RunStatus:
-    """How a run is. `finished`: it is over; then `failed` with `details`, or not.
+    """Status of a run: whether it is `finished`, and if so, whether it `failed`, with `details`.
 
-    `raised`: the ServerApp itself ended in an exception, whose text is in `details`, and was not killed.
+    `raised`: the ServerApp was not killed but ended with an exception, whose text is in `details`.
     """
 
     finished: bool
@@ -50,19 +50,19 @@ class RunStatus:
 
 
 def bundle(folder: Path) -> Fab:
-    """The app in `folder` as Flower ships it."""
+    """The app in `folder`, bundled as Flower ships it."""
     content = build_fab_from_disk(folder)
     return Fab(hashlib.sha256(content).hexdigest(), content, {})
 
 
 class ControlApi:
-    """Through which nodes and runs are told to a SuperLink under TLS, and runs are asked for.
+    """Client of a SuperLink's Control API under TLS: registers nodes, starts and stops runs, and asks for their status.
 
-    Every method raises UnreachableError where nobody answers.
+    Every method raises UnreachableError if the SuperLink does not answer.
 
     Args:
         address: host:port.
-        authority: the certificate, as PEM, by which the server's is checked.
+        authority: the certificate, as PEM, that verifies the server's certificate.
     """
 
     def __init__(self, address: str, authority: bytes) -> None:
@@ -75,15 +75,15 @@ class ControlApi:
         )
 
     def check(self) -> None:
-        """Return once it has answered."""
+        """Return once the SuperLink has answered."""
         self._ask(lambda: self._client.ListRuns(ListRunsRequest()))
 
     def register_node(self, name: str, public: bytes) -> None:
-        """Let the node in that shows the private key of this public one, which is PEM."""
+        """Register a node by its public key, as PEM."""
         self._ask(lambda: self._client.RegisterNode(RegisterNodeRequest(public_key=public, name=name)))
 
     def start_run(self, app: Fab, config: Mapping[str, str | bool | int | float]) -> int:
-        """Start a run of `app` with these keys of its configuration; its id."""
+        """Start a run of `app` with this run configuration; returns the run's id."""
         request = StartRunRequest(
             fab=fab_to_proto(app), override_config=user_config_to_proto(dict(config)), federation=""
         )
@@ -91,12 +91,12 @@ class ControlApi:
         return run
 
     def status(self, run: int) -> RunStatus:
-        """How a run is."""
+        """The status of a run."""
         found = self._ask(lambda: self._client.ListRuns(ListRunsRequest(run_id=run))).run_dict[run].status
         return RunStatus(found.status == "finished", found.sub_status != "completed", found.details)
 
     def stop_run(self, run: int) -> None:
-        """Let Flower forget a run: its messages are void. One that is over already stays as it is."""
+        """Stop a run; Flower drops its messages. A finished run stays as it is."""
         with suppress(httpx.HTTPStatusError):
             self._ask(lambda: self._client.StopRun(StopRunRequest(run_id=run)))
 

@@ -1,4 +1,4 @@
-"""Flower's SuperLink from within its process: the command, and the web server that it starts (uvicorn 0.49.0)."""
+"""Flower's SuperLink from inside its process: the command and the web server that it starts (uvicorn 0.49.0)."""
 
 import importlib
 from collections.abc import Callable
@@ -10,11 +10,11 @@ COMMAND = importlib.import_module("flwr.superlink.cli.flower_superlink")  # a fu
 
 
 def serve_through(wrap: Callable[[Any], Any]) -> None:
-    """Have the command serve `wrap(app)` in the place of its ASGI application `app`."""
+    """Make the command serve `wrap(app)` instead of its ASGI application `app`."""
     run = COMMAND.uvicorn.run
     patch(COMMAND.uvicorn, "run", lambda app, **settings: run(wrap(app), **settings))
 
 
 def run_superlink() -> None:
-    """Flower's own command; it reads the arguments of this process."""
+    """Run Flower's own command, which reads the arguments of this process."""
     COMMAND.flower_superlink()

@@ -1,4 +1,4 @@
-"""Flower's SuperNode from within its process: the command, its loop made to answer messages, what its log says."""
+"""Flower's SuperNode from inside its process: the command, its loop patched to answer messages, lines of its log."""
 
 import importlib
 import threading
@@ -22,18 +22,18 @@ from fednano.flower.compat.messages import CLIENT_APP_FAILED, adopt_identity, se
 
 COMMAND = importlib.import_module("flwr.supernode.cli.flower_supernode")  # a function of that name hides the module
 
-KEYLESS = f"[code: {int(ApiErrorCode.FLEET_SUPERNODE_REGISTRATION_DISABLED)}]"  # in the log: a node without a key
-INACTIVE = f"[code: {int(ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED)}]"  # an unknown key, or one that is in use
-NO_CONNECTION = f"Exit Code: {int(ExitCode.SUPERNODE_CONNECTION_ERROR)}\n"  # begins an entry that says why
-STAGES = ("Receiving", "Received", "Sending", "Sent")  # begin entries that say where a message is
+KEYLESS = f"[code: {int(ApiErrorCode.FLEET_SUPERNODE_REGISTRATION_DISABLED)}]"  # in the log, for a node without a key
+INACTIVE = f"[code: {int(ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED)}]"  # for an unknown key, or one in use
+NO_CONNECTION = f"Exit Code: {int(ExitCode.SUPERNODE_CONNECTION_ERROR)}\n"  # begins an entry that gives the cause
+STAGES = ("Receiving", "Received", "Sending", "Sent")  # first words of entries about a message's progress
 
-LOOK_S = 3.0  # that the loop sleeps between two questions for a message; all its other sleeps are shorter
+LOOK_S = 3.0  # the loop's sleep between two looks for a message; all its other sleeps are shorter
 
 NodeApp = Callable[[Message, Context], Message]
 
 
 class LoopClock(Protocol):
-    """Stands for `time` in Flower's loop, and hears when a message has been answered."""
+    """Replaces `time` in Flower's loop; `begin` is called when a message has been answered."""
 
     def sleep(self, seconds: float) -> None: ...
 
@@ -41,21 +41,21 @@ class LoopClock(Protocol):
 
 
 def run_supernode() -> None:
-    """Flower's own command; it reads the arguments of this process. Raises SystemExit."""
+    """Run Flower's own command, which reads the arguments of this process. Raises SystemExit."""
     COMMAND.flower_supernode()
 
 
 def stage_of(said: str) -> str | None:
-    """Where a message is, in lower case, if an entry of the log says so."""
+    """The stage of a message that an entry of the log reports, in lower case; None if it reports none."""
     word = said.partition(" ")[0].rstrip(":")
     return word.lower() if word in STAGES else None
 
 
 def answer_within(app: NodeApp, waits: LoopClock) -> None:
-    """Make the SuperNode of this process answer its messages by `app`. Its isolation has to be "process".
+    """Make this process's SuperNode answer its messages with `app`. Its isolation must be "process".
 
-    Flower starts a program for each message, and hands it the message through a server on a port of the loopback
-    interface. Here its loop calls `app`: nothing is started, no port is opened, and no code runs that came with a run.
+    Flower starts a program for each message, and passes it the message through a server on a loopback port. Here the
+    loop calls `app`: no program is started, no port is opened, and no code from the run's bundle is executed.
     """
     patch(loop, "time", waits)
     patch(loop, "_push_messages", partial(_answer, loop._push_messages, app, waits))
@@ -77,7 +77,7 @@ def _answer(
         reply = _answered(app, whole(message, object_store), state)
         state.record_message_processing_end(message.metadata.message_id)
         loop._insert_message(reply, state, object_store)
-    # Nobody else takes them.
+    # Nothing else takes these tasks.
     for task in state.get_tasks(statuses=["pending"]):
         state.finish_task(task.task_id, sub_status=SubStatus.STOPPED, details="")
     push(state=state, object_store=object_store, **remote)
@@ -85,12 +85,12 @@ def _answer(
 
 
 def whole(message: Message, store: ObjectStore) -> Message:
-    """A message with its content, which the store holds no longer."""
+    """A message with its content, which is removed from the store."""
     number = message.metadata.message_id
     contents = {}
     for tree in iterate_object_tree(store.get_object_tree(number)):
         content = store.get(tree.object_id)
-        assert content is not None, "the loop stores all of a message before it goes on"
+        assert content is not None, "the loop stores a whole message before it continues"
         contents[tree.object_id] = content
     store.delete(number)
     inflated = inflate_object_from_contents(number, contents)
@@ -111,7 +111,7 @@ def _answered(app: NodeApp, message: Message, state: NodeState) -> Message:
 
 
 def _no_server(*_: object) -> tuple[SimpleNamespace, threading.Thread]:
-    """In place of the server for programs that answer messages: none is started."""
+    """Replaces the server for programs that answer messages; starts none."""
     done = threading.Thread()
     done.start()
     return SimpleNamespace(), done

@@ -1,6 +1,6 @@
-"""Starts what a deployment consists of, follows the run from its files, restarts what dies, and ends it all.
+"""The conductor of a deployment: starts its processes, follows the run from its files, restarts what dies, ends all.
 
-Every process is ended by its own id. The ServerApp's is read from the file that it locks as long as it serves.
+Every process is ended by its own id. The ServerApp's id is read from the file that it locks while it serves.
 """
 
 import json
@@ -37,30 +37,30 @@ from fednano.runtime.deployment.superlink import SuperLink, environment
 from fednano.runtime.session import Outcome
 
 POLL_S = 0.2
-ASK_S = 1.0  # between two questions to the SuperLink
-FLOWERS_WORD_S = 5.0  # Flower hears of a ServerApp's end from itself at once, of its death after a minute or more
+ASK_S = 1.0  # between two status requests to the SuperLink
+FLOWERS_WORD_S = 5.0  # Flower reports a ServerApp's own exit at once, but its death only after a minute or more
 SERVER_ENDS_S = 5.0
-NODE_ENDS_S = 15.0  # a trainer ends after the step under way, then its SuperNode
+NODE_ENDS_S = 15.0  # the trainer ends after its current step, then the SuperNode
 
 
 class Conductor:
-    """One deployment, from its start to its end.
+    """One deployment, from start to end.
 
     Args:
         folder: the run folder, with the resolved configuration.
         logs: a folder for the processes' logs.
         private: a folder that only this user can read, for keys, sockets and Flower's own files.
-        redis: the server of the coordination store, and what tells its address.
-        store: the coordination store, of this process; asked whether the run is to stop.
-        console: makes what shows the run from its beginning.
-        clients: the names of all.
-        local: those whose nodes run here.
+        redis: the server of the coordination store, with its address.
+        store: this process's coordination store; asked whether the run is to stop.
+        console: makes a console that shows the run from its beginning.
+        clients: the names of all clients.
+        local: the clients whose nodes run on this machine.
         hosts: names and addresses of this machine, for nodes elsewhere.
-        port: of the SuperLink; 0 for a free one.
-        restarts: of each process that dies, over the whole run.
-        attend: makes what says which of the nodes here run when.
-        link: makes a client's link to some servers, by its place among all; None: nodes reach them as they are.
-        at: seconds of the run at which it is taken up.
+        port: the SuperLink's port; 0 for a free one.
+        restarts: how often each process that dies is restarted over the whole run.
+        attend: makes the attendance, which says which local nodes run when.
+        link: makes a client's link to some servers, given the client's index; None: nodes connect to them directly.
+        at: seconds on the run's clock at which this process starts or resumes the run.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Conductor:
         self._attendance: Attendance | None = None
         self._actions = Inbox(private / ACTIONS)
         self._at = at
-        self._begun: float | None = None  # when the first round did, or was waited for in vain
+        self._begun: float | None = None  # when the first round began, or waiting for one proved pointless
         policy = RestartPolicy(limit=restarts)
         self._lives: defaultdict[str, Restarts] = defaultdict(lambda: Restarts(policy, wall))
         self._run = 0
@@ -119,7 +119,7 @@ class Conductor:
         self._steps = Lines(private / STEPS)
 
     def run(self, strategy: str, resume: bool) -> Outcome:
-        """The whole run. What fails is in the outcome."""
+        """The whole run. An error is part of the outcome."""
         summary: dict[str, Any] = {"status": "failed"}
         error: Exception | None = None
         try:
@@ -140,11 +140,11 @@ class Conductor:
         return outcome_of(strategy, summary, len(self._clients), error)
 
     def end(self) -> None:
-        """End every process that is left; several at the same time."""
+        """End every remaining process, several at the same time."""
         if self._attendance:
             self._attendance.close()
         self._link.stop()
-        # Without its SuperLink the ServerApp ends by itself, unless something holds it up.
+        # Without its SuperLink the ServerApp ends by itself, unless it hangs.
         begun = wall()
         while (pid := server_pid(self._private)) and wall() - begun < SERVER_ENDS_S:
             pause(POLL_S)
@@ -163,7 +163,7 @@ class Conductor:
         self._attendance = self._attend(
             Reach(nodes, self._tell, partial(store_value, self._redis.address, self._run_name))
         )
-        # The trainers take longest to become ready. Time stands still until a round begins, if one can.
+        # The trainers take longest to become ready. The clock starts with the first round, if there can be one.
         if not self._attendance.begin(self._at):
             self._begun = wall()
         self._submit(resume)
@@ -183,7 +183,7 @@ class Conductor:
         ]
         if elsewhere := [client for client in self._clients if client not in self._local]:
             authority = self._link.certificates.authority
-            lines.append(f"to be started elsewhere, with {authority} and a key each:")
+            lines.append(f"start these nodes elsewhere, each with {authority} and its own key:")
         for client in elsewhere:
             lines.append(
                 f"  python -m fednano.node name={client} superlink={self._hosts[0]}:{self._link.port} "
@@ -229,9 +229,9 @@ class Conductor:
         )
 
     def _follow(self) -> None:
-        """Show what is new on the event log, and the steps that were told."""
+        """Show new events of the event log, and the steps that nodes reported."""
         if (lines := self._event_log.new()) is None:
-            # A ServerApp that goes on behind its checkpoint takes back what came later.
+            # A ServerApp that resumes from its checkpoint truncates the event log there.
             self._console.stop()
             self._console, self._event_log = self._make_console(), Lines(self._folder / "events.jsonl")
         for line in lines or ():
@@ -243,14 +243,14 @@ class Conductor:
             self._console.step(read_step(line))
 
     def _tend(self) -> None:
-        """Have the nodes come and go, and restart what has died.
+        """Start and end nodes as the attendance says, and restart what has died.
 
-        Raises RuntimeError, with the cause, where that is too often.
+        Raises RuntimeError, with the cause, if a process died too often.
         """
         assert self._attendance, "nothing was started"
         self._attendance.tend(self._at + (wall() - self._begun if self._begun is not None else 0.0))
         if self._redis.tend():
-            self._note_death("Redis", "Redis died; it is started again, and told everything", "")
+            self._note_death("Redis", "Redis died; it was restarted and repopulated", "")
         for node in self._nodes:
             if node.ended is not None and self._attendance.expects(node.name):
                 self._note_death(node.name, node.cause(), node.tail())
@@ -260,7 +260,7 @@ class Conductor:
             self._note_death("SuperLink", self._link.child.cause(), self._link.child.tail())
             self._link.child.stop()
             self._link.start()
-            # Its ServerApp went with it.
+            # The ServerApp died with it.
             self._resubmit()
 
     def _note_death(self, name: str, cause: str, tail: str) -> None:
@@ -270,13 +270,13 @@ class Conductor:
         self._console.note(said)
 
     def _resubmit(self) -> None:
-        """Begin a new run behind the newest checkpoint; the event log goes on from there."""
+        """Start a new Flower run from the newest checkpoint; the event log continues from there."""
         with suppress(UnreachableError):
             self._link.end_run(self._run)
         self._submit(any((self._folder / "checkpoints").glob("round_*")))
 
     def _ended(self) -> RunStatus | None:
-        """How the run ended, once it has. A ServerApp that died is started again."""
+        """The run's status once it has ended, else None. Restarts a ServerApp that died."""
         pid = server_pid(self._private)
         if pid:
             return None
@@ -288,7 +288,7 @@ class Conductor:
         try:
             status = self._link.status(self._run)
         except UnreachableError:
-            return None  # whether it has died is seen elsewhere
+            return None  # `_tend` finds out whether it has died
         if status.finished and (not status.failed or status.raised):
             return status
         died = status.finished or (self._gone_at is not None and wall() - self._gone_at > FLOWERS_WORD_S)
@@ -298,7 +298,7 @@ class Conductor:
         return None
 
     def _heed(self) -> None:
-        """Hand a request to stop on to the ServerApp."""
+        """Pass a request to stop on to the ServerApp."""
         if not self._stopping:
             try:
                 self._store.check_stop()

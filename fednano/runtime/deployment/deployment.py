@@ -1,4 +1,4 @@
-"""Flower's deployment engine: starts SuperLink, Redis and nodes as processes, submits the run and follows it."""
+"""The deployment runtime: SuperLink, Redis and nodes as processes, and a run submitted to them and followed."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -34,22 +34,22 @@ UNLIMITED = Network(name="unlimited", up_mbit_s=math.inf, down_mbit_s=math.inf, 
 
 @dataclass(frozen=True, kw_only=True)
 class Deployment:
-    """A SuperLink whose ServerApp writes the run folder, and nodes with trainers that stay resident.
+    """A SuperLink whose ServerApp writes the run folder, and nodes with resident trainers.
 
     Args:
-        name: what it is called.
-        hosts: names and addresses by which nodes elsewhere reach the SuperLink, which listens beyond this machine then.
-        port: of the SuperLink; 0 for a free one.
-        local_nodes: how many of the clients run on this machine; None: all.
-        min_clients: how many have to be up before the first round; None: all.
+        name: the runtime's name.
+        hosts: names and addresses of this machine for nodes elsewhere; if given, the SuperLink listens beyond it.
+        port: the SuperLink's port; 0 for a free one.
+        local_nodes: how many clients run on this machine; None: all.
+        min_clients: how many clients must be up before the first round; None: all.
         transfer_s: seconds that a message takes each way through Flower, at most.
-        restarts: of each process that dies, before the run fails.
-        chaos: the nodes here come and go as `volatility` says, and crash where it says so.
-        crashes: shares of the kinds of crash: kill, pause (they wake when they are up again) and cut (off the network).
-        speedup: seconds of `volatility` in a real one.
-        links: the nodes here reach their servers over links as `network` has them.
-        provisioner: has nodes and lets them go.
-        signal: says when.
+        restarts: how often each process that dies is restarted before the run fails.
+        chaos: whether local nodes come, go and crash as `volatility` says.
+        crashes: shares of the kinds of crash: kill, pause (the node wakes when it is up again), cut (off the network).
+        speedup: seconds of `volatility` per real second.
+        links: whether local nodes reach their servers over links with the properties of `network`.
+        provisioner: provisions and releases nodes.
+        signal: says when to do so.
     """
 
     shared: ClassVar[str] = "batch_size"
@@ -85,11 +85,11 @@ class Deployment:
         check_speedup(self.speedup, "runtime")
         for key in ("provisioner", "signal"):
             if isinstance(choice := getattr(self, key), str):
-                raise ValueError(f"runtime.{key}={choice} is a choice of a group; give it as runtime/{key}={choice}")
+                raise ValueError(f"runtime.{key} must be chosen as a group, got {choice}; use runtime/{key}={choice}")
         self._check_comings()
 
     def _check_comings(self) -> None:
-        """What makes nodes come and go has to reach them."""
+        """Check that the options that start and end nodes can reach them."""
         if isinstance(self.provisioner, Unprovisioned):
             if self.chaos and self.local_nodes is not None:
                 raise ValueError(f"runtime.local_nodes must be null with chaos, got {self.local_nodes}; use null")
@@ -102,17 +102,17 @@ class Deployment:
         here = 0 if isinstance(self.provisioner, Command) else None
         if self.local_nodes != here:
             raise ValueError(
-                f"runtime.local_nodes={self.local_nodes} is not for runtime/provisioner={self.provisioner.name}; use "
-                f"{'null' if here is None else here}"
+                f"runtime.local_nodes must be {'null' if here is None else here} with "
+                f"runtime/provisioner={self.provisioner.name}, got {self.local_nodes}; change it"
             )
 
     @property
     def by_profile(self) -> bool:
-        """Whether `volatility` says when nodes are there."""
+        """Whether `volatility` decides when nodes are up."""
         return self.chaos or (self.provisioner.name != "none" and isinstance(self.signal, ProfileSignal))
 
     def least_clients(self, clients: int) -> int:
-        """How many of so many have to be up before the first round."""
+        """How many of `clients` must be up before the first round."""
         volatile = self.chaos or self.provisioner.name != "none"
         return self.min_clients or (1 if volatile else clients)
 
@@ -120,13 +120,13 @@ class Deployment:
         clients = parts.settings.clients
         if not self.by_profile and not isinstance(parts.volatility, AlwaysOn):
             raise ValueError(
-                f"volatility={parts.volatility.name} has no effect on runtime={self.name}, whose nodes come and go as "
-                "they do; use volatility=none, runtime.chaos=true or runtime=virtual"
+                f"volatility must be none with runtime={self.name}, got {parts.volatility.name}; use volatility=none, "
+                "runtime.chaos=true, which enacts it, or runtime=virtual"
             )
         if self.provisioner.name != "none":
             self.signal.check()
         if world() > 1:
-            raise ValueError(f"runtime={self.name} starts its own processes; start it without torchrun")
+            raise ValueError(f"runtime={self.name} starts its own processes; run it without torchrun")
         for key in ("local_nodes", "min_clients"):
             if (getattr(self, key) or 0) > clients:
                 raise ValueError(f"runtime.{key} must be <= clients={clients}, got {getattr(self, key)}; lower it")
@@ -136,16 +136,16 @@ class Deployment:
     def _check_elsewhere(self, coordination: str) -> None:
         leaves = f"runtime.local_nodes={self.local_nodes} leaves clients to other machines, which cannot reach"
         if not self.hosts:
-            raise ValueError(f"{leaves} the SuperLink; set runtime.hosts to the names of this one")
+            raise ValueError(f"{leaves} the SuperLink; set runtime.hosts to the names of this machine")
         if coordination != "redis":
-            raise ValueError(f"{leaves} a Redis server of the run's own; use coordination=redis")
+            raise ValueError(f"{leaves} the run's own Redis server; use coordination=redis")
 
     def here(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The clients whose nodes run on this machine."""
         return names[: self.local_nodes]
 
     def elsewhere(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """The clients whose nodes somebody starts on other machines."""
+        """The clients whose nodes the user starts on other machines."""
         return names[len(self.here(names)) :]
 
     def conduct(
@@ -178,7 +178,7 @@ class Deployment:
             return conductor.run(parts.strategy.name, resume is not None)
 
     def _link(self, parts: Parts) -> Callable[[Sequence[tuple[str, int]], int], Proxy] | None:
-        """What makes a client's link, where one is needed."""
+        """A function that makes a client's link; None if no links are needed."""
         network = parts.network if self.links else UNLIMITED
         seed = parts.settings.seed
         needed = self.links or (self.chaos and self.crashes.get("cut", 0.0) > 0.0)

@@ -1,4 +1,4 @@
-"""A run that another process writes, as whoever follows it reads it: lines as they come, and what its summary says."""
+"""Following a run that another process writes: new lines of its files, and the outcome from its summary."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from fednano.training.recorder import RunProgress
 
 
 class Lines:
-    """The whole lines of a file that another process appends to, as they come."""
+    """The complete lines of a file that another process appends to."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -18,9 +18,9 @@ class Lines:
         self._last = b""
 
     def new(self) -> list[str] | None:
-        """Those since the last call; none while there is no file.
+        """The lines since the last call; an empty list while the file does not exist.
 
-        None where the line that was read last has gone: it was cut off, and other lines may have followed since.
+        None if the last line read is gone: the file was truncated, and other lines may have been appended since.
         """
         if not self._path.exists():
             return []
@@ -38,7 +38,7 @@ class Lines:
 
 
 def outcome_of(strategy: str, summary: Mapping[str, Any], clients: int, error: Exception | None) -> Outcome:
-    """What the ServerApp's summary says; the weights are in the run folder."""
+    """The outcome of a run from the ServerApp's summary; without weights, which are in the run folder."""
     moved = summary.get("bytes", {})
     progress = RunProgress(
         rounds=summary.get("rounds", 0),

@@ -1,4 +1,4 @@
-"""Events that one process has to tell and another one writes onto the event log, which has a single writer."""
+"""Inbox of events that one process passes to another, the single writer of the event log."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from fednano.core.events import Event
 
 
 class Inbox:
-    """A file of events, each of which is taken once, by whatever process takes it.
+    """A file of events, each of which is taken once, by any process.
 
     Args:
-        path: the file; beside it, with the suffix `.taken`, stands how far it was read.
+        path: the file; a file beside it, with the suffix `.taken`, records how far it was read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -18,12 +18,12 @@ class Inbox:
         self._mark = path.with_suffix(".taken")
 
     def put(self, event: Event) -> None:
-        """Tell an event."""
+        """Append an event."""
         with self._path.open("ab") as file:
             file.write(to_line(event) + b"\n")
 
     def take(self) -> list[Event]:
-        """The events that nobody has taken yet; none while there is no file."""
+        """The events that no process has taken yet; none while the file does not exist."""
         if not self._path.exists():
             return []
         taken = int(self._mark.read_text(encoding="ascii")) if self._mark.exists() else 0

@@ -1,4 +1,4 @@
-"""Certificates of a SuperLink and keys of SuperNodes, made for one local run and gone with it."""
+"""Certificates of a SuperLink and keys of SuperNodes, made for one run and deleted with it."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -29,8 +29,8 @@ class Certificates:
 def make_certificates(folder: Path, hosts: Sequence[str] = (), days: int = DAYS) -> Certificates:
     """A new authority and a server certificate signed by it, valid for `days` from now, below `folder`.
 
-    The server is called 127.0.0.1, localhost and whatever else `hosts` names. The authority's private key is not kept:
-    nothing can be signed with it later.
+    The server certificate is for 127.0.0.1, localhost and `hosts`. The authority's private key is not kept, so nothing
+    can be signed with it later.
 
     Raises:
         ValueError: a host that is neither an IP address nor a name.
@@ -64,7 +64,7 @@ def make_certificates(folder: Path, hosts: Sequence[str] = (), days: int = DAYS)
 def make_node_key(path: Path) -> bytes:
     """A SuperNode's private key at `path`, as OpenSSH writes it; returns its public key as PEM.
 
-    Flower takes keys of NIST curves.
+    Flower accepts keys on NIST curves only.
     """
     key = ec.generate_private_key(ec.SECP384R1())
     _write(path, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))

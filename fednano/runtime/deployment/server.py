@@ -1,6 +1,6 @@
-"""A live run, seen from the server: what the ServerApp does in the process that a SuperLink starts.
+"""The server of a live run: the ServerApp in the process that a SuperLink starts.
 
-It writes the run folder as every runtime does. Who shows the run on a terminal follows it from another process, through
+It writes the run folder as every runtime does. Another process shows the run on a terminal; it follows the run through
 the control folder of `runtime/deployment/serving.py`.
 """
 
@@ -38,15 +38,16 @@ from fednano.runtime.startup import start
 from fednano.training.checkpoint import Checkpoints
 
 POLL_S = 0.1
-LOST_AFTER = 3  # times what a message takes each way: a task of which an idle trainer has not said a word
+LOST_AFTER = 3  # a task counts as lost after this many transfer times in which its idle trainer does not mention it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """What a resolved configuration makes of a live run: its parts, and how its server sees the clients.
+    """A live run as built from its resolved configuration: its parts, and the server's view of the clients.
 
-    `transfer_s` is what a message takes each way through Flower, at most; `min_clients` have to be up at the beginning.
-    `run` is its name in the coordination store. The nodes of the clients in `elsewhere` have to be told what is run.
+    `transfer_s` is the longest time that a message takes each way through Flower; `min_clients` must be up before the
+    first round. `run` is the run's name in the coordination store. The nodes of the clients in `elsewhere` must be told
+    what to run.
     """
 
     name: str
@@ -62,15 +63,15 @@ class Launch:
 
 
 Build = Callable[[Path, str, Clock], Launch]
-"""Given a run folder, the run's name in the coordination store and its clock."""
+"""Called with the run folder, the run's name in the coordination store and its clock."""
 RunConfig = Mapping[str, bool | int | float | str]
 
 
 def make_app(build: Build, begin: Callable[[Grid, RunConfig], None]) -> ServerApp:
     """The ServerApp of live runs.
 
-    Its run configuration names run folder, coordination store and control folder. Where it names none, the run was
-    started by Flower's own command, and is left to `begin`.
+    The run configuration names the run folder, the run in the coordination store and the control folder. If it names
+    none, Flower's own command started the run, and `begin` takes over.
     """
     app = ServerApp()
 
@@ -95,14 +96,14 @@ def serve(
     build: Build,
     out: RichConsole | None = None,
 ) -> None:
-    """Run the federation whose resolved configuration is in `folder`, or go on with it behind its newest checkpoint.
+    """Run the federation whose resolved configuration is in `folder`, or resume it from its newest checkpoint.
 
-    It is shown on `out`, where one is given.
+    The run is shown on `out`, if given.
 
-    Raises ValueError for bad input, and what made the run fail.
+    Raises ValueError for bad input, and the error that made the run fail.
     """
-    share_heaps()  # Flower's grid makes threads for every message
-    # Whoever sees the lock may send the signal.
+    share_heaps()  # Flower's grid starts threads for every message
+    # The signal may come as soon as the lock is visible, so it is handled first.
     with StopSignal() as stop, serving(control):
         snapshot = Checkpoints.newest(folder / "checkpoints") if resume else None
         clock = RealClock(POLL_S, at=snapshot.clock if snapshot else 0.0)
@@ -135,7 +136,7 @@ class LiveServer:
         self._clock = LiveClock(clock, launch.store, control / STEPS, self._besides)
 
     def check(self, parts: Parts) -> None:
-        """Has been checked where the run was started."""
+        """The parts were checked when the run was started."""
 
     def run(self, parts: Parts, session: Session) -> Outcome:
         clock, store, settings, resume = self._clock, self._launch.store, parts.settings, session.resume
@@ -163,7 +164,7 @@ class LiveServer:
         return replace(outcome, goodput=goodput)
 
     def _besides(self, now: float) -> None:
-        """Tell nodes elsewhere what is run, and the event log what was done to nodes; flush it for its followers."""
+        """Tell nodes elsewhere what to run, log what was done to nodes, and flush the event log for its followers."""
         self._invitation.send(now)
         if self._session:
             for event in self._actions.take():
@@ -172,13 +173,13 @@ class LiveServer:
 
 
 class LiveClock:
-    """A clock at whose waits the server heeds requests to stop, and hands on what the nodes have told.
+    """The run's clock, which also checks for requests to stop and passes on the nodes' steps at each wait.
 
     Args:
-        clock: the run's.
-        store: tells both.
-        steps: the file that takes the steps.
-        besides: what else is done at a wait, given the time.
+        clock: the underlying clock.
+        store: the source of requests to stop and of steps.
+        steps: the file that steps are appended to.
+        besides: called with the time at each wait.
     """
 
     def __init__(self, clock: Clock, store: LiveStore, steps: Path, besides: Callable[[float], None]) -> None:
@@ -194,7 +195,7 @@ class LiveClock:
         self._clock.charge(seconds, times)
 
     def wait(self, until: float) -> None:
-        """Raises StopRequestedError where the run is asked to stop."""
+        """Raises StopRequestedError if the run is asked to stop."""
         self._store.check_stop()
         if told := self._store.steps():
             with self._steps.open("a", encoding="utf-8") as lines:
@@ -208,7 +209,7 @@ class LiveClock:
 
 @dataclass
 class Told:
-    """What results tell of the trainers, in wall-clock seconds; their optimizers' states stay with them."""
+    """The trainers' wall-clock seconds, as reported in their results; their optimizer states stay on the nodes."""
 
     train_s: float = 0.0
     data_s: float = 0.0

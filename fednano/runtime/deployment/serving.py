@@ -1,7 +1,7 @@
-"""Between the process that serves a live run and the one that shows it: files of a control folder, and a signal.
+"""The control folder and the stop signal, between the process that serves a live run and the one that shows it.
 
-`LOCK` is locked as long as the server serves and holds its process id; `STEPS` takes the inner steps that the nodes
-have told, `ACTIONS` what was done to the nodes, for the event log. A SIGUSR1 asks the run to stop.
+`LOCK` is locked while the server serves and holds its process id. `STEPS` receives the inner steps that nodes report,
+`ACTIONS` what was done to nodes, for the event log. SIGUSR1 asks the run to stop.
 """
 
 import fcntl
@@ -20,7 +20,7 @@ LOCK, STEPS, ACTIONS = "server.lock", "steps.jsonl", "actions.jsonl"
 
 @contextmanager
 def serving(control: Path) -> Iterator[None]:
-    """Hold the lock that tells whoever follows that this process serves; it goes with the process."""
+    """Hold the lock that shows followers that this process serves; the lock ends with the process."""
     with (control / LOCK).open("a", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.truncate(0)
@@ -30,7 +30,7 @@ def serving(control: Path) -> Iterator[None]:
 
 
 def server_pid(control: Path) -> int | None:
-    """The process that serves; 0 once it is gone, None while none has begun."""
+    """The id of the process that serves; 0 once it is gone, None before it has started."""
     path = control / LOCK
     if not path.exists():
         return None
@@ -44,7 +44,7 @@ def server_pid(control: Path) -> int | None:
 
 
 class StopSignal:
-    """A SIGUSR1 within the block asks the coordination store to stop the run, once there is a coordination store."""
+    """Within the block, SIGUSR1 asks the coordination store to stop the run, once the store is known."""
 
     def __init__(self) -> None:
         self._store: LiveStore | None = None
@@ -58,7 +58,7 @@ class StopSignal:
         signal.signal(signal.SIGUSR1, self._before)
 
     def tell(self, store: LiveStore) -> None:
-        """From now on `coordination store` is told; at once if the signal has come before."""
+        """From now on, pass the signal to `store`; at once if it has come already."""
         self._store = store
         if self._asked:
             store.request_stop()
@@ -70,5 +70,5 @@ class StopSignal:
 
 
 def read_step(line: str) -> InnerStep:
-    """The inverse of a line of `STEPS`."""
+    """The inner step in a line of `STEPS`."""
     return InnerStep(**json.loads(line))

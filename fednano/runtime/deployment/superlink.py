@@ -1,4 +1,4 @@
-"""A SuperLink of our own: started, given nodes and runs through its Control API, asked how a run is."""
+"""The deployment's own SuperLink: its process, and its nodes and runs through the Control API."""
 
 import os
 import socket
@@ -33,7 +33,7 @@ def app_folder() -> Path:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
+    """A TCP port of 127.0.0.1 on which no process listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -41,8 +41,8 @@ def free_port() -> int:
 
 
 def environment(home: Path, secrets: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment variables of Flower's processes, whose own files go below `home`."""
-    # Flower starts its programs by their bare names.
+    """The environment variables of Flower's processes, which keep their own files below `home`."""
+    # Flower starts its programs by bare name.
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     # A configuration may name classes beside the command, which Python finds in its working directory.
     modules = os.pathsep.join(filter(None, (str(Path.cwd()), os.environ.get("PYTHONPATH"))))
@@ -51,20 +51,20 @@ def environment(home: Path, secrets: Mapping[str, str] | None = None) -> dict[st
 
 
 class SuperLink:
-    """The process, and its Control API under TLS.
+    """The SuperLink's process, and its Control API under TLS.
 
-    It keeps all in memory: every tensor passes through it twice, and a database takes longer than the network. Started
-    again, it is told the nodes anew; what it knew of runs is lost, which did not go on anyway.
+    It keeps everything in memory: every tensor passes through it twice, and a database is slower than the network.
+    After a restart its nodes are registered again; it loses its runs, which could not have continued anyway.
 
-    Killed, it takes the ServerApp with it, since Flower's processes end with their parents.
+    If it is killed, the ServerApp dies with it, since Flower's processes end with their parents.
 
     Args:
-        folder: private; keys and Flower's own files go there.
-        log: of the process.
-        certificates: of the server.
-        secrets: environment variables that the ServerApp is to see.
-        host: where it listens.
-        port: 0 for a free one.
+        folder: a private folder for keys and Flower's own files.
+        log: the process's log.
+        certificates: the server's certificates.
+        secrets: additional environment variables for the ServerApp.
+        host: the address it listens on.
+        port: the port it listens on; 0 for a free one.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class SuperLink:
             [
                 *(sys.executable, "-m", "fednano.runtime.deployment.superlink_process"),
                 "--enable-supernode-auth",
-                # It would install what the bundle names beside what is installed.
+                # Otherwise Flower installs the bundle's dependencies next to the installed ones.
                 "--disable-runtime-dependency-installation",
                 *flat,
             ],
@@ -109,9 +109,9 @@ class SuperLink:
         self._nodes: dict[str, bytes] = {}  # public keys by name
 
     def start(self) -> None:
-        """Start it, wait until it answers, and tell it the nodes that it knew before.
+        """Start it, wait until it answers, and register again the nodes that it knew before.
 
-        Raises RuntimeError, which says why, where it does not answer.
+        Raises RuntimeError, with the cause, if it does not answer.
         """
         self.child.start()
         begun = wall()
@@ -129,27 +129,27 @@ class SuperLink:
             self._control.register_node(name, public)
 
     def register(self, name: str) -> Path:
-        """Let a node of this name in; the file of the private key that it shows."""
+        """Register a node under this name; returns the file of the private key that identifies it."""
         key = self._folder / f"{name}.key"
         self._nodes[name] = make_node_key(key)
         self._control.register_node(name, self._nodes[name])
         return key
 
     def submit(self, config: Mapping[str, str | bool | int | float]) -> int:
-        """Start a run of the app bundle with these keys of its configuration; its id."""
+        """Start a run of the app bundle with this run configuration; returns the run's id."""
         if self._bundle is None:
             self._bundle = bundle(app_folder())
         return self._control.start_run(self._bundle, config)
 
     def status(self, run: int) -> RunStatus:
-        """How a run is. Raises UnreachableError."""
+        """The status of a run. Raises UnreachableError."""
         return self._control.status(run)
 
     def end_run(self, run: int) -> None:
-        """Let Flower forget a run whose ServerApp is gone: its messages are void. Raises UnreachableError."""
+        """End a run whose ServerApp is gone; Flower drops its messages. Raises UnreachableError."""
         self._control.stop_run(run)
 
     def stop(self) -> None:
-        # It waits for open connections before it ends.
+        # The SuperLink waits for open connections before it ends.
         self._control.close()
         self.child.stop()

@@ -1,6 +1,6 @@
-"""Flower's SuperLink, quicker with large messages: python -m fednano.runtime.deployment.superlink_process ARGUMENTS.
+"""Flower's SuperLink, faster with large messages: python -m fednano.runtime.deployment.superlink_process ARGUMENTS.
 
-All bytes of a run pass through the one thread of this process, between two rounds.
+Between two rounds, all bytes of a run pass through the single thread of this process.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -16,12 +16,12 @@ AsgiApp = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 
 class Gathered:
-    """An ASGI application whose requests have come whole before it is called.
+    """An ASGI application that is called with the whole body of each request at once.
 
-    Flower's asks for a body anyway before it does anything, through layers each of which starts tasks for every 64 KB.
+    Flower's application reads the whole body first anyway, but through layers that start tasks for every 64 KB.
 
     Args:
-        app: the application.
+        app: the application to call.
     """
 
     def __init__(self, app: AsgiApp) -> None:
@@ -47,6 +47,6 @@ class Gathered:
 
 if __name__ == "__main__":
     keep_freed_memory()
-    share_heaps()  # its threads come and go with the messages
+    share_heaps()  # it starts threads for every message
     serve_through(Gathered)
     run_superlink()

@@ -1,4 +1,4 @@
-"""What trains in Ray's worker processes: whichever client a message names."""
+"""The trainer in each of Ray's worker processes, which serves any client."""
 
 import json
 from contextlib import suppress
@@ -20,11 +20,11 @@ from fednano.runtime.ray.stage import Stage
 from fednano.training.client_memory import ClientMemory
 from fednano.training.worker import ClientWorker, Result, Task
 
-KEPT = "fednano.kept"  # a client's optimizer state, which travels with its work since any process may be given it
+KEPT = "fednano.kept"  # a client's state, which travels with its task, since any process may get the task
 
 
 class ClientActor:
-    """The model and the data of one process."""
+    """The model and the data in one worker process."""
 
     def __init__(self, stage: Stage) -> None:
         parts = stage.recipe.parts()
@@ -37,7 +37,7 @@ class ClientActor:
         self._app = make_client_app(lambda context: self, parts.codec)
 
     def train(self, message: Message, context: Context) -> Message:
-        """The work that a message asks for, from the optimizer state that it carries to the one in the reply."""
+        """Do the task in a message; the client's optimizer state comes with it and returns with the reply."""
         client = str(message.content.config_records[records.TASK]["client"])
         kept = take_kept(message)
         if kept:
@@ -52,7 +52,7 @@ class ClientActor:
 
     @property
     def memory(self) -> ClientMemory:
-        """Empty between two tasks: what a client keeps travels with its work."""
+        """Client state; empty between two tasks, since it travels with them."""
         return self._trainer.memory
 
     def work(self, task: Task, weights: State) -> tuple[Result, State]:
@@ -78,19 +78,19 @@ class ClientActor:
 
 
 def tell_step(socket: Socket, path: Path, step: InnerStep) -> None:
-    """Tell who listens at `path` of a step. It is for the display alone: where that is slow, or gone, none waits."""
+    """Report a step to the socket at `path`, for display only: it is dropped if the reader is slow or gone."""
     with suppress(OSError):
         socket.sendto(json.dumps(asdict(step)).encode(), str(path))
 
 
 def attach_kept(message: Message, state: State) -> None:
-    """Put what a client remembers, if it does, beside what the protocol sends."""
+    """Add a client's state, if it has any, to a message of the protocol."""
     if state:
         message.content[KEPT] = records.pack_state(state)
 
 
 def take_kept(message: Message) -> State:
-    """Take what a client remembers out of a message again; empty where none travels."""
+    """Remove a client's state from a message; empty if it has none."""
     if KEPT not in message.content.array_records:
         return {}
     kept = records.unpack_state(message.content.array_records[KEPT])

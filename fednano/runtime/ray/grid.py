@@ -1,4 +1,4 @@
-"""Flower's grid of a simulation, as the federation uses it: what it must not see is seen to here."""
+"""Flower's simulation grid for the federation, with stop requests, steps and client state handled inside."""
 
 import json
 import socket
@@ -18,11 +18,11 @@ from fednano.runtime.ray.actor import attach_kept, take_kept
 
 
 class ClientFailedError(RuntimeError):
-    """A client's work ended in an error, where nobody is meant to fail."""
+    """A client's task failed in a runtime in which no client may fail."""
 
 
 class Kept:
-    """The clients' optimizer states between their tasks, and the seconds that they told of."""
+    """The clients' states between their tasks, and the seconds that they reported."""
 
     def __init__(self, states: Mapping[str, State], train_s: float, data_s: float) -> None:
         self._states = dict(states)
@@ -32,12 +32,12 @@ class Kept:
         return dict(self._states)
 
     def send(self, message: Message) -> None:
-        """Give the client that a task goes to what it remembers."""
+        """Add the client's state to its task."""
         client = str(message.content.config_records[records.TASK]["client"])
         attach_kept(message, self._states.get(client, {}))
 
     def receive(self, reply: Message) -> None:
-        """Remember for a client what its reply brings."""
+        """Keep the client's state and the seconds from its reply."""
         kept = take_kept(reply)
         result = records.unpack_result(reply.content)
         self.train_s += result.done.train_s
@@ -47,7 +47,7 @@ class Kept:
 
 
 class StepsHeard:
-    """The inner steps that worker processes tell of."""
+    """The inner steps that worker processes report."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -69,15 +69,15 @@ class StepsHeard:
 
 
 class RayGrid(WrappedGrid):
-    """Heeds requests to stop, shows steps, carries optimizer states, and lets no client's failure pass.
+    """Checks for requests to stop, shows steps, carries client state, and raises when a client fails.
 
     Args:
-        grid: Flower's own.
-        store: of the run.
-        lost: set once there is nobody left to wait for.
-        kept: what clients remember.
+        grid: Flower's own grid.
+        store: the run's coordination store.
+        lost: set once Ray is gone, so that no reply can come.
+        kept: the clients' states.
         heard: the steps of the worker processes.
-        on_step: shows one.
+        on_step: shows a step.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class RayGrid(WrappedGrid):
         return super().push_messages(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """The replies that are there. Raises StopRequestedError, and ClientFailedError for an error among them."""
+        """The replies that have arrived. Raises StopRequestedError, or ClientFailedError if one is an error."""
         self._store.check_stop()
         if self._lost.is_set():
             raise ClientFailedError("Ray ended before the run did")

@@ -1,4 +1,4 @@
-"""Flower's Ray simulation: the clients train side by side in worker processes of this machine, in real time."""
+"""The simulation runtime: clients train in parallel in Ray's worker processes on this machine, in real time."""
 
 import logging
 import math
@@ -36,28 +36,28 @@ from fednano.volatility.membership import Membership
 from fednano.volatility.profiles import AlwaysOn
 
 POLL_S = 0.05
-ENDS_WITHIN_S = 10.0  # the server, once Ray has gone
+ENDS_WITHIN_S = 10.0  # for the server to end once Ray is gone
 LOG, OUTPUT = "flower.log", "ray"  # in the run folder
 
 Serve = Callable[[Grid, StepsHeard, Event], None]
-"""Runs the federation on Flower's grid; ends once the event says that Ray is lost."""
+"""Runs the federation on Flower's grid; ends once the event is set, which means that Ray is lost."""
 Simulate = Callable[[Parts, Path, float, Serve], None]
-"""Lets a server talk to clients that share a run folder and the zero of its clock, until it returns."""
+"""Connects a server to clients that share a run folder and the zero of its clock, until the server returns."""
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """Clients that never leave share this machine's cores and devices through Ray.
+    """Clients that never leave and share this machine's cores and devices through Ray.
 
     Args:
-        name: what it is called.
-        client_cpus: cores of a client at work, a part of one or several; also its torch threads, unless
-            `hardware.threads` says otherwise.
-        client_gpus: devices of a client at work, likewise.
+        name: the runtime's name.
+        client_cpus: cores of a client while it trains, possibly a fraction; also its number of torch threads, unless
+            `hardware.threads` is set.
+        client_gpus: devices of a client while it trains, possibly a fraction.
     """
 
     shared: ClassVar[str] = "clients"
-    in_process: ClassVar[bool] = True  # as far as the coordination store goes: Ray's processes are told all by messages
+    in_process: ClassVar[bool] = True  # for the coordination store: Ray's processes get everything by messages
     name: str = "simulation"
     client_cpus: float = 1.0
     client_gpus: float = 0.0
@@ -75,37 +75,37 @@ class Simulation:
     def check(self, parts: Parts) -> None:
         if not isinstance(parts.volatility, AlwaysOn):
             raise ValueError(
-                f"volatility={parts.volatility.name} has clients leave, which runtime={self.name} cannot; use "
-                "volatility=none, or runtime=virtual or runtime=deployment"
+                f"volatility must be none with runtime={self.name}, whose clients never leave, got "
+                f"{parts.volatility.name}; use volatility=none, runtime=virtual or runtime=deployment"
             )
         if parts.round.until != "steps":
             raise ValueError(
-                f"round.until={parts.round.until} goes by times that clients which take turns under "
-                f"runtime={self.name} do not have; use round=steps or runtime=virtual"
+                f"round.until must be steps with runtime={self.name}, whose clients take turns, got "
+                f"{parts.round.until}; use round=steps or runtime=virtual"
             )
         if parts.round.overlap:
             raise ValueError(
-                f"round.overlap={parts.round.overlap} has clients train between messages, where runtime={self.name} "
-                "keeps none; use 0 or runtime=virtual"
+                f"round.overlap must be 0 with runtime={self.name}, which keeps no client between messages, got "
+                f"{parts.round.overlap}; use 0 or runtime=virtual"
             )
         if world() > 1:
-            raise ValueError(f"runtime={self.name} starts its own processes; start it without torchrun")
+            raise ValueError(f"runtime={self.name} starts its own processes; run it without torchrun")
         self._check_devices(parts.hardware.device)
 
     def _check_devices(self, device: str) -> None:
-        # In a worker process Ray shows the devices that it was given, numbered from 0.
+        # Ray shows a worker process only its own devices, numbered from 0.
         if device.startswith("cuda") and device != "cuda":
             raise ValueError(
                 f"hardware.device must be cuda under runtime={self.name}, got {device}; Ray picks the device, use cuda"
             )
         if device == "cuda" and not self.client_gpus:
             raise ValueError(
-                f"runtime.client_gpus=0 gives clients none of the devices of hardware.device={device}; use a share, "
-                "such as 0.25 for four clients beside each other"
+                f"runtime.client_gpus must be > 0 with hardware.device={device}, got 0; use a share, such as 0.25 for "
+                "four clients at a time"
             )
         if device != "cuda" and self.client_gpus:
             raise ValueError(
-                f"runtime.client_gpus={self.client_gpus:g} has no effect under hardware.device={device}; use 0 or "
+                f"runtime.client_gpus must be 0 with hardware.device={device}, got {self.client_gpus:g}; use 0 or "
                 "hardware=cuda"
             )
 
@@ -113,7 +113,7 @@ class Simulation:
         return self.federate(parts, session, self._simulate)
 
     def federate(self, parts: Parts, session: Session, simulate: Simulate) -> Outcome:
-        """The whole run, on the clients that `simulate` brings; what fails while it trains is in the outcome."""
+        """The whole run, on the clients that `simulate` provides; an error during training is part of the outcome."""
         settings, resume = parts.settings, session.resume
         clock = RealClock(POLL_S, at=resume.clock if resume else 0.0)
         kept = Kept(resume.inner, resume.train_s, resume.data_s) if resume else Kept({}, 0.0, 0.0)
@@ -137,7 +137,7 @@ class Simulation:
         return begun.finish(partial(simulate, parts, session.folder, clock.since, serve))
 
     def _simulate(self, parts: Parts, folder: Path, since: float, serve: Serve) -> None:
-        """Let `serve` talk to the clients until it returns; raises what it raises, or what became of Ray."""
+        """Connect `serve` to the clients until it returns. Raises its error, or that of Ray."""
         with _logging_to(folder / LOG), self._ray(parts, folder) as place:
             stage = self.stage(parts, since, place)
             lost, ended = Event(), Event()
@@ -154,7 +154,7 @@ class Simulation:
                         failures.append(error)
                     finally:
                         if failures:
-                            stage.clear()  # nobody waits for what is under way
+                            stage.clear()  # nobody needs the results of current tasks
                         ended.set()
 
                 config = ray_backend(self.client_cpus, self.client_gpus)
@@ -167,17 +167,17 @@ class Simulation:
                 raise failures[0]
 
     def stage(self, parts: Parts, since: float, place: Path) -> Stage:
-        """What worker processes are told that share the folder `place`."""
+        """The stage for worker processes that share the folder `place`."""
         return Stage(parts.recipe, parts.hardware.threads or max(1, int(self.client_cpus)), since, place)
 
     @contextmanager
     def _ray(self, parts: Parts, folder: Path) -> Iterator[Path]:
-        """Ray on this machine with room for all clients at most, and a folder that is there as long as it is.
+        """Ray on this machine, with cores for at most all clients; yields a folder that exists as long as Ray runs.
 
-        What its processes printed is moved into the run folder.
+        The output of Ray's processes is moved into the run folder.
         """
         wanted = math.ceil(parts.settings.clients * self.client_cpus)
-        # The names of Ray's sockets, which may not be long, begin with it.
+        # The paths of Ray's sockets, whose length is limited, begin with this folder.
         with temporary_folder() as place, _flower_at_home_in(place / "flwr"):
             on_term = signal.getsignal(signal.SIGTERM)
             try:
@@ -190,7 +190,7 @@ class Simulation:
                     log_to_driver=False,
                     _temp_dir=str(place),
                 )
-                signal.signal(signal.SIGTERM, on_term)  # Ray has put its own in the place
+                signal.signal(signal.SIGTERM, on_term)  # Ray has installed its own handler
                 yield place
             finally:
                 ray.shutdown()
@@ -203,9 +203,9 @@ def available_cores() -> int:
 
 
 def _sites(parts: Parts, grid: Grid) -> dict[str, Site]:
-    """The clients as the server sees them, by name: nobody knows how long their steps take, and transfers take nothing.
+    """The server's view of each client, by name: the time of a step is unknown, and transfers take no time.
 
-    Raises RuntimeError where Flower does not make their nodes.
+    Raises RuntimeError if Flower does not make all nodes.
     """
     names = parts.settings.names
     begun = wall()
@@ -221,7 +221,7 @@ def _sites(parts: Parts, grid: Grid) -> dict[str, Site]:
 
 @contextmanager
 def _flower_at_home_in(folder: Path) -> Iterator[None]:
-    """Flower keeps its own files there: it notes who uses it even where it may not tell anybody."""
+    """Have Flower keep its own files in `folder`: it records its use even with telemetry disabled."""
     before = os.environ.get("FLWR_HOME")
     os.environ["FLWR_HOME"] = str(folder)
     try:
@@ -234,7 +234,7 @@ def _flower_at_home_in(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
-    """Flower's and Ray's log lines go into a file, and none of them to the terminal."""
+    """Send Flower's and Ray's log lines to a file, and none of them to the terminal."""
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     loggers = [logging.getLogger(name) for name in ("flwr", "ray")]
@@ -250,7 +250,7 @@ def _logging_to(path: Path) -> Iterator[None]:
 
 
 def _keep_output(place: Path, target: Path) -> None:
-    """Move what worker processes printed into `target`."""
+    """Move the output of worker processes into `target`."""
     for printed in sorted(place.glob("session_2*/logs/worker-*")):
         if printed.stat().st_size:
             target.mkdir(exist_ok=True)

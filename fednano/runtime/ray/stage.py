@@ -1,4 +1,7 @@
-"""What Ray's worker processes are told of a run. Imports nothing heavy, since every process reads it first."""
+"""The stage: what Ray's worker processes need to know about a run.
+
+Imports nothing heavy, since every process imports it first.
+"""
 
 import os
 import signal
@@ -11,18 +14,18 @@ from flwr.app import ConfigRecord, Message
 from fednano.coordination.store import StopRequestedError
 from fednano.runtime.recipe import Recipe
 
-RECORD = "fednano.stage"  # of a task, where Flower's own command has started the processes
+RECORD = "fednano.stage"  # a task's record with the stage, if Flower's own command started the processes
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What a worker process is told of the run.
+    """What a worker process needs to know about the run.
 
     Args:
-        recipe: of the run's parts.
-        threads: of torch, for a client at work.
+        recipe: how to build the run's parts.
+        threads: number of torch threads of a client while it trains.
         since: the zero of the run's clock.
-        folder: what the processes of the run share.
+        folder: a folder shared by the processes of the run.
     """
 
     recipe: Recipe
@@ -32,25 +35,25 @@ class Stage:
 
     @property
     def steps(self) -> Path:
-        """The socket that hears of inner steps."""
+        """The socket that receives inner steps."""
         return self.folder / "steps"
 
     def enter(self) -> None:
-        """Say that this process works here. Raises StopRequestedError where the run is over."""
+        """Register this process as a worker. Raises StopRequestedError if the run is over."""
         self._workers.mkdir(exist_ok=True)
         (self._workers / str(os.getpid())).touch()
         if self._over.exists():
             raise StopRequestedError
 
     def clear(self) -> None:
-        """The run is over: end the processes that work here, whatever they do, and let none begin."""
+        """End the run's worker processes at once, and let no other begin: the run is over."""
         self._over.touch()
         for worker in self._workers.glob("*"):
             with suppress(ProcessLookupError):
                 os.kill(int(worker.name), signal.SIGKILL)
 
     def attach(self, message: Message) -> None:
-        """Put it beside a task, for processes that were not started with it."""
+        """Add the stage to a task, for processes that were started without it."""
         message.content[RECORD] = ConfigRecord(
             {
                 "build": self.recipe.build,
@@ -63,7 +66,7 @@ class Stage:
 
     @classmethod
     def take(cls, message: Message) -> "Stage":
-        """Take it out of a task again."""
+        """Remove the stage from a task and return it."""
         told = message.content.config_records[RECORD]
         del message.content[RECORD]
         recipe = Recipe(str(told["build"]), str(told["config"]))

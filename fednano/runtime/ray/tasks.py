@@ -1,4 +1,4 @@
-"""The ClientApp of Ray's worker processes, which are sent it; torch is imported at the first task."""
+"""The ClientApp that is sent to Ray's worker processes; torch is imported at the first task."""
 
 from functools import cache
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def make_actor_app(stage: Stage) -> ClientApp:
-    """A ClientApp that is sent to Ray's processes, each of which builds the run's parts once."""
+    """A ClientApp for Ray's worker processes, each of which builds the run's parts once."""
     app = ClientApp()
 
     @app.train()
@@ -24,7 +24,7 @@ def make_actor_app(stage: Stage) -> ClientApp:
 
 
 def train(message: Message, context: Context) -> Message:
-    """The answer to a task that has its stage beside it."""
+    """The answer to a task that carries its stage."""
     return _train(Stage.take(message), message, context)
 
 

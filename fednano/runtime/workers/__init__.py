@@ -1,1 +1,1 @@
-"""Worker processes that train clients of the virtual runtime at the same time."""
+"""Worker processes that train several clients of the virtual runtime in parallel."""

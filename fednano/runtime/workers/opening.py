@@ -1,4 +1,4 @@
-"""Opening the worker pool of a run: what each process begins with."""
+"""Start of a run's worker pool: the setup of each process."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from fednano.training.shared import SharedState
 
 @contextmanager
 def opened(parts: Parts, resume: Snapshot | None, on_step: OnStep) -> Iterator[WorkerPool]:
-    """The workers of a run or of its rest, closed at the end of the block, whatever ends it."""
+    """The workers of a new or resumed run; closed at the end of the block, whatever ends it."""
     parts.hardware.use()
     inner: Mapping[str, State] = {}
     spent = 0.0, 0.0

@@ -1,7 +1,7 @@
-"""Worker processes that train several clients of the virtual runtime at the same time, a core each.
+"""Pool of worker processes that train several clients of the virtual runtime in parallel, on one core each.
 
-A client belongs to one worker, where its optimizer state lives. What is computed does not depend on how many there
-are: all of them use one thread.
+A client belongs to one worker, which holds its optimizer state. The results do not depend on the number of workers,
+since each of them uses one thread.
 """
 
 import math
@@ -35,7 +35,7 @@ from fednano.training.client_memory import ClientMemory, joined, owned
 from fednano.training.worker import Result, Task
 from fednano.volatility.presence import ClientCrashedError
 
-EXIT_S = 10.0  # for a process whose pipe is closed to be gone
+EXIT_S = 10.0  # for a process to end once its pipe is closed
 
 
 class WorkerError(RuntimeError):
@@ -44,7 +44,7 @@ class WorkerError(RuntimeError):
 
 @dataclass(kw_only=True)
 class _Worker:
-    """A process and what it has been given: the job that it is at, and those that wait for it."""
+    """A process with its current job and the jobs that wait for it."""
 
     index: int
     setup: Setup
@@ -58,13 +58,13 @@ class _Worker:
 
 
 class WorkerPool:
-    """The worker processes of a run; to be closed.
+    """The worker processes of a run; must be closed.
 
     Args:
-        setups: what each begins with. They share `weights` and `mean`.
-        on_step: told of each step, in this process, while something is awaited.
-        asked: given a lease and a time, whether the server wants it back by then.
-        spent: wall-clock seconds inside steps, and of those waiting for batches, before the run was resumed.
+        setups: the setup of each process. They share `weights` and `mean`.
+        on_step: called with each step, in this process, while it waits for a worker.
+        asked: given a lease and a time, whether the server wants the lease back by then.
+        spent: wall-clock seconds inside steps, and the part of them spent waiting for batches, before a resume.
     """
 
     def __init__(
@@ -78,9 +78,9 @@ class WorkerPool:
         self._asked = asked
         self._spent = spent
         self._weights, self._mean = setups[0].weights, setups[0].mean
-        self._version: int | None = None  # of what lies there
-        self.memory = ClientMemory()  # what clients keep for their codec: updates are encoded in this process
-        self._kept: dict[str, State] = {}  # what they keep in the workers, as of the last mark
+        self._version: int | None = None  # of the weights in shared memory
+        self.memory = ClientMemory()  # the clients' codec state, since updates are encoded in this process
+        self._kept: dict[str, State] = {}  # the clients' other state in the workers, as of the last mark
         self._ended: dict[str, tuple[Result, State] | None] = {}
         self._states = {
             client: {name: setup.copies[client][0].tensors[name] for name in names}
@@ -100,16 +100,16 @@ class WorkerPool:
 
     @property
     def train_s(self) -> float:
-        """Wall-clock seconds inside inner steps, those of all workers added up."""
+        """Wall-clock seconds inside inner steps, summed over all workers."""
         return self._spent[0] + sum(worker.train_s for worker in self._workers)
 
     @property
     def data_s(self) -> float:
-        """Those of them spent waiting for batches."""
+        """The part of these seconds spent waiting for batches."""
         return self._spent[1] + sum(worker.data_s for worker in self._workers)
 
     def begin(self, task: Task, weights: State, now: float) -> None:
-        """Let the task's client train from `weights` as soon as its worker is free, from `now` on its own clock."""
+        """Have the task's client train from `weights` once its worker is free, starting at `now` on its own clock."""
         if task.version != self._version:
             assert not any(worker.at for worker in self._workers), "work of two versions at once"
             self._weights.write(weights)
@@ -121,15 +121,15 @@ class WorkerPool:
         self._next(worker)
 
     def remember(self, states: Mapping[str, State]) -> None:
-        """Take in what clients kept when a run was stopped, as `states` gave it; the workers have their share."""
+        """Restore what clients kept, as `states` returned it before a resume; the workers restore their own part."""
         for client, state in states.items():
             self.memory.restore(client, owned(state, "codec"))
             self._kept[client] = owned(state, "strategy")
 
     def result(self, client: str) -> tuple[Result, State]:
-        """What was done of the client's task, and the pseudo-gradient; waits for it.
+        """Wait for the client's task; returns its result and the pseudo-gradient.
 
-        Raises ClientCrashedError where its machine died, WorkerError where the worker did.
+        Raises ClientCrashedError if the client's machine died, WorkerError if the worker did.
         """
         while client not in self._ended:
             self._listen()
@@ -139,14 +139,14 @@ class WorkerPool:
         return ended
 
     def forget(self, client: str) -> None:
-        """Drop what a client remembers, as its machine did when it crashed."""
+        """Drop a client's state, which was lost when its machine crashed."""
         self.memory.forget(client)
         self._send(self._of[client], Forget(client))
 
     def states(self) -> dict[str, State]:
-        """What every client remembers as it is now: its optimizer's state, and what else it keeps.
+        """Every client's current state: that of its optimizer, and whatever else it keeps.
 
-        The tensors stay as they are until the second call from now; those that did not change are not copied.
+        The tensors stay valid until the second call after this one; unchanged tensors are not copied.
         """
         for worker in self._workers:
             worker.marking = True
@@ -156,7 +156,7 @@ class WorkerPool:
         return joined(joined(self._states, self._kept), self.memory.states())
 
     def close(self) -> None:
-        """End the processes. They hold nothing that would outlive them, so that nobody waits for a step to end."""
+        """Kill the processes. They hold nothing that must outlive them, so there is no need to finish a step."""
         for worker in self._workers:
             worker.pipe.close()
             worker.process.kill()
@@ -165,14 +165,14 @@ class WorkerPool:
             worker.process.close()
 
     def _next(self, worker: _Worker) -> None:
-        # One at a time: the result of a job lies where the next one will put its own.
+        # One job at a time: the next job overwrites the result of the last one in shared memory.
         if worker.at is None and worker.waiting:
             job = worker.waiting.popleft()
             worker.at = job.task
             self._send(worker, job)
 
     def _listen(self) -> None:
-        """Wait until a worker has news, and take it in."""
+        """Wait until a worker sends something, and process it."""
         pipes = {worker.pipe: worker for worker in self._workers}
         for pipe in wait(list(pipes)):
             assert isinstance(pipe, Connection)
@@ -215,7 +215,7 @@ class WorkerPool:
             raise self._lost(worker) from None
 
     def _lost(self, worker: _Worker) -> WorkerError:
-        """Why a worker is gone: what it said last, or else how its process ended."""
+        """Why a worker is gone: the error that it sent last, or else how its process ended."""
         with suppress(EOFError, ConnectionError):
             while worker.pipe.poll():
                 if isinstance(news := worker.pipe.recv(), Failed):
@@ -231,9 +231,9 @@ def _start(index: int, setup: Setup) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=serve, args=(setup, theirs), name=f"fednano-worker-{index}")
-    # Started by the first process otherwise, which would unblock the signals.
+    # Otherwise the first worker's start would start the tracker, which unblocks the signals.
     resource_tracker.ensure_running()
-    # Ctrl-C and a SIGTERM to the group are for this process to heed: those that it starts inherit the mask.
+    # Only this process handles Ctrl-C and a SIGTERM to the group: the workers inherit the mask.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
         process.start()
@@ -250,6 +250,6 @@ def _failure(worker: _Worker, failed: Failed) -> WorkerError:
 
 
 def _received(result: Result, setup: Setup) -> tuple[Result, State]:
-    """A result with its tensors, which lie where the worker puts those of its next one."""
+    """A result with copies of its tensors, since the worker's next result overwrites the originals."""
     done = replace(result.done, inner=tensors.clone(setup.inner.tensors))
     return replace(result, done=done), tensors.clone(setup.delta.tensors)

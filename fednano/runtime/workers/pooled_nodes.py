@@ -1,4 +1,4 @@
-"""Nodes of the virtual runtime whose work is done by a pool of processes."""
+"""Nodes of the virtual runtime whose tasks are done by a pool of processes."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ from fednano.volatility.presence import Presence
 
 @dataclass(frozen=True)
 class PooledClient:
-    """A client whose work is done by a pool; what `begin` was given, `work` waits for."""
+    """A client whose tasks are done by a pool: `begin` starts one, `work` waits for it."""
 
     client: str
     clock: VirtualClock
@@ -29,28 +29,28 @@ class PooledClient:
 
     @property
     def memory(self) -> ClientMemory:
-        """Of all clients of the pool."""
+        """The state of all clients of the pool."""
         return self.pool.memory
 
     def begin(self, task: Task, weights: State) -> None:
-        """Begin with a task, now on the client's clock."""
+        """Begin a task at the present time of the client's clock."""
         self.pool.begin(task, weights, self.clock.now())
 
     def work(self, task: Task, weights: State) -> tuple[Result, State]:
-        """As `ClientWorker.work`, of a task that was begun."""
+        """Like `ClientWorker.work`, for a task that was begun."""
         result, delta = self.pool.result(self.client)
         self.clock.wait(result.busy_until)
         return result, delta
 
     def crashed(self) -> None:
-        """The machine died: what it remembered is gone."""
+        """The machine died, and its state is lost."""
         self.pool.forget(self.client)
 
 
 def pooled_grid(
     parts: Parts, pool: WorkerPool, membership: Membership, clock: VirtualClock, size: MessageBytes
 ) -> VirtualGrid:
-    """The grid whose nodes have their work done by `pool`; messages have `size` bytes on the network."""
+    """The grid whose nodes' tasks are done by `pool`; messages have `size` bytes on the network."""
     nodes = []
     clients = {}
     for i, client in enumerate(parts.settings.names):

@@ -1,6 +1,6 @@
-"""One worker process of the virtual runtime: trains the clients that it is given, in the order of their work.
+"""One worker process of the virtual runtime, which trains its clients in the order of their jobs.
 
-Imports nothing of Flower, so that a worker is ready soon. The pipe carries figures; tensors lie in shared memory.
+Imports nothing from Flower, so that a worker starts quickly. The pipe carries numbers; tensors are in shared memory.
 """
 
 import traceback
@@ -33,19 +33,19 @@ Arrays = dict[str, np.typing.NDArray[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What a worker process begins with.
+    """The initial data of a worker process.
 
     Args:
         names: all clients of the run.
         submit_s: seconds that submitting takes each of them.
         weights: the global weights, written before the first task of their version.
-        mean: the clients' mean optimizer state, likewise; empty where they average none.
+        mean: the clients' mean optimizer state, written likewise; empty if clients do not average theirs.
         delta: where this worker leaves a pseudo-gradient.
-        inner: where it leaves a client's optimizer state to be averaged.
-        copies: for each of its clients two places for a copy of its optimizer state, used in turn.
-        restored: names of the tensors that the first of them holds of a run that is resumed.
-        kept: what else its clients kept then, for the strategy's part on them.
-        part: that part.
+        inner: where this worker leaves a client's optimizer state to be averaged.
+        copies: for each of its clients, two places for a copy of its optimizer state, used in turn.
+        restored: in a resumed run, the names of the tensors in the first of the two places.
+        kept: in a resumed run, what its clients kept for the strategy's client-side part.
+        part: the strategy's client-side part.
     """
 
     gpt: GPTConfig
@@ -77,9 +77,9 @@ class Setup:
 
 @dataclass(frozen=True)
 class PoolJob:
-    """A task that its client begins at `now`, seconds on its clock; the tensors are in shared memory.
+    """A task that its client begins at `now`, in seconds on its clock; the tensors are in shared memory.
 
-    `averaged`: the task comes with the mean optimizer state. `called`: the server wants it back at some time.
+    `averaged`: the task comes with the mean optimizer state. `called`: the server wants the lease back at some time.
     """
 
     task: Task
@@ -90,7 +90,7 @@ class PoolJob:
 
 @dataclass(frozen=True)
 class Forget:
-    """The client's machine died."""
+    """Drop the client's state: its machine died."""
 
     client: str
 
@@ -102,7 +102,7 @@ class MarkStates:
 
 @dataclass(frozen=True)
 class Stepped:
-    """An inner step is done, and the wall-clock seconds of the trainer so far."""
+    """An inner step was taken; with the trainer's wall-clock seconds so far."""
 
     step: InnerStep
     train_s: float
@@ -111,7 +111,7 @@ class Stepped:
 
 @dataclass(frozen=True)
 class AskDrain:
-    """Does the server want the lease back by `now`? The answer is a bool."""
+    """A question whether the server wants the lease back by `now`; the answer is a bool."""
 
     lease: int
     now: float
@@ -119,16 +119,16 @@ class AskDrain:
 
 @dataclass(frozen=True)
 class Ended:
-    """The job is over; without a result if the client crashed."""
+    """The job has ended; without a result if the client crashed."""
 
     result: Result | None
 
 
 @dataclass(frozen=True)
 class Marked:
-    """Which of its two places holds the copy of each client that trained since the last mark, and what is in it.
+    """The copies of all clients that trained since the last mark: which place holds one, and its tensors' names.
 
-    `kept` is what these clients keep for the strategy's part on them.
+    `kept` is what these clients keep for the strategy's client-side part.
     """
 
     copies: dict[str, tuple[int, tuple[str, ...]] | None]
@@ -137,19 +137,19 @@ class Marked:
 
 @dataclass(frozen=True)
 class Failed:
-    """The worker gives up, because of `cause`."""
+    """The worker failed with `cause`."""
 
     cause: str
     trace: str
 
 
 def arrays_of(state: State) -> Arrays:
-    """Tensors as a pipe carries them: torch would send each as a descriptor of shared memory."""
+    """Tensors as NumPy arrays for a pipe; torch would send each tensor as a descriptor of shared memory."""
     return {name: tensor.numpy() for name, tensor in state.items()}
 
 
 def serve(setup: Setup, pipe: Connection) -> None:
-    """Do what comes through the pipe until its other end is closed."""
+    """Carry out the orders from the pipe until its other end is closed."""
     try:
         process = PoolProcess(setup, pipe)
         while True:
@@ -203,7 +203,7 @@ class PoolProcess:
         return clock, presence, worker
 
     def do(self, order: PoolJob | Forget | MarkStates) -> None:
-        """Carry out one order; what comes of it goes into the pipe."""
+        """Carry out one order; sends its result through the pipe."""
         match order:
             case PoolJob():
                 self._pipe.send(Ended(self._work(order)))

@@ -222,8 +222,11 @@ def test_every_choice_is_what_it_is_called(choice: str) -> None:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("coordination.kind=zookeeper", "coordination.kind=zookeeper is not one of auto, memory, embedded, redis"),
-        ("+coordination.password=x", "coordination.password=x is no setting of Coordination"),
+        (
+            "coordination.kind=zookeeper",
+            "coordination.kind must be auto, memory, embedded or redis, got zookeeper",
+        ),
+        ("+coordination.password=x", "coordination.password=x sets a key that Coordination does not have"),
         (
             "+coordination.ca_file=ca.pem",
             "coordination.ca_file must be null with coordination.kind=auto, got ca.pem; use coordination=redis",

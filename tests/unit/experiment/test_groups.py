@@ -40,7 +40,7 @@ def test_a_class_of_the_users_own_needs_no_ancestor(tiny: list[str]) -> None:
 def test_what_a_class_lacks_is_named(tiny: list[str]) -> None:
     says = (
         f"planner must have the members of fednano.federation.planner.Planner, got {__name__}.Unfinished without "
-        "known_end; add what is missing"
+        "known_end; add these members"
     )
     with pytest.raises(ValueError, match=re.escape(says)):
         with_planner(tiny, Unfinished)

@@ -93,8 +93,8 @@ def test_no_tensors_are_no_arrays() -> None:
     [
         ([["a", [2]]], "need 8 bytes, but 12 came"),
         ([["a", [2]], ["b", [2]]], "need 16 bytes, but 12 came"),
-        ([["a", [3]], ["a", [0]]], "names one twice"),
-        ([["a", [-1, -3]]], "a size below 0"),
+        ([["a", [3]], ["a", [0]]], "names a tensor twice"),
+        ([["a", [-1, -3]]], "has a negative size"),
         ([["a"]], "cannot be read"),
         ([["a", 3]], "cannot be read"),
         (7, "cannot be read"),

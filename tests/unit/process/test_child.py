@@ -256,7 +256,7 @@ def test_a_guard_imports_next_to_nothing(family: Family) -> None:
 def test_a_guard_kills_no_group_but_its_own() -> None:
     refused = subprocess.run([*GUARD, "1", "1", "0", "true"], capture_output=True, text=True, check=False)
     assert refused.returncode == 1
-    assert "which has to be its own" in refused.stderr
+    assert "must lead a process group of its own" in refused.stderr
 
 
 def test_no_process_is_left_of_a_runner_killed_before_it_fed_its_child() -> None:

@@ -1,1 +1,1 @@
-"""The nodes of a deployment: when they run, and what is done to them."""
+"""Nodes of a deployment: when they run, and how they are started, ended and disturbed."""

@@ -1,4 +1,4 @@
-"""Which nodes of a deployment are to run now, and what is done about it: always, by chaos, or by a provisioner."""
+"""Attendance: which nodes of a deployment should run now; all of them always, as chaos says, or as a signal says."""
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -16,7 +16,7 @@ from fednano.runtime.deployment.nodes.signals import Watch
 
 @dataclass(frozen=True)
 class Reach:
-    """What an attendance is made with: the local nodes, who is told of actions, and the coordination store's keys."""
+    """What an attendance works with: the local nodes, a sink for events, and a reader of the store's keys."""
 
     nodes: LocalNodes
     tell: Callable[[Event], None]
@@ -24,7 +24,7 @@ class Reach:
 
 
 def store_value(address: Address, run: str, key: str) -> str | None:
-    """What stands under a key of a run's coordination store. Raises SignalError."""
+    """The value of a key in a run's coordination store; None if it is not set. Raises SignalError."""
     with closing(Link(address, run)) as link:
         try:
             (value,) = link.transact([("GET", link.key(key))])
@@ -34,16 +34,16 @@ def store_value(address: Address, run: str, key: str) -> str | None:
 
 
 class Attendance(Protocol):
-    """What a conductor follows; `t` are real seconds since the run began."""
+    """The conductor's source of which nodes should run; `t` is in real seconds since the run began."""
 
     def begin(self, t: float) -> bool:
-        """Start the nodes that are to run at `t`; whether there may be any."""
+        """Start the nodes that should run at `t`; returns whether there may be any."""
 
     def tend(self, t: float) -> None:
-        """Do what is due at `t`. Does not wait for any node."""
+        """Start and end nodes as is due at `t`. Does not wait for any node."""
 
     def expects(self, client: str) -> bool:
-        """Whether the client's node is to run: if it does not, it has died."""
+        """Whether the client's node should run; if it does not, it has died."""
 
     def close(self) -> None:
         """End all nodes."""
@@ -62,7 +62,7 @@ class Steady:
         return True
 
     def tend(self, t: float) -> None:
-        """They just run."""
+        """Nothing to do."""
 
     def expects(self, client: str) -> bool:
         return True
@@ -72,7 +72,7 @@ class Steady:
 
 
 class Chaotic:
-    """Nodes come and go as a profile says, and not always gently."""
+    """Nodes come, go and crash as a volatility profile says."""
 
     def __init__(self, chaos: Chaos, clients: Sequence[str], nodes: LocalNodes) -> None:
         self._chaos = chaos
@@ -96,7 +96,7 @@ class Chaotic:
 
 
 class ProvisionedNodes:
-    """Nodes are had and let go as a signal says."""
+    """Nodes are provisioned and released as a signal says."""
 
     def __init__(
         self,

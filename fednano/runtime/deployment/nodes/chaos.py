@@ -1,6 +1,6 @@
-"""The volatility profile, enacted on live nodes: they are started, asked to leave, killed, stopped and cut off.
+"""Chaos: the volatility profile enacted on live nodes, which are started, drained, killed, paused and cut off.
 
-What is to be done when is a pure function of the profile and the seed; doing it is a thin shell over `NodeControl`.
+The schedule is a pure function of the profile and the seed; carrying it out is a thin shell over `NodeControl`.
 """
 
 from collections import deque
@@ -16,15 +16,15 @@ from fednano.volatility.membership import Membership
 Crash = Literal["kill", "pause", "cut"]
 ActionKind = Literal["start", "drain", "reclaim", "kill", "pause", "resume", "cut", "mend", "slow"]
 RETURNS: dict[Crash, ActionKind] = {"kill": "start", "pause": "resume", "cut": "mend"}
-FIRST_S = 3600.0  # of the profile; scheduled at first, then twice as far each time
+FIRST_S = 3600.0  # seconds of the profile scheduled at first; the horizon then doubles each time
 
 
 @dataclass(frozen=True)
 class NodeAction:
-    """What is done to a client's node at `at`, seconds of the profile.
+    """An action on a client's node at `at`, in seconds of the profile.
 
-    `drain` asks it to submit and leave, `reclaim` takes away what is still there when its window ends. `value` is the
-    share of its speed that it is slowed to.
+    `drain` asks the node to submit and leave; `reclaim` kills it if it is still there when its window ends. `value` is
+    the share of its speed that it is slowed to.
     """
 
     at: float
@@ -34,13 +34,13 @@ class NodeAction:
 
 
 class NodeControl(Protocol):
-    """What can be done to the nodes of a live federation, by client. No call waits for the node."""
+    """Control over the nodes of a live federation, by client. No call waits for the node."""
 
     def start(self, client: str) -> None:
         """Start a node that does not run."""
 
     def terminate(self, client: str) -> None:
-        """SIGTERM: the node submits after the step under way, and ends."""
+        """SIGTERM: the node submits after its current step, and ends."""
 
     def kill(self, client: str) -> None:
         """SIGKILL to all processes of the node."""
@@ -58,14 +58,14 @@ class NodeControl(Protocol):
         """Let the node connect again."""
 
     def slow(self, client: str, share: float) -> None:
-        """Let the node run at a share of its speed."""
+        """Make the node run at a share of its speed."""
 
     def alive(self, client: str) -> bool:
-        """Whether any process of the node is there."""
+        """Whether any process of the node exists."""
 
 
 def check_crashes(shares: Mapping[str, float], key: str = "runtime.crashes") -> None:
-    """Raise ValueError unless `shares` says how often a crash is of each kind."""
+    """Raise ValueError unless `shares` gives valid shares of the kinds of crash."""
     for kind, share in shares.items():
         if kind not in get_args(Crash):
             raise ValueError(f"{key} must name kinds of crashes, got {kind}; use {', '.join(get_args(Crash))}")
@@ -78,23 +78,24 @@ def check_crashes(shares: Mapping[str, float], key: str = "runtime.crashes") -> 
 def schedule(
     membership: Membership, until: float, seed: int, crashes: Mapping[str, float], submit_s: float
 ) -> list[NodeAction]:
-    """All that is to be done within [0, until), in order.
+    """All actions within [0, until), in order.
 
-    A window that ends in a drain is left `submit_s` before its end, or when its end becomes known if that is later. A
-    crash is of a kind drawn by `crashes`, shares of all; who was stopped or cut off comes back as it was left.
+    A client leaves a window that ends in a drain `submit_s` before its end, or when its end becomes known if that is
+    later. The kind of each crash is drawn by the shares in `crashes`; a node that was paused or cut off comes back in
+    the state in which it was left.
 
     Args:
-        membership: whose windows and speeds these are.
-        until: seconds of the profile, as are all times.
-        seed: names the draws.
-        crashes: how often a crash is of each kind.
-        submit_s: what submitting takes.
+        membership: the clients' windows and speeds.
+        until: end of the schedule; like all times here, in seconds of the profile.
+        seed: seed of the draws.
+        crashes: share of each kind of crash.
+        submit_s: seconds that submitting takes.
     """
     actions: list[NodeAction] = []
     for client in membership.clients:
         actions += _comings_and_goings(client, membership.windows(client, until), seed, crashes, submit_s)
         actions += _speeds(client, membership, until)
-    # Sorting keeps the order of what one client has at one time.
+    # The sort is stable: actions of one client at the same time keep their order.
     return sorted((a for a in actions if a.at < until), key=lambda a: (a.at, membership.rank(a.client)))
 
 
@@ -115,7 +116,7 @@ def _comings_and_goings(
 
 
 def drawn(crashes: Mapping[str, float], seed: int, client: str, window: int) -> Crash:
-    """The kind of crash that a client's window ends with. Equal arguments give equal kinds."""
+    """The kind of crash at the end of a client's window; a pure function of its arguments."""
     left = float(generator(seed, client, window, "crash").random()) * sum(crashes.values())
     kinds = [kind for kind in get_args(Crash) if crashes.get(kind, 0.0) > 0.0]
     for kind in kinds[:-1]:
@@ -126,7 +127,7 @@ def drawn(crashes: Mapping[str, float], seed: int, client: str, window: int) -> 
 
 
 def _speeds(client: str, membership: Membership, until: float) -> Iterator[NodeAction]:
-    """A node cannot be made faster than it is: factors above 1 count as 1."""
+    """Changes of a node's speed. A node cannot be made faster than it is, so factors above 1 count as 1."""
     t, share = 0.0, 1.0
     while t < until:
         now = min(1.0, membership.speed(client, t))
@@ -136,15 +137,15 @@ def _speeds(client: str, membership: Membership, until: float) -> Iterator[NodeA
 
 
 class Chaos:
-    """Enacts a profile on nodes, as time passes.
+    """Enacts a profile on nodes as time passes.
 
     Args:
-        membership: the profile's.
-        control: reaches the nodes.
-        tell: takes what was done.
-        speedup: seconds of the profile in a real one.
-        seed: names the draws.
-        crashes: how often a crash is of each kind.
+        membership: the profile's windows and speeds.
+        control: acts on the nodes.
+        tell: called with an event for each action.
+        speedup: seconds of the profile per real second.
+        seed: seed of the draws.
+        crashes: share of each kind of crash.
         submit_s: real seconds that submitting takes.
     """
 
@@ -171,11 +172,11 @@ class Chaos:
         self._expected: set[str] = set()
 
     def expects(self, client: str) -> bool:
-        """Whether the client's node is to run, be it stopped: then its death was none of ours."""
+        """Whether the client's node should run, possibly paused; if it is dead, chaos did not kill it."""
         return client in self._expected
 
     def enact(self, t: float) -> None:
-        """Do all that is due at `t`, real seconds since the run began, in order. Times only go forward."""
+        """Carry out all actions due at `t`, in real seconds since the run began. `t` must not decrease."""
         now = t * self._speedup
         while self._scheduled <= now:
             self._schedule_on()
@@ -183,7 +184,7 @@ class Chaos:
             self._do(self._due.popleft(), t)
 
     def skip(self, t: float) -> None:
-        """Begin at `t`: bring every node into the state that it has then, by the last that was due to it."""
+        """Begin at `t`: bring every node into its state at that time, as its last due action implies."""
         now = t * self._speedup
         while self._scheduled <= now:
             self._schedule_on()
@@ -213,7 +214,7 @@ class Chaos:
                 control.terminate(client)
             case "reclaim":
                 if not control.alive(client):
-                    return  # it has left in time
+                    return  # it left in time
                 control.kill(client)
             case "kill":
                 self._expected.discard(client)
@@ -223,12 +224,12 @@ class Chaos:
             case "pause":
                 control.pause(client)
             case "cut":
-                self._expected.discard(client)  # one that is still starting ends where it finds no server
+                self._expected.discard(client)  # a node that is still starting ends if it finds no server
                 control.cut(client)
             case "resume" | "mend":
                 getattr(control, action.kind)(client)
                 self._expected.add(client)
-                # It ended while it was cut off, or with the runner of a run that is resumed.
+                # It ended while it was cut off, or with the process that ran the run before it was resumed.
                 if not control.alive(client):
                     control.start(client)
         self._tell(ChaosEnacted(t=t, client=client, action=action.kind, value=action.value))

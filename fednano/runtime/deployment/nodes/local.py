@@ -1,4 +1,4 @@
-"""The nodes of a deployment on this machine: started, ended, killed, stopped and cut off."""
+"""Control over the nodes of a deployment on this machine: start, end, kill, pause, slow and cut off."""
 
 import signal
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from fednano.runtime.deployment.nodes.proxy import Proxy
 
 
 class Process(Protocol):
-    """A node's process, as `process/child.py` has it."""
+    """The interface of a node's process; `process/child.py` implements it."""
 
     @property
     def ended(self) -> int | None: ...
@@ -29,8 +29,8 @@ class LocalNodes:
     """Implements `NodeControl` and `Nodes`.
 
     Args:
-        processes: by client. Signals for all of a node go to the descendants of its guard, not to the guard itself.
-        links: by client, where nodes are linked through proxies.
+        processes: by client. Signals to a whole node go to the descendants of its guard, not to the guard itself.
+        links: by client, if nodes connect through proxies.
     """
 
     def __init__(self, processes: Mapping[str, Process], links: Mapping[str, Proxy]) -> None:
@@ -45,13 +45,13 @@ class LocalNodes:
         return process.guard is not None and process.ended is None
 
     def start(self, client: str) -> None:
-        """Start a node; one that has not left in time is killed before."""
+        """Start a node, after killing one that has not left in time."""
         self.kill(client)
         self._processes[client].stop()
         self._processes[client].start()
 
     def stop(self, client: str) -> None:
-        """Let a node submit and end, and wait for it; kills it where that takes too long."""
+        """Let a node submit and end, and wait for it; kill it if that takes too long."""
         self._processes[client].stop()
 
     def terminate(self, client: str) -> None:
@@ -80,11 +80,11 @@ class LocalNodes:
         self._links[client].mend()
 
     def slow(self, client: str, share: float) -> None:
-        """From now on the node runs in a share of all ticks."""
+        """From now on, let the node run in this share of all ticks."""
         self._shares[client] = share
 
     def tick(self) -> None:
-        """Let each node that is slowed run until the next tick, or not. To be called at even intervals."""
+        """Let each slowed node run or stand still until the next tick. To be called at even intervals."""
         for client, share in list(self._shares.items()):
             if client in self._paused or not (guard := self._guard(client)):
                 continue
@@ -98,7 +98,7 @@ class LocalNodes:
                 del self._shares[client]
 
     def close(self) -> None:
-        """End all nodes, several at the same time, and their links. Those that are stopped have nothing to submit."""
+        """End all nodes at the same time, and their links. Paused nodes are killed, since they cannot submit."""
         for client in list(self._paused):
             self.kill(client)
         for process in self._processes.values():
@@ -113,13 +113,16 @@ class LocalNodes:
 
 
 def redis_server(url: str) -> list[tuple[str, int]]:
-    """Where a link may lead to Redis: nowhere if by a socket of this machine, or by TLS, which names its host."""
+    """Host and port of a Redis server that a link can lead to.
+
+    Empty for a Unix socket, and for TLS, which checks the server's host name.
+    """
     parts = urlsplit(url)
     return [(parts.hostname, parts.port or 6379)] if parts.scheme == "redis" and parts.hostname else []
 
 
 def rerouted(url: str, ports: Sequence[int]) -> str:
-    """The URL that leads to Redis through the port of a link on this machine; the same one if there is none."""
+    """The URL of Redis through the port of a link on this machine; `url` itself without ports."""
     if not ports:
         return url
     parts = urlsplit(url)

@@ -1,4 +1,4 @@
-"""Asking for a signal again and again in a thread, and holding the last answer for a while."""
+"""Polling of a signal in a thread; the last answer is held for a while."""
 
 import json
 import math
@@ -13,23 +13,23 @@ import httpx
 
 from fednano.core.clock import wall
 
-LONGEST_WAIT_S = 600.0  # between two questions, where answers fail
-MOST_BYTES = 1 << 20  # of an answer
+LONGEST_WAIT_S = 600.0  # between two questions while they fail
+MOST_BYTES = 1 << 20  # maximum size of an answer
 UP, DOWN = ("1", "true", "up"), ("0", "false", "down")
 
 
 class SignalError(Exception):
-    """There was no answer, or none that says anything; its text holds no secret."""
+    """There was no answer, or no usable one; the text contains no secret."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Polling:
-    """How often something is asked.
+    """How often a signal is polled.
 
     Args:
         interval_s: seconds between two questions; doubled with each failure in a row, up to ten minutes.
-        timeout_s: seconds until a question has failed.
-        hold_s: seconds that an answer is held while no other comes.
+        timeout_s: seconds after which a question has failed.
+        hold_s: seconds for which an answer stays valid without a newer one.
     """
 
     interval_s: float = 60.0
@@ -42,17 +42,17 @@ class Polling:
                 raise ValueError(f"runtime.signal.{key} must be finite and > 0 s, got {getattr(self, key)}; change it")
 
     def wait_s(self, failures: int) -> float:
-        """Seconds until the next question after so many failures in a row."""
+        """Seconds until the next question after `failures` failures in a row."""
         return min(max(LONGEST_WAIT_S, self.interval_s), self.interval_s * 2.0**failures)
 
 
 class Poller:
-    """One question, asked again and again.
+    """One question that is asked repeatedly.
 
     Args:
-        ask: the answer. Raises SignalError.
-        polling: how often.
-        now: seconds that only go forward.
+        ask: returns the answer. Raises SignalError.
+        polling: how often to ask.
+        now: a monotonic clock, in seconds.
     """
 
     def __init__(self, ask: Callable[[], bool], polling: Polling, now: Callable[[], float] = wall) -> None:
@@ -62,11 +62,11 @@ class Poller:
         self._heard: tuple[bool, float] | None = None  # the last answer, and when
         self._begun = now()
         self._failures = 0
-        self.cause = "nothing was heard yet"
+        self.cause = "there was no answer yet"
         self.died: BaseException | None = None
 
     def poll(self) -> float:
-        """Ask once; the seconds until it is to be asked again."""
+        """Ask once; returns the seconds until the next question."""
         try:
             self._heard = self._ask(), self._now()
             self._failures = 0
@@ -76,7 +76,7 @@ class Poller:
         return self._polling.wait_s(self._failures)
 
     def answer(self) -> bool | None:
-        """The last answer; None if it is too old, or there is none."""
+        """The last answer; None if it is too old, or there is none. Raises RuntimeError if polling has failed."""
         if self.died:
             raise RuntimeError("polling of a signal has died") from self.died
         if self._heard is None or self._now() - self._heard[1] > self._polling.hold_s:
@@ -84,7 +84,7 @@ class Poller:
         return self._heard[0]
 
     def overdue(self) -> bool:
-        """Whether nothing was heard for as long as an answer is held."""
+        """Whether there was no answer for as long as an answer is held."""
         return self.answer() is None and self._now() - self._begun > self._polling.hold_s
 
     def run(self, until: Flag) -> None:
@@ -93,12 +93,12 @@ class Poller:
             while not until.wait(self.poll()):
                 pass
         except BaseException as error:
-            if not until.is_set():  # else it was closed under a question
+            if not until.is_set():  # otherwise it was closed while it asked
                 self.died = error
 
 
 class PolledWatch:
-    """Implements `Watch`: (what is asked, the question) by client. Who asks the same shares a thread."""
+    """Implements `Watch`. `questions` holds (what is asked, the question) by client; equal questions share a thread."""
 
     def __init__(
         self, questions: dict[str, tuple[str, Callable[[], bool]]], polling: Polling, close: Callable[[], None]
@@ -128,23 +128,23 @@ class PolledWatch:
 
 
 def fetch(http: httpx.Client, url: str) -> Any:
-    """The JSON document at `url`. Raises SignalError, which names the host alone: a path or query may be secret."""
+    """The JSON document at `url`. Raises SignalError, which names only the host: path and query may be secret."""
     host = urlsplit(url).netloc.rpartition("@")[2]
     try:
         with http.stream("GET", url) as response:
             if response.status_code != httpx.codes.OK:
-                raise SignalError(f"{host} answers {response.status_code} {response.reason_phrase}".strip())
+                raise SignalError(f"{host} answered {response.status_code} {response.reason_phrase}".strip())
             body = b""
             for chunk in response.iter_bytes():
                 body += chunk
                 if len(body) > MOST_BYTES:
-                    raise SignalError(f"{host} answers with more than {MOST_BYTES} bytes")
+                    raise SignalError(f"{host} answered with more than {MOST_BYTES} bytes")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise SignalError(f"{host} does not answer ({type(error).__name__})") from error
+        raise SignalError(f"{host} did not answer ({type(error).__name__})") from error
     try:
         return json.loads(body)
     except ValueError as error:
-        raise SignalError(f"{host} does not answer in JSON") from error
+        raise SignalError(f"{host} did not answer in JSON") from error
 
 
 def figure(document: Any, path: str) -> float:
@@ -154,16 +154,16 @@ def figure(document: Any, path: str) -> float:
         try:
             node = node[int(place)] if isinstance(node, list) else node[place]
         except (KeyError, IndexError, TypeError, ValueError):
-            raise SignalError(f"the answer has no {path}, which ends at {place}") from None
+            raise SignalError(f"the answer has no {path}; {place} is missing") from None
     if isinstance(node, bool) or not isinstance(node, int | float) or not math.isfinite(node):
         raise SignalError(f"{path} of the answer is not a number")
     return float(node)
 
 
 def switch(value: str | None) -> bool:
-    """What a key says. Raises SignalError."""
+    """Whether the value of a key means up. Raises SignalError."""
     if value is None or value.lower() in DOWN:
         return False
     if value.lower() in UP:
         return True
-    raise SignalError(f"a key says {value[:20]!r}; set it to one of {', '.join((*UP, *DOWN))}")
+    raise SignalError(f"a key must be one of {', '.join((*UP, *DOWN))}, got {value[:20]!r}; change it")

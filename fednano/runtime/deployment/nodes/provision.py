@@ -24,7 +24,7 @@ SECRET = re.compile("TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|KEY|URL")
 
 
 class ProvisionError(Exception):
-    """An attempt failed; its text names what was run, how it ended and its last words, and no secret."""
+    """An attempt failed; the text names the command, how it ended and its last line, and contains no secret."""
 
 
 class Nodes(Protocol):
@@ -34,11 +34,11 @@ class Nodes(Protocol):
         """Start a node that does not run. Raises OSError."""
 
     def stop(self, client: str) -> None:
-        """Let a node submit and end; returns when it has ended."""
+        """Let a node submit and end; returns once it has ended."""
 
 
 class MachineActor(Protocol):
-    """Has machines and lets them go. Both calls take as long as it takes, and raise ProvisionError."""
+    """Provisions and releases machines. Both calls block until that is done, and raise ProvisionError."""
 
     def start(self, client: str) -> None: ...
 
@@ -51,9 +51,9 @@ class Patience:
 
     Args:
         timeout_s: seconds of one attempt.
-        attempts: in all, before it counts as failed.
-        backoff_s: seconds before the second attempt; doubled for each one after it, up to a minute.
-        at_once: actions under way at the same time; others wait for their turn.
+        attempts: total number of attempts before the action counts as failed.
+        backoff_s: seconds before the second attempt; doubled for each further one, up to a minute.
+        at_once: number of simultaneous actions; others wait for their turn.
     """
 
     timeout_s: float = 60.0
@@ -72,13 +72,13 @@ class Patience:
                 raise ValueError(f"runtime.provisioner.{key} must be >= 1, got {getattr(self, key)}; raise it")
 
     def wait_s(self, failed: int) -> float:
-        """Seconds before the attempt that follows `failed` ones."""
+        """Seconds before the next attempt after `failed` failed ones."""
         return min(LONGEST_WAIT_S, self.backoff_s * 2.0 ** (failed - 1))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unprovisioned:
-    """Clients are there or not as they are; nothing is had or let go."""
+    """Nothing is provisioned or released; clients come and go on their own."""
 
     name: str = "none"
 
@@ -97,12 +97,12 @@ class Subprocess(Patience):
 class Command(Patience):
     """Runs a command for each action, without a shell.
 
-    In its arguments {client} stands for the client's name, {index} for its place among all, {replicas} for 1 at a start
-    and 0 at a stop.
+    In the arguments, {client} stands for the client's name, {index} for its index, and {replicas} for 1 in `start` and
+    0 in `stop`.
 
     Args:
-        start: program and arguments that make a client come.
-        stop: the same for letting it go.
+        start: program and arguments that provision a client.
+        stop: program and arguments that release it.
     """
 
     name: str = "command"
@@ -118,7 +118,7 @@ class Command(Patience):
         return _Commands(self, {client: index for index, client in enumerate(clients)})
 
     def arguments(self, action: ProvisionAction, client: str, index: int) -> list[str]:
-        """What is run for an action."""
+        """The command line of an action."""
         template = self.start if action == "start" else self.stop
         replicas = 1 if action == "start" else 0
         return [word.format(client=client, index=index, replicas=replicas) for word in template]
@@ -134,7 +134,7 @@ def _check_template(key: str, words: Sequence[str]) -> None:
         try:
             fields = [(name, spec, how) for _, name, spec, how in Formatter().parse(word) if name is not None]
         except ValueError as error:
-            raise ValueError(f"{key} cannot read {word} ({error}); double braces that are meant") from error
+            raise ValueError(f"{key} cannot read {word} ({error}); double literal braces") from error
         for name, spec, how in fields:
             if name not in PLACEHOLDERS or spec or how:
                 known = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
@@ -173,7 +173,7 @@ class _Commands:
 
 def run(arguments: Sequence[str], timeout_s: float) -> None:
     """Run a command to its end. Raises ProvisionError, with its exit code and its last line of stderr."""
-    # A file: a pipe would stay open where the command leaves something behind that holds it.
+    # A file, since a pipe would stay open if the command leaves a process behind that holds it.
     with tempfile.TemporaryFile() as said:
         try:
             process = subprocess.Popen(
@@ -207,7 +207,7 @@ def _last_line(said: IO[bytes]) -> str:
 
 
 def redacted(text: str, environment: Mapping[str, str]) -> str:
-    """`text` without the values of environment variables that are named like secrets."""
+    """`text` without the values of environment variables whose names suggest secrets."""
     secrets = {value for name, value in environment.items() if SECRET.search(name.upper()) and len(value) >= 6}
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
@@ -217,25 +217,25 @@ def redacted(text: str, environment: Mapping[str, str]) -> str:
 @dataclass(kw_only=True)
 class _Site:
     wants: bool = False
-    wish: int = 0  # how often the wish has changed
-    has: bool | None = False  # None: an action failed, and nobody knows
+    wish: int = 0  # how often `wants` has changed
+    has: bool | None = False  # None: unknown, since an action failed
     doing: Future[Provisioned | ProvisionFailed] | None = None
-    action: ProvisionAction = "stop"  # under way, or the last one
-    tried: int = -1  # the wish that it followed
-    failed: bool = False  # it is not tried again before the wish changes
+    action: ProvisionAction = "stop"  # the current or the last one
+    tried: int = -1  # the value of `wish` that it followed
+    failed: bool = False  # not tried again until `wants` changes
 
 
 class Provisioning:
-    """Follows wishes: each client that is to be up is had, each other one let go, and none waits for another.
+    """Provisions each client that should be up and releases all others; no client waits for another.
 
-    Actions on one client follow each other; a wish that changes during one is followed after it. What fails for good
-    stays as it is until the wish changes.
+    Actions on one client run one after the other: if its target changes during one, the next follows afterwards. A
+    client whose action has finally failed stays as it is until its target changes.
 
     Args:
-        actor: does it.
-        patience: how long and how often.
-        clients: all.
-        tell: takes what happens.
+        actor: carries out the actions.
+        patience: how long an action may take and how often it is tried.
+        clients: the names of all clients.
+        tell: called with each event.
         now: seconds on the run's clock.
     """
 
@@ -256,7 +256,7 @@ class Provisioning:
         self._pool = ThreadPoolExecutor(min(patience.at_once, len(self._sites)), "fednano-provision")
 
     def follow(self, wanted: Mapping[str, bool]) -> None:
-        """Begin what is to be done for these wishes. Does not wait. Raises what an action died of."""
+        """Begin the actions that lead to `wanted`. Does not wait. Raises an action's unexpected error."""
         for client, wants in wanted.items():
             site = self._sites[client]
             if wants != site.wants:
@@ -266,18 +266,18 @@ class Provisioning:
                 self._begin(client, site)
 
     def has(self, client: str) -> bool:
-        """Whether the client was had when wishes were last followed, and letting it go had not begun."""
+        """Whether the client was provisioned at the last `follow`, and its release had not begun."""
         site = self._sites[client]
         return site.has is True and site.doing is None
 
     def settle(self) -> None:
-        """Wait for what is under way. Raises what an action died of."""
+        """Wait for the current actions. Raises an action's unexpected error."""
         wait([site.doing for site in self._sites.values() if site.doing])
         for site in self._sites.values():
             self._collect(site)
 
     def close(self) -> None:
-        """Let go of every client, those too of which nobody knows whether they came, and wait for it."""
+        """Release every client, including those in an unknown state, and wait for it."""
         self._closing.set()
         try:
             self.settle()
@@ -295,7 +295,7 @@ class Provisioning:
         site.doing = self._pool.submit(self._act, client, site.action)
 
     def _collect(self, site: _Site) -> None:
-        """Take up what has come of an action that is over."""
+        """Take in the result of a finished action."""
         if site.doing and site.doing.done():
             outcome, site.doing = site.doing.result(), None
             succeeded = isinstance(outcome, Provisioned)
@@ -308,7 +308,7 @@ class Provisioning:
         act = self._actor.start if action == "start" else self._actor.stop
         attempt = 1
         while (cause := _attempt(act, client)) and attempt < self._patience.attempts:
-            # A start is given up when all is to end; a stop is not.
+            # On close, a start is given up; a stop is not.
             until = self._closing if action == "start" else Flag()
             if until.wait(self._patience.wait_s(attempt)):
                 break
@@ -320,7 +320,7 @@ class Provisioning:
 
 
 def _attempt(act: Callable[[str], None], client: str) -> str | None:
-    """Why it failed, if it did."""
+    """Why the action failed; None if it succeeded."""
     try:
         act(client)
     except ProvisionError as error:

@@ -1,6 +1,6 @@
-"""A link between a node and its servers that is as thin, slow and unreliable as the `network` choice says.
+"""TCP proxy on 127.0.0.1 that gives a node's link to its servers the bandwidth, latency and jitter of `network`.
 
-A TCP proxy on 127.0.0.1 that forwards bytes as they are: TLS passes through it untouched.
+It forwards bytes as they are: TLS passes through untouched.
 """
 
 import asyncio
@@ -19,22 +19,22 @@ from fednano.volatility.network import Network
 
 HOST = "127.0.0.1"
 CHUNK = 16_384  # bytes forwarded at once
-UNDER_WAY = 256  # chunks of a connection that have left and not yet arrived, at most
-QUIET_S = 0.05  # what comes after such a silence is a transfer of its own, late by itself
-ANSWER_S = 10.0  # the proxy's thread takes commands at once
+UNDER_WAY = 256  # maximum number of a connection's chunks in flight
+QUIET_S = 0.05  # after a silence this long, a new transfer begins, with its own delay
+ANSWER_S = 10.0  # timeout of commands to the proxy's thread, which answers at once
 
 T = TypeVar("T")
 
 
 @dataclass(kw_only=True)
 class Lane:
-    """One direction of a link, which all its connections share. Pure arithmetic: times are submitted.
+    """One direction of a link, shared by all its connections. Pure arithmetic: times are passed in.
 
     Args:
         bit_s: bits per second.
-        latency_s: from when a byte has left until it arrives, seconds.
-        late_s: by how many seconds the n-th transfer is late.
-        share: of `bit_s` that there is now.
+        latency_s: seconds from when a byte leaves until it arrives.
+        late_s: delay of the n-th transfer, in seconds.
+        share: share of `bit_s` that is available now.
     """
 
     bit_s: float
@@ -45,12 +45,12 @@ class Lane:
     _transfers: int = 0
 
     def leaves(self, now: float, size: int) -> float:
-        """When the last of `size` bytes that come at `now` has left."""
+        """When the last of `size` bytes that arrive at the lane at `now` has left it."""
         self._free = max(self._free, now) + 8 * size / (self.bit_s * self.share)
         return self._free
 
     def next_late_s(self) -> float:
-        """By how much the next transfer is late."""
+        """The delay of the next transfer, in seconds."""
         self._transfers += 1
         return self.late_s(self._transfers - 1)
 
@@ -60,11 +60,11 @@ class Proxy:
 
     Args:
         targets: host and port of each server.
-        network: what links are like.
-        index: the client's place among all.
-        seed: names the draws of late transfers.
-        now: seconds that only go forward.
-        sleep: waits so many of them.
+        network: the properties of links.
+        index: the client's index.
+        seed: seed of the draws of late transfers.
+        now: a monotonic clock, in seconds.
+        sleep: waits for a number of seconds.
     """
 
     def __init__(
@@ -104,11 +104,11 @@ class Proxy:
         self._call(self._cut())
 
     def mend(self) -> None:
-        """Take connections, at the same ports as before. Raises OSError where one was taken meanwhile."""
+        """Accept connections, on the same ports as before. Raises OSError if another process took one meanwhile."""
         self._call(self._mend())
 
     def slow(self, share: float) -> None:
-        """From now on there is this share of the bandwidth."""
+        """From now on, offer this share of the bandwidth."""
         self._up.share = self._down.share = share
 
     def close(self) -> None:
@@ -146,7 +146,7 @@ class Proxy:
         await asyncio.gather(*self._carried, return_exceptions=True)
 
     def _accept(self, listener: socket.socket, target: tuple[str, int]) -> None:
-        # asyncio's own server forgets, when it is closed, the connections that it is about to take.
+        # When asyncio's own server is closed, it loses the connections that it is about to accept.
         with suppress(BlockingIOError, ConnectionAbortedError):
             connection, _ = listener.accept()
             connection.setblocking(False)
@@ -160,7 +160,7 @@ class Proxy:
         connection.close()
 
     async def _carry(self, connection: socket.socket, target: tuple[str, int]) -> None:
-        """Forward between both sides until both have ended; whoever breaks a connection, both see it broken."""
+        """Forward between both sides until both have ended; if either side resets the connection, both see a reset."""
         writers: list[asyncio.StreamWriter] = []
         try:
             near_in, near_out = await asyncio.open_connection(sock=connection, limit=CHUNK)
@@ -182,7 +182,7 @@ class Proxy:
                 writer.transport.abort()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lane: Lane) -> None:
-        """Forward bytes until there are no more, no faster than the lane lets them."""
+        """Forward bytes until the stream ends, at the lane's speed."""
         travelling: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(UNDER_WAY)
         async with asyncio.TaskGroup() as pair:
             pair.create_task(self._arrive(travelling, writer))
@@ -214,12 +214,12 @@ class Proxy:
 
 
 def _bit_s(transfer_s: Callable[[int, int], float], index: int) -> float:
-    """A link's bits per second, from what transfers take."""
+    """A link's bits per second, derived from the seconds that transfers take."""
     megabyte_s = transfer_s(1_000_000, index) - transfer_s(0, index)
     return 8e6 / megabyte_s if megabyte_s > 0.0 else float("inf")
 
 
 def _end_by_reset(connection: socket.socket, reset: bool) -> None:
-    """Whether the other side is to take the connection's end, when it is closed here, for an error."""
+    """Choose how closing the connection ends it for the other side: by a reset, or in order."""
     with suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", reset, 0))

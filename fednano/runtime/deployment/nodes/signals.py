@@ -21,27 +21,27 @@ from fednano.volatility.membership import Membership
 
 
 class Watch(Protocol):
-    """A signal of a run, watched."""
+    """A running watch of a signal."""
 
     def wanted(self, client: str, t: float) -> bool:
-        """Whether the client is to be up at `t`, in real seconds since the run began. Does not wait."""
+        """Whether the client should be up at `t`, in real seconds since the run began. Does not wait."""
 
     def lost(self) -> list[tuple[tuple[str, ...], str]]:
-        """(clients, cause) of those who came to count as down since the last call, since nothing was heard of them."""
+        """(clients, cause) for clients that have counted as down since the last call, because no answer came."""
 
     def close(self) -> None:
-        """Ask no more."""
+        """Stop polling."""
 
 
 @dataclass(frozen=True)
 class Watched:
-    """What a signal is asked about.
+    """What a signal watches, and the sources it may read.
 
     Args:
-        clients: their names.
-        membership: as the volatility profile has it, in seconds of the profile.
-        speedup: seconds of the profile in a real one.
-        value: what stands under a key of the run's coordination store, None if nothing. Raises SignalError.
+        clients: the clients' names.
+        membership: the volatility profile's windows, in seconds of the profile.
+        speedup: seconds of the profile per real second.
+        value: the value of a key in the run's coordination store; None if it is not set. Raises SignalError.
     """
 
     clients: Sequence[str]
@@ -57,19 +57,19 @@ class Signal(Protocol):
     def name(self) -> str: ...
 
     def check(self) -> None:
-        """Raise ValueError where what it needs is not there."""
+        """Raise ValueError if something it needs is missing."""
 
     def watch(self, watched: Watched) -> Watch: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileSignal:
-    """Clients are to be up while `volatility` says so."""
+    """Clients should be up while `volatility` says so."""
 
     name: str = "profile"
 
     def check(self) -> None:
-        """Needs nothing."""
+        """Nothing to check."""
 
     def watch(self, watched: Watched) -> Watch:
         return _ProfileWatch(watched)
@@ -86,21 +86,21 @@ class _ProfileWatch:
         return []
 
     def close(self) -> None:
-        """Nothing runs."""
+        """Nothing to close."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UrlSignal(Polling):
-    """Clients are to be up while a figure in a JSON document at a URL is below or above a threshold.
+    """Clients should be up while a figure in a JSON document at a URL is below or above a threshold.
 
     Args:
-        url: http or https; {client} and {index} stand for the client's name and its place among all, {site} for its
-            site. Clients whose URL is the same share its answers.
-        sites: dealt to the clients in turn, where the URL names {site}.
-        path: to the figure: keys and places in lists, with dots between them, such as data.0.value.
-        open_when: on which side of the threshold a client is to be up.
+        url: http or https; {client}, {index} and {site} stand for the client's name, index and site. Clients with the
+            same URL share its answers.
+        sites: assigned to the clients in turn, if the URL contains {site}.
+        path: path of the figure: keys and list indices joined by dots, such as data.0.value.
+        open_when: the side of the threshold on which a client should be up.
         threshold: in the figure's unit.
-        token_env: the environment variable that holds a bearer token. The token itself belongs into no file.
+        token_env: the environment variable that holds a bearer token. The token itself belongs in no file.
     """
 
     name: str = "url"
@@ -116,7 +116,9 @@ class UrlSignal(Polling):
         try:
             fields = [name for _, name, spec, how in Formatter().parse(self.url) if name is not None]
         except ValueError as error:
-            raise ValueError(f"runtime.signal.url={self.url} cannot be read ({error}); double braces meant") from error
+            raise ValueError(
+                f"runtime.signal.url={self.url} cannot be read ({error}); double literal braces"
+            ) from error
         for name in fields:
             if name not in ("client", "index", "site"):
                 raise ValueError(
@@ -125,8 +127,8 @@ class UrlSignal(Polling):
                 )
         if ("site" in fields) != bool(self.sites):
             raise ValueError(
-                f"runtime.signal.sites={self.sites} and {{site}} in runtime.signal.url={self.url} belong together; "
-                "give both or neither"
+                f"runtime.signal.sites must be set exactly if runtime.signal.url contains {{site}}, got {self.sites} "
+                f"with {self.url}; give both or neither"
             )
         if not re.match(r"https?://[^/\s]+", self.url):
             raise ValueError(f"runtime.signal.url must be an http or https address, got {self.url}; name one")
@@ -168,21 +170,23 @@ class UrlSignal(Polling):
         return PolledWatch({client: (url, question(url)) for client, url in urls.items()}, self, http.close)
 
     def address(self, client: str, index: int) -> str:
-        """Where a client's figure is."""
+        """The URL of a client's figure."""
         site = self.sites[index % len(self.sites)] if self.sites else ""
         return self.url.format(client=client, index=index, site=site)
 
     def is_open(self, value: float) -> bool:
-        """Whether a client is to be up at this figure."""
+        """Whether a client should be up at this figure."""
         return value < self.threshold if self.open_when == "below" else value > self.threshold
 
 
 @dataclass(frozen=True, kw_only=True)
 class RedisSignal(Polling):
-    """A key of the run's coordination store says who is to be up: 1, true or up; 0, false, down or no key at all.
+    """A key of the run's coordination store says whether a client should be up.
+
+    The value is 1, true or up, or else 0, false or down; without the key, the client should be down.
 
     Args:
-        key: below the run's prefix; {client} stands for the client's name, {index} for its place among all.
+        key: below the run's prefix; {client} stands for the client's name, {index} for its index.
     """
 
     name: str = "redis"
@@ -198,7 +202,7 @@ class RedisSignal(Polling):
             )
 
     def check(self) -> None:
-        """The coordination store is the run's own."""
+        """Nothing to check: the coordination store is the run's own."""
 
     def watch(self, watched: Watched) -> Watch:
         keys = {client: self.key.format(client=client, index=index) for index, client in enumerate(watched.clients)}
