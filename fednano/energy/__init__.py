@@ -1,1 +1,1 @@
-"""What a run consumed: energy, carbon and cost, and the baselines beside them."""
+"""Energy, carbon and cost of a run, and the baselines to compare them with."""

@@ -1,4 +1,4 @@
-"""Energy, carbon and cost: pure functions on spans of time, and what the events say about when machines worked.
+"""Energy, carbon and cost: pure functions on spans of time, and the machines' usage as read from the events.
 
 A client's power P(t) is its training watts while it computes, its idle watts while it is on but does not, and 0 while
 it is off. E = ∫P dt, gCO₂ = ∫P·intensity dt / 3.6e6 (W, s, g/kWh), cost likewise.
@@ -32,7 +32,7 @@ ONE = Trace([0.0], [1.0])
 
 @dataclass(frozen=True)
 class Power:
-    """Watts of one client that is on: idle, and while it trains."""
+    """Power of one client that is on, in watts: while idle and while training."""
 
     idle_w: float
     train_w: float
@@ -40,7 +40,7 @@ class Power:
 
 @dataclass(frozen=True)
 class Signals:
-    """Carbon intensity (g/kWh) and price (of a kWh) where a client is, on the run's clock; None: not known."""
+    """Carbon intensity (g/kWh) and price (per kWh) at a client's site, on the run's clock; None if unknown."""
 
     carbon: Trace | None = None
     price: Trace | None = None
@@ -48,7 +48,7 @@ class Signals:
 
 @dataclass(frozen=True, kw_only=True)
 class Consumption:
-    """Machine seconds on and training, kWh, g and cost; None is what no signal was given for."""
+    """Machine seconds on and training, kWh, grams of CO₂ and cost; a value without a signal is None."""
 
     on_s: float = 0.0
     train_s: float = 0.0
@@ -65,9 +65,9 @@ class Consumption:
 
 
 def consumption(on: Spans, busy: Spans, power: Power, signals: Signals, grid_s: float | None = None) -> Consumption:
-    """What a client that is on during `on` and trains during `busy`, a part of it, consumes.
+    """Consumption of a client that is on during `on` and trains during `busy`, which lies within `on`.
 
-    `grid_s` None integrates exactly over the signals' steps or lines; seconds sum over that grid instead.
+    `grid_s` None integrates the signals exactly; a number of seconds sums over a grid of that step instead.
     """
 
     def joules(signal: Trace | None) -> float | None:
@@ -93,12 +93,12 @@ def integral(spans: Spans, signal: Trace, grid_s: float | None = None) -> float:
 
 
 def length(spans: Spans) -> float:
-    """Seconds in all."""
+    """Total seconds of the spans."""
     return float((spans[:, 1] - spans[:, 0]).sum())
 
 
 def union(spans: ArrayLike) -> Spans:
-    """Any spans in order and disjoint; what is empty or backwards is left out."""
+    """The union of any spans, ascending and disjoint; spans that are empty or backwards are left out."""
     given = np.asarray(spans, dtype=np.float64).reshape(-1, 2)
     given = given[given[:, 1] > given[:, 0]]
     given = given[np.argsort(given[:, 0], kind="stable")]
@@ -118,13 +118,13 @@ def pieces(spans: Spans, cuts: NDArray[np.float64]) -> Spans:
 
 
 def intersection(a: Spans, b: Spans) -> Spans:
-    """Where both are, in seconds that are finite."""
+    """The time that lies in both; all ends must be finite."""
     cut = pieces(a, b.ravel())
     return union(cut[_within(b, cut.mean(axis=1))])
 
 
 def clipped(spans: Spans, start: float, stop: float) -> Spans:
-    """What of the spans lies within [start, stop)."""
+    """The parts of the spans within [start, stop)."""
     cut = np.minimum(np.maximum(spans, start), stop)
     return cut[cut[:, 1] > cut[:, 0]]
 
@@ -138,7 +138,7 @@ def _within(spans: Spans, t: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class _Ahead:
-    """Steps that may be taken ahead on a lease, from when until when at most."""
+    """Overlapped steps that may be taken on a lease: when they begin, and the latest time at which they end."""
 
     lease: int
     begun: float
@@ -148,26 +148,26 @@ class _Ahead:
 class Usage:
     """When each client was up and when it computed, from events in event log order.
 
-    Work that was merged or folded is as long as the client says. Work that was lost, refused or came too late counts
-    as computing from its dispatch until its reply came, its machine went, or it was given up; but nothing was computed
-    where no step fitted. Lost steps ahead count as long as they would take at the speed of those submitted before.
+    Accumulated and merged work took as long as the client says. Work that was lost, refused or late counts as computing
+    from its dispatch until its reply came, its machine left, or it was given up; an empty update counts as nothing.
+    Lost overlapped steps count for the time that they would take at the speed of the last submitted steps.
     """
 
     def __init__(self) -> None:
         self.t = 0.0
-        self.tokens: dict[str, int] = {}  # folded into rounds, by client
+        self.tokens: dict[str, int] = {}  # accumulated in rounds, by client
         self._seen_up = False
         self._up: dict[str, float] = {}
         self._windows: dict[str, array[float]] = {}
         self._busy: dict[str, array[float]] = {}
         self._work: dict[str, dict[int, float]] = {}  # client → lease → dispatched
         self._ahead: dict[str, _Ahead] = {}  # by client
-        self._granted: dict[str, LeaseGranted] = {}  # client → its last grant ahead
+        self._granted: dict[str, LeaseGranted] = {}  # client → its last lease for overlapped steps
 
     def add(self, event: Event) -> None:
         self.t = max(self.t, event.t)
         match event:
-            case WorkDispatched():  # the three that are most of an event log come first
+            case WorkDispatched():  # the three most frequent events come first
                 self._work[event.client][event.lease] = event.t
             case UpdateFolded():
                 self._work[event.client].pop(event.lease, None)
@@ -192,7 +192,7 @@ class Usage:
                     self._work[event.client].pop(event.lease, None)
                     self._pop_ahead(event.client, event.lease)
                 self._end(event.client, event.lease, event.t)
-            case LeaseReleased() if event.reason != "expired":  # what has expired is worked on until its reply comes
+            case LeaseReleased() if event.reason != "expired":  # work on an expired lease goes on until its reply
                 self._end(event.client, event.lease, event.t)
 
     @property
@@ -200,30 +200,30 @@ class Usage:
         return list(self._busy)
 
     def windows(self, client: str, since: float = 0.0) -> Spans:
-        """When the client was up, in windows that end behind `since`; throughout, in a run without windows."""
+        """The client's windows that end after `since`; the whole run, if it has no windows."""
         if not self._seen_up:
             return union([0.0, self.t])
         open_ = [self._up[client], self.t] if client in self._up else []
         return union([*_behind(self._windows[client], since), *open_])
 
     def busy(self, client: str, since: float = 0.0) -> Spans:
-        """When the client computed, in spans that end behind `since`."""
+        """The spans in which the client computed and that end after `since`."""
         open_ = [(begun, self.t) for begun in self._work[client].values()]
         done = np.array(_behind(self._busy[client], since)).reshape(-1, 2)
         return union(np.concatenate((done, np.array(open_).reshape(-1, 2))))
 
     def settled(self, client: str, provisioning_s: float) -> float:
-        """Seconds before which nothing that is yet to come changes when the client was on or computed.
+        """The time before which future events no longer change when the client was on or computed, in seconds.
 
-        Work under way may turn out shorter, and steps ahead to be none; a machine that is off may be on its way for
-        `provisioning_s` already.
+        Work in progress may turn out shorter, and overlapped steps may turn out not to have been taken. A machine that
+        is off may have been starting for `provisioning_s` already.
         """
         coming = self._seen_up and client not in self._up
         ahead = [self._ahead[client].begun] if client in self._ahead else []
         return max(0.0, min(self.t - provisioning_s * coming, *self._work[client].values(), *ahead, self.t))
 
     def _foresee(self, event: UpdateFolded) -> None:
-        """Note until when a client that has submitted may take steps ahead."""
+        """Note until when a client that has submitted may take overlapped steps."""
         granted = self._granted.get(event.client)
         if granted and granted.round == event.round + 1 and not event.drained:
             ends = event.busy_until + granted.ahead[0] * event.trained_s / event.steps
@@ -242,11 +242,11 @@ class Usage:
 
 
 def _behind(spans: "array[float]", since: float) -> "array[float]":
-    """Of starts and stops in turn, in order, those of the spans that end behind `since`."""
+    """The spans that end after `since`; `spans` holds starts and stops in turn, in ascending order."""
     return spans[2 * bisect_right(range(len(spans) // 2), since, key=lambda k: spans[2 * k + 1]) :]
 
 
 def switched_on(windows: Spans, provisioning_s: float) -> Spans:
-    """When a machine is on that needs `provisioning_s` before each of its windows; the run's time begins at 0."""
+    """When a machine is on that starts `provisioning_s` before each of its windows; the run begins at 0."""
     earlier = np.column_stack((np.maximum(0.0, windows[:, 0] - provisioning_s), windows[:, 1]))
     return union(earlier)

@@ -1,4 +1,4 @@
-"""What training the same number of tokens would have consumed otherwise: alone, pausing, and with foresight."""
+"""Baselines: consumption of the same training on one site always on, on one that pauses, or with foresight."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,12 +9,12 @@ import numpy as np
 from fednano.energy.accounting import ONE, Consumption, Power, Signals, Spans, consumption, pieces, union
 from fednano.volatility.availability import Availability
 
-MAX_WINDOWS = 10_000  # that a site alone may take; a share of a thousand sites' work would take it years to draw
+MAX_WINDOWS = 10_000  # most windows of a single site: one site would need years of them for the work of a thousand
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineSite:
-    """A client: tokens per second, power, and what its electricity is like until `ends`, seconds of the run."""
+    """A client: tokens per second, power, and the signals of its electricity, known until `ends` (run seconds)."""
 
     client: str
     tokens_per_s: float
@@ -25,14 +25,14 @@ class BaselineSite:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Seconds until the last token is trained, and what was consumed until then."""
+    """Seconds until the last token is trained, and the consumption until then."""
 
     until_s: float
     used: Consumption
 
 
 def always_on(site: BaselineSite, tokens: int, grid_s: float | None = None) -> Baseline | None:
-    """The site alone, training without a pause from 0 on. None where its signals end before it does."""
+    """The site alone, training without a pause from 0 on. None if its signals end before it is done."""
     until = tokens / site.tokens_per_s
     if until > site.ends:
         return None
@@ -43,9 +43,9 @@ def always_on(site: BaselineSite, tokens: int, grid_s: float | None = None) -> B
 def pausing(
     site: BaselineSite, tokens: int, availability: Availability, paused_w: float = 0.0, grid_s: float | None = None
 ) -> Baseline | None:
-    """The site alone, training in all of its windows and drawing `paused_w` outside, until it is through.
+    """The site alone, training in all of its windows and drawing `paused_w` outside, until it is done.
 
-    None where it never is, or its signals end before that.
+    None if it is never done, or its signals end before it is.
     """
     busy = _first(availability, tokens / site.tokens_per_s)
     if busy is None or busy[-1, 1] > site.ends:
@@ -62,11 +62,11 @@ def oracle(
     """The cleanest way to train the tokens within the sites' `windows`, which are known in advance.
 
     Windows are cut at the stamps of the carbon intensity. The pieces are taken in the order of the carbon that a token
-    emits in them (training watts · mean intensity ÷ tokens per second) until they hold the tokens; of the last one
-    a part is taken. Machines are off otherwise, updates travel in no time: no schedule within these windows emits less,
-    but for what a linear intensity would save within a piece. Without intensities energy is what counts.
+    emits in them (training watts · mean intensity ÷ tokens per second) until they hold the tokens; the last piece is
+    taken in part. Machines are off otherwise, and updates travel in no time. No schedule within these windows emits
+    less, except for what a linear intensity would save within a piece. Without intensities, energy is minimised.
 
-    None where the windows hold fewer tokens.
+    None if the windows hold fewer tokens.
     """
     cut = [_cut(site, spans) for site, spans in zip(sites, windows, strict=True)]
     owner = np.repeat(np.arange(len(sites)), [len(spans) for spans in cut])
@@ -90,7 +90,7 @@ def oracle(
 
 
 def _first(availability: Availability, seconds: float) -> Spans | None:
-    """The first `seconds` of a client's windows, None if there are not as many."""
+    """The first `seconds` of a client's windows; None if they hold less."""
     found = []
     for start, stop in _windows(availability):
         found.append((start, min(stop, start + seconds)))
@@ -118,7 +118,7 @@ def _cut(site: BaselineSite, windows: Spans) -> Spans:
 
 
 def _per_token(site: BaselineSite, spans: Spans) -> np.typing.NDArray[np.float64]:
-    """(n,) grams (or joules) that a token costs within each span."""
+    """(n,) grams of CO₂ (or joules, without a carbon signal) per token within each span."""
     signal = site.signals.carbon or ONE
     mean = signal.integral(spans[:, 0], spans[:, 1]) / (spans[:, 1] - spans[:, 0])
     return np.asarray(site.power.train_w * mean / site.tokens_per_s)

@@ -1,4 +1,4 @@
-"""What electricity is like where the clients are: carbon intensity and price over time (the `energy` group)."""
+"""The clients' electricity supply: carbon intensity and price over time (the `energy` group)."""
 
 import math
 from dataclasses import dataclass, field
@@ -16,13 +16,15 @@ class Column:
     """A signal from columns of a CSV file.
 
     Args:
-        file: a CSV file with a header, a row for each stamp; `package:NAME` is one that fednano brings along.
-        time_column: of the stamps, ISO 8601 (UTC unless they name a zone) or seconds; null: the first column.
-        columns: dealt to the clients in turn, null: all beside the time's; or a column for each client by name.
-        interpolation: step, a value holds until the next stamp; or linear.
-        on_gap: hold the last value, or refuse the file.
-        on_end: after the last row: refuse to go on, repeat from the first one, or hold the last value.
-        scale: by which values are multiplied, such as 0.001 where prices are of a MWh.
+        file: a CSV file with a header and a row for each stamp; `package:NAME` is one that comes with fednano.
+        time_column: the column of the stamps, ISO 8601 (UTC unless they name a zone) or seconds; null: the first
+            column.
+        columns: a list of columns, dealt to the clients in turn; null: all except the time column; or a column for
+            each client by name.
+        interpolation: step: a value holds until the next stamp; or linear.
+        on_gap: hold the last value, or refuse the file (error).
+        on_end: after the last row: stop with an error, repeat from the first row, or hold the last value.
+        scale: factor on all values, such as 0.001 for prices per MWh.
     """
 
     file: str
@@ -34,9 +36,12 @@ class Column:
     scale: float = 1.0
 
     def read(self, where: str) -> dict[str, Trace]:
-        """The traces by column, in the unit wanted. Raises ValueError naming the settings `where`."""
+        """The traces by column, scaled. Raises ValueError, which names the configuration key `where`."""
         if self.columns in ([], {}):
-            raise ValueError(f"{where}.columns={self.columns} names no columns; use [A, B], {{client_0: A}} or null")
+            raise ValueError(
+                f"{where}.columns must name at least one column, got {self.columns}; use [A, B], {{client_0: A}} or "
+                "null"
+            )
         if not math.isfinite(self.scale):
             raise ValueError(
                 f"{where}.scale must be a finite number, got {self.scale}; 0.001 turns grams into kilograms"
@@ -51,7 +56,7 @@ class Column:
         return traces
 
     def column(self, client: str, index: int, traces: dict[str, Trace], where: str) -> Trace:
-        """The trace of a client. Raises ValueError if it is given none."""
+        """The trace of a client. Raises ValueError if it has none."""
         if not isinstance(self.columns, dict):
             return list(traces.values())[index % len(traces)]
         if client not in self.columns:
@@ -67,16 +72,16 @@ class Supply:
     """An `energy` choice.
 
     Args:
-        name: what it is called.
-        carbon: intensity in g/kWh: a value for all times, several that are dealt to the clients in turn, columns of a
-            file, or null: carbon is not counted.
-        price: of a kWh, likewise; null: cost is not counted.
-        currency: of the price.
-        offset_s: where in the files the run begins, seconds after their first rows; null: as the volatility trace.
-        speedup: how many seconds of the files pass in one of the run; null: as the volatility trace.
-        integration: exact, over the steps or lines of the signals; or grid, sums over steps of `grid_s`.
-        grid_s: a step of the grid, seconds of the run.
-        paused_watts: what a site draws that pauses outside its windows, in the baseline that does so.
+        name: name in summaries.
+        carbon: carbon intensity in g/kWh: a constant, several constants dealt to the clients in turn, or columns of a
+            file; null: carbon is not counted.
+        price: price per kWh, given in the same ways; null: cost is not counted.
+        currency: currency of the price.
+        offset_s: where in the files the run begins, seconds after their first rows; null: as in the volatility trace.
+        speedup: seconds of the files that pass in one second of the run; null: as in the volatility trace.
+        integration: exact: over the steps or lines of the signals; grid: sums over steps of `grid_s`.
+        grid_s: step of the grid, seconds of the run.
+        paused_watts: power of a site outside its windows in the baseline that pauses.
     """
 
     name: str
@@ -103,7 +108,7 @@ class Supply:
 
     @property
     def step(self) -> float | None:
-        """Seconds of the grid, None where integrals are exact."""
+        """Step of the grid in seconds; None if integrals are exact."""
         return self.grid_s if self.integration == "grid" else None
 
     def signals(self, client: str, index: int, profile: Profile) -> Signals:
@@ -121,16 +126,16 @@ class Supply:
         return Signals(found("carbon"), found("price"))
 
     def ends(self, profile: Profile) -> float:
-        """Seconds of the run after which a signal is not known."""
+        """Seconds of the run after which a signal is unknown."""
         return min((end for end, _ in self._ends(profile)), default=math.inf)
 
     def require(self, t: float, profile: Profile) -> None:
-        """Raise ValueError if a signal is not known as far as `t`, seconds of the run."""
+        """Raise ValueError if a signal is unknown before `t`, in seconds of the run."""
         for end, key in self._ends(profile):
             if t > end:
                 raise ValueError(
-                    f"energy.{key}.file={getattr(self, key).file} ends {end:,.0f} s into the run, which goes on; set "
-                    f"energy.{key}.on_end=repeat or hold, or take a longer trace"
+                    f"energy.{key}.file={getattr(self, key).file} ends {end:,.0f} s into the run, before the run does; "
+                    f"set energy.{key}.on_end=repeat or hold, or use a longer trace"
                 )
 
     def _ends(self, profile: Profile) -> list[tuple[float, str]]:
@@ -142,7 +147,7 @@ class Supply:
         ]
 
     def _clock(self, profile: Profile) -> tuple[float, float]:
-        """(offset, speed-up): its own where given, else those of the volatility trace, if it is one."""
+        """(offset, speed-up): the group's own if set, else those of the volatility trace, if there is one."""
         offset_s = getattr(profile, "offset_s", 0.0) if self.offset_s is None else self.offset_s
         speedup = getattr(profile, "speedup", 1.0) if self.speedup is None else self.speedup
         return offset_s, speedup
@@ -157,9 +162,11 @@ class Supply:
         else:
             values = source if isinstance(source, list) else [source]
             if not values or not all(isinstance(v, int | float) and math.isfinite(v) for v in values):
-                raise ValueError(f"{where}={source} is no signal; give a number, a list of them, null, or energy=trace")
+                raise ValueError(
+                    f"{where} must be a number or a list of numbers, got {source}; give them, null, or energy=trace"
+                )
             traces = {str(k): Trace([0.0], [float(value)]) for k, value in enumerate(values)}
             low = min(values)
         if key == "carbon" and low < 0:
-            raise ValueError(f"{where} falls to {low:g} g/kWh; give an intensity of 0 or more")
+            raise ValueError(f"{where} must be >= 0 g/kWh, got {low:g}; use intensities of 0 or more")
         return traces

@@ -1,1 +1,1 @@
-"""The GPT and what its depth derives."""
+"""The GPT and the sizes derived from its depth."""

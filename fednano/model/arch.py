@@ -1,4 +1,4 @@
-"""What the architecture is, whatever its size: one switch for each feature."""
+"""The architecture independent of its size: one switch for each feature."""
 
 from dataclasses import dataclass
 
@@ -9,24 +9,24 @@ SMEAR_GATE_WIDTH = 24  # channels of the embedding that gate the smear
 
 @dataclass(frozen=True, kw_only=True)
 class Arch:
-    """What the architecture is, whatever its size.
+    """The features of the architecture, independent of its size.
 
     Args:
-        name: what it is called.
+        name: name in summaries.
         rotary_base: base of the rotary frequencies.
         logit_softcap: logits are capped to ±this by `cap · tanh(logit / cap)`.
         mlp_ratio: hidden width of the MLP over the model's width.
         qk_gain: factor on queries and keys after their norm.
-        window_pattern: attention window of each layer, the letters in turn: L all earlier tokens, S a quarter of the
+        window_pattern: attention windows of the layers, dealt in turn: L is all earlier tokens, S a quarter of the
             sequence in whole tiles of 128. The last layer always has L.
-        value_embeddings: whether every other layer, the last included, adds a gated embedding of the token to the
+        value_embeddings: whether every other layer, including the last, adds a gated embedding of the token to the
             values.
-        smear: whether a gated share of the previous token's embedding is added to each.
-        backout: whether a share of the stream after half of the blocks is subtracted before the final norm.
+        smear: whether to add a gated share of the previous token's embedding to each token's.
+        backout: whether to subtract a share of the stream after half of the blocks before the final norm.
         embedding_std: standard deviation of the embedding's initial values.
         fc_gain: factor on the initial values of the MLP's input projection.
-        resid_init: initial residual scales r of the first and last layer, linear between.
-        x0_init: initial scales e of the embedding, likewise.
+        resid_init: initial residual scales r of the first and the last layer, linear in between.
+        x0_init: initial scales e of the embedding, for the same layers.
         backout_init: initial share that `backout` subtracts.
 
     Raises:
@@ -52,17 +52,21 @@ class Arch:
         for key in ("rotary_base", "logit_softcap", "mlp_ratio", "qk_gain", "embedding_std", "fc_gain"):
             value = getattr(self, key)
             if not value > 0:
-                raise ValueError(f"arch.{key}={value} must be positive; arch=seed has {getattr(SEED, key)}")
+                raise ValueError(f"arch.{key} must be > 0, got {value}; arch=seed has {getattr(SEED, key)}")
         if not self.window_pattern or set(self.window_pattern) - set("SL"):
-            raise ValueError(f"arch.window_pattern={self.window_pattern} has other letters than S and L; use SSSL or L")
+            raise ValueError(
+                f"arch.window_pattern must consist of the letters S and L, got {self.window_pattern}; use SSSL or L"
+            )
         for key in ("resid_init", "x0_init"):
             ends = tuple(getattr(self, key))
             if len(ends) != 2:
-                raise ValueError(f"arch.{key}={list(ends)} must be two numbers: of the first and of the last layer")
+                raise ValueError(
+                    f"arch.{key} must be two numbers, got {list(ends)}; give those of the first and the last layer"
+                )
             object.__setattr__(self, key, ends)
 
     def windows(self, layers: int, sequence_len: int) -> tuple[int, ...]:
-        """Tokens before itself that a token of each layer attends to."""
+        """The number of earlier tokens that each token attends to, by layer."""
         short = min(sequence_len, -(-sequence_len // (4 * WINDOW_TILE)) * WINDOW_TILE)
         pattern = self.window_pattern
         letters = [pattern[i % len(pattern)] for i in range(layers - 1)] + ["L"]

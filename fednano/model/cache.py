@@ -1,10 +1,10 @@
-"""What a model has read so far, so that a further token costs one position in place of all of them."""
+"""The cache of keys and values for generation: a further token costs one position instead of all of them."""
 
 from torch import Tensor
 
 
 class LayerCache:
-    """Keys and values of one layer, kept in tensors with room for `capacity` positions."""
+    """Keys and values of one layer, in tensors with room for `capacity` positions."""
 
     def __init__(self, capacity: int) -> None:
         self.length = 0
@@ -12,7 +12,7 @@ class LayerCache:
         self._held: tuple[Tensor, Tensor] | None = None
 
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Append (B, H, T, D) keys and values; all those so far, (B, H, length, D)."""
+        """Append (B, H, T, D) keys and values; returns all of them, (B, H, length, D)."""
         if self._held is None:
             self._held = self._room(k), self._room(v)
         begin, self.length = self.length, self.length + k.size(2)
@@ -22,7 +22,7 @@ class LayerCache:
         return keys[:, :, : self.length], values[:, :, : self.length]
 
     def repeated(self, n: int) -> "LayerCache":
-        """A copy for a batch `n` times as large, each row `n` times in a row."""
+        """A copy for a batch `n` times as large; each row is repeated `n` times in a row."""
         copy = LayerCache(self._capacity)
         copy.length = self.length
         if self._held is not None:
@@ -36,11 +36,11 @@ class LayerCache:
 
 
 class Cache:
-    """What all layers remember of a batch of rows that are equally long.
+    """The cache of all layers for a batch of rows of equal length.
 
     Args:
-        layers: how many.
-        capacity: positions that there is room for, at most the model's `sequence_len`.
+        layers: number of layers.
+        capacity: number of positions to make room for, at most the model's `sequence_len`.
     """
 
     def __init__(self, layers: int, capacity: int) -> None:
@@ -49,11 +49,11 @@ class Cache:
 
     @property
     def length(self) -> int:
-        """Positions read so far; the next token is at this one."""
+        """Number of positions read so far, which is the position of the next token."""
         return self.layers[0].length
 
     def repeated(self, n: int) -> "Cache":
-        """A copy for a batch `n` times as large: one reading of a prompt serves `n` samples of it."""
+        """A copy for a batch `n` times as large, so that a prompt is read once for `n` samples."""
         copy = Cache(0, 0)
         copy.layers = [layer.repeated(n) for layer in self.layers]
         if self._embedding is not None:
@@ -61,6 +61,6 @@ class Cache:
         return copy
 
     def swap_embedding(self, last: Tensor) -> Tensor | None:
-        """Keep the last token's embedding, (B, 1, C), for the next piece; the one kept before, None at the start."""
+        """Keep the last token's embedding, (B, 1, C), for the next call; returns the one kept before, None at first."""
         before, self._embedding = self._embedding, last
         return before

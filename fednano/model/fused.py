@@ -1,7 +1,7 @@
-"""Chains of elementwise operations as one node each, with the gradient written out.
+"""Fused chains of elementwise operations, each one autograd node with a hand-written gradient.
 
-Autograd alone would walk the same activations two to three times as often and keep what it does not need. The compiler
-and the GPUs' own kernels fuse such chains themselves, so only eager CPU takes these.
+Plain autograd would read the same activations two to three times as often and keep tensors that it does not need. The
+compiler and GPU kernels fuse such chains themselves, so these are used only in eager mode on the CPU.
 """
 
 from typing import Any
@@ -17,14 +17,14 @@ def _by_hand(x: Tensor) -> bool:
 
 
 def _inverse_rms(x: Tensor) -> Tensor:
-    """1/√(mean square + ε) over the last dimension, kept, in float32."""
+    """1/√(mean square + ε) over the last dimension, which is kept with size 1, in float32."""
     norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
     mean_square = norm.square_().div_(x.size(-1))
     return mean_square.add_(torch.finfo(x.dtype).eps).rsqrt_()
 
 
 def _through_norm(grad: Tensor, y: Tensor, inverse: Tensor) -> Tensor:
-    """Gradient of x where y = x·inverse is its RMS norm: (g − y·mean(g·y))·inverse."""
+    """Gradient with respect to x of the RMS norm y = x·inverse: (g − y·mean(g·y))·inverse."""
     grad, y = grad.float(), y.float()
     share = (grad * y).sum(dim=-1, keepdim=True).div_(y.size(-1))
     return torch.addcmul(grad, y, share, value=-1.0).mul_(inverse)
@@ -54,7 +54,7 @@ def rms_norm(x: Tensor) -> Tensor:
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
-    """Both halves of the last dimension by −θ (sign 1) or θ (sign −1), in a tensor of its own."""
+    """Both halves of the last dimension rotated by −θ (sign 1) or θ (sign −1), in a new tensor."""
     a, b = x.chunk(2, dim=-1)
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     first, second = y.chunk(2, dim=-1)
@@ -69,7 +69,7 @@ class _RotaryNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         inverse = _inverse_rms(x)
-        # A turn keeps the norm, so that it may come first.
+        # A rotation keeps the norm, so it may come first.
         y = _turn(x.float(), cos, sin, 1.0).mul_(inverse).to(x.dtype)
         ctx.save_for_backward(y, inverse, cos, sin)
         return y
@@ -82,13 +82,13 @@ class _RotaryNorm(torch.autograd.Function):
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the two halves of each head by −θ: y₁ = a·cos + b·sin, y₂ = −a·sin + b·cos; x is (B, T, H, D)."""
+    """Rotate the two halves of each head by −θ: y₁ = a·cos + b·sin, y₂ = −a·sin + b·cos; x is (B, T, H, D)."""
     a, b = x.chunk(2, dim=-1)
     return torch.cat((a * cos + b * sin, b * cos - a * sin), dim=-1)
 
 
 def rotary_norm(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """RMS norm of each turned head; x is (B, T, H, D), the tables (T, 1, D / 2) float32."""
+    """RMS norm of each rotated head; x is (B, T, H, D), the tables are (T, 1, D / 2) float32."""
     if not _by_hand(x):
         return rms_norm(rotate(x, cos, sin))
     y: Tensor = _RotaryNorm.apply(x, cos, sin)
@@ -132,7 +132,7 @@ class _Mix(torch.autograd.Function):
 
 
 def mix(x: Tensor, x0: Tensor, r: Tensor, e: Tensor) -> Tensor:
-    """r·x + e·x0 of two alike tensors and two scalars."""
+    """r·x + e·x0 of two tensors of the same shape and two scalars."""
     if not _by_hand(x):
         return r * x + e * x0
     y: Tensor = _Mix.apply(x, x0, r, e)

@@ -1,4 +1,4 @@
-"""Continuing a prompt: the choice of the next token, and the loop that reads each token once."""
+"""Text generation: the choice of the next token, and the loop that continues a prompt and reads each token once."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from fednano.model.gpt import GPT
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a next token is chosen.
+    """How the next token is chosen.
 
     Args:
         temperature: divides the logits; 0 takes the most probable token.
         top_k: sample among the k most probable tokens; 0 among all.
         top_p: sample among the most probable tokens whose joint probability first reaches p, after `top_k`.
-        seed: names the draws.
+        seed: seed of the draws.
 
     Raises:
         ValueError: a value out of range, named with its remedy.
@@ -31,14 +31,14 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature={self.temperature} is no temperature; use 0 or more, such as 0.8")
+            raise ValueError(f"temperature must be >= 0, got {self.temperature}; use 0 or more, such as 0.8")
         if self.top_k < 0:
-            raise ValueError(f"top_k={self.top_k} is negative; use 0 for all tokens, or more")
+            raise ValueError(f"top_k must be >= 0, got {self.top_k}; use 0 for all tokens, or more")
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p={self.top_p} is no share of the probability; use more than 0 and up to 1")
+            raise ValueError(f"top_p must be > 0 and <= 1, got {self.top_p}; use 1 for all tokens")
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """(B, V) logits → (B, V) probabilities at a temperature above 0, what is cut off at 0."""
+        """(B, V) logits → (B, V) probabilities at a temperature above 0; tokens that are cut off get 0."""
         logits = logits / self.temperature
         if self.top_k:
             kth = logits.topk(min(self.top_k, logits.size(-1))).values[:, -1:]
@@ -52,7 +52,7 @@ class Sampling:
         return found
 
     def choose(self, logits: Tensor, draws: Sequence[torch.Generator]) -> list[int]:
-        """(B, V) logits → B ids; row i is drawn by `draws[i]`, on the CPU."""
+        """(B, V) logits → B ids; row i is drawn with the generator `draws[i]`, on the CPU."""
         if self.temperature == 0:
             chosen: list[int] = logits.argmax(-1).tolist()
             return chosen
@@ -61,9 +61,9 @@ class Sampling:
 
 
 def context_start(start: int, length: int, sequence_len: int) -> int:
-    """Where the context of a text of `length` tokens begins, having begun at `start`.
+    """Where the context of a text of `length` tokens begins, if it began at `start` before.
 
-    It stays while it fits. Of a text that has grown out of `sequence_len`, the last half of that is read anew.
+    The start stays while the context fits into `sequence_len`. After that, the last `sequence_len` / 2 are read again.
     """
     return start if length - start <= sequence_len else length - sequence_len // 2
 
@@ -74,9 +74,9 @@ def generate(
 ) -> Iterator[list[int | None]]:
     """Continue `prompt` (its last `sequence_len` ids) `samples` times by up to `tokens` ids.
 
-    Yields the next id of every sample; None for one that came to `stop`, which ends it. The prompt is read once, each
-    token once, and `context_start` says what happens where the context ends. Sample i is drawn by (seed, `name`, i), so
-    that it does not depend on how many there are.
+    Yields the next id of every sample; None for a sample that has reached `stop`, which ends it. The prompt and each
+    token are read once; `context_start` says what happens when the context is full. Sample i is drawn by (seed, `name`,
+    i), so it does not depend on the number of samples.
     """
     model.eval()
     T, device = model.config.sequence_len, model.embedding.weight.device

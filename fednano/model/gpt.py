@@ -25,7 +25,7 @@ class GPTConfig:
     """Everything that the weights' shapes and the forward pass depend on.
 
     Raises:
-        ValueError: figures of no model, named with their remedy.
+        ValueError: figures that no model can have, named with their remedy.
     """
 
     vocab_size: int
@@ -40,14 +40,14 @@ class GPTConfig:
         for key in ("vocab_size", "sequence_len", "layers", "width", "heads", "kv_heads"):
             value = getattr(self, key)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{key}={value} is not a whole number of at least 1; give one")
+                raise ValueError(f"{key} must be a whole number >= 1, got {value}; give one")
         if self.width % (2 * self.heads):
             raise ValueError(
-                f"heads={self.heads} do not divide width={self.width} into even parts; use a width of {2 * self.heads} "
-                "times a whole number"
+                f"width must be a multiple of {2 * self.heads} with heads={self.heads}, got {self.width}; use such a "
+                "multiple"
             )
         if self.heads % self.kv_heads:
-            raise ValueError(f"kv_heads={self.kv_heads} does not divide heads={self.heads}; use a divisor, such as 1")
+            raise ValueError(f"kv_heads must divide heads={self.heads}, got {self.kv_heads}; use a divisor, such as 1")
 
     @classmethod
     def derive(cls, depth: Depth, arch: Arch, vocab_size: int) -> "GPTConfig":
@@ -67,12 +67,12 @@ class GPTConfig:
         return self.width // self.heads
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON form, the inverse of `from_dict`."""
+        """The JSON form, which `from_dict` reads."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> "GPTConfig":
-        """Raises KeyError or TypeError for missing and unknown keys, ValueError for bad values."""
+        """The inverse of `to_dict`. Raises KeyError or TypeError for wrong keys, ValueError for wrong values."""
         return cls(**{**record, "arch": Arch(**record["arch"])})
 
 
@@ -94,7 +94,7 @@ class Attention(nn.Module):
         self.c_k = nn.Linear(config.width, self.kv_heads * self.head_dim, bias=False)
         self.c_v = nn.Linear(config.width, self.kv_heads * self.head_dim, bias=False)
         self.c_proj = nn.Linear(self.heads * self.head_dim, config.width, bias=False)
-        # The gain on both q and k is one factor on their product.
+        # The gains on q and k are one factor on their product.
         self.scale = config.arch.qk_gain**2 / math.sqrt(self.head_dim)
         self.ve_gate: nn.Linear | None = None
         if layer in config.arch.value_layers(config.layers):
@@ -103,9 +103,9 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, cos: Tensor, sin: Tensor, ve: Tensor | None, cache: LayerCache | None = None
     ) -> Tensor:
-        """(B, T, C) → (B, T, C), behind the positions in `cache`, which grows by T.
+        """(B, T, C) → (B, T, C), after the positions in `cache`, which grows by T.
 
-        `ve` is the layer's value embedding, (B, T, H_kv·D), added behind a gate.
+        `ve` is the layer's value embedding, (B, T, H_kv·D), which is gated and added.
         """
         B, T, _ = x.shape
         q = rotary_norm(self.c_q(x).view(B, T, self.heads, self.head_dim), cos, sin).transpose(1, 2)
@@ -123,7 +123,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two projections with ReLU² between."""
+    """Two projections with ReLU² in between."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ class GPT(nn.Module):
     Smear comes before x0 is taken: x_t ← x_t + λ_s·σ(W x_t)·x_{t−1}. Backout comes before the final norm: x ← x − λ_b
     times x after block ⌊L/2⌋.
 
-    Weights are uninitialised zeros or noise until `init_weights` or `load_state_dict`.
+    Weights are arbitrary until `init_weights` or `load_state_dict` is called.
     """
 
     cos: Tensor
@@ -187,7 +187,7 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, generator: torch.Generator) -> None:
-        """Fill the weights as the architecture begins.
+        """Draw the initial weights of the architecture.
 
         Embedding N(0, σ), head N(0, 0.001), input projections and value embeddings uniform with standard deviation
         1/√C, output projections 0, gates uniform in [0, 0.02], λ_s 0; σ, the factor on c_fc, r, e and λ_b are those of
@@ -222,7 +222,7 @@ class GPT(nn.Module):
         return Cache(self.config.layers, self.config.sequence_len)
 
     def features(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
-        """(B, T) int64 → (B, T, C), what the head reads, behind the positions in `cache`, which grows by T.
+        """(B, T) int64 → (B, T, C), the input of the head, after the positions in `cache`, which grows by T.
 
         Raises ValueError for more than `sequence_len` positions in all.
         """
@@ -230,7 +230,7 @@ class GPT(nn.Module):
         stop = start + tokens.size(1)
         if stop > self.config.sequence_len:
             raise ValueError(
-                f"{stop} tokens do not fit model.sequence_len={self.config.sequence_len}; shorten the input"
+                f"the input must have <= model.sequence_len={self.config.sequence_len} tokens, got {stop}; shorten it"
             )
         cos, sin = self.cos[start:stop].unsqueeze(1), self.sin[start:stop].unsqueeze(1)
         x = x0 = self.smear(rms_norm(self.embedding(tokens)), cache)
@@ -251,20 +251,20 @@ class GPT(nn.Module):
         if self.smear_gate is None or self.smear_lambda is None:
             return x
         first = cache.swap_embedding(x[:, -1:]) if cache else None
-        # Before the first token there is nothing, which adds nothing.
+        # The first token has no predecessor; zeros add nothing.
         first = torch.zeros_like(x[:, :1]) if first is None else first
         gate = self.smear_lambda * torch.sigmoid(self.smear_gate(x[..., :SMEAR_GATE_WIDTH]))
         return torch.addcmul(x, gate.to(x.dtype), torch.cat((first, x[:, :-1]), dim=1))
 
     def cap(self, logits: Tensor) -> Tensor:
-        """Soft cap of raw logits, in float32, padding of the vocabulary cut off."""
+        """Soft-capped logits in float32, without the padding of the vocabulary."""
         limit = self.config.arch.logit_softcap
         return limit * torch.tanh(logits[..., : self.config.vocab_size].float() / limit)
 
     def logits(self, tokens: Tensor, cache: Cache | None = None, first: int = 0) -> Tensor:
-        """(B, T) int64 → (B, T − first, vocab_size) float32, soft-capped, of the positions from `first` on.
+        """(B, T) int64 → (B, T − first, vocab_size) float32, soft-capped, for the positions from `first` on.
 
-        `cache` as in `features`; `first` −1 is the last position alone.
+        `cache` as in `features`; `first` −1 is the last position only.
         """
         return self.cap(self.head(self.features(tokens, cache)[:, first:]))
 

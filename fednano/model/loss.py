@@ -1,8 +1,8 @@
-"""Head, soft cap and cross-entropy as one pass over slices of rows.
+"""Head, soft cap and cross-entropy in one pass over slices of rows.
 
-The logits of a whole batch would be the largest tensor of a small model and would cross memory a dozen times. Here a
-slice of them is made, turned into loss and gradients while it is in cache, and dropped; memory does not grow with
-T·V.
+The logits of a whole batch would be the largest tensor of a small model and would be read and written a dozen times.
+Here each slice of them is computed, turned into loss and gradients while it is in the cache, and dropped, so memory
+does not grow with T·V.
 """
 
 from typing import Any
@@ -14,11 +14,11 @@ from torch import Tensor
 SLICE_LOGITS = 1 << 20  # entries of a slice: 4 MiB in float32, about one second-level cache
 SLICE_ROWS = 256  # at least: products of fewer rows are slow
 
-LARGEST_CAP = 40.0  # of logits whose exponentials need no shift to stay within float32
+LARGEST_CAP = 40.0  # up to this cap, exponentials of logits stay within float32 without a shift
 
 
 class _SoftcapCrossEntropy(torch.autograd.Function):
-    """Mean over counted rows of −log softmax(cap·tanh(x·Wᵀ/cap))[target]; gradients are made on the way forward."""
+    """Mean over counted rows of −log softmax(cap·tanh(x·Wᵀ/cap))[target]; the forward pass computes the gradients."""
 
     @staticmethod
     def forward(
@@ -30,7 +30,7 @@ class _SoftcapCrossEntropy(torch.autograd.Function):
         grad_x = torch.empty_like(x) if needs_gradient else None
         grad_weight = torch.zeros_like(weight) if needs_gradient else None
         total = x.new_zeros((), dtype=torch.float32)
-        # Rows past the vocabulary are padding: no logit, no gradient. Products run in the precision of x.
+        # Rows beyond the vocabulary are padding, without logits and gradients. Products run in the precision of x.
         used = weight[:vocab_size].to(x.dtype)
         scaled = x / cap
         rows = max(SLICE_ROWS, SLICE_LOGITS // vocab_size)
@@ -80,10 +80,10 @@ def softcap_cross_entropy(
         targets: (N,) int64; rows with `ignore` do not count.
 
     Returns:
-        Scalar float32. Backward may be called once: the gradients are handed out, not copied.
+        Scalar float32. Backward may be called once, because it returns the gradients without a copy.
     """
     if not torch.is_grad_enabled():
-        # A node of autograd would make gradients all the same.
+        # The autograd function would compute gradients even here.
         x, weight = x.detach(), weight.detach()
     loss: Tensor = _SoftcapCrossEntropy.apply(x, weight, targets, cap, vocab_size, ignore)
     return loss

@@ -1,4 +1,4 @@
-"""One dial, the depth, derives the rest of the model.
+"""The sizes of a model, all derived from its depth.
 
 Source: nanochat (Karpathy, 2025): width 64 per layer rounded up to whole heads of 128; tokens, batch and learning rates
 as at depth 12, scaled.
@@ -21,13 +21,13 @@ VOCABULARY_MULTIPLE = 64  # padding the head to whole tiles keeps its matrix pro
 
 @dataclass(frozen=True)
 class Depth:
-    """The size dial of a GPT.
+    """The depth of a GPT, which sets its size.
 
     Args:
         depth: number of layers; also sets the width ⌈64·depth/128⌉·128.
-        sequence_len: tokens T that one row of a batch holds.
-        kv_groups: query heads that share one key/value head (1: plain multi-head attention).
-        name: what the model is called in summaries; empty: d<depth>.
+        sequence_len: tokens T in one row of a batch.
+        kv_groups: number of query heads that share one key/value head (1: plain multi-head attention).
+        name: name of the model in summaries; empty: d<depth>.
 
     Raises:
         ValueError: a value out of range, named with its remedy.
@@ -40,12 +40,12 @@ class Depth:
 
     def __post_init__(self) -> None:
         if self.depth < 1:
-            raise ValueError(f"model.depth={self.depth} has no layers; use 1 or more, such as model=d2")
+            raise ValueError(f"model.depth must be >= 1, got {self.depth}; use 1 or more, such as model=d2")
         if self.sequence_len < 2:
-            raise ValueError(f"model.sequence_len={self.sequence_len} is too short to predict in; use 2 or more")
+            raise ValueError(f"model.sequence_len must be >= 2, got {self.sequence_len}; use 2 or more")
         if self.kv_groups < 1 or self.heads % self.kv_groups:
             raise ValueError(
-                f"model.kv_groups={self.kv_groups} does not divide the {self.heads} heads of depth {self.depth}; use 1"
+                f"model.kv_groups must divide the {self.heads} heads of depth {self.depth}, got {self.kv_groups}; use 1"
             )
 
     @property
@@ -67,7 +67,7 @@ def padded_vocabulary(vocab_size: int) -> int:
 
 
 def block_matrices(depth: Depth, arch: Arch) -> int:
-    """Entries of the matrices inside the blocks, the gates of the value embeddings among them."""
+    """Entries of the matrices inside the blocks, including the gates of the value embeddings."""
     C, kv_width = depth.width, depth.kv_heads * HEAD_DIM
     attention = 2 * C * C + 2 * C * kv_width
     gates = VALUE_GATE_WIDTH * depth.kv_heads * len(arch.value_layers(depth.depth))
@@ -75,13 +75,13 @@ def block_matrices(depth: Depth, arch: Arch) -> int:
 
 
 def multiplied_parameters(depth: Depth, vocab_size: int, arch: Arch) -> int:
-    """Entries that every token is multiplied with: matrices of the blocks and the head. Embeddings are looked up."""
+    """Entries that every token is multiplied by: matrices of the blocks and the head. Embeddings are only looked up."""
     return block_matrices(depth, arch) + padded_vocabulary(vocab_size) * depth.width
 
 
 def flops_per_token(depth: Depth, vocab_size: int, arch: Arch = SEED) -> float:
-    """Floating-point operations of one training token, forward and backward: 6 per matrix entry, and for attention
-    12·C times the window (T without one) in each layer.
+    """Floating-point operations per training token, forward and backward: 6 per matrix entry, plus 12·C times the
+    window (T without one) for attention in each layer.
 
     Source: Chowdhery et al. 2022 (PaLM), appendix B.
     """
@@ -90,15 +90,15 @@ def flops_per_token(depth: Depth, vocab_size: int, arch: Arch = SEED) -> float:
 
 
 def training_tokens(depth: Depth, vocab_size: int, arch: Arch) -> int:
-    """Tokens D that a model of this depth is worth training on: 12 for each entry of block matrices and head."""
+    """Tokens D to train a model of this depth on: 12 for each entry of block matrices and head."""
     return TOKENS_PER_PARAMETER * multiplied_parameters(depth, vocab_size, arch)
 
 
 def batch_tokens(depth: Depth, vocab_size: int, arch: Arch) -> int:
     """Tokens B of an optimizer step: 2¹⁹·(D/D_d12)^0.383, rounded to a power of two.
 
-    D_d12 are the tokens of a model of depth 12 with the same architecture and vocabulary. The exponent is that of
-    Power Lines (2505.13738).
+    D_d12 is the number of training tokens at depth 12 with the same architecture and vocabulary. The exponent comes
+    from Power Lines (2505.13738).
     """
     reference = replace(depth, depth=REFERENCE_DEPTH, kv_groups=1)
     ratio = training_tokens(depth, vocab_size, arch) / training_tokens(reference, vocab_size, arch)
@@ -108,9 +108,9 @@ def batch_tokens(depth: Depth, vocab_size: int, arch: Arch) -> int:
 def derived_shape(
     depth: Depth, vocab_size: int, arch: Arch, clients: int, local_steps: int, batch_size: int | None
 ) -> tuple[int, int]:
-    """(rows of a client's batch, rounds) that train D tokens, the batches of all clients together making up B.
+    """(rows of a client's batch, rounds) that train D tokens, where the batches of all clients add up to B tokens.
 
-    A `batch_size` that is given stays, and the rounds follow from it.
+    A given `batch_size` is kept, and the rounds follow from it.
     """
     if batch_size is None:
         batch_size = max(1, batch_tokens(depth, vocab_size, arch) // (clients * depth.sequence_len))
@@ -119,10 +119,10 @@ def derived_shape(
 
 
 def width_lr_scale(width: int) -> float:
-    """Factor on the learning rates of AdamW's groups, which are given for width 768: (C/768)^−½."""
+    """Factor on the learning rates of AdamW's groups, which are set for width 768: (C/768)^−½."""
     return float((width / REFERENCE_WIDTH) ** -0.5)
 
 
 def batch_lr_scale(tokens: int) -> float:
-    """Factor on all learning rates, which are given for steps of 2¹⁹ tokens: √(B/2¹⁹)."""
+    """Factor on all learning rates, which are set for steps of 2¹⁹ tokens: √(B/2¹⁹)."""
     return math.sqrt(tokens / REFERENCE_BATCH)

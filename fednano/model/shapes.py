@@ -1,4 +1,4 @@
-"""The shapes of a GPT without its numbers."""
+"""The shapes of a GPT without its weights."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from fednano.model.gpt import GPT, GPTConfig
 
 
 class _Undrawn(TorchFunctionMode):
-    """Draws no initial values, and keeps tables on the CPU: arithmetic on the meta device imports torch's compiler."""
+    """Skips initial values, and keeps tables on the CPU because arithmetic on the meta device imports the compiler."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
@@ -23,6 +23,6 @@ class _Undrawn(TorchFunctionMode):
 
 
 def blueprint(config: GPTConfig) -> GPT:
-    """The model on the meta device; it takes no memory and cannot compute."""
+    """The model on the meta device, which takes no memory and cannot compute."""
     with torch.device("meta"), _Undrawn():
         return GPT(config)

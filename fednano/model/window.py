@@ -1,4 +1,4 @@
-"""Causal attention, over all earlier tokens or within a sliding window; exact either way."""
+"""Causal attention over all earlier tokens or within a sliding window, exact in both cases."""
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, window: int, scale: float) -> Tensor
     """Softmax of scale·q·kᵀ over a token itself and the `window` tokens before it, times v.
 
     Args:
-        q: (B, H, T, D), of the last T tokens of S.
-        k: (B, H_kv, S, D), as v; H_kv divides H.
+        q: (B, H, T, D), for the last T of S tokens.
+        k: (B, H_kv, S, D); H_kv divides H.
         v: (B, H_kv, S, D).
 
     Returns:
@@ -23,14 +23,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, window: int, scale: float) -> Tensor
         return behind(q, k, v, window, scale)
     if window >= q.size(2) - 1:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=gqa)
-    # Without the compiler flex attention would hold the whole square of scores.
+    # Without the compiler, flex attention would hold the full matrix of scores.
     if q.is_cuda and torch.compiler.is_compiling():
         return flex(q, k, v, window, scale)
     return chunked(q, k, v, window, scale)
 
 
 def behind(q: Tensor, k: Tensor, v: Tensor, window: int, scale: float) -> Tensor:
-    """`attend` for tokens whose predecessors were read before, as generation does."""
+    """`attend` for tokens whose predecessors are in a cache, as in generation."""
     T, gqa = q.size(2), q.size(1) != k.size(1)
     seen = min(k.size(2), window + T)
     k, v = k[:, :, -seen:], v[:, :, -seen:]
@@ -42,12 +42,12 @@ def behind(q: Tensor, k: Tensor, v: Tensor, window: int, scale: float) -> Tensor
 
 
 def chunked(q: Tensor, k: Tensor, v: Tensor, window: int, scale: float) -> Tensor:
-    """`attend` as products of a chunk of queries with the keys that they can see.
+    """`attend` as products of chunks of queries with the keys that they can see.
 
-    A masked product over the whole square costs twice a causal one; this costs less than one.
+    A masked product over the full matrix costs twice as much as a causal one; this costs less than a causal one.
     """
     T, gqa = q.size(2), q.size(1) != k.size(1)
-    # The first queries see all that is before them.
+    # The first queries see all earlier tokens.
     out = [
         F.scaled_dot_product_attention(
             q[:, :, :window], k[:, :, :window], v[:, :, :window], is_causal=True, scale=scale, enable_gqa=gqa
@@ -69,7 +69,7 @@ def chunked(q: Tensor, k: Tensor, v: Tensor, window: int, scale: float) -> Tenso
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, window: int, scale: float) -> Tensor:
-    """`attend` as one fused kernel that leaves out blocks outside the window; for the compiler."""
+    """`attend` as one fused kernel that skips blocks outside the window; for the compiler."""
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention  # takes seconds
 
     def seen(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:

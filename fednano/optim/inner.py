@@ -1,4 +1,4 @@
-"""Inner optimizers: what one client steps with, its parameter groups and learning rates."""
+"""Inner optimizers: the optimizer of one client, its parameter groups and learning rates."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class InnerOptimizer:
             part.zero_grad(set_to_none=True)
 
     def state(self) -> State:
-        """What is remembered between steps, by part, parameter and what it is, such as 1.4.exp_avg; not copied."""
+        """The state kept between steps, not copied. Names are PART.PARAMETER.KEY, such as 1.4.exp_avg."""
         return {
             f"{i}.{j}.{key}": value
             for i, part in enumerate(self.parts)
@@ -41,7 +41,7 @@ class InnerOptimizer:
         }
 
     def load(self, state: State) -> None:
-        """Remember a copy of `state`, bit for bit, in the place of what was remembered."""
+        """Replace the kept state by a copy of `state`, bit for bit."""
         held = [list(_parameters(part)) for part in self.parts]
         for part in self.parts:
             part.state.clear()
@@ -52,12 +52,12 @@ class InnerOptimizer:
 
 
 def is_count(name: str) -> bool:
-    """Whether a name of an `InnerOptimizer.state` is a number of steps, which has no mean."""
+    """Whether a name of an `InnerOptimizer.state` is a count of steps, which cannot be averaged."""
     return name.endswith(".step")
 
 
 def blank_state(optimizer: InnerOptimizer) -> State:
-    """All that `optimizer` will remember, as zeros on the CPU, as before its first step. The optimizer is spent."""
+    """The state that `optimizer` will keep, as zeros on the CPU. The optimizer cannot be used afterwards."""
     for part in optimizer.parts:
         for parameter in _parameters(part):
             parameter.grad = torch.zeros_like(parameter)
@@ -85,7 +85,7 @@ def _check(
     for key in rates:
         value = getattr(settings, key)
         if not value > 0:
-            raise ValueError(f"optim.{key}={value} must be positive; a learning rate of 0 trains nothing")
+            raise ValueError(f"optim.{key} must be > 0, got {value}; a learning rate of 0 trains nothing")
     if settings.state not in get_args(StatePolicy):
         raise ValueError(
             f"optim.state must be keep (over rounds), reset (every round) or average (over the clients), got "
@@ -94,16 +94,16 @@ def _check(
     for key in decays:
         value = getattr(settings, key)
         if not value >= 0:
-            raise ValueError(f"optim.{key}={value} must not be negative; use 0 for none")
+            raise ValueError(f"optim.{key} must be >= 0, got {value}; 0 means no decay")
     for key in betas:
         pair = tuple(getattr(settings, key))
         if len(pair) != 2 or not all(0.0 <= beta < 1.0 for beta in pair):
-            raise ValueError(f"optim.{key}={list(pair)} must be two decays from 0 up to, not including, 1")
+            raise ValueError(f"optim.{key} must be two decays >= 0 and < 1, got {list(pair)}; use such as [0.9, 0.95]")
         object.__setattr__(settings, key, pair)
 
 
 def _gates(model: GPT) -> list[Tensor]:
-    """What is made of few numbers and neither r nor e: gate and share of the smear, share of the backout."""
+    """The small parameters other than the scales r and e: the smear's gate and share, and the backout's share."""
     gate = None if model.smear_gate is None else model.smear_gate.weight
     return [p for p in (gate, model.smear_lambda, model.backout_lambda) if p is not None]
 
@@ -114,10 +114,10 @@ class AdamW:
 
     Args:
         lr: learning rate of the blocks and the head.
-        embedding_lr: of the embedding and the value embeddings, whose entries are of order 1.
-        scalar_lr: of the residual scales, the smear and the backout.
-        betas: decay of the two moments.
-        weight_decay: decoupled, on the matrices of the blocks only.
+        embedding_lr: learning rate of the embedding and the value embeddings, whose entries are of order 1.
+        scalar_lr: learning rate of the residual scales, the smear and the backout.
+        betas: decays of the two moments.
+        weight_decay: decoupled weight decay of the matrices of the blocks only.
         state: what a client does with the optimizer's state between rounds.
         schedule: factor on every rate by global tokens.
     """
@@ -151,28 +151,28 @@ class MuonAdamW:
 
     Args:
         matrix_lr: Muon's learning rate.
-        embedding_lr: AdamW, at width 768; scaled by (C/768)^−½.
-        value_embedding_lr: AdamW, at width 768; scaled likewise.
-        head_lr: AdamW, at width 768; scaled likewise.
-        scalar_lr: AdamW, of the residual scales r.
-        x0_lr: AdamW, of the scales e of the embedding.
-        gate_lr: AdamW, of smear and backout.
-        momentum: Muon's.
-        newton_schulz_steps: iterations of the orthogonalisation, whichever it is.
-        polar_express: orthogonalise by the Polar Express in place of Newton-Schulz.
-        equilibrate: bring the rows of Muon's momentum to one norm before that.
-        variance_beta: decay of NorMuon's variance; 0 for none.
-        cautious: decay a matrix's entries only where the step moves them towards zero as well.
-        betas: AdamW's, where no others are given.
-        head_betas: of the head.
-        embedding_betas: of the embedding and the value embeddings.
-        x0_betas: of the scales e.
-        weight_decay: decoupled, on the matrices of the blocks.
-        head_decay: likewise, on the head.
-        embedding_decay: on the embedding.
-        value_embedding_decay: on the value embeddings.
-        scalar_decay: on the residual scales r.
-        scale_with_batch: whether all learning rates are for steps of 2¹⁹ tokens and scale with the root of the batch.
+        embedding_lr: AdamW's learning rate of the embedding at width 768; scaled by (C/768)^−½.
+        value_embedding_lr: that of the value embeddings, scaled in the same way.
+        head_lr: that of the head, scaled in the same way.
+        scalar_lr: AdamW's learning rate of the residual scales r.
+        x0_lr: AdamW's learning rate of the scales e of the embedding.
+        gate_lr: AdamW's learning rate of smear and backout.
+        momentum: Muon's momentum.
+        newton_schulz_steps: iterations of the orthogonalisation, also of the Polar Express.
+        polar_express: orthogonalise by the Polar Express instead of Newton-Schulz.
+        equilibrate: scale the rows of Muon's momentum to equal norms before that.
+        variance_beta: decay of NorMuon's variance; 0 turns it off.
+        cautious: decay only entries of a matrix that the step moves towards zero as well.
+        betas: AdamW's decays of the two moments, except where given below.
+        head_betas: those of the head.
+        embedding_betas: those of the embedding and the value embeddings.
+        x0_betas: those of the scales e.
+        weight_decay: decoupled weight decay of the matrices of the blocks.
+        head_decay: decoupled weight decay of the head.
+        embedding_decay: decoupled weight decay of the embedding.
+        value_embedding_decay: decoupled weight decay of the value embeddings.
+        scalar_decay: decoupled weight decay of the residual scales r.
+        scale_with_batch: whether all learning rates hold for steps of 2¹⁹ tokens and scale with the root of the batch.
         state: what a client does with the optimizer's state between rounds.
         schedule: factor on every rate by global tokens.
 
@@ -216,11 +216,11 @@ class MuonAdamW:
                 raise ValueError(f"optim.{key} must be >= 0 and < 1, got {value}; a factor of 1 would never forget")
         steps = self.newton_schulz_steps
         if steps < 1:
-            raise ValueError(f"optim.newton_schulz_steps={steps} orthogonalises nothing; use 1 or more, such as 5")
+            raise ValueError(f"optim.newton_schulz_steps must be >= 1, got {steps}; 5 is usual")
         if self.polar_express and steps > len(POLAR_EXPRESS):
             raise ValueError(
-                f"optim.newton_schulz_steps={steps} is more than the {len(POLAR_EXPRESS)} of optim.polar_express; "
-                "lower it or use optim.polar_express=false"
+                f"optim.newton_schulz_steps must be <= {len(POLAR_EXPRESS)} under optim.polar_express=true, got "
+                f"{steps}; lower it or use optim.polar_express=false"
             )
 
     def build(self, model: GPT, batch_tokens: int = REFERENCE_BATCH) -> InnerOptimizer:

@@ -1,4 +1,4 @@
-"""Muon: momentum whose direction is orthogonalised, for the matrices inside the blocks.
+"""Muon: momentum with an orthogonalised direction, for the matrices inside the blocks.
 
 Sources: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; Polar Express (2505.16932);
 NorMuon (2510.05491); cautious weight decay as in nanochat (Karpathy, 2025).
@@ -12,7 +12,7 @@ from torch import Tensor
 
 # Quintic coefficients that lift small singular values fastest (Jordan et al. 2024).
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-# Those of the Polar Express, optimal step by step, with a safety factor of 0.02 and a cushion of 2.
+# Coefficients of the Polar Express, optimal for each step, with a safety factor of 0.02 and a cushion of 2.
 POLAR_EXPRESS = (
     (8.156554524902461, -22.48329292557795, 15.878769915207462),
     (4.042929935166739, -2.808917465908714, 0.5000178451051316),
@@ -23,7 +23,7 @@ POLAR_EXPRESS = (
 
 
 def orthogonalize(matrices: Tensor, steps: int) -> Tensor:
-    """The nearest semi-orthogonal matrix, approximately: singular values end between about 0.7 and 1.2.
+    """Approximately the nearest semi-orthogonal matrix: singular values end between about 0.7 and 1.2.
 
     Args:
         matrices: (N, rows, cols) float32, one stack.
@@ -41,7 +41,7 @@ def orthogonalize(matrices: Tensor, steps: int) -> Tensor:
 
 
 def polar_express(matrices: Tensor, steps: int) -> Tensor:
-    """As `orthogonalize`, with coefficients of their own for each of at most 5 steps.
+    """As `orthogonalize`, with different coefficients in each of at most 5 steps.
 
     The result is scaled to the Frobenius norm √min(rows, cols) of a semi-orthogonal matrix.
     """
@@ -59,7 +59,7 @@ def polar_express(matrices: Tensor, steps: int) -> Tensor:
 
 
 def equilibrate(matrices: Tensor) -> Tensor:
-    """Rows scaled to one norm, the whole keeping its own; a row of zeros stays. (N, rows, cols)."""
+    """(N, rows, cols) with all rows scaled to the same norm; the norm of each matrix and rows of zeros stay."""
     rows = matrices.norm(dim=-1, keepdim=True)
     mean = rows.square().mean(dim=-2, keepdim=True).sqrt()
     result: Tensor = matrices * (mean / rows.clamp(min=1e-12))
@@ -67,11 +67,11 @@ def equilibrate(matrices: Tensor) -> Tensor:
 
 
 def normalize_variance(update: Tensor, variance: Tensor, beta2: float) -> Tensor:
-    """`update` over the root of the running mean square of its rows (columns, if it is wide), its norm kept.
+    """`update` divided by the root of the running mean square of its rows (columns, if it is wide), keeping its norm.
 
     Args:
         update: (N, rows, cols).
-        variance: (N, rows, 1), or (N, 1, cols) for wide matrices; brought up to date in place.
+        variance: (N, rows, 1), or (N, 1, cols) for wide matrices; updated in place.
         beta2: decay of the running mean.
     """
     mean_square = update.square().mean(dim=-1 if variance.size(-1) == 1 else -2, keepdim=True)
@@ -84,21 +84,21 @@ def normalize_variance(update: Tensor, variance: Tensor, beta2: float) -> Tensor
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum whose direction is orthogonalised; the step is scaled by √max(1, rows / cols).
+    """Nesterov momentum with an orthogonalised direction; the step is scaled by √max(1, rows / cols).
 
-    Parameters of one shape are stacked, so that a step is a few batched products whatever the number of layers; their
-    state is kept stacked as well, with the first of them.
+    Parameters of the same shape are stacked, so that a step takes a few batched products whatever the number of layers.
+    Their state is stacked as well and kept with the first of them.
 
     Args:
-        params: matrices; those of one group have gradients all together or not at all.
+        params: matrices; either all matrices of a group have gradients or none.
         lr: learning rate.
         momentum: decay of the momentum.
-        weight_decay: decoupled.
+        weight_decay: decoupled weight decay.
         steps: iterations of the orthogonalisation.
-        polar: orthogonalise by the Polar Express in place of Newton-Schulz.
-        equilibrated: bring rows to one norm beforehand.
-        beta2: of NorMuon's variance; 0 for none.
-        cautious: decay only entries that the step moves towards zero as well, by the scaled step.
+        polar: orthogonalise by the Polar Express instead of Newton-Schulz.
+        equilibrated: scale rows to equal norms beforehand.
+        beta2: decay of NorMuon's variance; 0 turns it off.
+        cautious: decay only entries that the step moves towards zero as well, in proportion to the scaled step.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_add_(parameters, list(update.unbind()), alpha=-rate)
 
     def _direction(self, group: dict[str, Any], parameters: list[Tensor]) -> Tensor:
-        """Nesterov's look ahead, (N, rows, cols); the momentum is brought up to date."""
+        """Nesterov's look-ahead direction, (N, rows, cols); updates the momentum."""
         momentum = group["momentum"]
         gradients = torch.stack([parameter.grad for parameter in parameters if parameter.grad is not None])
         state = self.state[parameters[0]]

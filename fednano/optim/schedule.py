@@ -1,4 +1,4 @@
-"""Learning-rate scale as a function of the global token count."""
+"""Learning-rate schedules: a factor as a function of the global token count."""
 
 import math
 from dataclasses import dataclass
@@ -34,15 +34,18 @@ class Trapezoid:
         for key in ("warmup", "warmdown", "final"):
             value = getattr(self, key)
             if not 0.0 <= value <= 1.0:
-                raise ValueError(f"optim.schedule.{key}={value} is not a share; use 0 to 1")
+                raise ValueError(f"optim.schedule.{key} must be from 0 to 1, got {value}; it is a share")
         if self.warmup + self.warmdown > 1.0:
             raise ValueError(
-                f"optim.schedule.warmup={self.warmup} and warmdown={self.warmdown} overlap; their sum must be at most 1"
+                f"optim.schedule.warmup + optim.schedule.warmdown must be <= 1, got {self.warmup} + {self.warmdown}; "
+                "lower either one"
             )
 
     def scale(self, tokens: int, horizon: int) -> float:
         if not 0 < horizon < math.inf:
-            raise ValueError(f"the schedule's horizon of {horizon} tokens has no end; give a finite number of rounds")
+            raise ValueError(
+                f"the schedule's horizon must be > 0 tokens and finite, got {horizon}; give a finite number of rounds"
+            )
         progress = min(1.0, max(0.0, tokens / horizon))
         if progress < self.warmup:
             return progress / self.warmup

@@ -1,4 +1,4 @@
-"""Byte-level BPE over the Rust core."""
+"""Byte-level BPE on top of the Rust core."""
 
 from fednano.tokenizer.bpe import Tokenizer
 from fednano.tokenizer.settings import SPECIAL_TOKENS

@@ -1,8 +1,8 @@
-"""Byte-level BPE: train, encode, decode, save, load.
+"""The byte-level BPE tokenizer: training, encoding, decoding, saving and loading.
 
-Token ids are the 256 bytes, then the merges in the order in which they were found, then the special tokens.
-Text is cut into pre-tokens by a named pattern ("gpt4" is GPT-4's, with numbers of at most two digits), and no
-merge crosses a pre-token.
+The first 256 token ids are the bytes. The merges follow in the order in which they were found, then the special tokens.
+A named pattern cuts text into pre-tokens ("gpt4" is GPT-4's, but with numbers of at most two digits), and no merge
+crosses the border of a pre-token.
 """
 
 import re
@@ -32,21 +32,21 @@ from fednano.tokenizer.settings import (
 )
 from fednano.tokenizer.texts import TextBatch, TextInput, batches, repaired
 
-# Called with ("bytes", bytes counted, bytes in all if known), then ("merges", merges found, merges wanted); may raise
-# to stop.
+# Called with ("bytes", bytes counted, total bytes if known), then with ("merges", merges found, merges wanted). It may
+# raise to stop the training.
 TrainingProgress = Callable[[str, int, int | None], object]
 
 IdArray = NDArray[np.uint16 | np.uint32]
 
 
 class Tokenizer:
-    """A trained vocabulary. Immutable; two with equal `sha256` give equal ids.
+    """A trained vocabulary. It is immutable, and two with equal `sha256` give equal ids.
 
-    `merges`: pairs of ids (n, 2), in order. `byte_order`: the bytes (256,) that the first ids stand for. `meta` is
-    saved along and means nothing to the tokenizer. `dtype` is that of ids: uint16 for vocabularies up to 65,536, else
-    uint32.
-    Raises ValueError for merges that name ids before they exist, unknown patterns, repeated specials and an order that
-    lacks a byte.
+    `merges` holds pairs of ids (n, 2), in order. `byte_order` holds the bytes (256,) that the first ids stand for.
+    `meta` is saved with the tokenizer and has no effect on it. `dtype` is the type of ids: uint16 for vocabularies up
+    to 65,536, else uint32.
+    Raises ValueError for merges that use ids before they exist, unknown patterns, repeated special tokens, and an order
+    that lacks a byte.
     """
 
     def __init__(
@@ -84,14 +84,14 @@ class Tokenizer:
         progress: TrainingProgress | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> "Tokenizer":
-        """A tokenizer of `vocab_size` ids, bytes and specials included. `texts` are read once, in batches.
+        """Train a tokenizer of `vocab_size` ids, including bytes and special tokens.
 
-        They are str or bytes, or arrays of strings or binaries of any library that speaks the Arrow C data interface,
-        or an iterable of such arrays; rows of arrays are not copied.
-        The most frequent pair is merged first, and of equally frequent ones that with the smaller (left id,
-        right id). With ties="huggingface" the bytes are compared by the characters that stand for them in Hugging
-        Face's alphabet, as its `BpeTrainer` does. Threads, batches and the order of the texts do not matter. A
-        corpus with too few distinct pairs gives a smaller vocabulary and a warning.
+        `texts` are read once, in batches. They are str or bytes, or an array of strings or binaries that supports the
+        Arrow C data interface, or an iterable of these. Rows of arrays are not copied.
+        The most frequent pair is merged first; among equally frequent pairs, the one with the smaller (left id, right
+        id). With ties="huggingface", bytes are compared by their characters in Hugging Face's alphabet, as its
+        `BpeTrainer` does. Threads, batches and the order of the texts do not affect the result. A corpus with too few
+        distinct pairs gives a smaller vocabulary and a warning.
         Raises ValueError for an empty corpus, for arrays with nulls or of another type, and for settings that no
         training can satisfy.
         """
@@ -111,13 +111,13 @@ class Tokenizer:
         progress: TrainingProgress | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> "Tokenizer":
-        """As `train`, on one file or several, each of them read once and in bounded memory.
+        """As `train`, on one or several files, each read once and in bounded memory.
 
-        Of a `.parquet` file each row of `column` is a text, and nulls are none; any other file is one text of whatever
-        bytes, mapped into memory if it is large: nothing may shorten it meanwhile. `progress` hears of about how many
-        bytes there are.
-        Raises FileNotFoundError for a missing file; ValueError for a folder, an unreadable or damaged file and a
-        column that is missing or holds no text, before the first is read where that can be seen.
+        In a `.parquet` file each row of `column` is a text; nulls are skipped. Any other file is one text of arbitrary
+        bytes. A large file is mapped into memory and must not be shortened meanwhile. `progress` gets the approximate
+        total of bytes.
+        Raises FileNotFoundError for a missing file; ValueError for a folder, an unreadable or damaged file, and a
+        column that is missing or holds no text. If possible, it does so before it reads the first file.
         """
         texts, total = file_texts(paths, column)
         return cls._train(texts, total, vocab_size, pattern, special_tokens, ties, threads, progress, meta)
@@ -135,7 +135,7 @@ class Tokenizer:
         progress: TrainingProgress | None,
         meta: Mapping[str, Any] | None,
     ) -> "Tokenizer":
-        """`total`: about how many bytes the texts have."""
+        """`total`: the approximate number of bytes of the texts; None if unknown."""
         specials = checked_specials(special_tokens)
         check_settings(vocab_size, pattern, specials, ties)
         wanted = vocab_size - BYTES - len(specials)
@@ -154,8 +154,8 @@ class Tokenizer:
         tokenizer = cls(merges, pattern=pattern, special_tokens=specials, meta=meta)
         if tokenizer.vocab_size < vocab_size:
             warnings.warn(
-                f"tokenizer.vocab_size={vocab_size} is not reached: the corpus only yields a vocabulary of "
-                f"{tokenizer.vocab_size}; train on more text or ask for less",
+                f"tokenizer.vocab_size={vocab_size} is not reached: the corpus yields a vocabulary of only "
+                f"{tokenizer.vocab_size}; train on more text or use a smaller tokenizer.vocab_size",
                 stacklevel=3,
             )
         return tokenizer
@@ -163,9 +163,9 @@ class Tokenizer:
     def encode(self, text: str | bytes, allowed_special: Collection[str] | Literal["all"] = ()) -> IdArray:
         """The ids of `text`, of the tokenizer's `dtype`.
 
-        A special token in the text is one only if `allowed_special` names it ("all" names every one), else it
-        is text. Of two that begin at the same place the longer counts.
-        Raises ValueError for names that are no special token.
+        A special token in the text is encoded as such only if `allowed_special` names it ("all" names all of them);
+        otherwise it is plain text. If two special tokens begin at the same place, the longer one counts.
+        Raises ValueError for names that are not special tokens.
         """
         allowed = self.special_tokens if allowed_special == "all" else allowed_special
         if not allowed:
@@ -182,10 +182,10 @@ class Tokenizer:
         return np.concatenate(parts)
 
     def encode_batch(self, texts: TextInput, threads: int | None = None) -> tuple[IdArray, NDArray[np.int64]]:
-        """All ids in one row, and offsets, int64 (n + 1): text i has ids[offsets[i] : offsets[i + 1]].
+        """All ids in one array, and offsets (n + 1,) int64: text i has ids[offsets[i] : offsets[i + 1]].
 
-        `texts` as in `train`; special tokens in them are text. Raises ValueError for Arrow arrays with nulls or of
-        anything but strings and binaries.
+        `texts` as in `train`; special tokens in them are plain text. Raises ValueError for Arrow arrays with nulls or
+        of anything but strings and binaries.
         """
         workers = checked_threads(threads)
         done = [self._encode(batch, workers) for batch in batches(texts)]
@@ -195,11 +195,11 @@ class Tokenizer:
         return ids, np.cumsum(offsets, out=offsets)
 
     def encode_into(self, texts: str | bytes | TextInput, buffer: IdArray, threads: int | None = None) -> int:
-        """Writes the ids of one text, or of many one after the other, to the start of `buffer`; how many they are.
+        """Write the ids of one text, or of many in a row, to the start of `buffer`; returns the number of ids.
 
-        `buffer`: (n,) of the tokenizer's `dtype`, C-contiguous and writable. Special tokens in the texts are text.
-        Raises ValueError for another buffer and, naming the ids needed, for a smaller one, whose content is undefined
-        then; else as `encode_batch`.
+        `buffer` is (n,) of the tokenizer's `dtype`, C-contiguous and writable. Special tokens in the texts are plain
+        text. Raises ValueError for any other buffer. If the buffer is too small, the error names the number of ids
+        needed, and the buffer's content is undefined. Otherwise it raises as `encode_batch` does.
         """
         check_buffer(buffer, self.dtype)
         workers = checked_threads(threads)
@@ -211,33 +211,35 @@ class Tokenizer:
             except UnicodeEncodeError:
                 needed += self._core.encode_into(_repaired(batch), workers, rest)
         if needed > len(buffer):
-            raise ValueError(f"buffer has room for {len(buffer)} ids, the texts have {needed}; pass one of {needed}")
+            raise ValueError(f"buffer must have room for {needed} ids, got {len(buffer)}; pass one of {needed}")
         return needed
 
     def _encode(self, batch: TextBatch, threads: int) -> tuple[IdArray, NDArray[np.int64]]:
-        """Ids and the number of ids of each text."""
+        """The ids of all texts, and the number of ids of each text."""
         try:
             return self._core.encode(batch, threads)
         except UnicodeEncodeError:
             return self._core.encode(_repaired(batch), threads)
 
     def decode(self, ids: ArrayLike) -> str:
-        """The text of `ids`; bytes that are no UTF-8 become U+FFFD. Raises ValueError as `decode_bytes`."""
+        """The text of `ids`; bytes that are not UTF-8 become U+FFFD. Raises ValueError as `decode_bytes` does."""
         return self.decode_bytes(ids).decode(errors="replace")
 
     def decode_bytes(self, ids: ArrayLike) -> bytes:
-        """The bytes of one row of `ids`, specials as own text. Raises ValueError for ids out of range."""
+        """The bytes of one row of `ids`; special tokens decode to their names. Raises ValueError for bad ids."""
         array = np.asarray(ids)
         if array.size == 0:
             return b""
         if array.ndim != 1 or array.dtype.kind not in "iu":
-            raise ValueError(f"ids have shape {array.shape}, type {array.dtype}; pass one row of whole numbers")
+            raise ValueError(
+                f"ids must be one row of whole numbers, got shape {array.shape}, type {array.dtype}; pass a list of ids"
+            )
         if array.dtype not in (np.uint16, np.uint32):
             low, high = int(array.min()), int(array.max())
             if low < 0 or high >= self.vocab_size:
                 raise ValueError(
                     f"id {low if low < 0 else high} is outside the vocabulary of {self.vocab_size}; "
-                    "pass ids that this tokenizer made"
+                    "pass ids from this tokenizer"
                 )
         narrow = array.dtype == np.uint16
         return self._core.decode(np.ascontiguousarray(array, np.uint16 if narrow else np.uint32))
@@ -247,14 +249,14 @@ class Tokenizer:
         return self.decode_bytes([token_id])
 
     def token_lengths(self) -> NDArray[np.int32]:
-        """Bytes per token id, (vocab_size,); 0 for specials, which stand for no text."""
+        """Bytes per token id, (vocab_size,); 0 for special tokens, which stand for no text."""
         return self._core.token_lengths().astype(np.int32)
 
     def id_of(self, special: str) -> int:
         """The id of a special token. Raises ValueError for any other string."""
         if special not in self._special_ids:
             known = ", ".join(self.special_tokens)
-            raise ValueError(f"{special!r} is no special token of this tokenizer; it has {known}")
+            raise ValueError(f"{special!r} is not a special token of this tokenizer; use one of {known}")
         return self._special_ids[special]
 
     @property
@@ -264,7 +266,7 @@ class Tokenizer:
 
     @cached_property
     def sha256(self) -> str:
-        """Digest of all that decides the ids: pattern, specials, merges, and the order of the bytes."""
+        """Digest of everything that decides the ids: pattern, special tokens, merges and the order of the bytes."""
         import json
         from hashlib import sha256
 
@@ -287,7 +289,7 @@ class Tokenizer:
     def to_tiktoken(self) -> tuple[dict[bytes, int], dict[str, int], str]:
         """`mergeable_ranks`, `special_tokens` and `pat_str` of a tiktoken.Encoding that gives equal ids.
 
-        Raises ValueError where two tokens have the same bytes, which training never does.
+        Raises ValueError if two tokens have the same bytes, which never happens in training.
         """
         return formats.ranks_of(self._tokens()), dict(self._special_ids), fednano_rustbpe.regex(self.pattern)
 
@@ -295,18 +297,18 @@ class Tokenizer:
     def from_tiktoken(cls, ranks: Mapping[bytes, int], pattern: str, special_tokens: Mapping[str, int]) -> "Tokenizer":
         """The tokenizer that gives the ids of a tiktoken.Encoding with these `mergeable_ranks` and special tokens.
 
-        `pattern` is a name as in `train`. Raises ValueError, naming the token, where the ranks are not those of
-        byte-level BPE whose first 256 tokens are the single bytes, or the specials do not follow them without gaps.
+        `pattern` is a name as in `train`. Raises ValueError, which names the token, unless the ranks are those of
+        byte-level BPE, their first 256 tokens are the single bytes, and the special tokens follow them without gaps.
         """
         byte_order, merges = formats.from_ranks(ranks)
         specials = formats.specials_after(len(ranks), special_tokens)
         return cls(merges, pattern=pattern, special_tokens=specials, byte_order=byte_order)
 
     def to_huggingface(self, path: str | Path) -> None:
-        """Writes a `tokenizer.json` with which the `tokenizers` package gives equal ids to text without specials.
+        """Write a `tokenizer.json` with which the `tokenizers` package gives equal ids for text without special tokens.
 
-        Unlike here, special tokens in a text are always special there. Raises ValueError where two tokens have the
-        same bytes, or a special token has the name of another token.
+        In that package, special tokens in a text always count as special. Raises ValueError if two tokens have the same
+        bytes, or a special token has the name of another token.
         """
         import json
 
@@ -315,19 +317,19 @@ class Tokenizer:
         write_whole(Path(path), json.dumps(content, ensure_ascii=False, indent=1).encode())
 
     def _tokens(self) -> list[bytes]:
-        """The bytes of each token but the specials."""
+        """The bytes of each token except the special tokens."""
         count = BYTES + len(self.merges)
         ends = [0, *np.cumsum(self.token_lengths()[:count], dtype=np.int64).tolist()]
         data = self.decode_bytes(np.arange(count, dtype=np.uint32))
         return [data[start:end] for start, end in pairwise(ends)]
 
     def save(self, path: str | Path) -> None:
-        """Writes one JSON file, whole or not at all."""
+        """Write one JSON file, completely or not at all."""
         formats.write_own(Path(path), self._identity(), self.meta)
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """The tokenizer that `save` wrote. Raises ValueError for a file that is damaged or anything else."""
+        """The tokenizer that `save` wrote. Raises ValueError if the file is damaged or of another kind."""
         content = formats.read_own(Path(path))
         try:
             return cls(**content)

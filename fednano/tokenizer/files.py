@@ -1,4 +1,4 @@
-"""Files to train on: small texts as bytes, large ones mapped into memory, parquet some megabytes at a time."""
+"""Readers of training files: small texts as bytes, large ones mapped into memory, parquet some megabytes at a time."""
 
 import os
 import stat
@@ -10,16 +10,16 @@ import numpy as np
 
 Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
-# Smaller files are read: the core takes many texts at once, but one Arrow array after the other.
+# Smaller files are read as bytes, because the core takes many texts at once but only one Arrow array at a time.
 MAPPED_BYTES = 1 << 22
 PARQUET_BYTES = 1 << 24
 TEXT_TYPES = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
 
 
 def file_texts(paths: Paths, column: str) -> tuple[Iterator[Any], int]:
-    """The texts of all files, as bytes or in `pyarrow.Array`s, and about how many bytes they have.
+    """The texts of all files, as bytes or `pyarrow.Array`s, and their approximate number of bytes.
 
-    A parquet file counts with the uncompressed size of its column. All files are checked before the first is read.
+    A parquet file counts by the uncompressed size of its column. All files are checked before the first is read.
     Raises FileNotFoundError for a missing file; ValueError for a folder, an unreadable or damaged file, and a column
     that is missing or holds no text.
     """
@@ -45,11 +45,11 @@ def _is_parquet(path: Path) -> bool:
 
 
 def _checked(path: Path, column: str) -> tuple[Path, int]:
-    """The file and about how many bytes of text it has."""
+    """The file and its approximate number of bytes of text."""
     try:
         status = path.stat()
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"paths names {path}, which does not exist; name files that do") from error
+        raise FileNotFoundError(f"paths names {path}, which does not exist; name existing files") from error
     if stat.S_ISDIR(status.st_mode):
         raise ValueError(f"paths names the folder {path}; name its files, such as sorted(Path(folder).rglob('*.txt'))")
     if not stat.S_ISREG(status.st_mode) or not os.access(path, os.R_OK):
@@ -58,7 +58,7 @@ def _checked(path: Path, column: str) -> tuple[Path, int]:
 
 
 def _column_size(path: Path, column: str) -> int:
-    """Bytes of the column before compression, as the footer counts them."""
+    """Uncompressed bytes of the column, according to the footer."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -82,7 +82,7 @@ def _column_bytes(file: Any, column: str) -> int:
 
 
 def _parquet_rows(path: Path, column: str) -> Iterator[Any]:
-    """The column without its nulls, which add nothing to count."""
+    """The rows of the column without nulls, which hold no text to count."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -92,7 +92,7 @@ def _parquet_rows(path: Path, column: str) -> Iterator[Any]:
             rows = min(max(int(PARQUET_BYTES / max(1.0, row_bytes)), 1 << 6), 1 << 16)
             for batch in file.iter_batches(rows, columns=[column]):
                 texts = batch.column(0)
-                # Arrow cannot drop nulls among views.
+                # Arrow cannot drop nulls from views.
                 yield texts.cast(pa.large_binary()).drop_null() if texts.null_count else texts
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, error) from error
@@ -100,7 +100,7 @@ def _parquet_rows(path: Path, column: str) -> Iterator[Any]:
 
 def _damaged(path: Path, error: Exception) -> ValueError:
     return ValueError(
-        f"{path} is no intact parquet file ({' '.join(str(error).split())}); make it again or leave it out"
+        f"{path} is not an intact parquet file ({' '.join(str(error).split())}); create it again or leave it out"
     )
 
 

@@ -1,8 +1,8 @@
-"""Vocabularies on disk and in the formats of other libraries.
+"""File formats of vocabularies: fednano's own and those of other libraries.
 
 fednano's own file is one JSON object, `{"checksum":"SHA256","format":"fednano-tokenizer","version":2,…}`. The
 checksum is the SHA-256, in hexadecimal, of the file's bytes after the comma that follows it. "merges" is one string:
-the ids of all pairs in order, separated by spaces. "byte_order" is only there where the bytes are not their own ids.
+the ids of all pairs in order, separated by spaces. "byte_order" is present only if the bytes are not their own ids.
 """
 
 import json
@@ -20,11 +20,11 @@ FORMAT, VERSION = "fednano-tokenizer", 2
 
 
 class OutdatedError(ValueError):
-    """A file of an earlier version, as an earlier release wrote it."""
+    """The file has the format of an earlier release."""
 
 
 def write_own(path: Path, identity: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
-    """Writes fednano's file. `identity`: what decides the ids, as `read_own` gives it back."""
+    """Write fednano's file. `identity` holds everything that decides the ids, as `read_own` returns it."""
     merges = " ".join(map(str, np.ravel(identity["merges"]).tolist()))
     content = {"format": FORMAT, "version": VERSION, **identity, "merges": merges, "meta": meta}
     text = json.dumps(content, separators=(",", ":"))[1:].encode()
@@ -32,9 +32,9 @@ def write_own(path: Path, identity: Mapping[str, Any], meta: Mapping[str, Any]) 
 
 
 def read_own(path: Path) -> dict[str, Any]:
-    """What `write_own` wrote: pattern, special_tokens, merges (2n,) uint32, perhaps byte_order, and meta.
+    """The content that `write_own` wrote: pattern, special_tokens, merges (2n,) uint32, byte_order if any, and meta.
 
-    Raises OutdatedError for a file of an earlier version, ValueError for one that is damaged or anything else.
+    Raises OutdatedError for a file of an earlier version, ValueError for one that is damaged or of another kind.
     """
     data = path.read_bytes()
     try:
@@ -46,7 +46,7 @@ def read_own(path: Path) -> dict[str, Any]:
             raise ValueError(f"it says {found[0]!r}, version {found[1]!r}")
         start = len(_opening(b""))
         if data[:start] != _opening(data[start:]):
-            raise ValueError("the checksum does not fit the content")
+            raise ValueError("the checksum does not match the content")
         del content["checksum"]
         content["merges"] = np.fromstring(content["merges"], np.uint32, sep=" ")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -56,7 +56,7 @@ def read_own(path: Path) -> dict[str, Any]:
 
 def refusal(path: Path, error: Exception) -> ValueError:
     kind = OutdatedError if isinstance(error, OutdatedError) else ValueError
-    return kind(f"{path} is no intact {FORMAT} file of version {VERSION} ({error}); delete it and train again")
+    return kind(f"{path} is not an intact {FORMAT} file of version {VERSION} ({error}); delete it and train again")
 
 
 def _opening(text: bytes) -> bytes:
@@ -66,32 +66,32 @@ def _opening(text: bytes) -> bytes:
 
 
 def ranks_of(tokens: Sequence[bytes]) -> dict[bytes, int]:
-    """From the bytes of each token to its id. Raises ValueError where two tokens have the same bytes."""
+    """The id of each token by its bytes. Raises ValueError if two tokens have the same bytes."""
     ranks = {token: token_id for token_id, token in enumerate(tokens)}
     for token_id, token in enumerate(tokens):
         if ranks[token] != token_id:
             raise ValueError(
-                f"the ids {token_id} and {ranks[token]} both stand for {token!r}, which other formats cannot hold; "
+                f"the ids {token_id} and {ranks[token]} both stand for {token!r}, which other formats cannot store; "
                 "train the tokenizer again"
             )
     return ranks
 
 
 def from_ranks(ranks: Mapping[bytes, int]) -> tuple[bytes, list[tuple[int, int]]]:
-    """The order of the bytes (256,) and the merges behind the ranks of tiktoken, which numbers each token's bytes.
+    """The order of the bytes (256,) and the merges, recovered from tiktoken's ranks, which map each token's bytes.
 
-    A token's merge is the pair into which its bytes fall when only lower ranks are merged. Raises ValueError, naming
-    the token, where there is no such pair, a byte is missing, or a rank.
+    A token's merge is the pair that its bytes form when only lower ranks are merged. Raises ValueError, which names the
+    token, if there is no such pair or a byte or a rank is missing.
     """
     tokens = sorted(ranks, key=ranks.__getitem__)
     for due, token in enumerate(tokens):
         if ranks[token] != due:
-            raise ValueError(f"ranks gives {token!r} the rank {ranks[token]} where {due} is due; number all from 0 on")
+            raise ValueError(f"the rank of {token!r} in ranks must be {due}, got {ranks[token]}; number all from 0 on")
     for byte in range(BYTES):
         token = bytes([byte])
         if ranks.get(token, BYTES) >= BYTES:
             raise ValueError(
-                f"ranks lacks {token!r} among its first {BYTES}; begin with the single bytes, in any order"
+                f"ranks must have {token!r} among its first {BYTES}; begin with the single bytes, in any order"
             )
     return b"".join(tokens[:BYTES]), [_pair(token, ranks) for token in tokens[BYTES:]]
 
@@ -114,19 +114,19 @@ def _pair(token: bytes, ranks: Mapping[bytes, int]) -> tuple[int, int]:
 
 
 def specials_after(first: int, special_tokens: Mapping[str, int]) -> list[str]:
-    """The special tokens by id. Raises ValueError unless the ids are `first` and those that follow it."""
+    """The special tokens in order of their ids. Raises ValueError unless the ids count up from `first`."""
     names = sorted(special_tokens, key=special_tokens.__getitem__)
     for due, name in enumerate(names, first):
         if special_tokens[name] != due:
             raise ValueError(
-                f"special_tokens gives {name!r} the id {special_tokens[name]} where {due} is due; number them from "
+                f"the id of {name!r} in special_tokens must be {due}, got {special_tokens[name]}; number them from "
                 f"{first} on, right after the ranks, and fill gaps with names of your own"
             )
     return names
 
 
 def byte_characters() -> list[str]:
-    """The character that stands for each byte at Hugging Face: itself if Latin-1 shows it, else one from U+0100 on."""
+    """Hugging Face's character for each byte: the Latin-1 character if it is visible, else one from U+0100 on."""
     visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     hidden = [byte for byte in range(BYTES) if byte not in visible]
     return [chr(byte) if byte in visible else chr(0x100 + hidden.index(byte)) for byte in range(BYTES)]
@@ -135,9 +135,9 @@ def byte_characters() -> list[str]:
 def huggingface(
     tokens: Sequence[bytes], merges: NDArray[np.uint32], special_ids: Mapping[str, int], regex: str
 ) -> dict[str, Any]:
-    """The content of a `tokenizer.json`. `tokens`: all but the specials; `merges`: (n, 2).
+    """The content of a `tokenizer.json`. `tokens`: all except the special tokens; `merges`: (n, 2).
 
-    Raises ValueError where two tokens are the same, or a special token and another.
+    Raises ValueError if two tokens have the same bytes, or a special token has the name of another token.
     """
     characters = byte_characters()
     vocabulary = {"".join(characters[byte] for byte in token): at for token, at in ranks_of(tokens).items()}

@@ -1,4 +1,4 @@
-"""What a tokenizer can be asked for, and the errors for the rest."""
+"""Settings of tokenizers, and the checks that refuse bad ones."""
 
 import os
 from collections.abc import Iterable
@@ -20,57 +20,59 @@ Ties = Literal["bytes", "huggingface"]
 
 
 def check_settings(vocab_size: int, pattern: str, special_tokens: tuple[str, ...], ties: str) -> None:
-    """Raises ValueError, with the remedy, for settings that no training can satisfy."""
+    """Raise ValueError, with the remedy, for settings that no training can satisfy."""
     fednano_rustbpe.regex(pattern)
     if ties not in get_args(Ties):
-        raise ValueError(f"tokenizer.ties={ties!r} is not known; use one of: {', '.join(get_args(Ties))}")
+        raise ValueError(f"tokenizer.ties must be one of {', '.join(get_args(Ties))}, got {ties}; choose one of them")
     if BOS not in special_tokens:
         raise ValueError(
-            f"tokenizer.special_tokens={list(special_tokens)} lacks {BOS}, which begins each document; add it"
+            f"tokenizer.special_tokens must hold {BOS}, which begins each document, got {list(special_tokens)}; add it"
         )
     least = BYTES + len(special_tokens)
     whole = isinstance(vocab_size, int) and not isinstance(vocab_size, bool)
     if not whole:
-        raise ValueError(f"tokenizer.vocab_size={vocab_size!r} is not a whole number; use one, such as 4096")
+        raise ValueError(f"tokenizer.vocab_size must be a whole number, got {vocab_size!r}; use such as 4096")
     if vocab_size < least:
         raise ValueError(
-            f"tokenizer.vocab_size={vocab_size} is below the {BYTES} bytes + {len(special_tokens)} special "
-            f"tokens; use at least {least}, better 4096 or more"
+            f"tokenizer.vocab_size must be >= {least}, for {BYTES} bytes + {len(special_tokens)} special tokens, got "
+            f"{vocab_size}; use 4096 or more"
         )
     if vocab_size > MAX_VOCAB_SIZE:
-        raise ValueError(f"tokenizer.vocab_size={vocab_size} is above {MAX_VOCAB_SIZE}; use at most that")
+        raise ValueError(f"tokenizer.vocab_size must be <= {MAX_VOCAB_SIZE}, got {vocab_size}; use a smaller one")
 
 
 def checked_specials(special_tokens: Iterable[str]) -> tuple[str, ...]:
-    """The special tokens as a tuple. Raises ValueError unless all are non-empty strings, each there once."""
+    """The special tokens as a tuple. Raises ValueError unless all are non-empty strings and different."""
     if isinstance(special_tokens, str):
-        raise ValueError(f"tokenizer.special_tokens={special_tokens!r} is one string; use a list of strings")
+        raise ValueError(f"tokenizer.special_tokens must be a list of strings, got {special_tokens!r}; use a list")
     specials = tuple(special_tokens)
     for token in specials:
         if not isinstance(token, str) or not token or repaired(token) != token:
-            raise ValueError(f"tokenizer.special_tokens holds {token!r}; use non-empty strings")
+            raise ValueError(f"tokenizer.special_tokens must hold non-empty strings, got {token!r}; change it")
         if specials.count(token) > 1:
-            raise ValueError(f"tokenizer.special_tokens holds {token!r} twice; name each token once")
+            raise ValueError(f"tokenizer.special_tokens must hold each token once, got {token!r} twice; remove one")
     return specials
 
 
 def checked_threads(threads: int | None) -> int:
-    """`threads`, or one for each core that this process may use. Raises ValueError below 1."""
+    """`threads`, or one thread per core that this process may use if None. Raises ValueError below 1."""
     if threads is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if threads < 1:
-        raise ValueError(f"threads={threads} is below 1; use at least 1, or None for all cores")
+        raise ValueError(f"threads must be >= 1, got {threads}; use 1 or more, or None for all cores")
     return threads
 
 
 def check_buffer(buffer: object, dtype: np.dtype[Any]) -> None:
-    """Raises ValueError unless `buffer` is one writable, contiguous row of `dtype`."""
+    """Raise ValueError unless `buffer` is one writable, contiguous row of `dtype`."""
     if not isinstance(buffer, np.ndarray):
-        raise ValueError(f"buffer is a {type(buffer).__name__}; pass a NumPy array, such as np.empty(n, np.{dtype})")
+        raise ValueError(
+            f"buffer must be a NumPy array, got a {type(buffer).__name__}; pass such as np.empty(n, np.{dtype})"
+        )
     if buffer.ndim != 1 or buffer.dtype != dtype:
         raise ValueError(
-            f"buffer has shape {buffer.shape}, type {buffer.dtype}; pass one row of {dtype}, the type of this "
-            "vocabulary's ids"
+            f"buffer must be one row of {dtype}, the type of this vocabulary's ids, got shape {buffer.shape}, type "
+            f"{buffer.dtype}; pass such a row"
         )
     if not buffer.flags.c_contiguous or not buffer.flags.writeable:
-        raise ValueError("buffer is read-only or strided; pass a writable array whose ids lie side by side")
+        raise ValueError("buffer must be writable and contiguous, got one that is not; pass such as np.empty(n)")

@@ -1,4 +1,4 @@
-"""Texts for the Rust core in bounded batches: lists of str or bytes, or rows of Arrow arrays where they lie."""
+"""Texts for the Rust core in bounded batches: lists of str or bytes, or rows of Arrow arrays without a copy."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, cast
@@ -7,13 +7,13 @@ from fednano_rustbpe import ArrowBatch, ArrowBatches
 
 
 class ArrowArray(Protocol):
-    """What `pyarrow.Array` and others have: the Arrow C data interface."""
+    """The Arrow C data interface, as `pyarrow.Array` and others implement it."""
 
     def __arrow_c_array__(self, requested_schema: Any = None) -> tuple[Any, Any]: ...
 
 
 class ArrowStream(Protocol):
-    """What `pyarrow.ChunkedArray`, `polars.Series` and others have: the Arrow C stream interface."""
+    """The Arrow C stream interface, as `pyarrow.ChunkedArray`, `polars.Series` and others implement it."""
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any: ...
 
@@ -30,13 +30,13 @@ BATCH_TEXTS = 1 << 18
 
 
 def batches(texts: TextInput) -> Iterator[TextBatch]:
-    """`texts` in order, some megabytes at a time. The rows of an Arrow array are not copied.
+    """The texts in order, some megabytes at a time. The rows of an Arrow array are not copied.
 
     Raises ValueError for a single text, for nulls and for Arrow arrays of anything but strings and binaries; TypeError
     for texts of another type.
     """
     if isinstance(texts, str | bytes):
-        raise ValueError(f"texts is one {type(texts).__name__}; pass a list of texts, such as [text]")
+        raise ValueError(f"texts must be a list of texts, got one {type(texts).__name__}; pass such as [text]")
     if _is_arrow(texts):
         yield from ArrowBatches(texts, BATCH_BYTES, BATCH_TEXTS)
         return
@@ -65,7 +65,7 @@ def _is_arrow(texts: object) -> bool:
 
 
 def repaired(text: str | bytes) -> str | bytes:
-    """`text` with each lone surrogate replaced by U+FFFD, since it has no UTF-8 (tiktoken does the same)."""
+    """`text` with each lone surrogate replaced by U+FFFD, because it has no UTF-8 form (tiktoken does the same)."""
     if isinstance(text, bytes):
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

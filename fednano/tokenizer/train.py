@@ -1,4 +1,4 @@
-"""What `conf/tokenizer/` names: settings that become a tokenizer when there is a corpus."""
+"""The tokenizer's trainer, a `tokenizer` choice: settings that become a tokenizer once there is a corpus."""
 
 import hashlib
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from fednano.tokenizer.texts import TextInput
 
 @dataclass(frozen=True, kw_only=True)
 class BpeTrainer:
-    """Byte-level BPE of `vocab_size` ids, bytes and special tokens included.
+    """Trains byte-level BPE of `vocab_size` ids, including bytes and special tokens.
 
-    It is trained on the first `train_bytes` of the corpus.
+    Training uses the first `train_bytes` of the corpus.
 
     Raises ValueError for settings that no training can satisfy.
     """
@@ -30,12 +30,12 @@ class BpeTrainer:
         # A list from YAML arrives as Hydra's own type of list.
         object.__setattr__(self, "special_tokens", checked_specials(self.special_tokens))
         if self.train_bytes < 1:
-            raise ValueError(f"tokenizer.train_bytes={self.train_bytes} reads nothing; use 1 or more")
+            raise ValueError(f"tokenizer.train_bytes must be >= 1, got {self.train_bytes}; use 1 or more")
         check_settings(self.vocab_size, self.pattern, self.special_tokens, self.ties)
 
     @property
     def file_name(self) -> str:
-        """Names the settings, so that the tokenizers of different ones lie side by side."""
+        """The file name, which contains the settings, so that tokenizers of different settings do not collide."""
         specials = hashlib.sha256("\n".join(self.special_tokens).encode()).hexdigest()[:8]
         ties = "" if self.ties == "bytes" else f"-{self.ties}"
         return f"bpe-{self.pattern}-{self.vocab_size}-{specials}{ties}.json"
@@ -47,10 +47,10 @@ class BpeTrainer:
         texts: Callable[[], TextInput],
         progress: TrainingProgress | None = None,
     ) -> Tokenizer:
-        """The tokenizer of these settings and this corpus: from `folder` if there, else trained and saved.
+        """The tokenizer of these settings and this corpus: loaded from `folder`, or trained and saved there.
 
-        `texts` is only called to train. A file of an earlier release is replaced. Raises ValueError, naming the file,
-        if that in `folder` is damaged.
+        `texts` is called only for training. A file of an earlier release is replaced. Raises ValueError, which names
+        the file, if the file in `folder` is damaged.
         """
         path = folder / self.file_name
         meta = {"corpus_sha256": corpus_sha256, "train_bytes": self.train_bytes}

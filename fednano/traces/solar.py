@@ -1,9 +1,9 @@
-"""Make synthetic traces of photovoltaic surplus, carbon intensity and price.
+"""A command that makes synthetic traces of photovoltaic surplus, carbon intensity and price.
 
     python -m fednano.volatility.solar --out FOLDER --days 14 --seed 0 --site almeria,36.84,-2.47
 
-Clear skies are pvlib's (Haurwitz 1945), for the sites' real latitudes; clouds, the rest of the grid and its price are
-drawn. Nothing here was measured. Needs the extra: pip install 'fednano[solar]'.
+Clear-sky irradiance comes from pvlib (Haurwitz 1945), for the real latitudes of the sites. Clouds, the rest of the grid
+and its price are random draws; nothing is measured. Needs an extra: pip install 'fednano[solar]'.
 """
 
 import argparse
@@ -24,7 +24,7 @@ DAY_STEPS = 24 * 60 // STEP_MINUTES
 
 @dataclass(frozen=True)
 class SolarSite:
-    """A place by name, degrees north and degrees east."""
+    """A named place, in degrees north and degrees east."""
 
     name: str
     latitude: float
@@ -32,14 +32,19 @@ class SolarSite:
 
     @classmethod
     def parse(cls, text: str) -> "SolarSite":
-        """From NAME,LATITUDE,LONGITUDE. Raises ValueError."""
+        """Parse NAME,LATITUDE,LONGITUDE. Raises ValueError if that fails or a coordinate is out of range."""
         try:
             name, latitude, longitude = text.split(",")
             site = cls(name.strip(), float(latitude), float(longitude))
         except ValueError:
-            raise ValueError(f"--site {text} is no NAME,LATITUDE,LONGITUDE; write almeria,36.84,-2.47") from None
+            raise ValueError(
+                f"--site must be NAME,LATITUDE,LONGITUDE, got {text}; write such as almeria,36.84,-2.47"
+            ) from None
         if not (site.name and abs(site.latitude) <= 90 and abs(site.longitude) <= 180):
-            raise ValueError(f"--site {text} is nowhere; use degrees north up to 90 and degrees east up to 180")
+            raise ValueError(
+                f"--site must have a name, a latitude from -90 to 90 and a longitude from -180 to 180, got {text}; "
+                "use degrees north and degrees east"
+            )
         return site
 
 
@@ -63,9 +68,9 @@ def clear_sky(site: SolarSite, begins: datetime, days: int) -> Array:
 
 
 def clouds(days: int, seed: int, site: str) -> Array:
-    """(days · 288,) share of the clear sky's light that comes through, between 0.1 and 1.
+    """(days · 288,) share of the clear sky's light that passes the clouds, between 0.1 and 1.
 
-    Each day has a mean of its own, drawn in favour of clear days; around it goes a mean-reverting walk of half an hour.
+    Each day has its own mean, drawn in favour of clear days. A mean-reverting walk of half an hour varies around it.
     """
     draw = generator(seed, site, "clouds")
     day = np.repeat(draw.beta(3.0, 1.2, days), DAY_STEPS)
@@ -75,7 +80,7 @@ def clouds(days: int, seed: int, site: str) -> Array:
 
 
 def mean_reverting(noise: Array, steps: float) -> Array:
-    """A walk of standard deviation 1 that forgets in `steps` steps: x ← a x + √(1 − a²) n with a = exp(−1/steps)."""
+    """A walk of standard deviation 1 and memory `steps`: x ← a x + √(1 − a²) n with a = exp(−1/steps)."""
     a = np.exp(-1.0 / steps)
     walk = np.empty_like(noise)
     x = noise[0]
@@ -85,22 +90,22 @@ def mean_reverting(noise: Array, steps: float) -> Array:
 
 
 def carbon(light: Array, local_h: Array, seed: int, site: str) -> Array:
-    """Carbon intensity in g/kWh of a grid whose gas yields to the sun and peaks in the evening."""
+    """Carbon intensity in g/kWh of a grid whose gas plants run less under the sun and most in the evening."""
     walk = mean_reverting(generator(seed, site, "carbon").normal(size=light.size), steps=3 * 12)
     evening = np.exp(-(((local_h - 19.5) / 2.0) ** 2))
     return np.asarray(np.clip(380 - 0.28 * light + 70 * evening + 25 * walk, 20.0, None))
 
 
 def price(intensity: Array, seed: int, site: str) -> Array:
-    """Price in €/MWh that follows carbon intensity, below zero where the sun is plenty."""
+    """Price in €/MWh that follows carbon intensity; it falls below zero under strong sun."""
     walk = mean_reverting(generator(seed, site, "price").normal(size=intensity.size), steps=12)
     return np.asarray(0.42 * (intensity - 190) + 12 * walk)
 
 
 def marginal(light: Array, seed: int, site: str) -> Array:
-    """Carbon intensity in g/kWh of the plant that an additional load would call on.
+    """Carbon intensity in g/kWh of the plant that would serve an additional load.
 
-    That is gas, but for the sun where there is more of it than is wanted: what is curtailed emits next to nothing.
+    That is gas, except while there is more sun than demand: power that would be curtailed emits almost nothing.
     """
     draw = generator(seed, site, "marginal")
     wanted = 420 + 60 * mean_reverting(draw.normal(size=light.size), steps=12)
@@ -136,7 +141,7 @@ def write(folder: Path, sites: Sequence[SolarSite], begins: datetime, days: int,
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; its exit code."""
+    """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m fednano.volatility.solar", description=(__doc__ or "").split("\n")[0]
     )
@@ -144,11 +149,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--begin", default="2026-03-16", help="the first day, ISO 8601")
     parser.add_argument("--days", type=int, default=14)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--site", action="append", help="NAME,LATITUDE,LONGITUDE; again for each site")
+    parser.add_argument("--site", action="append", help="NAME,LATITUDE,LONGITUDE; repeat it for each site")
     given = parser.parse_args(arguments)
     try:
         if given.days < 1:
-            raise ValueError(f"--days {given.days} is no time; use 1 or more")
+            raise ValueError(f"--days must be >= 1, got {given.days}; use 1 or more")
         sites = [SolarSite.parse(text) for text in given.site] if given.site else SITES
         begins = datetime.fromisoformat(given.begin).replace(tzinfo=UTC)
         given.out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Tables of numbers over time: CSV files as grid operators and their clients export them."""
+"""Tables of numbers over time, read from CSV files as grid operators and their clients export them."""
 
 import csv
 import math
@@ -23,10 +23,10 @@ class Table:
     """Columns over time.
 
     Args:
-        file: where they come from.
+        file: the file that they come from.
         times: (n,) seconds since the first row.
-        rows: (n,) lines of the file, the header not being line 0 but as editors count.
-        columns: (n,) values by name, NaN where there is none.
+        rows: (n,) line numbers in the file, counted from 1 as editors do.
+        columns: (n,) values by name; NaN where one is missing.
     """
 
     file: str
@@ -36,9 +36,9 @@ class Table:
 
 
 def resolve(file: str, where: str = "volatility") -> Path:
-    """The path of `file`; `package:NAME` is one that fednano brings along. Raises ValueError unless it exists.
+    """The path of `file`; `package:NAME` is one that comes with fednano. Raises ValueError unless it exists.
 
-    `where` are, here and below, the settings that errors name.
+    Here and below, `where` is the configuration key that error messages name.
     """
     own = Path(__file__).parent / "data"
     path = own / file.removeprefix(PACKAGE_PREFIX) if file.startswith(PACKAGE_PREFIX) else Path(file).expanduser()
@@ -49,10 +49,10 @@ def resolve(file: str, where: str = "volatility") -> Path:
 
 
 def read_rows(file: str, needed: Sequence[str], where: str = "volatility") -> Iterator[tuple[int, dict[str, str]]]:
-    """(line, cells by column name) of a CSV file; lines that begin with # are passed over.
+    """(line, cells by column name) of a CSV file; lines that begin with # are skipped.
 
     Raises:
-        ValueError: no such file, not UTF-8, a column that is missing, a row of another length.
+        ValueError: the file does not exist or is not UTF-8, a column is missing, or a row has another length.
     """
     try:
         with resolve(file, where).open(encoding="utf-8-sig", newline="") as stream:
@@ -67,23 +67,23 @@ def read_rows(file: str, needed: Sequence[str], where: str = "volatility") -> It
                     continue
                 if len(cells) != len(header):
                     raise ValueError(
-                        f"{file}, row {reader.line_num}: {len(cells)} cells under {len(header)} columns; mend the row"
+                        f"{file}, row {reader.line_num}: {len(cells)} cells under {len(header)} columns; fix the row"
                     )
                 yield reader.line_num, dict(zip(header, (cell.strip() for cell in cells), strict=True))
     except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise ValueError(f"{file} cannot be read as CSV in UTF-8 ({error}); export it anew") from error
+        raise ValueError(f"{file} cannot be read as CSV in UTF-8 ({error}); export it again") from error
     if header is None:
         raise ValueError(f"{file} is empty; give a CSV file with a header")
 
 
 def read_table(file: str, time_column: str | None, columns: Sequence[str] | None, where: str = "volatility") -> Table:
-    """The named `columns` of a CSV file, or all but the time's; `time_column` None is the first.
+    """The named `columns` of a CSV file; None: all except the time column. `time_column` None is the first column.
 
-    Stamps are seconds, or ISO 8601; without a zone they are UTC. An interval, as of ENTSO-E, counts from its start.
+    Stamps are seconds or ISO 8601; without a zone they are UTC. An interval, as ENTSO-E writes it, counts by its start.
 
     Raises:
-        ValueError: what `read_rows` refuses; a stamp or number that cannot be read; stamps that do not ascend; under
-            two rows. Names file, row and remedy.
+        ValueError: `read_rows` refuses the file, a stamp or number cannot be read, stamps do not ascend, or there are
+            fewer than two rows. The message names file, row and remedy.
     """
     stamps: list[float] = []
     lines: list[int] = []
@@ -95,7 +95,7 @@ def read_table(file: str, time_column: str | None, columns: Sequence[str] | None
         stamp = seconds(cells[time_column], file, line)
         if stamps and stamp <= stamps[-1]:
             what = "repeats the stamp before it" if stamp == stamps[-1] else "is earlier than the row before it"
-            raise ValueError(f"{file}, row {line}: {cells[time_column]} {what}; sort the rows and keep one of each")
+            raise ValueError(f"{file}, row {line}: {cells[time_column]} {what}; sort the rows and remove duplicates")
         stamps.append(stamp)
         lines.append(line)
         for name, column in values.items():
@@ -103,7 +103,7 @@ def read_table(file: str, time_column: str | None, columns: Sequence[str] | None
     if len(stamps) < 2:
         raise ValueError(f"{file} has {len(stamps)} rows; a trace needs 2 or more")
     if not values:
-        raise ValueError(f"{file} has no column beside {time_column}; add one for each site")
+        raise ValueError(f"{file} has no column besides {time_column}; add one for each site")
     times = np.array(stamps) - stamps[0]
     return Table(file, times, lines, {name: np.array(column) for name, column in values.items()})
 
@@ -111,13 +111,13 @@ def read_table(file: str, time_column: str | None, columns: Sequence[str] | None
 def fill(
     table: Table, name: str, on_gap: Literal["hold", "down", "error"], where: str = "volatility"
 ) -> tuple[Array, Array, list[tuple[float, float]]]:
-    """(times, values, gaps) of one column, its gaps filled with the value before them.
+    """(times, values, gaps) of one column. Each gap is filled with the value before it.
 
-    A gap is a run of missing values, or of stamps more than one and a half usual steps apart. It begins where the
+    A gap is a run of missing values, or two stamps more than one and a half usual steps apart. It begins where the
     value before it would have ended.
 
     Raises:
-        ValueError: nothing to hold at the start; any gap, with `on_gap` error.
+        ValueError: the column begins without a value, or it has a gap and `on_gap` is error.
     """
     known = np.isfinite(table.columns[name])
     if not known[0]:
@@ -135,7 +135,7 @@ def fill(
             f"{ends[before[0]] - times[before[0]]:g} s that follow; fill the gap, or set {where}.on_gap=hold"
         )
     gaps = [(float(times[i] + step), float(ends[i])) for i in before]
-    # Held up to one step before the next value, from where a line may lead to it.
+    # Hold the value until one step before the next one; a linear trace interpolates only over that last step.
     held = np.array([(stop - step, values[i]) for i, (_, stop) in zip(before, gaps, strict=True)]).reshape(-1, 2)
     order = np.argsort(np.concatenate((times, held[:, 0])), kind="stable")
     times, values = np.concatenate((times, held[:, 0]))[order], np.concatenate((values, held[:, 1]))[order]
@@ -151,16 +151,16 @@ def seconds(cell: str, file: str, line: int) -> float:
         moment = _moment(cell)
         if moment is None:
             raise ValueError(
-                f"{file}, row {line}: {cell!r} is no time; use ISO 8601 such as 2026-03-01T00:00Z, or seconds"
+                f"{file}, row {line}: {cell!r} is not a time; use ISO 8601 such as 2026-03-01T00:00Z, or seconds"
             ) from None
         value = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     if not math.isfinite(value):
-        raise ValueError(f"{file}, row {line}: {cell!r} is no time; use ISO 8601 or seconds")
+        raise ValueError(f"{file}, row {line}: {cell!r} is not a time; use ISO 8601 or seconds")
     return value
 
 
 def number(cell: str, file: str, line: int, name: str, where: str = "volatility") -> float:
-    """A value, NaN where there is none. Raises ValueError naming file, row, column and remedy."""
+    """A value; NaN if the cell is empty or marked as missing. Raises ValueError naming file, row, column and remedy."""
     if cell.lower() in MISSING:
         return math.nan
     try:
@@ -169,8 +169,8 @@ def number(cell: str, file: str, line: int, name: str, where: str = "volatility"
         value = math.inf
     if math.isinf(value):
         raise ValueError(
-            f"{file}, row {line}: {cell!r} under {name} is no number; write one with a decimal point, or nothing, "
-            f"or leave the column out of {where}.columns"
+            f"{file}, row {line}: {cell!r} under {name} is not a number; write one with a decimal point, leave the "
+            f"cell empty, or leave the column out of {where}.columns"
         )
     return value
 

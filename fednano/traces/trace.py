@@ -1,4 +1,4 @@
-"""A sampled signal over time, such as power, carbon intensity or price, with exact integrals."""
+"""Sampled signals over time, such as power, carbon intensity or price, with exact integrals."""
 
 from typing import Literal
 
@@ -10,20 +10,21 @@ Interpolation = Literal["step", "linear"]
 
 
 class Trace:
-    """Samples as a function of time. A step holds from its stamp to the next; linear joins them by straight lines.
+    """A function of time through samples: steps, each holding until the next stamp, or straight lines between samples.
 
-    The last sample holds from its stamp to `end` in either case. Before the first stamp and after `end` the trace
-    repeats with the period `end - start`, or else holds its first and last value.
+    In both cases the last sample holds from its stamp to `end`. Before the first stamp and after `end` the trace
+    repeats with the period `end - start`, or holds its first and last value.
 
     Args:
         times: (n,) stamps in seconds, ascending.
         values: (n,) samples in any unit.
         interpolation: step or linear.
-        end: seconds; None: as long after the last stamp as that is after the one before it.
-        repeat: whether the trace begins anew at `end`.
+        end: seconds; None: one more step after the last stamp, as long as the step before it.
+        repeat: whether the trace repeats from `end` on.
 
     Raises:
-        ValueError: no samples, shapes that differ, what is not finite, stamps that do not ascend, `end` not after them.
+        ValueError: there are no samples, shapes differ, a number is not finite, stamps do not ascend, or `end` is not
+            after them.
     """
 
     def __init__(
@@ -40,14 +41,17 @@ class Trace:
         self.repeat = repeat
         n = len(self.times)
         if self.times.shape != (n,) or self.values.shape != (n,) or n == 0:
-            raise ValueError(f"a trace of {self.times.shape} times and {self.values.shape} values; give n of each")
+            raise ValueError(
+                f"a trace must have n >= 1 times and n values, got the shapes {self.times.shape} and "
+                f"{self.values.shape}; give n of each"
+            )
         if end is None:
             end = float(2 * self.times[-1] - self.times[-2]) if n > 1 else float(self.times[0]) + 1.0
         self._edges = np.append(self.times, end)
         if not (np.isfinite(self._edges).all() and np.isfinite(self.values).all()):
-            raise ValueError("a trace holds what is not finite; fill its gaps first")
+            raise ValueError("a trace's stamps and values must be finite; fill its gaps first")
         if not (np.diff(self._edges) > 0).all():
-            raise ValueError("a trace's stamps and end do not ascend; sort them and remove duplicates")
+            raise ValueError("a trace's stamps and end must ascend; sort them and remove duplicates")
         areas = np.diff(self._edges) * self._left_and_right().mean(axis=0)
         self._area = np.concatenate(([0.0], np.cumsum(areas)))
 
@@ -71,9 +75,9 @@ class Trace:
         return self._integral_to(np.asarray(b, dtype=np.float64)) - self._integral_to(np.asarray(a, dtype=np.float64))
 
     def crossings(self, threshold: float) -> Array:
-        """(k,) times within [start, end) at which the signal comes above `threshold` or is no longer above it.
+        """(k,) times within [start, end) at which the signal rises above `threshold` or is no longer above it.
 
-        Where it is at `start` is not a crossing: ask `value(start) > threshold`.
+        The state at `start` is not a crossing; use `value(start) > threshold` for that.
         """
         left, right = self._left_and_right()
         above = np.column_stack((left > threshold, right > threshold))
@@ -84,7 +88,7 @@ class Trace:
         return np.sort(np.concatenate((within, between)))
 
     def stamps(self, a: float, b: float) -> Array:
-        """(k,) times within [a, b) at which a segment begins, those of its repetitions included."""
+        """(k,) times within [a, b) at which a segment begins, including repetitions."""
         found = self._edges
         if self.repeat:
             period = self.end - self.start
@@ -93,7 +97,7 @@ class Trace:
         return found[(found >= a) & (found < b)]
 
     def on_run_clock(self, offset_s: float = 0.0, speedup: float = 1.0) -> "Trace":
-        """The same signal on a clock whose 0 is `offset_s` here, and one second of which is `speedup` seconds here."""
+        """The same signal on a clock that starts at `offset_s` and on which `speedup` seconds pass in one second."""
         times, end = (self.times - offset_s) / speedup, (self.end - offset_s) / speedup
         return Trace(times, self.values, self.interpolation, end, self.repeat)
 
@@ -103,7 +107,7 @@ class Trace:
         return np.stack((self.values, right))
 
     def _fold(self, t: Array) -> tuple[Array, Array]:
-        """How many periods before `t`, and what is left, within [start, end] where it repeats."""
+        """The number of whole periods before `t`, and the rest: a time within [start, end] if the trace repeats."""
         if not self.repeat:
             return np.zeros_like(t), t
         period = self.end - self.start
@@ -111,7 +115,7 @@ class Trace:
         return periods, np.clip(t - periods * period, self.start, self.end)
 
     def _segment(self, t: Array) -> NDArray[np.intp]:
-        # What np.clip does, which takes several times as long on few values.
+        # The same as np.clip, which takes several times as long on few values.
         return np.minimum(np.maximum(np.searchsorted(self._edges, t, side="right") - 1, 0), len(self.values) - 1)
 
     def _inside(self, t: Array) -> Array:
@@ -123,6 +127,6 @@ class Trace:
         """The integral from `start` to `t`."""
         periods, inside = self._fold(t)
         k = self._segment(inside)
-        # Beyond both ends the outermost values hold, which the same sum covers.
+        # Beyond both ends the first and last values hold; the same sum covers that.
         mean = (self._inside(self._edges[k]) + self._inside(inside)) / 2
         return np.asarray(periods * self._area[-1] + self._area[k] + (inside - self._edges[k]) * mean)

@@ -1,1 +1,1 @@
-"""When clients are up, as pure seeded functions."""
+"""Availability and speed of clients, as pure seeded functions."""

@@ -1,4 +1,4 @@
-"""When one client is up: an endless, ordered sequence of windows, made as far as it is asked for."""
+"""The availability of one client: an ordered, possibly endless sequence of windows, made on demand."""
 
 import math
 from bisect import bisect_right
@@ -13,8 +13,8 @@ Exit = Literal["drain", "crash"]
 class Window:
     """The client may compute from `start` up to `stop`, in seconds; `exit` says how it leaves.
 
-    A drain is foreseen: the client submits what it did before `stop`. A crash is not: what it holds at `stop` is lost.
-    The end of a drain becomes known `notice_s` seconds before it.
+    Before a drain, the client submits the steps it did by `stop`. In a crash, all that it holds at `stop` is lost.
+    The client learns of a drain `notice_s` seconds before `stop`.
     """
 
     start: float
@@ -27,12 +27,12 @@ class Availability:
     """Windows in order of time, without overlap, read lazily from `windows`.
 
     Args:
-        windows: as far as they are asked for.
+        windows: source of the windows.
         ends: seconds after which nothing is known.
-        beyond: what is said to who asks later.
+        beyond: error message for a time from `ends` on.
 
     Raises:
-        ValueError: a window that is empty or begins before the one before it ended; a time from `ends` on.
+        ValueError: a window is empty or begins before the previous one ended; a time is not before `ends`.
     """
 
     def __init__(self, windows: Iterator[Window], ends: float = math.inf, beyond: str = "") -> None:
@@ -43,7 +43,7 @@ class Availability:
         self._stops: list[float] = []
 
     def window(self, t: float) -> Window | None:
-        """The window that holds `t`, or None while the client is down."""
+        """The window that contains `t`, or None while the client is down."""
         if t >= self.ends:
             raise ValueError(self.beyond)
         upcoming = self.upcoming(t)
@@ -57,19 +57,19 @@ class Availability:
         return min(self.ends, upcoming.start if upcoming.start > t else upcoming.stop)
 
     def next_start(self, t: float) -> float:
-        """The first time after `t` at which the client comes, back if it is there; infinite if never."""
+        """The first time after `t` at which the client comes (comes back, if it is up at `t`); infinite if never."""
         upcoming = self.upcoming(t)
         if upcoming is not None and upcoming.start <= t:
             upcoming = self.upcoming(upcoming.stop)
         return math.inf if upcoming is None else min(self.ends, upcoming.start)
 
     def until(self, t: float) -> Iterator[Window]:
-        """The windows that begin before `t`, the last one cut there."""
+        """The windows that begin before `t`; the last one is cut at `t`."""
         for w in self.begun(t):
             yield Window(w.start, min(w.stop, t), w.exit, w.notice_s)
 
     def begun(self, t: float) -> Iterator[Window]:
-        """The windows that begin before `t`, whole."""
+        """The windows that begin before `t`, uncut."""
         self.upcoming(t)
         for w in self._known:
             if w.start >= t:
@@ -87,7 +87,7 @@ class Availability:
             if window is None:
                 return None
             if window.stop <= window.start or (self._known and window.start < self._known[-1].stop):
-                raise ValueError(f"window {window} is empty or begins before the one before it ended")
+                raise ValueError(f"a window must not be empty or begin before the previous one ended, got {window}")
             self._known.append(window)
             self._stops.append(window.stop)
         return self._known[bisect_right(self._stops, t)]

@@ -1,4 +1,4 @@
-"""Several profiles in one: each for some of the clients, or all of them at once."""
+"""A profile composed of several: each for some of the clients, or all of them at once."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,17 +9,18 @@ from fednano.volatility.availability import Availability, Window
 from fednano.volatility.profiles import Profile
 from fednano.volatility.speed import Speed, product
 
-PATIENCE_S = 366 * 86400.0  # without a moment in common, before the parts are said to have none
+PATIENCE_S = 366 * 86400.0  # a longer time without a common window is an error
 
 
 @dataclass(frozen=True)
 class Compose(Profile):
-    """A client is up while all parts say so and as fast as the product of their speeds; or each has one part of them.
+    """Applies all parts to every client, or deals the parts to the clients in turn.
 
     Args:
-        name: what summaries call it.
-        how: all at once; or turn, dealt to the clients in turn.
-        parts: profiles by a name of their own, which also names their draws.
+        name: name in summaries.
+        how: all: a client is up while all parts are, and its speed is the product of theirs; turn: each client follows
+            one part.
+        parts: profiles by name; the name also seeds the part's draws.
     """
 
     name: str
@@ -31,7 +32,8 @@ class Compose(Profile):
             raise ValueError(f"volatility.how must be all or turn, got {self.how}; choose one of them")
         if not self.parts or not all(isinstance(part, Profile) for part in self.parts.values()):
             raise ValueError(
-                f"volatility.parts={sorted(self.parts)} must be profiles; add +volatility@volatility.parts.NAME=CHOICE"
+                f"volatility.parts must be profiles, got {sorted(self.parts)}; add "
+                "+volatility@volatility.parts.NAME=CHOICE"
             )
 
     @property
@@ -77,7 +79,7 @@ class Compose(Profile):
                 since = closing.stop
             elif closing.stop - since > PATIENCE_S:
                 raise ValueError(
-                    f"volatility.parts: {', '.join(self.parts)} are not up together for a year from {since:g} s on, "
-                    f"for {client}; change one of them"
+                    f"volatility.parts must have common windows, but {', '.join(self.parts)} are not up together for a "
+                    f"year from {since:g} s on, for {client}; change one of them"
                 )
             t = closing.stop

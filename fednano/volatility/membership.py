@@ -1,4 +1,4 @@
-"""Who is up and how fast, seen from the server: all clients together."""
+"""Membership: which clients are up and how fast they are, as the server sees them."""
 
 import heapq
 import math
@@ -11,13 +11,13 @@ from fednano.volatility.speed import Speed, steady
 
 
 class Members(Protocol):
-    """Who is up, as the round loop sees it. Times are seconds on the run's clock, and go forward."""
+    """Which clients are up, as the round loop sees it. Times are seconds on the run's clock and never go back."""
 
     def rank(self, client: str) -> int:
-        """The client's place among all."""
+        """The client's position in the order of all clients."""
 
     def moved(self, t: float) -> list[str]:
-        """The clients that may have come or gone up to `t` since they were last asked for, in order."""
+        """The clients that may have come or gone between the last call and `t`, in order."""
 
     def is_up(self, client: str, t: float) -> bool:
         """Whether the client is up at `t`."""
@@ -33,7 +33,7 @@ class Members(Protocol):
 
 
 class Membership:
-    """The clients of a run, their availability and speed, in the order of their names."""
+    """The availability and speed of all clients of a run, in the order of `availabilities`."""
 
     def __init__(self, availabilities: Mapping[str, Availability], speeds: Mapping[str, Speed] | None = None) -> None:
         self._availabilities = dict(availabilities)
@@ -59,7 +59,7 @@ class Membership:
         return self._availabilities[client].window(t)
 
     def windows(self, client: str, until: float) -> Iterator[Window]:
-        """The client's windows that begin before `until`, whole, in order."""
+        """The client's windows that begin before `until`, uncut, in order."""
         return self._availabilities[client].begun(until)
 
     def up(self, t: float) -> tuple[str, ...]:
@@ -73,17 +73,17 @@ class Membership:
         return self._up[client]
 
     def moved(self, t: float) -> list[str]:
-        """The clients that may have come or gone up to `t` since they were last asked for, in order."""
+        """The clients that may have come or gone between the last call and `t`, in order."""
         self._seek(t)
         moved, self._moved = self._moved, set()
         return sorted(moved, key=self.rank)
 
     def rank(self, client: str) -> int:
-        """The client's place among all."""
+        """The client's position in the order of all clients."""
         return self._rank[client]
 
     def never_up(self) -> bool:
-        """Whether no client has a window at all."""
+        """Whether no client ever has a window."""
         return all(a.upcoming(0.0) is None for a in self._availabilities.values())
 
     def next_change(self, t: float) -> float:
@@ -109,22 +109,22 @@ class Membership:
         return self._speeds[client].next_change(t)
 
     def steady_until(self, client: str, t: float) -> float:
-        """When the window that holds `t` ends, or the client's speed changes; `t` where it is down."""
+        """When the window that contains `t` ends or the client's speed changes; `t` if the client is down."""
         window = self.window(client, t)
         return min(window.stop, self._speeds[client].next_change(t)) if window else t
 
     def full_seconds(self, client: str, until: float) -> float:
-        """What the client's time up within [0, until) is worth, in seconds at its hardware's speed."""
+        """The client's time up within [0, until), in equivalent seconds at its hardware's full speed."""
         speed = self._speeds[client]
         return sum(speed.full_seconds(w.start, w.stop) for w in self._availabilities[client].until(until))
 
     def _begin(self) -> None:
         self._at = -math.inf
-        # A heap of when each client comes or goes, after `_at`.
+        # A heap of the next time at which each client comes or goes, after `_at`.
         self._changes = [(-math.inf, client) for client in self._availabilities]
 
     def _seek(self, t: float) -> None:
-        """Bring `_up` and `_changes` to `t`. As time goes forward only those who come or go are asked."""
+        """Bring `_up` and `_changes` to `t`. Going forward, this only touches the clients that come or go."""
         if t < self._at:
             self._begin()
         while self._changes[0][0] <= t and self._changes[0][0] < math.inf:

@@ -8,14 +8,14 @@ from fednano.core.randomness import generator
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """The links of all clients. Of several values, each is dealt to the clients in turn.
+    """The links of all clients. Several values of a setting are dealt to the clients in turn.
 
     Args:
-        name: what it is called.
-        up_mbit_s: client to server, megabits per second.
-        down_mbit_s: server to client, megabits per second.
-        latency_s: one way, seconds.
-        jitter_s: mean of the exponential time by which a transfer is late, seconds.
+        name: name in summaries.
+        up_mbit_s: bandwidth from client to server, megabits per second.
+        down_mbit_s: bandwidth from server to client, megabits per second.
+        latency_s: one-way latency, seconds.
+        jitter_s: mean of the exponential delay of a transfer, seconds.
     """
 
     name: str
@@ -35,19 +35,19 @@ class Network:
                     raise ValueError(f"network.{key} must be >= 0 seconds and finite, got {value}; use 0 or more")
 
     def up_s(self, size: int, index: int = 0) -> float:
-        """Seconds that `size` bytes take from the client with this index to the server, if they are not late."""
+        """Seconds that `size` bytes take from the client with this index to the server, without jitter."""
         return _dealt(self.latency_s, index) + size * 8e-6 / _dealt(self.up_mbit_s, index)
 
     def down_s(self, size: int, index: int = 0) -> float:
-        """Seconds that `size` bytes take from the server to the client with this index, if they are not late."""
+        """Seconds that `size` bytes take from the server to the client with this index, without jitter."""
         return _dealt(self.latency_s, index) + size * 8e-6 / _dealt(self.down_mbit_s, index)
 
     def submit_s(self, size: int, index: int = 0) -> float:
-        """Seconds that a client keeps free to submit `size` bytes: 95 of 100 are not later."""
+        """Seconds that a client reserves to submit `size` bytes; 95 of 100 submissions take no longer."""
         return self.up_s(size, index) + 3.0 * _dealt(self.jitter_s, index)
 
     def late_s(self, index: int, seed: int, *transfer: str | float) -> float:
-        """Seconds by which one transfer, named by `transfer`, is late. Equal arguments give equal seconds."""
+        """Jitter of the transfer named by `transfer`, seconds. Equal arguments give equal seconds."""
         mean = _dealt(self.jitter_s, index)
         if not mean:
             return 0.0
@@ -57,7 +57,7 @@ class Network:
 def _several(value: float | Sequence[float], key: str) -> Sequence[float]:
     values = value if isinstance(value, Sequence) else [value]
     if not values:
-        raise ValueError(f"network.{key}=[] is no link; give a number, or one for each client")
+        raise ValueError(f"network.{key} must have at least one value, got []; give a number, or one for each client")
     return values
 
 

@@ -1,4 +1,4 @@
-"""Clients that follow the sun, and clients whose speed changes."""
+"""Profiles of clients that follow the sun, and of clients whose speed changes."""
 
 import math
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ class Diurnal(Leaving):
     """One window a day around an hour of the client's own time zone.
 
     Args:
-        zones_h: hours that local time is ahead of UTC, dealt to the clients in turn. The run begins at 0 h UTC.
-        middle_h: local hour in the middle of a window.
+        zones_h: hours by which local time is ahead of UTC, dealt to the clients in turn. The run begins at 0 h UTC.
+        middle_h: local hour of the middle of a window.
         duty: share of the day that a window takes.
-        jitter_s: standard deviation of both ends of a window, seconds of the day; cut where windows would meet.
-        speedup: how many seconds of the day pass in one of the run.
+        jitter_s: standard deviation of both ends of a window, seconds of the day; limited so that windows never meet.
+        speedup: seconds of the day that pass in one second of the run.
     """
 
     name: str = "diurnal"
@@ -35,7 +35,9 @@ class Diurnal(Leaving):
         super().__post_init__()
         object.__setattr__(self, "zones_h", tuple(self.zones_h))
         if not self.zones_h or not all(-24 <= zone <= 24 for zone in self.zones_h):
-            raise ValueError(f"volatility.zones_h={list(self.zones_h)} must be hours from UTC, such as [-5, 1, 8]")
+            raise ValueError(
+                f"volatility.zones_h must be hours from -24 to 24, got {list(self.zones_h)}; use such as [-5, 1, 8]"
+            )
         if not 0.0 <= self.middle_h <= 24.0:
             raise ValueError(f"volatility.middle_h must be from 0 to 24, got {self.middle_h}; it is an hour of the day")
         if not 0.0 < self.duty < 1.0:
@@ -53,7 +55,7 @@ class Diurnal(Leaving):
         normal = draws(generator(seed, client, "availability"), "normal", 0.0, self.jitter_s)
         limit = 0.499 * DAY_S * min(self.duty, 1 - self.duty)
         zone = self.zones_h[index % len(self.zones_h)]
-        # Local time may be a day ahead and the window reach into the next day: its first days end before the run.
+        # Begin two days early: local time may be a day ahead, and a window may reach into the next day.
         middle = (self.middle_h - zone) * HOUR_S - 2 * DAY_S
         while True:
             start = middle - self.duty * DAY_S / 2 + max(-limit, min(limit, next(normal)))
@@ -64,15 +66,15 @@ class Diurnal(Leaving):
 
 @dataclass(frozen=True, kw_only=True)
 class Straggler(Profile):
-    """Clients never leave, but their speed is log-normal around that of their hardware, and changes.
+    """Clients that never leave but change their speed, which is log-normal around that of their hardware.
 
-    The mean speed is that of the hardware.
+    The mean speed equals that of the hardware.
 
     Args:
-        name: what summaries call it.
-        sigma: standard deviation of the logarithm of a client's momentary speed.
-        client_sigma: the same of what stays with a client for the whole run.
-        mean_hold_s: mean of the exponential time that a momentary speed lasts, seconds.
+        name: name in summaries.
+        sigma: standard deviation of the logarithm of the momentary factor of a client's speed.
+        client_sigma: standard deviation of the logarithm of the factor that a client has for the whole run.
+        mean_hold_s: mean of the exponential time that a momentary factor lasts, seconds.
     """
 
     name: str = "straggler"
@@ -96,7 +98,7 @@ class Straggler(Profile):
 
     def _pieces(self, client: str, seed: int) -> Iterator[tuple[float, float]]:
         draw = generator(seed, client, "speed")
-        # The mean of a log-normal factor is 1 where the mean of its logarithm is -sigma²/2.
+        # The mean of a log-normal factor is 1 if the mean of its logarithm is -sigma²/2.
         lasting = draw.lognormal(-(self.client_sigma**2) / 2, self.client_sigma)
         momentary = draws(draw, "lognormal", -(self.sigma**2) / 2, self.sigma)
         holds = draws(draw, "exponential", self.mean_hold_s)
@@ -108,4 +110,4 @@ class Straggler(Profile):
 
 def check_speedup(speedup: float, group: str = "volatility") -> None:
     if not 0.0 < speedup < math.inf:
-        raise ValueError(f"{group}.speedup must be > 0, got {speedup}; 600 makes ten minutes of a second")
+        raise ValueError(f"{group}.speedup must be > 0, got {speedup}; 600 makes each second ten minutes")

@@ -1,4 +1,4 @@
-"""A client's own view of its availability: how long it may go on, and when its machine dies under it."""
+"""A client's view of its own availability: whether it may take another step, and whether its machine dies."""
 
 from fednano.core.clock import Clock
 from fednano.volatility.availability import Window
@@ -6,17 +6,17 @@ from fednano.volatility.membership import Membership
 
 
 class ClientCrashedError(Exception):
-    """The client's machine went away with all that it held."""
+    """The client's machine died with all that it held."""
 
 
 class Presence:
-    """Judges steps and transfers of one client against the window in which its present work began.
+    """Checks steps and transfers of one client against the window in which its current work began.
 
     Args:
-        membership: everyone's windows.
-        client: whose presence this is.
+        membership: the windows of all clients.
+        client: name of the client.
         clock: the client's clock.
-        submit_s: seconds that submitting takes, kept free before the end of a window that is known.
+        submit_s: seconds reserved for submitting before the known end of a window.
     """
 
     def __init__(self, membership: Membership, client: str, clock: Clock, submit_s: float) -> None:
@@ -27,7 +27,7 @@ class Presence:
         self._window: Window | None = None
 
     def arrive(self, sent: float | None = None) -> None:
-        """Work begins now. Raises ClientCrashedError if the client is down, or was since `sent`."""
+        """Begin work now. Raises ClientCrashedError if the client is down, or was down at any time since `sent`."""
         self._window = self._membership.window(self._client, self._clock.now())
         if self._window is None or (sent is not None and sent < self._window.start):
             raise ClientCrashedError(self._client)
@@ -37,7 +37,7 @@ class Presence:
         return self.might_step(self._clock.now(), step_s)
 
     def might_step(self, at: float, step_s: float) -> bool:
-        """`may_step` at a time of the window in which work began, which may have passed."""
+        """`may_step` at a time in the window in which work began; the time may have passed."""
         assert self._window is not None, "work began without arrive()"
         ends = at + step_s
         foreseen = self._window.exit == "drain" and at >= self._window.stop - self._window.notice_s

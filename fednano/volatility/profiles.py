@@ -22,21 +22,21 @@ class Profile(ABC):
 
     @property
     def endless(self) -> bool:
-        """Whether clients go on coming for all times; if not, a run may outlast them."""
+        """Whether clients keep coming forever; if not, a run may outlast them."""
         return True
 
     @abstractmethod
     def availability(self, client: str, index: int, seed: int) -> Availability:
-        """When `client`, the one with this index, is up. Equal arguments give equal windows."""
+        """When `client`, which has this index, is up. Equal arguments give equal windows."""
 
     def speed(self, client: str, index: int, seed: int) -> Speed:
-        """The share of its hardware's speed that `client` has. Equal arguments give equal speeds."""
+        """The speed of `client` as a share of its hardware's. Equal arguments give equal speeds."""
         return steady()
 
     def foreseen(self, crashes: bool) -> "Profile":
-        """The same clients where the ends of windows are planned with, those of crashes too if `crashes`.
+        """The same clients if the ends of windows are known in advance; the ends by crashes only if `crashes`.
 
-        Only who waits before leaving has anything to change. Raises ValueError where no window is left.
+        Only profiles whose clients wait before they leave differ. Raises ValueError if no window is left.
         """
         return self
 
@@ -53,12 +53,12 @@ class AlwaysOn(Profile):
 
 @dataclass(frozen=True, kw_only=True)
 class Leaving(Profile):
-    """What all profiles share whose clients leave.
+    """The common part of all profiles whose clients leave.
 
     Args:
-        name: what summaries call it.
+        name: name in summaries.
         exit: how windows end: all in a drain, all in a crash, or mixed.
-        crash_share: probability that a window ends in a crash, where mixed.
+        crash_share: probability that a window ends in a crash if exit is mixed.
     """
 
     name: str
@@ -79,13 +79,13 @@ class Leaving(Profile):
     def windows(
         self, spans: Iterable[tuple[float, float]], client: str, seed: int, notice_s: float = math.inf
     ) -> Iterator[Window]:
-        """`spans` (start, stop) from 0 s on as windows, each with an exit drawn for it."""
+        """The parts of `spans` (start, stop) from 0 s on as windows, each with a drawn exit."""
         for (start, stop), leaves in zip(spans, self.exits(client, seed), strict=False):
             if stop > max(0.0, start):
                 yield Window(max(0.0, start), stop, leaves, notice_s)
 
     def exits(self, client: str, seed: int) -> Iterator[Exit]:
-        """How each of the client's windows ends."""
+        """The drawn exits of the client's windows, in order."""
         for drawn in draws(generator(seed, client, "exit"), "random"):
             yield "crash" if drawn < self.crash_probability else "drain"
 
@@ -125,11 +125,11 @@ class Markov(Leaving):
 
 @dataclass(frozen=True, kw_only=True)
 class Bernoulli(Leaving):
-    """In each slot of time the client is up with a probability, whatever it was before.
+    """In each slot of time the client is up with a fixed probability, independent of earlier slots.
 
     Args:
-        up_probability: of a slot.
-        slot_s: length of a slot, seconds. Slots up that follow each other are one window.
+        up_probability: probability that the client is up in a slot.
+        slot_s: length of a slot, seconds. Consecutive slots up form one window.
     """
 
     name: str = "bernoulli"
@@ -150,7 +150,7 @@ class Bernoulli(Leaving):
 
     def _spans(self, client: str, seed: int) -> Iterator[tuple[float, float]]:
         draw = generator(seed, client, "availability")
-        # Runs of equal slots have geometric lengths, so that no slot is drawn by itself.
+        # Runs of equal slots have geometric lengths, so slots need not be drawn one by one.
         ups, downs = draws(draw, "geometric", 1 - self.up_probability), draws(draw, "geometric", self.up_probability)
         slot = 0 if draw.random() < self.up_probability else next(downs)
         while True:
@@ -161,15 +161,15 @@ class Bernoulli(Leaving):
 
 @dataclass(frozen=True, kw_only=True)
 class Spot(Leaving):
-    """Spot instances: Weibull lifetimes, and a time until the next one is had.
+    """Spot instances: Weibull lifetimes, and an exponential wait for the next instance.
 
-    A departure that crashes comes without notice.
+    A crash comes without notice.
 
     Args:
         mean_up_s: mean lifetime, seconds.
-        shape: of the Weibull distribution; below 1 young instances are the ones that go, at 1 any.
+        shape: shape of the Weibull distribution; below 1 young instances leave more often, at 1 age does not matter.
         mean_down_s: mean of the exponential time until the next instance computes, seconds.
-        notice_s: how long before it the end becomes known, seconds; 0: all departures are crashes.
+        notice_s: notice before a drain, seconds; 0: all departures are crashes.
     """
 
     name: str = "spot"
@@ -206,13 +206,13 @@ class Spot(Leaving):
 
 
 def draws(draw: np.random.Generator, distribution: str, *parameters: float) -> Iterator[float]:
-    """Endless draws from one of NumPy's distributions, made many at a time."""
+    """Endless draws from one of NumPy's distributions, made `CHUNK` at a time."""
     while True:
         yield from getattr(draw, distribution)(*parameters, size=CHUNK).tolist()
 
 
 def check_durations(profile: Profile, *keys: str) -> None:
-    """Raise ValueError unless these settings are finite and above 0."""
+    """Raise ValueError unless these settings of the profile are finite and above 0."""
     for key in keys:
         value = getattr(profile, key)
         if not 0.0 < value < math.inf:

@@ -1,4 +1,4 @@
-"""Clients that are up when a record says so."""
+"""The profile of clients whose windows were recorded in a file."""
 
 import math
 from collections.abc import Iterator
@@ -10,23 +10,23 @@ from fednano.volatility.availability import Availability, Exit, Window
 from fednano.volatility.periodic import check_speedup
 from fednano.volatility.profiles import Leaving
 
-# (row, start, stop, exit); no exit where the file names none
+# (row, start, stop, exit); exit is None if the file gives none
 Interval = tuple[int, float, float, Exit | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Intervals(Leaving):
-    """Recorded windows, from a CSV file with the columns client, start, stop and, if wanted, exit.
+    """Recorded windows, from a CSV file with the columns client, start, stop and, optionally, exit.
 
-    Start and stop are seconds of the run; a stop that is left empty never comes. Where exit is empty or has no column,
+    Start and stop are seconds of the run; a window with an empty stop never ends. If exit is empty or has no column,
     `exit` and `crash_share` decide.
 
     Args:
-        file: the CSV file; `package:NAME` is one that fednano brings along.
-        match: name, a client has the windows under its name; turn, the file's clients are dealt to the run's in turn.
-        on_end: after a client's last window: it is down, or the record repeats from 0 s with a period of `period_s`.
-        period_s: seconds; null: up to the last stop of the file.
-        speedup: how many seconds of the record pass in one of the run.
+        file: the CSV file; `package:NAME` is one that comes with fednano.
+        match: name: a client has the windows under its name; turn: the file's clients are dealt to the run's in turn.
+        on_end: after a client's last window: it stays down, or the record repeats from 0 s every `period_s` seconds.
+        period_s: seconds; null: the last stop of the file.
+        speedup: seconds of the record that pass in one second of the run.
     """
 
     name: str = "intervals"
@@ -50,7 +50,7 @@ class Intervals(Leaving):
             self._check_order(recorded.setdefault(client, []), interval)
             recorded[client].append(interval)
         if not recorded:
-            raise ValueError(f"{self.file} has no windows; add rows of client,start,stop")
+            raise ValueError(f"{self.file} has no windows; add rows with client,start,stop")
         object.__setattr__(self, "recorded", recorded)
         if self.on_end == "repeat":
             self._check_period()
@@ -71,7 +71,7 @@ class Intervals(Leaving):
             return Availability(self._windows(names[index % len(names)], client, seed))
         if client not in self.recorded:
             raise ValueError(
-                f"{self.file} has no windows for {client} but for {', '.join(self.recorded)}; "
+                f"{self.file} has no windows for {client}, only for {', '.join(self.recorded)}; "
                 "add rows, or set volatility.match=turn"
             )
         return Availability(self._windows(client, client, seed))
@@ -94,10 +94,15 @@ class Intervals(Leaving):
         start = number(cells["start"], self.file, line, "start")
         stop = number(cells["stop"], self.file, line, "stop") if cells["stop"] else math.inf
         if not (0.0 <= start < stop):
-            raise ValueError(f"{self.file}, row {line}: no window from {start:g} to {stop:g} s; start at 0 s or later")
+            raise ValueError(
+                f"{self.file}, row {line}: a window must start at 0 s or later and stop after its start, got {start:g} "
+                f"to {stop:g} s; correct the row"
+            )
         leaves = cells.get("exit", "")
         if leaves not in ("", "drain", "crash"):
-            raise ValueError(f"{self.file}, row {line}: exit {leaves} is unknown; write drain, crash or nothing")
+            raise ValueError(
+                f"{self.file}, row {line}: exit must be drain, crash or empty, got {leaves}; choose one of them"
+            )
         return line, start, stop, leaves or None  # type: ignore[return-value]
 
     def _check_period(self) -> None:
@@ -105,7 +110,7 @@ class Intervals(Leaving):
             (_, begins, *_), (line, _, stops, _) = intervals[0], intervals[-1]
             if not stops < begins + self.period < math.inf:
                 raise ValueError(
-                    f"volatility.period_s={self.period_s}: {client} begins anew at {begins + self.period:g} s, but "
+                    f"volatility.period_s={self.period_s}: {client} begins again at {begins + self.period:g} s, but "
                     f"{self.file}, row {line} stops at {stops:g} s; use a longer period, and give every window a stop"
                 )
 
@@ -113,5 +118,5 @@ class Intervals(Leaving):
         if before and interval[1] <= before[-1][2]:
             raise ValueError(
                 f"{self.file}, row {interval[0]}: starts at {interval[1]:g} s, but row {before[-1][0]} stops at "
-                f"{before[-1][2]:g} s; sort each client's rows, and join those that touch"
+                f"{before[-1][2]:g} s; sort each client's rows, and join windows that touch"
             )

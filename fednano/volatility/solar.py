@@ -1,4 +1,4 @@
-"""The command that makes synthetic traces, `python -m fednano.volatility.solar`; `traces/solar.py` does the work."""
+"""The command `python -m fednano.volatility.solar`, which makes synthetic traces; the code is in `traces/solar.py`."""
 
 import sys
 

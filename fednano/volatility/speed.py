@@ -1,4 +1,4 @@
-"""How fast one client is: a piecewise constant share of its hardware's speed, made as far as it is asked for."""
+"""The speed of one client: a piecewise constant share of its hardware's speed, made on demand."""
 
 import bisect
 import math
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 
 class Speed:
-    """Pieces (until, factor) one after the other from 0 s on, read lazily; the last of a finite row has no end.
+    """Consecutive pieces (until, factor) from 0 s on, read lazily. If they are finite, the last must never end.
 
     Raises:
-        ValueError: a piece that is empty, or a factor that is not above 0.
+        ValueError: a piece is empty, or a factor is not above 0.
     """
 
     def __init__(self, pieces: Iterator[tuple[float, float]]) -> None:
@@ -23,11 +23,11 @@ class Speed:
         return self._factor[self._piece(t)]
 
     def next_change(self, t: float) -> float:
-        """The end of the piece that holds `t`."""
+        """The end of the piece that contains `t`."""
         return self._until[self._piece(t)]
 
     def full_seconds(self, start: float, stop: float) -> float:
-        """Seconds at full speed that [start, stop) is worth: the integral of the factor."""
+        """The time [start, stop) in equivalent seconds at full speed: the integral of the factor."""
         return self._worth(stop) - self._worth(start)
 
     def _worth(self, t: float) -> float:
@@ -41,7 +41,7 @@ class Speed:
             begun = self._until[-1] if self._until else 0.0
             until, factor = next(self._source)
             if not (until > begun and factor > 0):
-                raise ValueError(f"speed {factor} until {until} s is no piece after {begun} s")
+                raise ValueError(f"a speed must be > 0 until a time after {begun} s, got {factor} until {until} s")
             self._done.append((self._done[-1] if self._done else 0.0) + factor * (until - begun))
             self._until.append(until)
             self._factor.append(factor)
@@ -49,7 +49,7 @@ class Speed:
 
 
 def steady(factor: float = 1.0) -> Speed:
-    """One factor for all time."""
+    """The speed of a client whose factor never changes."""
     return Speed(iter([(math.inf, factor)]))
 
 

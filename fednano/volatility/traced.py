@@ -1,4 +1,4 @@
-"""Clients that are up while a recorded signal is on the right side of a threshold."""
+"""The profile of clients that are up while a recorded signal is below or above a threshold."""
 
 import copy
 import itertools
@@ -21,7 +21,7 @@ SignalSpan = tuple[float, float]
 
 @dataclass(frozen=True)
 class FilledSignal:
-    """One column: its filled trace, the threshold in its unit, where the condition holds in seconds of the file."""
+    """One column: its filled trace, the threshold in its unit, and when the condition holds, in seconds of the file."""
 
     trace: Trace
     level: float
@@ -33,21 +33,24 @@ class Traced(Leaving):
     """A window is open while a column of a CSV file is below or above a threshold.
 
     Args:
-        file: a CSV file with a header, a row for each stamp; `package:NAME` is one that fednano brings along.
-        time_column: of the stamps, ISO 8601 (UTC unless they name a zone) or seconds; null: the first column.
-        columns: dealt to the clients in turn, null: all beside the time's; or a column for each client by name.
-        open_when: on which side of the threshold a client is up.
+        file: a CSV file with a header and a row for each stamp; `package:NAME` is one that comes with fednano.
+        time_column: the column of the stamps, ISO 8601 (UTC unless they name a zone) or seconds; null: the first
+            column.
+        columns: a list of columns, dealt to the clients in turn; null: all except the time column; or a column for
+            each client by name.
+        open_when: the side of the threshold on which a client is up.
         threshold: a value in the column's unit, or a percentile of each column, such as p40.
-        interpolation: step, a value holds until the next stamp; or linear.
+        interpolation: step: a value holds until the next stamp; or linear.
         hysteresis_s: how long the condition must fail before the client leaves, seconds of the file.
-        provisioning_s: how long it must hold before the client joins, seconds of the file.
-        on_gap: during a gap of the column: hold the value before it, be down, or refuse the file.
-        on_end: after the last row: repeat from the first one; or as on_gap, whose choice null takes over.
+        provisioning_s: how long the condition must hold before the client joins, seconds of the file.
+        on_gap: during a gap of the column: hold the value before it, be down, or refuse the file (error).
+        on_end: after the last row: repeat from the first row, or one of the choices of on_gap; null: the same as
+            on_gap.
         offset_s: where in the file the run begins, seconds after its first row.
-        speedup: how many seconds of the file pass in one of the run.
+        speedup: seconds of the file that pass in one second of the run.
 
-    `planned` is set by `foreseen`: a client leaves as soon as the condition fails, without `hysteresis_s`, unless it
-    holds again within `provisioning_s`. It would then idle longer in coming back than it would have been away.
+    `planned` is set by `foreseen`: a client leaves as soon as the condition fails, without `hysteresis_s`, unless the
+    condition holds again within `provisioning_s`. In that case coming back would take longer than the absence.
     """
 
     name: str = "trace"
@@ -79,7 +82,7 @@ class Traced(Leaving):
 
     @property
     def ending(self) -> Literal["repeat", "hold", "down", "error"]:
-        """What follows the last row."""
+        """What happens after the last row."""
         return self.on_end or self.on_gap
 
     @property
@@ -95,8 +98,8 @@ class Traced(Leaving):
         return Availability(
             windows,
             length / self.speedup,
-            f"{self.file} ends {length:,.0f} s after volatility.offset_s={self.offset_s:g}, but the run goes on; "
-            "set volatility.on_end=repeat, hold or down, or take a longer trace",
+            f"{self.file} ends {length:,.0f} s after volatility.offset_s={self.offset_s:g}, before the run does; "
+            "set volatility.on_end=repeat, hold or down, or use a longer trace",
         )
 
     def foreseen(self, crashes: bool) -> "Traced":
@@ -113,7 +116,7 @@ class Traced(Leaving):
         return profile
 
     def column(self, client: str, index: int) -> str:
-        """The column of a client. Raises ValueError if it is given none."""
+        """The column of a client. Raises ValueError if it has none."""
         if not isinstance(self.columns, dict):
             names = list(self.signals)
             return names[index % len(names)]
@@ -126,7 +129,7 @@ class Traced(Leaving):
         return self.signals[self.column(client, index)].trace.on_run_clock(self.offset_s, self.speedup)
 
     def open_spans(self, client: str, index: int, until: float, since: float = 0.0) -> list[SignalSpan]:
-        """Where the condition itself holds within [since, until), run seconds: no hysteresis, no provisioning."""
+        """When the condition holds within [since, until), in run seconds, without hysteresis and provisioning."""
         signal = self.signals[self.column(client, index)]
         end, met = signal.trace.end, list(signal.met)
         if self.ending == "hold" and met and met[-1][1] == end:
@@ -142,7 +145,10 @@ class Traced(Leaving):
 
     def _check_choices(self) -> None:
         if not isinstance(self.columns, list | dict | None) or self.columns in ([], {}):
-            raise ValueError(f"volatility.columns={self.columns} names no columns; use [A, B], {{client_0: A}} or null")
+            raise ValueError(
+                f"volatility.columns must name at least one column, got {self.columns}; use [A, B], {{client_0: A}} or "
+                "null"
+            )
         choices = {
             "open_when": ("below", "above"),
             "interpolation": ("step", "linear"),
@@ -162,15 +168,17 @@ class Traced(Leaving):
                     f"volatility.threshold must be from p0 to p100, got {self.threshold}; or give a number"
                 )
         elif not math.isfinite(self.threshold):
-            raise ValueError(f"volatility.threshold={self.threshold} is never crossed; use a number or a percentile")
+            raise ValueError(
+                f"volatility.threshold must be finite, got {self.threshold}; use a number or a percentile such as p40"
+            )
 
     def _signal(self, table: Table, name: str) -> FilledSignal:
         times, values, gaps = fill(table, name, self.on_gap)
         trace = Trace(times, values, self.interpolation, self._end(table), self.ending == "repeat")
         if self.offset_s >= trace.end:
             raise ValueError(
-                f"volatility.offset_s={self.offset_s:g} is not before the end of {self.file} at {trace.end:g} s; "
-                "use less"
+                f"volatility.offset_s must be < {trace.end:g}, the end of {self.file} in seconds, got "
+                f"{self.offset_s:g}; use less"
             )
         known = table.columns[name][np.isfinite(table.columns[name])]
         if isinstance(self.threshold, str):
@@ -183,7 +191,7 @@ class Traced(Leaving):
         signal = FilledSignal(trace, level, tuple(met))
         if not self._opens(signal):
             raise ValueError(
-                f"volatility.threshold={self.threshold} never opens column {name} of {self.file} long enough, whose "
+                f"volatility.threshold={self.threshold} never opens column {name} of {self.file} long enough; its "
                 f"values lie between {known.min():g} and {known.max():g}; change it, open_when or provisioning_s"
             )
         return signal
@@ -193,14 +201,14 @@ class Traced(Leaving):
         return float(table.times[-1] + np.median(np.diff(table.times)))
 
     def _spans(self, signal: FilledSignal) -> Iterator[SignalSpan]:
-        """(start, stop) of windows in seconds of the run; what ends before the run is left out."""
+        """(start, stop) of windows in seconds of the run, without those that end before the run begins."""
         for start, stop in self._delayed(self._met(signal)):
             if stop > self.offset_s:
                 yield (start - self.offset_s) / self.speedup, (stop - self.offset_s) / self.speedup
 
     def _opens(self, signal: FilledSignal) -> bool:
         """Whether a window ever opens."""
-        # A few periods tell for all; without provisioning the first window would come, with it none might, ever.
+        # A few periods stand for all. With provisioning it is possible that no window ever opens.
         some = itertools.islice(self._met(signal), 4 * len(signal.met))
         return any(stop > self.offset_s for _, stop in self._delayed(some))
 
@@ -209,11 +217,11 @@ class Traced(Leaving):
 
     @property
     def _bridged_s(self) -> float:
-        """How long the condition fails at most for a client that stays, seconds of the file."""
+        """The longest failure of the condition through which a client stays, seconds of the file."""
         return self.provisioning_s if self.planned else self.hysteresis_s
 
     def _met(self, signal: FilledSignal) -> Iterator[SignalSpan]:
-        """Where the condition holds, in seconds of the file, as it goes on after its end."""
+        """When the condition holds, in seconds of the file, continued after the file's end according to `ending`."""
         end, met = signal.trace.end, signal.met
         if not met:
             return
@@ -222,17 +230,17 @@ class Traced(Leaving):
         elif self.ending != "repeat":
             yield from met
         elif all(b[0] <= a[1] + self._bridged_s for a, b in itertools.pairwise((*met, (met[0][0] + end, end)))):
-            yield -math.inf, math.inf  # the client never leaves, so that no window of delayed() would ever be whole
+            yield -math.inf, math.inf  # the client never leaves, so delayed() would never complete a window
         else:
-            # A window that holds offset_s may have begun in the period before.
+            # A window that contains offset_s may have begun in the period before.
             for period in itertools.count(math.floor(self.offset_s / end) - 2):
                 yield from ((start + period * end, stop + period * end) for start, stop in met)
 
 
 def condition(trace: Trace, level: float, side: Literal["below", "above"]) -> list[SignalSpan]:
-    """Where within [start, end] the trace is strictly below or above `level`, in order."""
+    """The spans within [start, end] in which the trace is strictly below or above `level`, in order."""
     if side == "below":
-        # -trace > -level where trace < level; the other way round would take in trace = level.
+        # trace < level is -trace > -level; inverting the condition instead would include trace = level.
         trace, level = Trace(trace.times, -trace.values, trace.interpolation, trace.end), -level
     changes = trace.crossings(level).tolist()
     if trace.value(trace.start) > level:
@@ -243,7 +251,7 @@ def condition(trace: Trace, level: float, side: Literal["below", "above"]) -> li
 
 
 def without(spans: list[SignalSpan], holes: list[SignalSpan]) -> list[SignalSpan]:
-    """`spans` where no hole is; both in order and disjoint."""
+    """`spans` without `holes`; both are in order and disjoint."""
     kept = []
     for start, stop in spans:
         for hole_start, hole_stop in holes:
@@ -260,10 +268,10 @@ def without(spans: list[SignalSpan], holes: list[SignalSpan]) -> list[SignalSpan
 def delayed(
     met: Iterator[SignalSpan], hysteresis_s: float, provisioning_s: float, bridged_s: float | None = None
 ) -> Iterator[SignalSpan]:
-    """Windows of a client that leaves `hysteresis_s` after the condition failed, and joins `provisioning_s` after it
-    held. It stays where the condition holds again within `bridged_s`; None: before it has left.
+    """Windows of a client that leaves `hysteresis_s` after the condition fails, and joins `provisioning_s` after the
+    condition holds. It stays if the condition holds again within `bridged_s`; None: `hysteresis_s`.
 
-    The client that is up before all time is there at once.
+    A span that begins at −∞ needs no provisioning: the client is up from the start.
     """
     first = next(met, None)
     if first is None:

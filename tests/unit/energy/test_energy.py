@@ -299,8 +299,8 @@ def test_a_trace_that_ends_is_missed_only_by_who_goes_on(tmp_path: Path) -> None
     [
         (["hardware.train_watts=-1"], ("hardware.train_watts must be >= 0 watts, got -1", "one per client")),
         (["hardware.idle_watts=[]"], ("hardware.idle_watts must be >= 0 watts, got []", "one per client")),
-        (["energy.carbon=-3"], ("energy.carbon", "-3", "0 or more")),
-        (["energy.carbon=dirty"], ("energy.carbon=dirty", "give a number")),
+        (["energy.carbon=-3"], ("energy.carbon must be >= 0 g/kWh, got -3", "0 or more")),
+        (["energy.carbon=dirty"], ("energy.carbon must be a number", "got dirty")),
         (["energy.grid_s=0"], ("energy.grid_s must be > 0 seconds, got 0",)),
         (["energy.integration=mean"], ("energy.integration=mean", "exact, grid")),
         (["energy.paused_watts=-1"], ("energy.paused_watts must be >= 0 watts, got -1", "0 or more")),
@@ -309,9 +309,9 @@ def test_a_trace_that_ends_is_missed_only_by_who_goes_on(tmp_path: Path) -> None
         (["energy=trace", "energy.carbon.file=no.csv"], ("energy.carbon.file=no.csv does not exist",)),
         (["energy=trace", "energy.price.columns=[oslo]"], ("synthetic_price.csv has no column oslo", "almeria")),
         (["energy=trace", "energy.price.columns={client_0: almeria}"], ("energy.price.columns", "client_1")),
-        (["energy=trace", "energy.carbon.file=package:synthetic_price.csv"], ("energy.carbon falls to", "g/kWh")),
+        (["energy=trace", "energy.carbon.file=package:synthetic_price.csv"], ("energy.carbon must be >= 0 g/kWh", "-")),
         (["energy=trace", "energy.carbon.scale=inf"], ("energy.carbon.scale must be a finite number", "inf")),
-        (["energy=trace", "energy.carbon.columns=[]"], ("energy.carbon.columns=[]", "names no columns")),
+        (["energy=trace", "energy.carbon.columns=[]"], ("energy.carbon.columns must name at least", "got []")),
     ],
 )  # fmt: skip
 def test_bad_settings_are_refused_in_one_line(overrides: list[str], words: tuple[str, ...]) -> None:

@@ -38,7 +38,7 @@ def test_a_text_read_in_pieces_gives_the_logits_of_the_whole(arch: Arch, length:
     pieces = [grouped.logits(piece, cache) for piece in tokens.split([5, 1, 3, length - 10, 1], dim=1)]
     torch.testing.assert_close(torch.cat(pieces, dim=1), grouped.logits(tokens), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(pieces[-1][:, -1:], grouped.logits(tokens, first=-1), rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match=rf"{length + 1} tokens do not fit model\.sequence_len={length}"):
+    with pytest.raises(ValueError, match=rf"<= model\.sequence_len={length} tokens, got {length + 1}"):
         grouped.logits(tokens[:, :1], cache)
 
 
@@ -115,15 +115,15 @@ def test_draws_follow_the_probabilities() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"temperature": -0.5}, "temperature=-0.5"),
-        ({"temperature": math.nan}, "temperature=nan"),
-        ({"top_k": -1}, "top_k=-1"),
-        ({"top_p": 0.0}, "top_p=0.0"),
-        ({"top_p": 1.5}, "top_p=1.5"),
+        ({"temperature": -0.5}, "temperature must be >= 0, got -0.5"),
+        ({"temperature": math.nan}, "temperature must be >= 0, got nan"),
+        ({"top_k": -1}, "top_k must be >= 0, got -1"),
+        ({"top_p": 0.0}, "top_p must be > 0 and <= 1, got 0.0"),
+        ({"top_p": 1.5}, "top_p must be > 0 and <= 1, got 1.5"),
     ],
 )
 def test_bad_settings_name_key_value_and_remedy(settings: dict, words: str) -> None:
-    with pytest.raises(ValueError, match=rf"^{words} .*; use "):
+    with pytest.raises(ValueError, match=rf"^{words}; use "):
         Sampling(**settings)
 
 

@@ -238,9 +238,9 @@ def test_config_round_trips_through_json() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "key"),
     [
-        ({"depth": 0}, "model.depth=0"),
-        ({"depth": 2, "sequence_len": 1}, "model.sequence_len=1"),
-        ({"depth": 4, "kv_groups": 3}, "model.kv_groups=3"),
+        ({"depth": 0}, "model.depth must be >= 1, got 0"),
+        ({"depth": 2, "sequence_len": 1}, "model.sequence_len must be >= 2, got 1"),
+        ({"depth": 4, "kv_groups": 3}, "model.kv_groups must divide the 2 heads of depth 4, got 3"),
     ],
 )
 def test_bad_depths_name_key_value_and_remedy(kwargs: dict, key: str) -> None:
@@ -251,11 +251,11 @@ def test_bad_depths_name_key_value_and_remedy(kwargs: dict, key: str) -> None:
 @pytest.mark.parametrize(
     ("kwargs", "key"),
     [
-        ({"rotary_base": 0.0}, "arch.rotary_base=0"),
-        ({"qk_gain": -1.0}, "arch.qk_gain=-1"),
-        ({"window_pattern": "SX"}, "arch.window_pattern=SX"),
-        ({"window_pattern": ""}, "arch.window_pattern="),
-        ({"resid_init": (1.0,)}, r"arch.resid_init=\[1.0\]"),
+        ({"rotary_base": 0.0}, "arch.rotary_base must be > 0, got 0"),
+        ({"qk_gain": -1.0}, "arch.qk_gain must be > 0, got -1"),
+        ({"window_pattern": "SX"}, "arch.window_pattern must .*, got SX; use"),
+        ({"window_pattern": ""}, "arch.window_pattern must .*, got ; use"),
+        ({"resid_init": (1.0,)}, r"arch.resid_init must be two numbers, got \[1.0\]"),
     ],
 )
 def test_bad_architectures_name_key_and_value(kwargs: dict, key: str) -> None:

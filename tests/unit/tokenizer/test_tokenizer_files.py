@@ -85,12 +85,12 @@ def test_what_cannot_be_read_is_named_before_anything_is_read(folder, tmp_path, 
     os.mkfifo(tmp_path / "pipe.txt")
     monkeypatch.setattr("fednano.tokenizer.files._read", lambda files, column: pytest.fail("it was read"))
     for path, column, error, message in [
-        ("absent.txt", "text", FileNotFoundError, r"absent\.txt, which does not exist; name files that do"),
+        ("absent.txt", "text", FileNotFoundError, r"absent\.txt, which does not exist; name existing files"),
         (folder, "text", ValueError, r"paths names the folder .*; name its files"),
         (tmp_path / "pipe.txt", "text", ValueError, r"pipe\.txt, which cannot be read; change"),
         (folder / "string.parquet", "text", ValueError, r"column=text is not in .*; it has: n, body"),
         (numbers, "text", ValueError, r"column=text holds int64 in .*; name a column of strings"),
-        (broken, "text", ValueError, r"broken\.parquet is no intact parquet file \(.*\); make it again"),
+        (broken, "text", ValueError, r"broken\.parquet is not an intact parquet file \(.*\); create it again"),
     ]:
         with pytest.raises(error, match=message) as refused:
             Tokenizer.train_files([folder / "0.txt", path], VOCAB_SIZE, column=column)
@@ -103,7 +103,7 @@ def test_damage_behind_an_intact_footer_is_named(folder, tmp_path):
     data = bytearray((folder / "string.parquet").read_bytes())
     data[4:2000] = bytes(1996)
     (tmp_path / "holed.parquet").write_bytes(data)
-    with pytest.raises(ValueError, match=r"holed\.parquet is no intact parquet file"):
+    with pytest.raises(ValueError, match=r"holed\.parquet is not an intact parquet file"):
         Tokenizer.train_files(tmp_path / "holed.parquet", VOCAB_SIZE, column="body")
 
 

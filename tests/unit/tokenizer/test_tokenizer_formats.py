@@ -75,11 +75,11 @@ LATE = {token: rank for token, rank in SINGLE.items() if token != b"a"} | {b"xy"
 @pytest.mark.parametrize(
     ("ranks", "message"),
     [
-        ({}, r"ranks lacks b'\\x00' among its first 256; begin with the single bytes"),
-        (LATE, r"ranks lacks b'a' among"),
-        ({**LATE, b"a": 256}, r"ranks lacks b'a' among"),
-        ({**SINGLE, b"ab": 257}, r"ranks gives b'ab' the rank 257 where 256 is due; number all from 0 on"),
-        ({**SINGLE, b"ab": 256, b"cd": 256}, r"ranks gives b'cd' the rank 256 where 257 is due"),
+        ({}, r"ranks must have b'\\x00' among its first 256; begin with the single bytes"),
+        (LATE, r"ranks must have b'a' among"),
+        ({**LATE, b"a": 256}, r"ranks must have b'a' among"),
+        ({**SINGLE, b"ab": 257}, r"the rank of b'ab' in ranks must be 256, got 257; number all from 0 on"),
+        ({**SINGLE, b"ab": 256, b"cd": 256}, r"the rank of b'cd' in ranks must be 257, got 256"),
         ({**SINGLE, b"abc": 256}, r"ranks holds b'abc' at 256, which lower ranks merge into 3 tokens instead of 2"),
         ({**SINGLE, b"ab": 256, b"cd": 257, b"abcde": 258}, r"b'abcde' at 258, which lower ranks merge into 3 tokens"),
         ({**SINGLE, b"": 256}, r"ranks holds b'' at 256, which lower ranks merge into 0 tokens"),
@@ -97,9 +97,9 @@ def test_specials_must_follow_the_ranks():
     made = Tokenizer.from_tiktoken(ranks, "gpt4", {"<|b|>": 258, "<|a|>": 257})
     assert made.encode("ab<|a|><|b|>", "all").tolist() == [256, 257, 258]
     for specials, message in [
-        ({"<|a|>": 258}, r"gives '<\|a\|>' the id 258 where 257 is due; number them from 257 on"),
-        ({"<|a|>": 257, "<|b|>": 259}, r"gives '<\|b\|>' the id 259 where 258 is due"),
-        ({"<|a|>": 256}, r"gives '<\|a\|>' the id 256 where 257 is due"),
+        ({"<|a|>": 258}, r"the id of '<\|a\|>' in special_tokens must be 257, got 258; number them from 257 on"),
+        ({"<|a|>": 257, "<|b|>": 259}, r"the id of '<\|b\|>' in special_tokens must be 258, got 259"),
+        ({"<|a|>": 256}, r"the id of '<\|a\|>' in special_tokens must be 257, got 256"),
     ]:
         with pytest.raises(ValueError, match=message):
             Tokenizer.from_tiktoken(ranks, "gpt4", specials)

@@ -39,9 +39,9 @@ def test_what_is_curtailed_emits_next_to_nothing() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--site", "almeria"], "--site almeria is no NAME,LATITUDE,LONGITUDE"),
-        (["--site", "x,95,0"], "--site x,95,0 is nowhere"),
-        (["--days", "0"], "--days 0 is no time"),
+        (["--site", "almeria"], "--site must be NAME,LATITUDE,LONGITUDE, got almeria"),
+        (["--site", "x,95,0"], "--site must have a name, a latitude from -90 to 90"),
+        (["--days", "0"], "--days must be >= 1, got 0"),
         (["--begin", "soon"], "soon"),
     ],
 )

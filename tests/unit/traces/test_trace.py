@@ -90,9 +90,9 @@ def test_crossings_are_where_the_side_changes(trace: Trace, half: int) -> None:
     [
         ([], [], "give n of each"),
         ([0, 1], [1], "give n of each"),
-        ([0, 0], [1, 1], "do not ascend"),
-        ([1, 0], [1, 1], "do not ascend"),
-        ([0, 1], [1, float("nan")], "not finite"),
+        ([0, 0], [1, 1], "must ascend"),
+        ([1, 0], [1, 1], "must ascend"),
+        ([0, 1], [1, float("nan")], "must be finite"),
     ],
 )
 def test_bad_traces_are_refused(times: list[float], values: list[float], message: str) -> None:

@@ -190,27 +190,27 @@ def test_exports_of_several_kinds(write) -> None:
     [
         ("t,a\n0,1\n20,1\n10,1\n", {}, r"x.csv, row 4: 10 is earlier than the row before it; sort"),
         ("t,a\n0,1\n10,1\n10,2\n", {}, r"x.csv, row 4: 10 repeats the stamp"),
-        ("t,a\n0,1\nsoon,1\n", {}, r"x.csv, row 3: 'soon' is no time; use ISO 8601"),
-        ("t,a\n0,1\ninf,1\n", {}, r"row 3: 'inf' is no time"),
-        ("t,a\n0,1\n10,much\n", {}, r"x.csv, row 3: 'much' under a is no number"),
-        ("t,a\n0,1\n10,inf\n", {}, r"row 3: 'inf' under a is no number"),
+        ("t,a\n0,1\nsoon,1\n", {}, r"x.csv, row 3: 'soon' is not a time; use ISO 8601"),
+        ("t,a\n0,1\ninf,1\n", {}, r"row 3: 'inf' is not a time"),
+        ("t,a\n0,1\n10,much\n", {}, r"x.csv, row 3: 'much' under a is not a number"),
+        ("t,a\n0,1\n10,inf\n", {}, r"row 3: 'inf' under a is not a number"),
         ("t,a\n0,\n10,1\n", {}, r"x.csv, row 2: column a begins without a value"),
         ("t,a\n0,1\n10,1,7\n", {}, r"x.csv, row 3: 3 cells under 2 columns"),
         ("t,a,a\n0,1,1\n", {}, "two columns share a name"),
         ("t,a\n0,1\n", {}, "has 1 rows; a trace needs 2"),
         ("t,a\n", {}, "has 0 rows; a trace needs 2"),
         ("", {}, "is empty; give a CSV file with a header"),
-        ("t\n0\n1\n", {}, "no column beside t"),
+        ("t\n0\n1\n", {}, "no column besides t"),
         ("t,a\n0,1\n10,1\n", {"columns": ["b"]}, "has no column b; it has t, a"),
         ("t,a\n0,1\n10,1\n", {"time_column": "when"}, "has no column when; it has t, a"),
         ("t,a\n0,1\n10,2\n", {"threshold": 0}, r"threshold=0 never opens column a of .* between 1 and 2; change"),
         ("t,a\n0,1\n10,2\n", {"threshold": 2, "provisioning_s": 10}, "provisioning_s"),
         ("t,a\n0,1\n10,9\n", {"threshold": 2, "provisioning_s": 10, "on_end": "repeat"}, "never opens column a"),
-        ("t,a\n0,1\n10,1\n", {"offset_s": 20}, "offset_s=20 is not before the end of .* at 20 s"),
+        ("t,a\n0,1\n10,1\n", {"offset_s": 20}, "offset_s must be < 20, the end of .*, got 20"),
         ("t,a\n0,1\n10,1\n", {"threshold": "40"}, "threshold must be from p0 to p100, got 40"),
         ("t,a\n0,1\n10,1\n", {"threshold": "p101"}, "threshold must be from p0 to p100, got p101"),
-        ("t,a\n0,1\n10,1\n", {"threshold": math.nan}, "threshold=nan"),
-        ("t,a\n0,1\n10,1\n", {"columns": 5}, "columns=5 names no columns"),
+        ("t,a\n0,1\n10,1\n", {"threshold": math.nan}, "threshold must be finite, got nan"),
+        ("t,a\n0,1\n10,1\n", {"columns": 5}, "columns must name at least one column, got 5"),
         (
             "t,a\n0,1\n10,1\n",
             {"on_gap": "skip"},
@@ -283,13 +283,13 @@ def test_recorded_windows_repeat(write) -> None:
     [
         ("a,0,5\na,5,6\n", {}, r"x.csv, row 3: starts at 5 s, but row 2 stops at 5 s; sort"),
         ("a,0,\na,5,6\n", {}, "row 3: starts at 5 s, but row 2 stops at inf s"),
-        ("a,5,5\n", {}, "row 2: no window from 5 to 5 s"),
-        ("a,-1,5\n", {}, "row 2: no window from -1 to 5 s"),
-        ("a,,5\n", {}, "row 2: no window from nan to 5 s"),
+        ("a,5,5\n", {}, "row 2: a window must start at 0 s or later .*, got 5 to 5 s"),
+        ("a,-1,5\n", {}, "row 2: a window must start at 0 s or later .*, got -1 to 5 s"),
+        ("a,,5\n", {}, "row 2: a window must start at 0 s or later .*, got nan to 5 s"),
         ("", {}, "has no windows"),
         ("a,0,5\na,7,\n", {"on_end": "repeat"}, "row 3 stops at inf s"),
-        ("a,0,5\n", {"on_end": "repeat", "period_s": 4}, "begins anew at 4 s, but .*row 2 stops at 5 s"),
-        ("a,0,5\n", {"on_end": "repeat"}, "begins anew at 5 s"),
+        ("a,0,5\n", {"on_end": "repeat", "period_s": 4}, "begins again at 4 s, but .*row 2 stops at 5 s"),
+        ("a,0,5\n", {"on_end": "repeat"}, "begins again at 5 s"),
         ("a,0,5\n", {"match": "luck"}, "match must be name or turn, got luck"),
     ],
 )
@@ -299,7 +299,7 @@ def test_bad_records_name_file_row_and_remedy(write, rows: str, settings: dict, 
 
 
 def test_an_exit_that_is_none(write) -> None:
-    with pytest.raises(ValueError, match="row 2: exit fades is unknown"):
+    with pytest.raises(ValueError, match="row 2: exit must be drain, crash or empty, got fades"):
         Intervals(file=write("client,start,stop,exit\na,0,1,fades\n"))
 
 
