@@ -32,7 +32,7 @@ class Fp32:
     def decode(self, data: bytes | memoryview, shapes: Shapes, direction: Direction) -> State:
         expected = self.size(shapes, direction)
         if len(data) != expected:
-            raise ValueError(f"float32 tensors of these shapes need {expected} bytes, but {len(data)} came")
+            raise ValueError(f"an update in float32 must have {expected} bytes for these shapes, got {len(data)}")
         numbers = np.frombuffer(data, dtype=LITTLE)
         if sys.byteorder == "big":
             numbers = numbers.astype(np.float32)

@@ -75,9 +75,14 @@ class Intake:
         done = result.done
         assert done.cursor is not None
         if not 0 < done.steps <= planned or done.tokens != done.steps * self.plan.tokens_per_step:
-            raise ValueError(f"{done.steps} steps and {done.tokens} tokens do not go together")
+            raise ValueError(
+                f"an update must report 1 to {planned} steps of {self.plan.tokens_per_step} tokens, got {done.steps} "
+                f"steps and {done.tokens} tokens"
+            )
         if result.ahead and not (len(result.ahead) == 2 and result.ahead[0] <= result.ahead[1] <= result.busy_from):
-            raise ValueError(f"steps ahead at {result.ahead} do not lie before {result.busy_from}")
+            raise ValueError(
+                f"overlapped steps must end by {result.busy_from}, where its own steps begin, got {result.ahead}"
+            )
         self.ledger.check_cursor(result.lease, *done.cursor, done.left)
 
     def _event(self, result: Result, weight: float, length: float, size: int) -> UpdateFolded:

@@ -85,4 +85,4 @@ class Oracle:
 
 def _check(deprovision: str) -> None:
     if deprovision not in ("delayed", "foreseen"):
-        raise ValueError(f"planner.deprovision must be delayed or foreseen, got {deprovision}; choose one of them")
+        raise ValueError(f"planner.deprovision must be delayed or foreseen, got {deprovision}; use one of them")

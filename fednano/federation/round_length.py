@@ -48,31 +48,37 @@ class Rounds:
 
     def __post_init__(self) -> None:
         if self.until not in ("steps", "seconds", "tokens"):
-            raise ValueError(f"round.until must be steps, seconds or tokens, got {self.until}; choose one of them")
+            raise ValueError(f"round.until must be steps, seconds or tokens, got {self.until}; use one of them")
         for key in ("seconds", "tokens"):
             value = getattr(self, key)
             if self.until == key and not (value is not None and 0 < value < math.inf):
-                raise ValueError(f"round.{key} must be > 0, got {value}; or set round.until=steps")
+                raise ValueError(
+                    f"round.{key} must be > 0 and finite under round.until={key}, got {value}; "
+                    "use such a number, or round.until=steps"
+                )
             if self.until != key and value is not None:
-                raise ValueError(f"round.{key}={value} has no effect under round.until={self.until}; set it to null")
+                raise ValueError(
+                    f"round.{key} must be null under round.until={self.until}, got {value}; "
+                    f"use null, or round.until={key}"
+                )
         if self.alone < 1:
-            raise ValueError(f"round.alone must be >= 1, got {self.alone}; or set round.elastic=false")
+            raise ValueError(f"round.alone must be >= 1, got {self.alone}; use 1 or more, or round.elastic=false")
         if self.alone_merge not in ("outer", "adopt"):
-            raise ValueError(f"round.alone_merge must be outer or adopt, got {self.alone_merge}; choose one of them")
+            raise ValueError(f"round.alone_merge must be outer or adopt, got {self.alone_merge}; use one of them")
         self._check_overlap()
 
     def _check_overlap(self) -> None:
         if self.overlap < 0:
-            raise ValueError(f"round.overlap must be >= 0, got {self.overlap}; 0 means no overlapped steps")
+            raise ValueError(f"round.overlap must be >= 0 steps, got {self.overlap}; use 0 or more")
         if self.overlap and self.until != "steps":
             raise ValueError(
-                f"round.overlap={self.overlap} needs rounds of steps, not round.until={self.until}; use 0 or "
+                f"round.overlap must be 0 under round.until={self.until}, got {self.overlap}; use round.overlap=0 or "
                 "round.until=steps"
             )
         if self.overlap and self.elastic and self.alone_merge == "adopt":
             raise ValueError(
-                f"round.overlap={self.overlap} goes on from weights that round.alone_merge=adopt replaces under "
-                "round.elastic=true; use round.alone_merge=outer or round.overlap=0"
+                "round.overlap must be 0 under round.elastic=true with round.alone_merge=adopt, which replaces the "
+                f"weights it continues from, got {self.overlap}; use round.alone_merge=outer or round.overlap=0"
             )
 
     def check(self, paces: Sequence[Pace], tokens_per_step: int) -> None:
@@ -80,13 +86,13 @@ class Rounds:
         slowest = max(pace.duration(1) for pace in paces)
         if self.seconds is not None and self.seconds < slowest:
             raise ValueError(
-                f"round.seconds={self.seconds:g} is too short for a client that needs {slowest:g} s for one step and "
-                "its transfers; use more, a smaller batch_size or a faster network"
+                f"round.seconds must be >= {slowest:g}, which the slowest client needs for one step and its transfers, "
+                f"got {self.seconds:g}; use more, a smaller batch_size or a faster network"
             )
         if self.tokens is not None and self.tokens < tokens_per_step:
             raise ValueError(
-                f"round.tokens={self.tokens} is less than the {tokens_per_step} of one step; use more, or a smaller "
-                "batch_size"
+                f"round.tokens must be >= {tokens_per_step}, the tokens of one step, got {self.tokens}; use more, or a "
+                "smaller batch_size"
             )
 
     def duration(self, paces: Sequence[Pace], local_steps: int, tokens_per_step: int) -> float:

@@ -36,16 +36,14 @@ class DiLoCo:
     def __post_init__(self) -> None:
         if self.local_steps < 1:
             raise ValueError(
-                f"strategy.local_steps must be >= 1, got {self.local_steps}; use 1 or more inner steps a round"
+                f"strategy.local_steps must be >= 1, got {self.local_steps}; use 1 or more inner steps per round"
             )
         if self.quorum < 1:
-            raise ValueError(f"strategy.quorum must be >= 1, got {self.quorum}; a merge needs at least one update")
+            raise ValueError(f"strategy.quorum must be >= 1, got {self.quorum}; use 1 or more updates")
         if self.weighting not in ("tokens", "uniform"):
-            raise ValueError(f"strategy.weighting must be tokens or uniform, got {self.weighting}; choose one of them")
+            raise ValueError(f"strategy.weighting must be tokens or uniform, got {self.weighting}; use one of them")
         if not self.slack >= 1.0:
-            raise ValueError(
-                f"strategy.slack must be >= 1, got {self.slack}; below 1, rounds close before clients can finish"
-            )
+            raise ValueError(f"strategy.slack must be >= 1, got {self.slack}; use 1 or more, so that rounds can finish")
 
     @property
     def client(self) -> ClientPart | None:

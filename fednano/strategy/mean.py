@@ -31,7 +31,7 @@ class WeightedMean:
     def add(self, delta: State, weight: float, update: Update | None = None) -> None:
         """Add w·Δ. Raises ValueError if the weight is not positive or names or shapes do not match."""
         if not weight > 0:
-            raise ValueError(f"an update's weight must be positive, not {weight}")
+            raise ValueError(f"an update's weight must be > 0, got {weight}")
         self.check(delta)
         for name, total in self._sum.items():
             flat = delta[name].detach().reshape(-1)
@@ -45,7 +45,7 @@ class WeightedMean:
     def check(self, delta: State) -> None:
         """Raise ValueError unless names and shapes match the accumulator's."""
         if {name: t.shape for name, t in delta.items()} != self._shapes:
-            raise ValueError("an update has other tensors than the global model")
+            raise ValueError("the names and shapes of an update's tensors must be those of the global model")
 
     def result(self) -> State:
         """Σ w·Δ / Σ w in float32; the accumulator cannot be used afterwards."""

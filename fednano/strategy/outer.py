@@ -41,7 +41,9 @@ class Nesterov:
     def __post_init__(self) -> None:
         _check_lr(self.lr)
         if not 0.0 <= self.momentum < 1.0:
-            raise ValueError(f"strategy.outer.momentum must be >= 0 and < 1, got {self.momentum}; 0 means no momentum")
+            raise ValueError(
+                f"strategy.outer.momentum must be >= 0 and < 1, got {self.momentum}; use a value such as 0.9"
+            )
 
     def step(self, weights: State, outer: State, delta: State) -> tuple[State, State]:
         beta = self.momentum

@@ -128,7 +128,7 @@ class Central:
 
         done, local = self._trainer.run(NAME, state.weights, batches, plan, self._clock, lambda _: True, after_step)
         if not done.steps:
-            raise RuntimeError("a lease held less than one batch; this is a fault of rows_for")
+            raise RuntimeError("a lease must hold at least one batch, got none; fix rows_for, which chose its rows")
         moved = tensors.norm(tensors.subtract(state.weights, local))
         state = ServerState(tensors.clone(local), state.outer, state.version + 1)
         self._settle(index, state.version - 1, leases, batches, done, moved, started)

@@ -121,7 +121,7 @@ class Checkpoints:
     def load(folder: Path) -> Snapshot:
         """The inverse of `save`. Raises ValueError if the folder is not a checkpoint or is damaged."""
         if not (folder / STATE).is_file():
-            raise ValueError(f"{folder} is no checkpoint; name a folder below checkpoints/")
+            raise ValueError(f"{folder} is not a checkpoint; name a folder below checkpoints/")
         try:
             record = json.loads((folder / STATE).read_text(encoding="utf-8"))
             weights, outer, mean = (load_file(folder / name) for name in (WEIGHTS, OUTER, MEAN))
@@ -132,7 +132,7 @@ class Checkpoints:
             return Snapshot(state=state, inner=inner, **record)
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ValueError(
-                f"{folder} is a damaged checkpoint ({error}); remove it to go on from the one before"
+                f"{folder} is a damaged checkpoint ({error}); remove it to resume from the previous one"
             ) from error
 
     @classmethod
@@ -166,7 +166,7 @@ def load_model(folder: Path) -> GPT:
         config = GPTConfig.from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"model_dir={folder} has a {CONFIG} that describes no model ({error}); name the model/ folder of a run"
+            f"the {CONFIG} of model_dir={folder} does not describe a model ({error}); name the model/ folder of a run"
         ) from error
     state = _read_tensors(f"model_dir={folder}", folder / MODEL)
     model = GPT(config)
@@ -174,8 +174,8 @@ def load_model(folder: Path) -> GPT:
     if differences:
         more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
         raise ValueError(
-            f"model_dir={folder} has a {MODEL} of another model than its {CONFIG}: it {differences[0]}{more}; "
-            "name a folder whose files are of one run"
+            f"the {MODEL} of model_dir={folder} does not match its {CONFIG}: it {differences[0]}{more}; "
+            "name a folder whose files come from one run"
         )
     model.load_state_dict(state)
     return model
@@ -186,8 +186,8 @@ def load_tokenizer(folder: Path, model: GPT) -> Tokenizer:
     tokenizer = Tokenizer.load(folder / TOKENIZER)
     if tokenizer.vocab_size != model.config.vocab_size:
         raise ValueError(
-            f"model_dir={folder} has a {TOKENIZER} of {tokenizer.vocab_size} ids where its {CONFIG} says "
-            f"vocab_size={model.config.vocab_size}; name a folder whose files are of one run"
+            f"the {TOKENIZER} of model_dir={folder} must have vocab_size={model.config.vocab_size} ids, as its "
+            f"{CONFIG} says, got {tokenizer.vocab_size}; name a folder whose files come from one run"
         )
     return tokenizer
 

@@ -20,7 +20,7 @@ def require_row(eval_tokens: int, sequence_len: int) -> None:
     """Raise ValueError if `eval_tokens` is less than one row."""
     if eval_tokens < sequence_len:
         raise ValueError(
-            f"eval_tokens={eval_tokens} is less than one row of model.sequence_len={sequence_len}; "
+            f"eval_tokens must be >= model.sequence_len={sequence_len}, one row, got {eval_tokens}; "
             f"use {sequence_len} or more"
         )
 
@@ -57,8 +57,8 @@ class Validation:
         rows = min(len(stream) - 1, max_tokens) // T
         if rows < 1:
             raise ValueError(
-                f"the validation shard holds {len(stream)} tokens, "
-                f"fewer than model.sequence_len={T}; use a shorter sequence or more data"
+                f"the validation shard must hold at least model.sequence_len={T} tokens, got {len(stream)}; "
+                "use a shorter sequence or more data"
             )
         tokens = stream[: rows * T].reshape(rows, T)
         targets = stream[1 : rows * T + 1].reshape(rows, T)

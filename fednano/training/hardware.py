@@ -44,37 +44,46 @@ class Hardware:
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokens_per_s", tuple(self.tokens_per_s))
         if self.threads < 0:
-            raise ValueError(f"hardware.threads must be >= 0, got {self.threads}; 0 means one thread per core")
+            raise ValueError(f"hardware.threads must be >= 0, got {self.threads}; use 0 for one thread per core")
         if not self.tokens_per_s or min(self.tokens_per_s) <= 0:
-            raise ValueError(f"hardware.tokens_per_s={list(self.tokens_per_s)} must be positive speeds, such as [5000]")
+            raise ValueError(
+                f"hardware.tokens_per_s must be a list of numbers > 0, got {list(self.tokens_per_s)}; "
+                "use one such as [5000]"
+            )
         for key in ("idle_watts", "train_watts"):
             if not _dealt(getattr(self, key)) or not all(
                 0.0 <= watts < math.inf for watts in _dealt(getattr(self, key))
             ):
                 raise ValueError(
-                    f"hardware.{key} must be >= 0 watts, got {getattr(self, key)}; use a number, or one per client"
+                    f"hardware.{key} must be >= 0 watts and finite, got {getattr(self, key)}; "
+                    "use such a number, or a list of them"
                 )
         if self.dtype not in DTYPES:
-            raise ValueError(f"hardware.dtype must be auto, float32 or bfloat16, got {self.dtype}; choose one of them")
+            raise ValueError(f"hardware.dtype must be auto, float32 or bfloat16, got {self.dtype}; use one of them")
         self._require_device()
         self._check_workers()
 
     def _check_workers(self) -> None:
         key = f"hardware.workers={self.workers}"
         if self.workers < 0:
-            raise ValueError(f"{key} is negative; use 0 to train in the run's own process")
+            raise ValueError(
+                f"hardware.workers must be >= 0, got {self.workers}; use 0 to train in the run's own process"
+            )
         if self.workers < 2:
             return
         if torch.device(self.device).type != "cpu":
-            raise ValueError(f"{key} are for the cores of a CPU; use hardware.workers=0 with device={self.device}")
+            raise ValueError(
+                f"hardware.workers must be 0 or 1 on hardware.device={self.device}, got {self.workers}; use "
+                "hardware.workers=0 or hardware.device=cpu"
+            )
         if self.threads > 1:
             raise ValueError(
-                f"{key} have one thread each, not hardware.threads={self.threads}; use hardware.threads=0 or 1"
+                f"hardware.threads must be 0 or 1 under {key}, got {self.threads}; use 0 or 1, or hardware.workers=0"
             )
         if world() > 1:
             raise ValueError(
-                f"{key} cannot be shared with the {world()} ranks of torchrun, which take every step together; use "
-                "hardware.workers=0, or start it without torchrun"
+                f"hardware.workers must be 0 or 1 under the {world()} ranks of torchrun, which step together, got "
+                f"{self.workers}; use hardware.workers=0, or start the run without torchrun"
             )
 
     def _require_device(self) -> None:
@@ -90,14 +99,17 @@ class Hardware:
             "mps": torch.backends.mps.is_available(),
         }
         if device.type not in present:
-            raise ValueError(f"hardware.device must be cpu, cuda or mps, got {self.device}; choose one of them")
+            raise ValueError(f"hardware.device must be a cpu, cuda or mps device, got {self.device}; use one of them")
         if not present[device.type]:
             raise ValueError(
-                f"hardware.device={self.device} finds no {device.type.upper()} device here; use hardware=cpu"
+                f"hardware.device must exist on this machine, got {self.device} but no {device.type.upper()} device; "
+                "use hardware=cpu"
             )
         found = torch.cuda.device_count()
         if device.type == "cuda" and (device.index or 0) >= found:
-            raise ValueError(f"hardware.device={self.device} is none of the {found} CUDA devices here; use cuda:0")
+            raise ValueError(
+                f"hardware.device must be one of the {found} CUDA devices here, got {self.device}; use cuda:0"
+            )
 
     def speed(self, index: int) -> float:
         """Tokens per second of the client with this index."""
@@ -137,8 +149,8 @@ class CudaDDP(Hardware):
         found = torch.cuda.device_count()
         if world() != found:
             raise ValueError(
-                f"hardware={self.name} needs a rank for each of the {found} CUDA devices, not {world()}; start it with "
-                f"torchrun --nproc_per_node={found} -m fednano.run"
+                f"hardware={self.name} must have one rank for each of the {found} CUDA devices, got {world()}; start "
+                f"it with torchrun --nproc_per_node={found} -m fednano.run"
             )
 
 

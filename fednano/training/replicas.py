@@ -96,7 +96,7 @@ def _naming_the_peer() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise PeerLostError(f"another rank ended or does not answer; its own output says why ({error})") from error
+        raise PeerLostError(f"another rank ended or does not answer ({error}); see its output for the cause") from error
 
 
 @contextmanager

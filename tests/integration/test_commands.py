@@ -74,7 +74,8 @@ def test_a_device_that_is_not_here_is_refused(device: str, monkeypatch: pytest.M
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     assert refused([f"hardware.device={device}"]).endswith(
-        f"hardware.device={device} finds no {device[:4].rstrip(':').upper()} device here; use hardware=cpu"
+        f"hardware.device must exist on this machine, got {device} but no {device[:4].rstrip(':').upper()} device; "
+        "use hardware=cpu"
     )
 
 
@@ -82,7 +83,7 @@ def test_a_device_beyond_those_here_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     Experiment(compose_config(["hardware.device=cuda:1"]))
-    assert "hardware.device=cuda:2 is none of the 2 CUDA devices here" in refused(["hardware.device=cuda:2"])
+    assert "hardware.device must be one of the 2 CUDA devices here, got cuda:2" in refused(["hardware.device=cuda:2"])
 
 
 def test_a_buffer_without_documents_is_refused() -> None:
@@ -121,7 +122,7 @@ def test_an_unreadable_override_is_refused() -> None:
         ("model.depth=0", "model.depth must be >= 1, got 0; use 1 or more, such as model=d2"),
         ("model.kv_groups=5", "model.kv_groups must divide the 1 heads of depth 2, got 5; use 1"),
         ("hardware.device=foo", "hardware.device must be a torch device, got foo; use cpu, cuda or cuda:0"),
-        ("eval_tokens=9", "eval_tokens=9 is less than one row of model.sequence_len=256; use 256 or more"),
+        ("eval_tokens=9", "eval_tokens must be >= model.sequence_len=256, one row, got 9; use 256 or more"),
     ],
 )
 def test_bad_input_ends_with_2_and_leaves_nothing(command: Command, tmp_path: Path, override: str, line: str) -> None:

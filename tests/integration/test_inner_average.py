@@ -31,7 +31,7 @@ def test_states_average_by_hand() -> None:
     result = mean.result()
     assert result["1.0.exp_avg"].tolist() == [5.0, 0.5]
     assert result["1.0.step"].item() == 9.0
-    with pytest.raises(ValueError, match="other tensors"):
+    with pytest.raises(ValueError, match="must be those of the global model"):
         WeightedMean(like, is_count).add({"1.0.exp_avg": torch.zeros(2)}, 1.0)
 
 

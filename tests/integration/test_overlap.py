@@ -542,8 +542,8 @@ def test_workers_give_the_same_bits(run: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["round.overlap=-1"], "round.overlap must be >= 0, got -1; 0 means no overlapped steps"),
-        (["round=seconds", "round.overlap=1"], "round.overlap=1 needs rounds of steps, not round.until=seconds"),
+        (["round.overlap=-1"], "round.overlap must be >= 0 steps, got -1; use 0 or more"),
+        (["round=seconds", "round.overlap=1"], "round.overlap must be 0 under round.until=seconds, got 1"),
         (["round.elastic=true", "round.overlap=1"], "use round.alone_merge=outer or round.overlap=0"),
         (["round.overlap=5"], "round.overlap must be <= strategy.local_steps=4, got 5; lower it"),
         (["round.overlap=1", "optim.state=average"], "optim.state must be keep with round.overlap=1, got average; "),

@@ -173,11 +173,13 @@ def test_all_devices_need_a_rank_each(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"name": "x", "device": "cuda", "threads": 0, "dtype": "float32", "compile": False, "tokens_per_s": (1,)}
     found = torch.cuda.device_count()
     if not found:
-        with pytest.raises(ValueError, match=r"hardware.device=cuda finds no CUDA device here; use hardware=cpu"):
+        with pytest.raises(
+            ValueError, match=r"hardware.device must exist .*, got cuda but no CUDA device; use hardware=cpu"
+        ):
             CudaDDP(**settings)
         pytest.skip("no CUDA device here")
     monkeypatch.setenv("WORLD_SIZE", str(found + 1))
-    with pytest.raises(ValueError, match=f"needs a rank for each of the {found} CUDA devices, not {found + 1}"):
+    with pytest.raises(ValueError, match=f"must have one rank for each of the {found} CUDA devices, got {found + 1}"):
         CudaDDP(**settings)
 
 
@@ -192,7 +194,9 @@ def test_all_cuda_devices_train(tiny: list[str], tmp_path: Path) -> None:
 
 def test_an_apple_gpu_trains(command: Command, tiny: list[str], tmp_path: Path) -> None:
     if not torch.backends.mps.is_available():
-        with pytest.raises(ValueError, match=r"hardware.device=mps finds no MPS device here; use hardware=cpu"):
+        with pytest.raises(
+            ValueError, match=r"hardware.device must exist .*, got mps but no MPS device; use hardware=cpu"
+        ):
             Hardware(name="mps", device="mps", threads=0, dtype="float32", compile=False, tokens_per_s=(1.0,))
         pytest.skip("no Apple GPU here")
     ended = command("run", *tiny, "hardware=mps", "hydra.run.dir=run", cwd=tmp_path)

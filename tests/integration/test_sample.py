@@ -159,7 +159,7 @@ def _other_tokenizer(folder: Path) -> None:
         (_add, "it holds more.weight, which the model has not; name a folder"),
         (_tear, "has a damaged model.safetensors"),
         (_scribble, "has a damaged model.safetensors"),
-        (_say("layers", 2), "of another model than its config.json: it"),
+        (_say("layers", 2), "does not match its config.json: it"),
         (_say("heads", 3), "width must be a multiple of 6 with heads=3, got 128"),
         (_say("kv_heads", 2), "kv_heads must divide heads=1, got 2"),
         (_say("layers", 1.5), "layers must be a whole number >= 1, got 1.5"),

@@ -217,9 +217,9 @@ def test_a_signal_to_the_whole_group_stops_in_order(tiny: list[str], tmp_path: P
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("hardware.workers=-1",), "hardware.workers=-1 is negative"),
+        (("hardware.workers=-1",), "hardware.workers must be >= 0, got -1"),
         (("hardware.workers=5",), "hardware.workers must be <= clients=4, got 5; lower it or add clients"),
-        ((TWO, "hardware.threads=2"), "have one thread each, not hardware.threads=2; use hardware.threads=0 or 1"),
+        ((TWO, "hardware.threads=2"), "hardware.threads must be 0 or 1 under hardware.workers=2, got 2; use 0 or 1"),
         (("hardware.workers=1.5",), "hardware.workers must be a whole number, got 1.5"),
     ],
 )
@@ -230,7 +230,7 @@ def test_a_bad_number_of_workers_is_refused(tiny: list[str], overrides: tuple[st
 
 def test_workers_and_ranks_exclude_each_other(tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match=r"hardware\.workers=2 cannot be shared with the 2 ranks of torchrun"):
+    with pytest.raises(ValueError, match=r"hardware\.workers must be 0 or 1 under the 2 ranks of torchrun.* got 2"):
         Experiment(compose_config([*tiny, TWO]))
 
 

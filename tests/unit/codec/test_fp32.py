@@ -16,5 +16,5 @@ def test_fp32_is_lossless_and_checks_lengths() -> None:
     again = codec.decode(data, tensors.shapes(state), "up")
     assert list(again) == ["a", "b"]
     assert all(torch.equal(again[name], tensor) for name, tensor in state.items())
-    with pytest.raises(ValueError, match="need 60 bytes, but 64 came"):
+    with pytest.raises(ValueError, match="must have 60 bytes for these shapes, got 64"):
         codec.decode(data, {"a": (5, 3)}, "up")

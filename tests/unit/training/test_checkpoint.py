@@ -57,7 +57,7 @@ def test_what_is_saved_comes_back(checkpoint: Path, snapshot: Snapshot) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda folder: (folder / "state.json").unlink(), "is no checkpoint; name a folder below checkpoints/"),
+        (lambda folder: (folder / "state.json").unlink(), "is not a checkpoint; name a folder below checkpoints/"),
         (lambda folder: (folder / "weights.safetensors").unlink(), "is a damaged checkpoint"),
         (lambda folder: (folder / "weights.safetensors").write_bytes(b"x"), "is a damaged checkpoint"),
         (lambda folder: (folder / "outer.safetensors").write_bytes(b""), "is a damaged checkpoint"),

@@ -53,7 +53,7 @@ def test_a_stop_is_heeded_between_batches() -> None:
 
 
 def test_too_little_text_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"holds 3 tokens, fewer than model\.sequence_len=4; use"):
+    with pytest.raises(ValueError, match=r"must hold at least model\.sequence_len=4 tokens, got 3; use"):
         Validation([np.array([BOS, 0, 1])], LENGTHS, (1, 4), max_tokens=100)
 
 
