@@ -4,6 +4,7 @@ import inspect
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from support.deployed import Deployed
 
 
+for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    # Under nohup, or in the background of a script, they are ignored, and children would inherit that.
+    if signal.getsignal(ignored) == signal.SIG_IGN:
+        signal.signal(ignored, signal.SIG_DFL)
 os.environ.update(QUIET)
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Tests that share the cores get one each, and so do the processes that they start.

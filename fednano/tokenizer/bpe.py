@@ -32,8 +32,7 @@ from fednano.tokenizer.settings import (
 )
 from fednano.tokenizer.texts import TextBatch, TextInput, batches, repaired
 
-# Called with ("bytes", bytes counted, total bytes if known), then with ("merges", merges found, merges wanted). It may
-# raise to stop the training.
+# Called with ("bytes", counted, total if known), then with ("merges", found, wanted). It may raise to stop training.
 TrainingProgress = Callable[[str, int, int | None], object]
 
 IdArray = NDArray[np.uint16 | np.uint32]
@@ -42,9 +41,8 @@ IdArray = NDArray[np.uint16 | np.uint32]
 class Tokenizer:
     """A trained vocabulary. It is immutable, and two with equal `sha256` give equal ids.
 
-    `merges` holds pairs of ids (n, 2), in order. `byte_order` holds the bytes (256,) that the first ids stand for.
-    `meta` is saved with the tokenizer and has no effect on it. `dtype` is the type of ids: uint16 for vocabularies up
-    to 65,536, else uint32.
+    `merges` holds pairs of ids (n, 2), `byte_order` the bytes (256,) that the first ids stand for. `meta` is saved with
+    the tokenizer and has no effect on it. `dtype` is the type of ids: uint16 for vocabularies up to 65,536, else uint32.
     Raises ValueError for merges that use ids before they exist, unknown patterns, repeated special tokens, and an order
     that lacks a byte.
     """

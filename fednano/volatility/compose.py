@@ -30,11 +30,16 @@ class Compose(Profile):
     def __post_init__(self) -> None:
         if self.how not in ("all", "turn"):
             raise ValueError(f"volatility.how must be all or turn, got {self.how}; choose one of them")
-        if not self.parts or not all(isinstance(part, Profile) for part in self.parts.values()):
+        if not self.parts:
             raise ValueError(
-                f"volatility.parts must be profiles, got {sorted(self.parts)}; add "
-                "+volatility@volatility.parts.NAME=CHOICE"
+                "volatility.parts must have at least one profile, got {}; add +volatility@volatility.parts.NAME=CHOICE"
             )
+        for name, part in self.parts.items():
+            if not isinstance(part, Profile):
+                raise ValueError(
+                    f"volatility.parts.{name} must be a profile, got {part}; choose one by "
+                    f"volatility@volatility.parts.{name}=CHOICE"
+                )
 
     @property
     def endless(self) -> bool:

@@ -41,27 +41,27 @@ def refused(overrides: list[str]) -> str:
         ("strategy.outer.lrr=3", ("strategy.outer.lrr=3", "did you mean strategy.outer.lr?")),
         ("strategy=fedav", ("strategy=fedav", "use one of diloco, fedavg")),
         ("model=d99", ("model=d99", "model.depth=99")),
-        ("model.depth=0", ("model.depth=0", "use 1 or more")),
-        ("model.depth=two", ("model.depth=two", "a whole number")),
+        ("model.depth=0", ("model.depth must be >= 1, got 0", "use 1 or more")),
+        ("model.depth=two", ("model.depth must be a whole number, got two",)),
         ("data=text", ("data.path is not set", "add data.path=VALUE")),
-        ("+strategy.foo=1", ("strategy.foo=1", "it has name, outer")),
+        ("+strategy.foo=1", ("strategy.foo=1", "use one of name, outer")),
         ("+foo=1", ("foo=1", "remove it")),
         ("clients=0", ("clients must be >= 1, got 0", "use 1 or more")),
-        ("clients=2.5", ("clients=2.5", "a whole number")),
-        ("strategy.quorum=9", ("strategy.quorum=9", "clients=4", "lower it")),
+        ("clients=2.5", ("clients must be a whole number, got 2.5",)),
+        ("strategy.quorum=9", ("strategy.quorum must be <= clients=4, got 9", "lower it")),
         ("tokenizer.vocab_size=100", ("tokenizer.vocab_size must be >= 261", "256 bytes + 5 special", "got 100")),
         ("hardware.device=tpu9", ("hardware.device must be a torch device, got tpu9", "use cpu")),
-        ("hardware.device=meta", ("hardware.device must be cpu, cuda or mps, got meta",)),
+        ("hardware.device=meta", ("hardware.device must be a cpu, cuda or mps device, got meta",)),
         ("model.kv_groups=3", ("model.kv_groups must divide the 1 heads", "got 3", "use 1")),
         ("model.sequence_len=1", ("model.sequence_len must be >= 2, got 1", "use 2 or more")),
         ("batch_size=0", ("batch_size must be >= 1, got 0", "use 1 or more")),
-        ("batch_size=1.5", ("batch_size=1.5", "a whole number or null")),
-        ("eval_tokens=100", ("eval_tokens=100", "model.sequence_len=256", "use 256 or more")),
+        ("batch_size=1.5", ("batch_size must be a whole number or null, got 1.5",)),
+        ("eval_tokens=100", ("eval_tokens must be >= model.sequence_len=256", "got 100", "use 256 or more")),
         ("packing=best", ("packing=best", "use one of best_fit, stream")),
         ("optim.schedule._target_=no.Such", ("optim.schedule._target_=no.Such", "dotted path")),
-        ("optim.state=mean", ("optim.state=mean", "keep, reset, average")),
-        ("++resume=a/b", ("resume=a/b", "as resume=FOLDER")),
-        ("name=a/b", ("name=a/b", "use letters")),
+        ("optim.state=mean", ("optim.state must be keep, reset or average, got mean",)),
+        ("++resume=a/b", ("as resume=FOLDER, got a/b",)),
+        ("name=a/b", ("name must be a valid folder name, got a/b", "use letters")),
     ],
 )
 def test_bad_input_is_refused_with_key_value_and_remedy(override: str, words: tuple[str, ...]) -> None:
@@ -107,7 +107,7 @@ def test_a_sequence_longer_than_the_held_out_text_is_refused(tiny: list[str]) ->
     from fednano.coordination.memory import MemoryStore
 
     experiment = Experiment(compose_config([*tiny, "model.sequence_len=1000000", "eval_tokens=1000000"]))
-    with pytest.raises(ValueError, match=r"model\.sequence_len=1000000; use a shorter"):
+    with pytest.raises(ValueError, match=r"model\.sequence_len=1000000 tokens, got [0-9]+; use a shorter"):
         experiment.parts(experiment.prepare(Silent()), MemoryStore())
 
 

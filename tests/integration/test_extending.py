@@ -87,7 +87,7 @@ def test_what_cannot_be_imported_is_named(command: Command, mine: Path) -> None:
     done = command("run", "--config-dir", "nowhere", cwd=mine)
     assert (done.returncode, done.stderr) == (
         2,
-        "fednano: --config-dir must be a folder, got nowhere; name that of your YAML files\n",
+        "fednano: --config-dir must be a folder, got nowhere; give the folder that holds your YAML files\n",
     )
 
 

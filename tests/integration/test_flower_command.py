@@ -87,7 +87,7 @@ def test_keys_reach_the_configuration(defaults: Config) -> None:
         ('overrides="resume=there"', "resume must be null with flwr run, got there; use python -m fednano.run"),
         ('overrides="runtime=virtual"', "overrides must not set runtime, got runtime=virtual"),
         ("batch_size=-1", "batch_size must be >= 1, got -1"),
-        ('volatility="markov"', "volatility=markov"),
+        ('volatility="markov"', "volatility must be none with runtime=simulation, .* got markov"),
     ],
 )
 def test_bad_values_are_refused_with_their_key(defaults: Config, tiny: list[str], run_config: str, words: str) -> None:
@@ -184,7 +184,7 @@ def test_the_client_app_goes_to_the_trainer_or_trains(task: Message, tmp_path: P
     assert entry.app(task, context(name="client_0", socket=str(tmp_path / "none"))).error.reason.startswith(
         "the trainer of client_0 failed"
     )
-    with pytest.raises(ValueError, match="start it by python"):
+    with pytest.raises(ValueError, match="start the node by python"):
         entry.app(task, context())
     # What is built is what the stage names: its answer is no trainer.
     Stage(Recipe("fednano.nowhere.build", ""), 1, 0.0, tmp_path).attach(task)
@@ -214,7 +214,7 @@ def test_a_simulation_of_too_few_nodes_is_refused(tiny: list[str], clients: int)
     if clients == 2:
         hosted.check(parts)
         return
-    with pytest.raises(ValueError, match=r"clients=3 .*2 nodes.*--federation-config 'num-supernodes=3'"):
+    with pytest.raises(ValueError, match=r"clients must be <= 2, .* got 3; .*--federation-config 'num-supernodes=3'"):
         hosted.check(parts)
 
 
@@ -225,7 +225,7 @@ def test_a_run_folder_that_is_there_is_refused(tmp_path: Path) -> None:
 
 def test_nothing_is_written_for_a_bad_value(defaults: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"model\.depth=0"):
+    with pytest.raises(ValueError, match=r"model\.depth must be >= 1, got 0"):
         serve.begin(InMemoryGrid.__new__(InMemoryGrid), given(defaults, "depth=0"))
     monkeypatch.delenv("FEDNANO_REDIS_URL", raising=False)
     with pytest.raises(ValueError, match="FEDNANO_REDIS_URL"):

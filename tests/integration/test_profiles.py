@@ -64,7 +64,7 @@ def test_stragglers_take_longer_and_the_fast_wait_for_none(tiny: list[str]) -> N
             r"volatility\.parts\.machine\.mean_up_s must be > 0 seconds, got 0",
         ),
         (["volatility=compose", "+volatility.parts.machine.life=3"], "volatility.parts.machine.life=3 sets a key"),
-        (["volatility=compose", "volatility.parts.machine=3"], "volatility.parts=.*profiles"),
+        (["volatility=compose", "volatility.parts.machine=3"], "volatility.parts.machine must be a profile, got 3; "),
         (["volatility=trace", "volatility.columns={client_0: almeria}"], "names no column for client_1"),
         (["network=flaky", "network.jitter_s=[a]"], r"jitter_s must be a number or a list .*, got \['a'\]"),
     ],

@@ -147,7 +147,7 @@ def test_a_event_log_has_one_writer_and_goes_on_where_it_is_cut(tmp_path: Path) 
     event_log.append(first)
     mark = event_log.mark()
     event_log.append(saved)
-    with pytest.raises(ValueError, match="written by another process"):
+    with pytest.raises(ValueError, match="is in use by another process"):
         EventLog(path)
     event_log.close()
     with pytest.raises(ValueError, match="does not begin with the 1 events"):

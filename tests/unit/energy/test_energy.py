@@ -297,12 +297,12 @@ def test_a_trace_that_ends_is_missed_only_by_who_goes_on(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["hardware.train_watts=-1"], ("hardware.train_watts must be >= 0 watts, got -1", "one per client")),
-        (["hardware.idle_watts=[]"], ("hardware.idle_watts must be >= 0 watts, got []", "one per client")),
+        (["hardware.train_watts=-1"], ("hardware.train_watts must be >= 0 watts and finite, got -1", "a list")),
+        (["hardware.idle_watts=[]"], ("hardware.idle_watts must be >= 0 watts and finite, got []", "a list")),
         (["energy.carbon=-3"], ("energy.carbon must be >= 0 g/kWh, got -3", "0 or more")),
         (["energy.carbon=dirty"], ("energy.carbon must be a number", "got dirty")),
         (["energy.grid_s=0"], ("energy.grid_s must be > 0 seconds, got 0",)),
-        (["energy.integration=mean"], ("energy.integration=mean", "exact, grid")),
+        (["energy.integration=mean"], ("energy.integration must be exact or grid, got mean",)),
         (["energy.paused_watts=-1"], ("energy.paused_watts must be >= 0 watts, got -1", "0 or more")),
         (["energy.speedup=0"], ("energy.speedup must be > 0, got 0",)),
         (["energy.offset_s=-1"], ("energy.offset_s must be >= 0 seconds, got -1", "null")),

@@ -93,8 +93,8 @@ def test_no_tensors_are_no_arrays() -> None:
     [
         ([["a", [2]]], "must have 8 bytes for these shapes, got 12"),
         ([["a", [2]], ["b", [2]]], "must have 16 bytes for these shapes, got 12"),
-        ([["a", [3]], ["a", [0]]], "names one twice"),
-        ([["a", [-1, -3]]], "a size below 0"),
+        ([["a", [3]], ["a", [0]]], "names a tensor twice"),
+        ([["a", [-1, -3]]], "has a negative size"),
         ([["a"]], "cannot be read"),
         ([["a", 3]], "cannot be read"),
         (7, "cannot be read"),

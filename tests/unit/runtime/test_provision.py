@@ -177,7 +177,7 @@ def test_a_command_is_made_from_its_template_without_a_shell(tmp_path: Path) -> 
         (["kubectl", "{site}"], r"unknown placeholder \{site\} in \{site\}; use \{client\}, \{index\}, \{replicas\}"),
         (["kubectl", "{client.__class__}"], "unknown placeholder"),
         (["kubectl", "{client!r}"], "unknown placeholder"),
-        (["kubectl", "{client"], "double literal braces"),
+        (["kubectl", "{client"], "write {{ and }} for literal braces"),
         (["kubectl", "{}"], "unknown placeholder"),
     ],
 )

@@ -243,7 +243,7 @@ GOOD: dict[str, Any] = {"url": "https://example.org/{client}", "path": "a.0", "t
         ({"url": "https://example.org/{zone}"}, "unknown placeholder {zone}"),
         ({"url": "https://example.org/{site}"}, "give both or neither"),
         ({"sites": ["DE"]}, "give both or neither"),
-        ({"url": "https://example.org/{"}, "double braces"),
+        ({"url": "https://example.org/{"}, "write {{ and }} for literal braces"),
         ({"path": "a..b"}, "path must be keys and indices, got a..b"),
         ({"open_when": "near"}, "must be below or above, got near"),
         ({"threshold": float("nan")}, "use a number"),

@@ -268,7 +268,7 @@ def test_recorded_windows(write) -> None:
     assert [(w.start, w.stop, w.exit) for w in windows] == [(1, 2, "crash"), (3, 100, "drain")]
     named = Intervals(file=file, match="name")
     assert spans(named.availability("b", 0, 0), 100) == [(2, 4), (6, 100)]
-    with pytest.raises(ValueError, match="no windows for x but for a, b"):
+    with pytest.raises(ValueError, match="no windows for x, only for a, b"):
         named.availability("x", 0, 0)
 
 

@@ -134,7 +134,7 @@ def _check_template(key: str, words: Sequence[str]) -> None:
         try:
             fields = [(name, spec, how) for _, name, spec, how in Formatter().parse(word) if name is not None]
         except ValueError as error:
-            raise ValueError(f"{key} cannot read {word} ({error}); double literal braces") from error
+            raise ValueError(f"{key} cannot read {word} ({error}); write {{{{ and }}}} for literal braces") from error
         for name, spec, how in fields:
             if name not in PLACEHOLDERS or spec or how:
                 known = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)

@@ -117,7 +117,7 @@ class UrlSignal(Polling):
             fields = [name for _, name, spec, how in Formatter().parse(self.url) if name is not None]
         except ValueError as error:
             raise ValueError(
-                f"runtime.signal.url={self.url} cannot be read ({error}); double literal braces"
+                f"runtime.signal.url={self.url} cannot be read ({error}); write {{{{ and }}}} for literal braces"
             ) from error
         for name in fields:
             if name not in ("client", "index", "site"):
