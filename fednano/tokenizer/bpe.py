@@ -42,7 +42,7 @@ class Tokenizer:
     """A trained vocabulary. It is immutable, and two with equal `sha256` give equal ids.
 
     `merges` holds pairs of ids (n, 2), `byte_order` the bytes (256,) that the first ids stand for. `meta` is saved with
-    the tokenizer and has no effect on it. `dtype` is the type of ids: uint16 for vocabularies up to 65,536, else uint32.
+    the tokenizer, without effect on it. `dtype` is the type of ids: uint16 for vocabularies up to 65,536, else uint32.
     Raises ValueError for merges that use ids before they exist, unknown patterns, repeated special tokens, and an order
     that lacks a byte.
     """
