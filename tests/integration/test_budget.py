@@ -157,7 +157,7 @@ def test_the_centralized_baseline_trains_what_is_merged_within_the_virtual_hours
     ("budget", "stops"),
     [
         (("budget.tokens=2200",), (10, 31, 52)),
-        (("budget.virtual_hours=0.011",), (10, 31, 52)),
+        pytest.param(("budget.virtual_hours=0.011",), (10, 31, 52), marks=pytest.mark.slow),
         (("runtime=centralized", "budget.tokens=2200"), (5, 14, 22)),
     ],
 )

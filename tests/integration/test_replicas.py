@@ -150,6 +150,7 @@ sys.exit(main())
 """
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on_later(tiny: list[str], tmp_path: Path) -> None:
     (tmp_path / "dies.py").write_text(DIES)
     options = [*tiny, *STEPS, "runtime=centralized", "checkpoint_every=1", "hydra.run.dir=run"]

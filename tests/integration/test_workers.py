@@ -45,7 +45,9 @@ def leaves_no_process() -> Any:
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize(("policy", "numbers"), [("keep", (2, 3)), ("average", (2,))])
+@pytest.mark.parametrize(
+    ("policy", "numbers"), [("keep", (2,)), pytest.param("average", (2, 3), marks=pytest.mark.slow)]
+)
 def test_any_number_of_workers_gives_the_same_bits(run: Run, policy: str, numbers: tuple[int, ...]) -> None:
     options = (*CHURN, f"optim.state={policy}")
     runs = [run(*options, f"hardware.workers={n}", folder=f"with_{n}") for n in (1, *numbers)]
@@ -71,7 +73,17 @@ def test_any_number_of_workers_gives_the_same_bits(run: Run, policy: str, number
     "options",
     [
         ("round=seconds", "round.seconds=6", "round.elastic=true", "volatility.mean_down_s=12"),
-        ("round=tokens", "round.tokens=300", "partition=source", "network=flaky", "optim=adamw", "optim.state=reset"),
+        pytest.param(
+            (
+                "round=tokens",
+                "round.tokens=300",
+                "partition=source",
+                "network=flaky",
+                "optim=adamw",
+                "optim.state=reset",
+            ),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_however_rounds_end_the_bits_are_the_same(run: Run, options: tuple[str, ...]) -> None:
@@ -97,7 +109,7 @@ def test_what_workers_began_others_end(run: Run, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are looked for in /proc")
 def test_a_killed_run_goes_on_and_leaves_no_worker(command: Command, tiny: list[str], tmp_path: Path) -> None:
-    options = [*tiny, "rounds=40", "checkpoint_every=2", "eval_tokens=64"]
+    options = [*tiny, "rounds=20", "checkpoint_every=2", "eval_tokens=64"]
     assert command("run", *options, "hydra.run.dir=whole", cwd=tmp_path).returncode == 0
     seen: list[int] = []
 

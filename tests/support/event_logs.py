@@ -45,6 +45,7 @@ class _Events:
     events: list[Event] = field(default_factory=list)
     up: set[str] = field(default_factory=set)
     lease: int = 0
+    granted: dict[int, LeaseGranted] = field(default_factory=dict)  # by lease
     version: int = 0
     total: int = 0
     row: int = 0
@@ -163,6 +164,7 @@ def _dispatch(event_log: _Events, index: int, client: str, t: float) -> LeaseGra
         expires=t + 120.0,
     )
     event_log.row += rows
+    event_log.granted[granted.lease] = granted
     event_log.emit(granted)
     event_log.emit(
         WorkDispatched(
@@ -236,10 +238,9 @@ def _merge(event_log: _Events, index: int, folded: list[UpdateFolded], t: float)
     event_log.version += 1
     event_log.total += tokens
     for update in folded:
-        granted = next(e for e in event_log.events if isinstance(e, LeaseGranted) and e.lease == update.lease)
         event_log.free += [
             (max(row, update.row), token if row > update.row else update.token, stop)
-            for row, token, stop in granted.spans
+            for row, token, stop in event_log.granted[update.lease].spans
             if stop > update.row
         ]
     event_log.free.sort()

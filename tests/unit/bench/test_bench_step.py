@@ -89,6 +89,7 @@ def test_another_model_is_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureF
     assert "nanochat has a different first loss: it is not the same model" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_clients_are_measured_against_one_process(tmp_path: Path) -> None:
     found = ran(tmp_path, "--clients", "1")
     assert found["clients"]["count"] == 1

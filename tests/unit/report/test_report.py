@@ -236,7 +236,7 @@ def test_a_diverged_run_draws_what_is_finite(tmp_path: Path) -> None:
 
 
 def test_thousands_of_events_stay_a_small_page(tmp_path: Path) -> None:
-    path = write_report(write_run(tmp_path, volatile_run(rounds=2000)))
+    path = write_report(write_run(tmp_path, volatile_run(rounds=1000)))
     assert path.stat().st_size < 1_000_000
     page = Page(path.read_text(encoding="utf-8"))
     assert len(page.texts("circle")) <= 4 * svg.MAX_POINTS
