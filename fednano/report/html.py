@@ -2,10 +2,11 @@
 
 import json
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from fednano.core.events import Event
 from fednano.core.inner_step import InnerStep
@@ -74,15 +75,8 @@ def render(
     folder: Path, history: History, summary: dict[str, Any], config: str, curves: dict[str, energy.Curve] | None = None
 ) -> str:
     """The page as text; `curves` are carbon intensities by client."""
-    environment = Environment(
-        loader=PackageLoader("fednano.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     started = history.figures.run
-    return environment.get_template("report.html.j2").render(
+    return _template().render(
         name=page.experiment_name(folder, config),
         folder=folder.resolve().name,
         status=summary.get("status") or "unfinished",
@@ -116,3 +110,16 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise ValueError(f"{path} must hold a JSON object; remove it to report from the events alone")
     return loaded
+
+
+@cache
+def _template() -> Template:
+    """The page's template, compiled once per process."""
+    environment = Environment(
+        loader=PackageLoader("fednano.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")

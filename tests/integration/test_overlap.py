@@ -508,7 +508,7 @@ def event_log(summary: dict[str, Any]) -> list[Event]:
 
 
 def test_a_run_overlaps_but_not_over_its_checkpoints(run: Callable[..., Any]) -> None:
-    always = (*SLOW_LINKS, "volatility.mean_up_s=1e9")
+    always = (*SLOW_LINKS, "volatility.mean_up_s=1e9", "arch.mlp_ratio=4")  # updates take seconds
     plain = run(*always, folder="plain")
     overlapped = run(*always, "round.overlap=3", folder="overlapped")
     events = event_log(overlapped)

@@ -59,7 +59,7 @@ def test_shapes_that_are_left_open_follow_from_the_depth() -> None:
 
 
 def test_null_is_resolved_and_values_stay(tiny: list[str]) -> None:
-    cfg = compose_config([*tiny, "batch_size=null", "rounds=null"])
+    cfg = compose_config([*tiny, "arch.mlp_ratio=4", "batch_size=null", "rounds=null"])
     experiment = Experiment(cfg)
     expected = derived_shape(Depth(2, sequence_len=16), 300, SEED, 4, 4, None)
     assert (experiment.settings.batch_size, experiment.settings.rounds) == expected
