@@ -17,8 +17,8 @@ from redis.retry import Retry
 
 URL_VARIABLE, CA_VARIABLE = "FEDNANO_REDIS_URL", "FEDNANO_REDIS_CA"
 TIMEOUT_S = 2.0
-BEAT_S = 1.0  # between two heartbeats of a node
-BEATS = 3  # heartbeats that a node may miss
+HEARTBEAT_S = 1.0  # between two heartbeats of a node
+HEARTBEATS = 3  # heartbeats that a node may miss
 DAY_MS = 86_400_000
 NAME = re.compile(r"[\w.@-]{1,128}")
 

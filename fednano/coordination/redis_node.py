@@ -9,9 +9,9 @@ from math import inf
 
 from fednano.coordination.courier import Courier
 from fednano.coordination.redis_link import (
-    BEAT_S,
-    BEATS,
     DAY_MS,
+    HEARTBEAT_S,
+    HEARTBEATS,
     NAME,
     TIMEOUT_S,
     Address,
@@ -27,7 +27,7 @@ STEPS_KEPT = 10_000  # in the stream
 STEPS_WAITING = 1000  # at the node, while Redis is lost
 
 # Returns the name's owner if that is another node; otherwise takes the name and sets the heartbeat.
-BEAT = """
+HEARTBEAT = """
 local owner = redis.call('GET', KEYS[1])
 if owner and owner ~= ARGV[1] then return owner end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[4])
@@ -68,12 +68,12 @@ class NodeStore:
         ValueError: Redis does not answer or refuses the user, or the name cannot be part of a key.
     """
 
-    def __init__(self, address: Address, run: str, name: str, clock: Clock, heartbeat_s: float = BEAT_S) -> None:
+    def __init__(self, address: Address, run: str, name: str, clock: Clock, heartbeat_s: float = HEARTBEAT_S) -> None:
         if not NAME.fullmatch(name):
             raise ValueError(f"name must be 1 to 128 letters, digits, dots or dashes, got {name}; choose another name")
         self._name = name
         self._clock = clock
-        self._ttl_s = BEATS * heartbeat_s
+        self._ttl_s = HEARTBEATS * heartbeat_s
         self._link = Link(address, run)
         self._link.check()
         self._heartbeat: Heartbeat | None = None
@@ -179,7 +179,7 @@ class NodeStore:
     def _say(self, heartbeat: Heartbeat) -> None:
         nodes, said = self._link.key("nodes"), json.dumps(asdict(heartbeat))
         arguments = (heartbeat.incarnation, said, self._name, int(self._ttl_s * 1000), DAY_MS)
-        (other,) = self._link.transact([("EVAL", BEAT, 3, *self._own_keys(), nodes, *arguments)])
+        (other,) = self._link.transact([("EVAL", HEARTBEAT, 3, *self._own_keys(), nodes, *arguments)])
         self._owner = other or heartbeat.incarnation
         if other and not self._taking and self._heartbeat is not None:
             raise self._taken()

@@ -7,7 +7,7 @@ from queue import Empty, SimpleQueue
 
 from fednano.coordination.courier import MOST_S, Courier
 from fednano.coordination.memory import MemoryStore
-from fednano.coordination.redis_link import BEAT_S, BEATS, DAY_MS, Address, Link, RedisCommand
+from fednano.coordination.redis_link import DAY_MS, HEARTBEAT_S, HEARTBEATS, Address, Link, RedisCommand
 from fednano.coordination.store import Heartbeat, Lease
 from fednano.core.clock import Clock
 from fednano.core.inner_step import InnerStep
@@ -33,10 +33,10 @@ class RedisStore(MemoryStore):
         ValueError: Redis does not answer, or refuses the user.
     """
 
-    def __init__(self, address: Address, run: str, clock: Clock, heartbeat_s: float = BEAT_S) -> None:
+    def __init__(self, address: Address, run: str, clock: Clock, heartbeat_s: float = HEARTBEAT_S) -> None:
         super().__init__(make_token=lambda: secrets.token_hex(16))
         self._clock = clock
-        self._grace_s = BEATS * heartbeat_s + MOST_S
+        self._grace_s = HEARTBEATS * heartbeat_s + MOST_S
         self._link = Link(address, run)
         self._link.check()
         self._changed: SimpleQueue[int] = SimpleQueue()

@@ -8,7 +8,7 @@ from fednano.coordination.store import Heartbeat, LiveStore
 from fednano.federation.plan import Site
 from fednano.volatility.availability import Window
 
-HAND_IN_S = 20.0  # longest wait for the reply of a drained trainer after its last heartbeat
+SUBMIT_S = 20.0  # longest wait for the reply of a drained trainer after its last heartbeat
 LOOK_S = 1.0
 ASK_S = 5.0  # between two queries of the nodes connected to Flower
 DOUBT_S = 4.0  # a failed node counts as down for this long, since a dead trainer's last heartbeat is visible until then
@@ -114,7 +114,7 @@ class LiveMembership:
         if heartbeat is None:
             # Only a drained client announces that it leaves.
             drained = client in self._up and seen is not None and seen.heartbeat.leaving
-            return drained and holds and seen is not None and t - seen.at < HAND_IN_S
+            return drained and holds and seen is not None and t - seen.at < SUBMIT_S
         if client not in self._known or (
             client in self._up and seen and seen.heartbeat.incarnation != heartbeat.incarnation
         ):

