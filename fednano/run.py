@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from fednano.config.compose import compose_config, conf_dir, search_path
+from fednano.config.compose import command_line, compose_config, conf_dir, search_path
 from fednano.config.errors import INTERRUPTED, guarded, refuse
 from fednano.core.event_log import InUseError
 from fednano.core.interrupts import asked_to_end
@@ -35,7 +34,10 @@ if TYPE_CHECKING:
 def main() -> int:
     """Run the command; returns its exit code."""
     os.environ.update(QUIET)
-    arguments = get_args_parser().parse_args()
+    try:
+        arguments = command_line()
+    except ValueError as error:
+        return refuse(error)
     shows_only = arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion
     if not shows_only:
         if not arguments.cfg and any(override.startswith("resume=") for override in arguments.overrides):
@@ -110,6 +112,10 @@ def _withdraw(folder: Path, held: Collection[Path], hydras: str | None) -> None:
             path.unlink()
     if {path.name for path in held} <= {hydras}:
         shutil.rmtree(folder)
+        for parent in folder.absolute().parents:
+            if not parent.is_relative_to(Path.cwd()) or any(parent.iterdir()):
+                break
+            parent.rmdir()
 
 
 def _refuse_used_folder(folder: Path) -> None:

@@ -25,8 +25,8 @@ def build_groups(cfg: DictConfig, groups: Sequence[str]) -> dict[str, Any]:
             node = with_current_targets(OmegaConf.to_container(cfg[group], resolve=True))
         except OmegaConfBaseException as error:
             raise ValueError(f"{group}: {one_line(error)}") from error
-        assert isinstance(node, dict)
         check_node(node, group)
+        assert isinstance(node, dict)
         built[group] = _make(group, node)
     return built
 

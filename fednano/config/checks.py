@@ -16,6 +16,12 @@ def check_node(node: dict[str, Any], where: str) -> None:
     Raises:
         ValueError: an unknown, missing or mistyped setting; the message names key, value and remedy.
     """
+    if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
+        given = node.get("_target_") if isinstance(node, dict) else node
+        raise ValueError(
+            f"{where}._target_ must be the dotted path of a class, got {'nothing' if given is None else given}; "
+            f"add it to the YAML file, or choose another {where}"
+        )
     cls = _resolve(node["_target_"], where)
     signature = inspect.signature(cls)
     hints = get_type_hints(cls)
@@ -52,7 +58,7 @@ def check_record(node: Any, cls: type, where: str) -> None:
     hints = get_type_hints(cls)
     known = [field.name for field in fields(cls)]
     if not isinstance(node, dict):
-        raise ValueError(f"{where} must be a mapping, got {node}; set {', '.join(f'{where}.{key}' for key in known)}")
+        raise ValueError(f"{where} must hold keys, got {node}; set {', '.join(f'{where}.{key}' for key in known)}")
     for key, value in node.items():
         if key not in known:
             raise ValueError(f"{where}.{key}={value} sets a key that does not exist; use one of {', '.join(known)}")
@@ -62,7 +68,12 @@ def check_record(node: Any, cls: type, where: str) -> None:
 def check_value(key: str, value: Any, hint: Any) -> None:
     """Raise ValueError unless a plain `value` fits the annotation `hint`."""
     if not _fits(value, hint):
-        raise ValueError(f"{key} must be {_described(hint)}, got {value}; give one")
+        raise ValueError(f"{key} must be {_described(hint)}, got {_shown(value)}; change it")
+
+
+def _shown(value: Any) -> str:
+    """A value as YAML writes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _resolve(target: str, where: str) -> Any:

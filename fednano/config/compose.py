@@ -2,11 +2,13 @@
 
 import difflib
 import re
+import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import yaml  # type: ignore[import-untyped]  # Hydra reads YAML with it
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
@@ -30,6 +32,7 @@ def conf_dir() -> Path:
 
 def compose_config(overrides: Sequence[str], config_name: str = "config", with_hydra: bool = False) -> DictConfig:
     """Compose `config_name` with `overrides`. Raises ConfigError."""
+    _refuse_fragments(overrides)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         try:
@@ -44,6 +47,30 @@ def compose_config(overrides: Sequence[str], config_name: str = "config", with_h
             raise ConfigError(_unknown_key(error, overrides, config_name)) from error
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(one_line(error)) from error
+        except yaml.MarkedYAMLError as error:
+            raise ConfigError(_torn(error)) from error
+
+
+def command_line() -> Namespace:
+    """Hydra's options and the overrides of this process's command line, in any order; `--config-dir` at most once.
+
+    Afterwards options stand before overrides in `sys.argv`, as Hydra needs them. Raises ConfigError.
+    """
+    parser = get_args_parser()
+    parser.error = _refused_option  # type: ignore[method-assign]
+    given = sys.argv[1:]
+    if sum(re.fullmatch(r"(--config-dir|-cd)(=.*)?", word) is not None for word in given) > 1:
+        raise ConfigError("--config-dir must be given once; put all your YAML files below one folder")
+    arguments: Namespace = parser.parse_intermixed_args(given)
+    options = list(given)
+    for override in reversed(arguments.overrides):
+        del options[len(options) - 1 - options[::-1].index(override)]
+    sys.argv[1:] = [*options, *arguments.overrides]
+    return arguments
+
+
+def _refused_option(message: str) -> NoReturn:
+    raise ConfigError(f"{message}; list all options with --hydra-help")
 
 
 def search_path(arguments: Namespace) -> list[str]:
@@ -64,7 +91,7 @@ def search_path(arguments: Namespace) -> list[str]:
 
 def with_hydra_flags(config_name: str, command: Callable[[Sequence[str]], int]) -> int:
     """Run `command` with the command line's overrides; with --help or --cfg, print the configuration instead."""
-    arguments = get_args_parser().parse_args()
+    arguments = command_line()
     overrides = [*search_path(arguments), *arguments.overrides]
     if arguments.help:
         print(command_help(conf_dir(), config_name))
@@ -74,6 +101,22 @@ def with_hydra_flags(config_name: str, command: Callable[[Sequence[str]], int]) 
         print(OmegaConf.to_yaml(cfg, resolve=bool(arguments.resolve)), end="")
         return 0
     return command(overrides)
+
+
+def _refuse_fragments(overrides: Sequence[str]) -> None:
+    """Refuse a file whose name begins with an underscore: it is a part that other choices include."""
+    for override in overrides:
+        group, _, choice = override.lstrip("+").partition("=")
+        if choice.startswith("_") and (conf_dir() / group / f"{choice}.yaml").is_file():
+            own = sorted(path.stem for path in (conf_dir() / group).glob("[!_]*.yaml"))
+            raise ConfigError(f"{override} is a part of other choices; use one of {', '.join(own)}")
+
+
+def _torn(error: yaml.MarkedYAMLError) -> str:
+    """What is wrong in a YAML file, and where."""
+    mark = error.problem_mark
+    place = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}" if mark else "a YAML file"
+    return f"{place} cannot be read as YAML ({one_line(Exception(error.problem or error.context))}); correct the file"
 
 
 def _unknown_choice(error: MissingConfigException, overrides: Sequence[str]) -> str:
@@ -98,13 +141,23 @@ def _unknown_key(error: ConfigCompositionException, overrides: Sequence[str], co
     groups = {folder.name for folder in conf_dir().iterdir() if folder.is_dir()}
     choices = [o for o in overrides if o.partition("=")[0] in {*groups, SEARCH_PATH} - {key}]
     known = sorted(_keys(OmegaConf.to_container(compose_config(choices, config_name))))
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    remedy = (
-        f"did you mean {close[0]}?"
-        if close
-        else f"list all keys with: python -m fednano.{_command(config_name)} --cfg job"
-    )
+    of_a_class = f"{key.rpartition('.')[0]}._target_" in known
+    close = difflib.get_close_matches(key, known, n=5, cutoff=0.5)
+    if of_a_class:  # it may well have an argument of this name
+        close = [match for match in close if _alike(key, match)]
+    if close:
+        remedy = f"did you mean {close[0]}?"
+    elif of_a_class:
+        remedy = f"add an argument that its YAML file leaves out as +{key}={value}"
+    else:
+        remedy = f"list all keys with: python -m fednano.{_command(config_name)} --cfg job"
     return f"{key}={value} sets a key that does not exist; {remedy}"
+
+
+def _alike(key: str, match: str) -> bool:
+    """Whether the last words of two keys are alike, whatever groups they are in."""
+    words = key.rpartition(".")[2], match.rpartition(".")[2]
+    return difflib.SequenceMatcher(None, *words).ratio() >= 0.5
 
 
 def _command(config_name: str) -> str:

@@ -61,6 +61,11 @@ class Intake:
             staleness=state.version - result.version,
         )
         weight = self.strategy.weight(update)
+        if not 0.0 < weight < math.inf:
+            raise ValueError(
+                f"the weight that {type(self.strategy).__name__} gives an update must be > 0 and finite, got {weight}; "
+                "correct its method weight"
+            )
         event = self._event(result, weight, length, reply.size)
         round_.inner.add(inner, weight)
         round_.planned[result.lease] = result.done.steps

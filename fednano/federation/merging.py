@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from fednano.core import tensors
 from fednano.core.clock import Clock, wall
 from fednano.core.events import Event, RoundMerged, RoundSkipped
+from fednano.core.tensors import State
 from fednano.federation.leases import Leases
 from fednano.federation.plan import Plan, Round
 from fednano.strategy.base import ServerState, Strategy
@@ -35,6 +36,7 @@ class Merging:
             self.emit(RoundSkipped(t=self.clock.now(), round=round_.index, updates=len(accumulated), reason=reason))
             return state
         pseudo_gradient = round_.accumulator.result()
+        self._check(pseudo_gradient, state)
         length = tensors.norm(pseudo_gradient) if pseudo_gradient else math.nan
         if round_.adopted is None:
             merged = self.strategy.merge(state, pseudo_gradient)
@@ -45,6 +47,15 @@ class Merging:
             self.leases.settle(update)
         self.emit(self._merged(round_, merged, length))
         return merged
+
+    def _check(self, pseudo_gradient: State, state: ServerState) -> None:
+        """Raise ValueError if an accumulator returns other tensors than the global model has."""
+        wanted, found = tensors.shapes(state.weights), tensors.shapes(pseudo_gradient)
+        if wrong := sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)):
+            raise ValueError(
+                f"the result of {type(self.strategy).__name__}'s accumulator must have the shapes of the global model, "
+                f"got {found.get(wrong[0], 'nothing')} for {wrong[0]} of {wanted.get(wrong[0], 'nothing')}; correct it"
+            )
 
     def _merged(self, round_: Round, state: ServerState, length: float) -> RoundMerged:
         accumulated, progress = round_.accumulated, self.progress

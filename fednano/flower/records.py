@@ -3,10 +3,12 @@
 import json
 from collections.abc import Iterable
 
+import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from fednano.codec.base import Codec, Direction
 from fednano.codec.fp32 import Fp32
+from fednano.core import tensors
 from fednano.core.tensors import Shapes, State
 from fednano.data.ledger import Grant, Span
 from fednano.training.local import StepsDone
@@ -55,13 +57,28 @@ def _packed(state: State, codec: Codec, direction: Direction, kept: State) -> tu
     """
     if not state:
         return ArrayRecord(), kept
-    data, kept = codec.encode(state, direction, kept)
+    data, kept = _encoded(state, codec, direction, kept)
     layout = json.dumps([[name, list(tensor.shape)] for name, tensor in state.items()]).encode()
     arrays = {
         LAYOUT: Array("uint8", (len(layout),), stype=LAYOUT_STYPE, data=layout),
         DATA: Array("uint8", (len(data),), stype=f"fednano.{codec.name}", data=data),
     }
     return ArrayRecord(arrays), kept
+
+
+def _encoded(state: State, codec: Codec, direction: Direction, kept: State) -> tuple[bytes, State]:
+    """What the codec makes of a state. Raises TypeError or ValueError if the codec does not keep its promises."""
+    data, kept = codec.encode(state, direction, kept)
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(
+            f"encode of codec={codec.name} must return bytes, got {type(data).__name__}; correct its method"
+        )
+    most = codec.size(tensors.shapes(state), direction)
+    if len(data) > most:
+        raise ValueError(
+            f"encode of codec={codec.name} must return at most size()={most} bytes, got {len(data)}; correct one"
+        )
+    return bytes(data), kept
 
 
 def _unpacked(record: ArrayRecord, codec: Codec, direction: Direction, expected: Shapes | None) -> State:
@@ -81,8 +98,10 @@ def _unpacked(record: ArrayRecord, codec: Codec, direction: Direction, expected:
         state = codec.decode(memoryview(data.data), shapes, direction)
     except Exception as error:  # bytes from a stranger may make a codec raise anything
         raise ValueError(f"codec={codec.name} cannot decode these tensors: {error}") from error
-    if {name: tuple(tensor.shape) for name, tensor in state.items()} != shapes:
+    if tensors.shapes(state) != shapes:
         raise ValueError(f"codec={codec.name} decoded other tensors than those in the layout")
+    if other := next((tensor.dtype for tensor in state.values() if tensor.dtype != torch.float32), None):
+        raise ValueError(f"codec={codec.name} must decode to float32, got {other}")
     return state
 
 

@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     folder = Path(arguments[0])
     if not (folder / "events.jsonl").is_file():
         print(
-            f"RUN_FOLDER must hold events.jsonl, got {folder}; name a run's folder, such as outputs/NAME/DATE_TIME",
+            f"fednano: RUN_FOLDER must hold events.jsonl, got {folder}; name a run: outputs/NAME/DATE_TIME",
             file=sys.stderr,
         )
         return 2
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
             return _audit(folder)
         print(write_report(folder))
     except (OSError, ValueError) as error:
-        print(f"cannot {'audit' if audits else 'report on'} {folder}: {error}", file=sys.stderr)
+        print(f"fednano: cannot {'audit' if audits else 'report on'} {folder}: {error}", file=sys.stderr)
         return 2
     return 0
 

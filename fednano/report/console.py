@@ -80,7 +80,12 @@ class Console:
     def close(self, summary: dict[str, Any]) -> None:
         self.stop()
         lines = display.summary_text(summary)
-        lines.append(f"{'report':<{display.LABEL}}", "dim").append(str(self._folder / "report.html"))
+        if self.figures.refusals:
+            counts = ", ".join(f"{count:,} {reason}" for reason, count in self.figures.refusals.most_common())
+            lines.append(f"{'updates refused':<{display.LABEL}}", "dim").append(f"{counts}\n", "yellow")
+        report = self._folder / "report.html"
+        if report.exists():
+            lines.append(f"{'report':<{display.LABEL}}", "dim").append(str(report))
         self._out.print(lines, soft_wrap=True)
 
     def pace(self) -> RunPace:

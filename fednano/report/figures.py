@@ -3,6 +3,7 @@
 Memory grows with the clients and with the work in flight, not with the rounds.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -74,6 +75,7 @@ class Figures:
     first_eval: Evaluated | None = None
     last_eval: Evaluated | None = None
     wall_train_s: float = 0.0
+    refusals: Counter[str] = field(default_factory=Counter)  # updates by the reason of their refusal
     _spans: dict[int, RowSpans] = field(default_factory=dict)  # of the leases in force
     _folded: dict[int, list[tuple[UpdateFolded, int]]] = field(default_factory=dict)  # by round, with rows
 
@@ -118,6 +120,7 @@ class Figures:
             case UpdateRefused():
                 client = self.client(event.client)
                 client.refused += 1
+                self.refusals[event.reason] += 1
                 client.working = False
             case _:
                 self._add_for_all(event)

@@ -34,7 +34,10 @@ def message_bytes(parts: Parts) -> MessageBytes:
     """Bytes of a message with the whole model and any averaged optimizer state: exact, or an upper bound."""
     shapes = tensors.shapes(blueprint(parts.gpt).state_dict())
     inner = LOSSLESS.size(tensors.shapes(blank_inner(parts)), "down")
-    return MessageBytes(down=LOSSLESS.size(shapes, "down") + inner, up=parts.codec.size(shapes, "up") + inner)
+    up = parts.codec.size(shapes, "up")
+    if up < 0:
+        raise ValueError(f"size of codec={parts.codec.name} must be >= 0 bytes, got {up}; correct its method size")
+    return MessageBytes(down=LOSSLESS.size(shapes, "down") + inner, up=up + inner)
 
 
 def first_state(parts: Parts, resume: Snapshot | None) -> ServerState:

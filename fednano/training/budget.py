@@ -77,9 +77,10 @@ class Budget:
             )
         for key, hours in ((VIRTUAL_HOURS, self.virtual_hours), (WALL_HOURS, self.wall_hours if real else None)):
             if hours is not None and HOUR_S * hours < least_s:
+                shortest = math.ceil(1e6 * least_s / HOUR_S) / 1e6
                 raise ValueError(
-                    f"{key} must hold the shortest round, which is planned to take {least_s:g} s, got {hours:g} "
-                    f"({HOUR_S * hours:g} s); use more, or fewer strategy.local_steps"
+                    f"{key} must be >= {shortest:g}, the hours of the shortest round, got {hours:g}; use more, or fewer "
+                    "strategy.local_steps"
                 )
 
 
@@ -113,7 +114,8 @@ class BudgetReach:
     def refusal(self, cause: ValueError) -> ValueError:
         """The error `cause`, which ends the run, preceded by the budget that it does not reach."""
         if self.budget.tokens is not None:
-            missed = f"{TOKENS} must be in reach, got {self.budget.tokens} ({self._tokens} merged by {self._t:,.0f} s)"
+            reached = f"{self._tokens} merged in {self._t:,.0f} s of the run"
+            missed = f"{TOKENS} must be in reach, got {self.budget.tokens} ({reached})"
         elif self.budget.virtual_hours is not None:
             missed = f"{VIRTUAL_HOURS} must be in reach, got {self.budget.virtual_hours:g}"
         else:

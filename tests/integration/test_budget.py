@@ -269,16 +269,16 @@ ENERGY = ("volatility=none", "energy=trace", "energy.speedup=1e5", "energy.carbo
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["budget=5"], "budget must be a mapping, got 5; set budget.tokens, budget.virtual_hours, budget.wall_hours"),
+        (["budget=5"], "budget must hold keys, got 5; set budget.tokens, budget.virtual_hours, budget.wall_hours"),
         (
             ["+budget.steps=5"],
             "budget.steps=5 sets a key that does not exist; use one of tokens, virtual_hours, wall_hours",
         ),
         (["budget.steps=5"], "budget.steps=5 sets a key that does not exist; did you mean budget.tokens?"),
-        (["budget.tokens=many"], "budget.tokens must be a whole number or null, got many; give one"),
-        (["budget.tokens=1e6"], "budget.tokens must be a whole number or null, got 1000000.0; give one"),
-        (["budget.tokens=true"], "budget.tokens must be a whole number or null, got True; give one"),
-        (["budget.wall_hours=[1]"], "budget.wall_hours must be a number or null, got [1]; give one"),
+        (["budget.tokens=many"], "budget.tokens must be a whole number or null, got many; change it"),
+        (["budget.tokens=1e6"], "budget.tokens must be a whole number or null, got 1000000.0; change it"),
+        (["budget.tokens=true"], "budget.tokens must be a whole number or null, got true; change it"),
+        (["budget.wall_hours=[1]"], "budget.wall_hours must be a number or null, got [1]; change it"),
         (["budget.tokens=0"], "budget.tokens must be > 0 and finite, got 0; use another number, or null for no limit"),
         (
             ["budget.virtual_hours=-1"],
@@ -290,10 +290,10 @@ ENERGY = ("volatility=none", "energy=trace", "energy.speedup=1e5", "energy.carbo
             "budget.tokens must be >= 128, the tokens of the smallest round, got 127; use more, or",
         ),
         (["budget.tokens=255", "strategy.quorum=2"], "budget.tokens must be >= 256, the tokens of the smallest round"),
-        (["budget.virtual_hours=0.001"], "budget.virtual_hours must hold the shortest round, which is planned to take"),
+        (["budget.virtual_hours=0.001"], "budget.virtual_hours must be >= 0.00"),
         (
             ["runtime=deployment", "volatility=none", "budget.wall_hours=0.001"],
-            "budget.wall_hours must hold the shortest round, which is planned to take",
+            "budget.wall_hours must be >= 0.0",
         ),
         ([*TRACE, "budget.tokens=1000000000"], "budget.tokens must be in reach, got 1000000000 ("),
         ([*TRACE, "budget.virtual_hours=500"], "budget.virtual_hours must be in reach, got 500; lower it, or"),
@@ -337,7 +337,7 @@ def test_rounds_of_which_none_ever_merges_are_refused(
     monkeypatch.setattr(sys, "argv", ["run", *words])
     assert main() == 2
     (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith("fednano: budget.tokens must be in reach, got 100000 (0 merged by ")
+    assert said.startswith("fednano: budget.tokens must be in reach, got 100000 (0 merged in ")
     assert said.endswith("20 rounds in a row merge nothing; lower strategy.quorum, or change volatility")
     assert [path.name for path in tmp_path.iterdir()] == ["turns.csv"]
 

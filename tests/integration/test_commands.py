@@ -237,14 +237,13 @@ def test_help_names_groups_and_keys(command: Command, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["-m", "hydra/sweeper=basic", "hydra.sweep.dir=made", "runtime.compute=analytic"], ["hydra.run.dir=made/0"]],
+    [["-m", "hydra/sweeper=basic", "hydra.sweep.dir=made", "runtime.compute=analytic"], ["hydra.run.dir=new/made/0"]],
 )
 def test_what_is_refused_once_its_folder_is_made_leaves_none(tiny: list[str], tmp_path: Path, words: list[str]) -> None:
     # As where a sweeper has chosen after everything was tried.
     untried = "import sys; from fednano import run; run._preflight = lambda _: 0; sys.exit(run.main())"
     (tmp_path / "short.csv").write_text("t,x\n0,100\n1,100\n2,100\n")
     late = ["energy=trace", "energy.price=null", f"energy.carbon.file={tmp_path / 'short.csv'}"]
-    (tmp_path / "made").mkdir()
     ended = subprocess.run(
         [sys.executable, "-c", untried, *words, *tiny, *late], cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -253,6 +252,7 @@ def test_what_is_refused_once_its_folder_is_made_leaves_none(tiny: list[str], tm
     assert line.startswith("fednano: energy.carbon.file=")
     assert "ends 3 s into the run" in line
     assert not (tmp_path / "made" / "0").exists()
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("begun", [True, False])

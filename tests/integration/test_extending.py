@@ -12,8 +12,17 @@ import torch
 from support.paths import REPOSITORY
 from support.runs import StopsAfter, assert_same
 
+from fednano.config.compose import compose_config
+from fednano.coordination.memory import MemoryStore
 from fednano.core import tensors
-from fednano.strategy.base import Update
+from fednano.core.progress import Silent
+from fednano.core.tensors import State
+from fednano.experiment.experiment import Experiment
+from fednano.runtime.run_folder import run_in_folder
+from fednano.runtime.session import Outcome
+from fednano.strategy.base import Accumulator, Update
+from fednano.strategy.diloco import DiLoCo
+from fednano.strategy.mean import WeightedMean
 
 Run = Callable[..., dict[str, Any]]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -192,3 +201,37 @@ def test_a_lossy_codec_leaves_weights_alone(own: str, run: Run) -> None:
 def test_choices_that_do_not_suit_each_other(own: str, run: Run, words: tuple[str, ...], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         run(own, *words)
+
+
+class Halves(DiLoCo):
+    """A strategy whose accumulator loses half of each tensor."""
+
+    def accumulator(self, like: State) -> Accumulator:
+        class Half(WeightedMean):
+            def result(self) -> State:
+                return {name: tensor[: len(tensor) // 2] for name, tensor in super().result().items()}
+
+        return Half(like)
+
+
+class Weightless(DiLoCo):
+    """A strategy that gives updates no weight."""
+
+    def weight(self, update: Update) -> float:
+        return 0.0
+
+
+def test_what_a_strategy_returns_is_checked(tiny: list[str], tmp_path: Path) -> None:
+    def outcome(name: str) -> Outcome:
+        experiment = Experiment(compose_config([*tiny, f"strategy._target_={__name__}.{name}"]))
+        parts = experiment.parts(experiment.prepare(Silent()), MemoryStore())
+        (tmp_path / name).mkdir()
+        return run_in_folder(tmp_path / name, "test", experiment.runtime, parts, experiment.groups.logger, {"name": ""})
+
+    halves = outcome("Halves")
+    assert halves.status == "failed"
+    assert str(halves.error).startswith(
+        "the result of Halves's accumulator must have the shapes of the global model, got"
+    )
+    with pytest.raises(ValueError, match=r"that Weightless gives an update must be > 0 and finite, got 0\.0; correct"):
+        outcome("Weightless")

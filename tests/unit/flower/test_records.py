@@ -6,6 +6,9 @@ import pytest
 import torch
 from flwr.app import Array, ArrayRecord, RecordDict
 
+from fednano.codec.base import Direction
+from fednano.codec.fp32 import Fp32
+from fednano.core.tensors import Shapes, State
 from fednano.data.ledger import Grant, Span
 from fednano.flower import records
 from fednano.training.local import StepsDone
@@ -103,6 +106,44 @@ def test_no_tensors_are_no_arrays() -> None:
 def test_a_layout_that_does_not_fit_is_refused(layout: object, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         records.unpack_state(packed(json.dumps(layout).encode()))
+
+
+class Unsound(Fp32):
+    """A codec that breaks one of a codec's promises."""
+
+    def __init__(self, breaks: str) -> None:
+        super().__init__()
+        self.breaks = breaks
+
+    def encode(self, tensors: State, direction: Direction, kept: State) -> tuple[bytes, State]:
+        data, kept = super().encode(tensors, direction, kept)
+        return ("text" if self.breaks == "type" else data), kept  # type: ignore[return-value]
+
+    def size(self, shapes: Shapes, direction: Direction) -> int:
+        return super().size(shapes, direction) - (self.breaks == "size")
+
+    def decode(self, data: bytes | memoryview, shapes: Shapes, direction: Direction) -> State:
+        state = super().decode(data, shapes, direction)
+        return {name: tensor.double() if self.breaks == "dtype" else tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("breaks", "error", "says"),
+    [
+        ("type", TypeError, "encode of codec=fp32 must return bytes, got str; "),
+        ("size", ValueError, r"encode of codec=fp32 must return at most size\(\)=11 bytes, got 12; "),
+    ],
+)
+def test_a_codec_that_breaks_its_promises_is_named(breaks: str, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        records.pack_update({"a": torch.ones(3)}, Unsound(breaks), {})
+
+
+def test_a_codec_that_decodes_other_numbers_than_float32_is_refused() -> None:
+    packed_update, _ = records.pack_update({"a": torch.ones(3)}, Fp32(), {})
+    content = RecordDict({records.TENSORS: packed_update})
+    with pytest.raises(ValueError, match=r"codec=fp32 must decode to float32, got torch\.float64"):
+        records._unpacked(content.array_records[records.TENSORS], Unsound("dtype"), "up", {"a": (3,)})
 
 
 @pytest.mark.parametrize("layout", [b"", b"\xff", b"[" * 100_000])

@@ -76,17 +76,21 @@ def test_a_log_gets_one_plain_line_for_each_round_and_evaluation() -> None:
     assert {c for c in text.getvalue() if not c.isprintable()} == {"\n"}
 
 
-def test_the_close_prints_the_summary_and_the_report() -> None:
+@pytest.mark.parametrize("written", [True, False])
+def test_the_close_prints_the_summary_and_the_report(tmp_path: Path, written: bool) -> None:
     out, text = _log()
-    events = volatile_run(rounds=4)
+    events = volatile_run(rounds=6)
     summary = summary_of(events)
-    console = Console("quickstart", FOLDER, out)
+    console = Console("quickstart", tmp_path, out)
     _play(console, events)
+    if written:
+        (tmp_path / "report.html").touch()
     console.close(summary)
     shown = {line[: display.LABEL].rstrip(): line[display.LABEL :].rstrip() for line in text.getvalue().splitlines()}
     assert shown["status"] == "completed"
     assert shown["tokens trained"] == f"{summary['tokens']:,}"
-    assert shown["report"] == "outputs/quickstart/now/report.html"
+    assert shown.get("report") == (str(tmp_path / "report.html") if written else None)
+    assert shown["updates refused"] == f"{figures_of(events).sum('refused')} stale"
     assert (shown["rows lost"], shown["rows trained twice"]) == ("0", "0")
     initial, final = summary["val_bpb_initial"], summary["val_bpb"]
     assert shown["validation bits per byte"].startswith(f"{initial:.3f} → {final:.3f} (")
@@ -167,7 +171,7 @@ def test_the_live_display_shows_each_client_and_the_latest_figures() -> None:
         [row] = [line for line in page if name in line]
         assert f" {figures.clients[name].rows} " in row
     console.close(summary_of(events))
-    assert "report" in out.export_text().splitlines()[-1]
+    assert "updates refused" in "".join(out.export_text().splitlines()[-2:])
 
 
 def test_a_client_that_was_sent_work_trains_from_step_0() -> None:

@@ -1,0 +1,66 @@
+"""The command line: options and overrides in any order, and files that are no choices."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from fednano.config.compose import command_line, compose_config, search_path
+
+
+@pytest.mark.parametrize(
+    ("given", "then"),
+    [
+        (["a=1", "-m", "b=2"], ["-m", "a=1", "b=2"]),
+        (["a=1", "--config-dir", "conf", "b=2"], ["--config-dir", "conf", "a=1", "b=2"]),
+        (["-p", "a", "a=1", "--cfg=job"], ["-p", "a", "--cfg=job", "a=1"]),
+        (["a=1", "a=1"], ["a=1", "a=1"]),
+    ],
+)
+def test_options_may_follow_overrides(monkeypatch: pytest.MonkeyPatch, given: list[str], then: list[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["run.py", *given])
+    assert command_line().overrides == [word for word in then if "=" in word and not word.startswith("-")]
+    assert sys.argv == ["run.py", *then]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--config-dir"], "argument --config-dir/-cd: expected one argument; list all options with"),
+        (["--conf-dir=x"], "unrecognized arguments: --conf-dir=x; list all options with --hydra-help"),
+        (["--config-dir", "a", "-cd=b"], "--config-dir must be given once; "),
+    ],
+)
+def test_bad_options_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, given: list[str], says: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["run.py", *given])
+    with pytest.raises(ValueError) as caught:
+        command_line()
+    assert str(caught.value).startswith(says)
+
+
+def composed(monkeypatch: pytest.MonkeyPatch, folder: Path, written: str, *overrides: str) -> None:
+    """Compose with `strategy=own`, whose file in `folder` holds `written`."""
+    (folder / "strategy").mkdir()
+    (folder / "strategy" / "own.yaml").write_text(written)
+    monkeypatch.setattr(sys, "argv", ["run.py", "--config-dir", str(folder)])
+    compose_config([*search_path(command_line()), "strategy=own", *overrides])
+
+
+@pytest.mark.parametrize(
+    ("written", "override", "says"),
+    [
+        ("name: x\n  outer: 3\n", "rounds=1", r"strategy/own\.yaml, line 2, column 8 cannot be read as YAML \(mapping"),
+        ("_target_: a.B\nouter: 1\n", "strategy.local_steps=3", r"leaves out as \+strategy\.local_steps=3$"),
+        ("_target_: a.B\nouter: 1\n", "strategy.outr=3", r"did you mean strategy\.outer\?$"),
+    ],
+)
+def test_what_is_wrong_in_a_file_of_ones_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, written: str, override: str, says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        composed(monkeypatch, tmp_path, written, override)
+
+
+def test_a_part_of_other_choices_is_no_choice() -> None:
+    with pytest.raises(ValueError, match="model=_depth is a part of other choices; use one of d10, "):
+        compose_config(["model=_depth"])
