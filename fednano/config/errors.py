@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from fednano.core.ranks import rank
+from fednano.core.ranks import check_ranks, rank
 
 BAD_INPUT = 2  # exit code of a command that refuses its input
 INTERRUPTED = 130
@@ -16,13 +16,15 @@ class ConfigError(ValueError):
 
 def refuse(error: Exception) -> int:
     """Print why the input was refused; returns the exit code."""
-    if not rank():
-        print(f"{REFUSAL}{one_line(error)}", file=sys.stderr)
-    return BAD_INPUT
+    return BAD_INPUT if rank() else _say(error)
 
 
 def guarded(command: Callable[[], int]) -> int:
     """Run a command in which a ValueError means bad input; returns the exit code."""
+    try:
+        check_ranks()
+    except ValueError as error:  # said by every process, since none knows whether it is rank 0
+        return _say(error)
     try:
         return command()
     except ValueError as error:
@@ -30,6 +32,11 @@ def guarded(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("fednano: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _say(error: Exception) -> int:
+    print(f"{REFUSAL}{one_line(error)}", file=sys.stderr)
+    return BAD_INPUT
 
 
 def one_line(error: Exception) -> str:

@@ -79,8 +79,8 @@ class Budget:
             if hours is not None and HOUR_S * hours < least_s:
                 shortest = math.ceil(1e6 * least_s / HOUR_S) / 1e6
                 raise ValueError(
-                    f"{key} must be >= {shortest:g}, the hours of the shortest round, got {hours:g}; use more, or fewer "
-                    "strategy.local_steps"
+                    f"{key} must be >= {shortest:g}, the hours of the shortest round, got {hours:g}; use more, or "
+                    "fewer strategy.local_steps"
                 )
 
 

@@ -133,6 +133,18 @@ def test_bad_input_ends_with_2_and_leaves_nothing(command: Command, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_rank_without_the_others_is_refused_and_touches_nothing(command: Command, tmp_path: Path) -> None:
+    kept = tmp_path / "checkpoints" / "round_000000"
+    kept.mkdir(parents=True)
+    ended = command("run", "hydra.run.dir=run", cwd=tmp_path, RANK="3")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.splitlines() == [
+        "fednano: LOCAL_RANK must be set, since RANK=3 is; unset RANK, or start the ranks by torchrun"
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+    assert kept.is_dir()
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
