@@ -171,7 +171,6 @@ def test_worker_processes_keep_the_same(own: str, run: Run) -> None:
     options = (own, *KEEPING, *CHURN)
     whole = run(*options)
     workers = (*options, "hardware.workers=2")
-    assert run(*workers, folder="workers")["weights_sha256"] == whole["weights_sha256"]
     assert run(*workers, store=StopsAfter(23), folder="stopped")["status"] == "interrupted"
     assert_same(run(*workers, folder="stopped", resume=True), whole)
 
