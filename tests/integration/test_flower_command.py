@@ -78,7 +78,7 @@ def test_keys_reach_the_configuration(defaults: Config) -> None:
 @pytest.mark.parametrize(
     ("run_config", "words"),
     [
-        ("batch_size=true", "batch_size must be a whole number, got True"),
+        ("batch_size=true", "batch_size must be a whole number, got true"),
         ('lr="high"', "lr must be a number, got high"),
         ("local_epochs=3", "local_epochs must be 1, got 3; use local_steps"),
         ('strategy="fedavg seed=3"', "strategy must be letters, digits and _, got fedavg seed=3"),
