@@ -113,7 +113,7 @@ def _withdraw(folder: Path, held: Collection[Path], hydras: str | None) -> None:
     if {path.name for path in held} <= {hydras}:
         shutil.rmtree(folder)
         for parent in folder.absolute().parents:
-            if not parent.is_relative_to(Path.cwd()) or any(parent.iterdir()):
+            if Path.cwd() not in parent.parents or any(parent.iterdir()):
                 break
             parent.rmdir()
 

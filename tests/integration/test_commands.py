@@ -256,15 +256,18 @@ def test_what_is_refused_once_its_folder_is_made_leaves_none(tiny: list[str], tm
     untried = "import sys; from fednano import run; run._preflight = lambda _: 0; sys.exit(run.main())"
     (tmp_path / "short.csv").write_text("t,x\n0,100\n1,100\n2,100\n")
     late = ["energy=trace", "energy.price=null", f"energy.carbon.file={tmp_path / 'short.csv'}"]
+    here = tmp_path / "here"
+    here.mkdir()
     ended = subprocess.run(
-        [sys.executable, "-c", untried, *words, *tiny, *late], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-c", untried, *words, *tiny, *late], cwd=here, capture_output=True, text=True, check=False
     )
     assert ended.returncode == 2, ended.stderr
     (line,) = ended.stderr.splitlines()
     assert line.startswith("fednano: energy.carbon.file=")
     assert "ends 3 s into the run" in line
-    assert not (tmp_path / "made" / "0").exists()
-    assert not (tmp_path / "new").exists()
+    assert here.is_dir(), "the current folder stays, even if it is empty"
+    assert not (here / "made" / "0").exists()
+    assert not (here / "new").exists()
 
 
 @pytest.mark.parametrize("begun", [True, False])
