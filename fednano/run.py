@@ -30,37 +30,42 @@ if TYPE_CHECKING:
     from fednano.runtime.session import Outcome
     from fednano.training.checkpoint import Snapshot
 
+LAUNCH = -1  # no exit code: Hydra is to run the jobs
+
 
 def main() -> int:
     """Run the command; returns its exit code."""
     os.environ.update(QUIET)
-    try:
-        arguments = command_line()
-    except ValueError as error:
-        return refuse(error)
+    code = guarded(_command)
+    if code == LAUNCH:
+        # Hydra exits by itself if it fails or is interrupted.
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
+        return 0
+    return code
+
+
+def _command() -> int:
+    """Check the command line, and run what does not need Hydra; returns the exit code, or LAUNCH."""
+    arguments = command_line()
     shows_only = arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion
     if not shows_only:
         if not arguments.cfg and any(override.startswith("resume=") for override in arguments.overrides):
-            return guarded(lambda: _resume(arguments))
-        code = guarded(lambda: _preflight(arguments))
-        if code:
-            return code
+            return _resume(arguments)
+        _preflight(arguments)
         if rank() and not arguments.cfg:
             overrides = [*search_path(arguments), *arguments.overrides]
-            return guarded(lambda: _ended(_run(compose_config(overrides), Path())))
-    # Hydra exits by itself if it fails or is interrupted.
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
-    return 0
+            return _ended(_run(compose_config(overrides), Path()))
+    return LAUNCH
 
 
-def _preflight(arguments: Any) -> int:
+def _preflight(arguments: Any) -> None:
     """Compose, check and prepare every job, so that bad input is found before any of them runs."""
     if arguments.multirun and world() > 1:
         raise ValueError("torchrun can start only one run, got -m; remove -m")
     jobs, own = _jobs(arguments.overrides, bool(arguments.multirun)), search_path(arguments)
     composed = [compose_config([*own, *job], arguments.config_name or "config", with_hydra=True) for job in jobs]
     if arguments.cfg:
-        return 0
+        return
     from fednano.coordination.memory import MemoryStore
     from fednano.experiment.experiment import Experiment
     from fednano.runtime.play_through import check_traces
@@ -72,7 +77,6 @@ def _preflight(arguments: Any) -> int:
         experiments.append(Experiment(_without_hydra(cfg)))
     for experiment in experiments:
         check_traces(experiment.parts(experiment.prepare(_progress()), MemoryStore()))
-    return 0
 
 
 def _progress() -> "Progress":

@@ -7,17 +7,17 @@ _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE")  # torchrun sets all three
 
 def world() -> int:
     """The number of ranks; 1 without torchrun."""
-    return _set("WORLD_SIZE", 1)
+    return _number("WORLD_SIZE", 1)
 
 
 def rank() -> int:
     """This process's rank, from 0. Only rank 0 writes files and shows anything."""
-    return _set("RANK", 0)
+    return _number("RANK", 0)
 
 
 def local_rank() -> int:
     """This process's rank on its machine, which is also the number of its device."""
-    return _set("LOCAL_RANK", 0)
+    return _number("LOCAL_RANK", 0)
 
 
 def check_ranks() -> None:
@@ -37,7 +37,7 @@ def check_ranks() -> None:
         if not (value.isascii() and value.isdigit() and int(value) >= least):
             raise ValueError(f"{name} must be a whole number >= {least}, got {value or 'nothing'}; {remedy}")
     for name in ("RANK", "LOCAL_RANK"):
-        if _set(name, 0) >= world():
+        if _number(name, 0) >= world():
             raise ValueError(f"{name} must be < WORLD_SIZE={world()}, got {os.environ[name]}; {remedy}")
     if local_rank() > rank():
         raise ValueError(f"LOCAL_RANK must be <= RANK={rank()}, got {local_rank()}; {remedy}")
@@ -46,5 +46,5 @@ def check_ranks() -> None:
             raise ValueError(f"{name} must be set with WORLD_SIZE={world()}; {remedy}")
 
 
-def _set(name: str, without: int) -> int:
+def _number(name: str, without: int) -> int:
     return int(os.environ.get(name, without))
