@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 WALL_PREFIX = "wall_"
+CAUSE_CHARS = 200
 
 
 class Event(Struct, frozen=True, kw_only=True, tag_field="event", tag=True, omit_defaults=True, gc=False):
@@ -129,8 +130,9 @@ class UpdateFolded(Event, frozen=True, kw_only=True):
 class UpdateRefused(Event, frozen=True, kw_only=True):
     """The server refused an update.
 
-    `reason`: stale, expired, duplicate, non_finite, malformed, error (the client failed), empty (no step fitted),
-    forged (without the lease's token).
+    `reason`: stale, expired, duplicate, non_finite, malformed, implausible (figures that cannot be true), error (the
+    client failed), empty (no step fitted), forged (without the lease's token). `cause` says what is wrong with a
+    malformed or implausible update, and what a client that failed says of it; at most `CAUSE_CHARS`, all printable.
     """
 
     round: int
@@ -138,6 +140,7 @@ class UpdateRefused(Event, frozen=True, kw_only=True):
     lease: int
     reason: str
     bytes: int
+    cause: str = ""
 
 
 class RoundMerged(Event, frozen=True, kw_only=True):
@@ -235,6 +238,11 @@ class RunEnded(Event, frozen=True, kw_only=True):
 
 
 EVENTS: dict[str, type[Event]] = {cls.__name__: cls for cls in Event.__subclasses__()}
+
+
+def as_cause(text: str) -> str:
+    """Text of a stranger in one printable line of at most `CAUSE_CHARS` characters."""
+    return "".join(c if c.isprintable() else " " for c in text[:CAUSE_CHARS]).strip()
 
 
 def finite(value: Any) -> Any:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 Position = tuple[int, int]
+Stretch = tuple[Position, Position]
+"""The tokens between two positions."""
 
 
 class Span(NamedTuple):
@@ -36,6 +38,14 @@ class Grant:
 
     def as_records(self) -> tuple[tuple[int, int, int], ...]:
         return records_of(self.spans)
+
+
+def least_tokens(stretches: Iterable[Stretch]) -> int:
+    """The least number of tokens that stretches can hold: every row has one or more."""
+    tokens = 0
+    for (row, token), (last, until) in stretches:
+        tokens += until - token if row == last else last - row - 1 + until
+    return tokens
 
 
 def records_of(spans: Iterable[Span]) -> tuple[tuple[int, int, int], ...]:
@@ -159,9 +169,13 @@ class Ledger:
         for span in free:
             pool.give_back(span)
 
-    def check_cursor(self, lease: int, row: int, token: int, left: Sequence[Span] = ()) -> None:
-        """Raise what `settle` would raise; change nothing."""
-        _divided(self._leased[lease], (row, token), left)
+    def trained(self, lease: int, row: int, token: int, left: Sequence[Span] = ()) -> list[Stretch]:
+        """The stretches that `settle` would mark as trained. Raises what it would raise; changes nothing."""
+        return _divided(self._leased[lease], (row, token), left)[0]
+
+    def leased(self, lease: int) -> Grant:
+        """The rows of a lease. Raises KeyError if it is not in force."""
+        return self._leased[lease]
 
     def release(self, lease: int) -> None:
         """End a lease without merged work: its rows are free again. Raises KeyError if it is not in force."""
@@ -230,17 +244,15 @@ class Ledger:
         return ledger
 
 
-def _divided(
-    grant: Grant, cursor: Position, left: Sequence[Span]
-) -> tuple[list[tuple[Position, Position]], list[Span]]:
-    """The trained pieces (start, stop) of a grant, and its untrained spans. Raises ValueError as `settle` does."""
+def _divided(grant: Grant, cursor: Position, left: Sequence[Span]) -> tuple[list[Stretch], list[Span]]:
+    """The trained stretches (start, stop) of a grant, and its untrained spans. Raises ValueError as `settle` does."""
     spans = join_spans(grant.spans)  # a skipped span may reach across a boundary between spans
     holder = _holder(spans, cursor)
     if len(spans) == 1 and not left:  # the usual case
         span = spans[0]
         rest = [Span(*cursor, span.stop)] if cursor[0] < span.stop else []
         return [((span.row, span.token), cursor)], rest
-    trained: list[tuple[Position, Position]] = []
+    trained: list[Stretch] = []
     free: list[Span] = []
     passed = deque(left)
     for i, span in enumerate(spans):

@@ -55,6 +55,12 @@ class TextSource:
         opened[begins[:-1]] = self.bos
         return [opened[a:b] for a, b in pairwise(begins.tolist())]
 
+    def lengths(self, rows: Sequence[int]) -> list[int]:
+        """The number of tokens of each row, BOS included."""
+        _, offsets = self.encode(self.texts(rows))
+        lengths: list[int] = (np.diff(offsets) + 1).tolist()
+        return lengths
+
 
 @dataclass(frozen=True)
 class Piece:

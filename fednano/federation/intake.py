@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from fednano.coordination.store import Lease
 from fednano.core import tensors
-from fednano.core.clock import Clock
-from fednano.core.events import UpdateFolded
-from fednano.data.ledger import Ledger, records_of
+from fednano.core.clock import Clock, wall
+from fednano.core.events import UpdateFolded, as_cause
+from fednano.data.ledger import Ledger, Stretch, least_tokens, records_of
+from fednano.data.tally import Tally
 from fednano.federation.plan import Plan, Round
+from fednano.federation.plausible import implausible
 from fednano.federation.transport import Reply
 from fednano.strategy.base import ServerState, Strategy, Update
 from fednano.training.worker import Result
@@ -17,38 +19,49 @@ from fednano.training.worker import Result
 
 @dataclass(frozen=True)
 class Received:
-    """The outcome of a reply: `accumulated`, or `refused` with a reason. `drained`: its client is leaving."""
+    """The outcome of a reply: `accumulated`, or `refused` with a reason. `drained`: its client is leaving.
+
+    `cause` says more about a reason that has many.
+    """
 
     accumulated: UpdateFolded | None = None
     refused: str | None = None
     drained: bool = False
+    cause: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Intake:
-    """Checks and accumulates the replies of one federation. Nothing that a client sends is trusted."""
+    """Checks and accumulates the replies of one federation. Nothing that a client sends is trusted.
+
+    A `tally` counts the tokens of the rows that an update would retire, if the clients are in other hands.
+    """
 
     strategy: Strategy
     plan: Plan
     ledger: Ledger
     clock: Clock
+    tally: Tally | None = None
 
     def receive(self, reply: Reply, lease: Lease, round_: Round, state: ServerState) -> Received:
         """Accumulate or refuse the reply to the task under `lease`. A refused reply leaves the round unchanged."""
         if reply.failed:
-            return Received(refused="error")
+            return Received(refused="error", cause=as_cause(reply.failure))
         drained = False
         try:
-            result = reply.result()
+            # Each span that is left holds another row.
+            result = reply.result(sum(span.rows for span in self.ledger.leased(lease.id).spans))
             reason = _unfit(result, lease, round_, state.version)
             drained = result.done.drained and reason != "forged"
             if reason:
                 return Received(refused=reason, drained=drained)
-            self._check(result, round_.planned[lease.id])
-            sent, inner = reply.tensors(tensors.shapes(state.weights))
+            trained = self._check(result, round_.planned[lease.id])
+            if false := self._false(result, round_, trained):
+                return Received(refused="implausible", drained=drained, cause=as_cause(false))
+            sent, inner = reply.tensors(tensors.shapes(state.weights), tensors.shapes(state.inner))
             round_.inner.check(inner)
-        except (KeyError, ValueError):
-            return Received(refused="malformed", drained=drained)
+        except ValueError as error:
+            return Received(refused="malformed", drained=drained, cause=as_cause(str(error)))
         delta = tensors.subtract(state.weights, sent) if round_.adopts else sent
         length = tensors.norm(delta) if delta else math.nan
         if delta and not all(map(math.isfinite, (length, result.done.loss, tensors.norm(inner)))):
@@ -75,8 +88,11 @@ class Intake:
         round_.accumulated.append(event)
         return Received(accumulated=event, drained=drained)
 
-    def _check(self, result: Result, planned: int) -> None:
-        """Raise ValueError unless a result is consistent and stays within its lease of `planned` steps."""
+    def _check(self, result: Result, planned: int) -> list[Stretch]:
+        """The stretches of its lease that a result has trained.
+
+        Raises ValueError unless the result is consistent and stays within its lease of `planned` steps.
+        """
         done = result.done
         assert done.cursor is not None
         if not 0 < done.steps <= planned or done.tokens != done.steps * self.plan.tokens_per_step:
@@ -88,7 +104,21 @@ class Intake:
             raise ValueError(
                 f"overlapped steps must end by {result.busy_from}, where its own steps begin, got {result.ahead}"
             )
-        self.ledger.check_cursor(result.lease, *done.cursor, done.left)
+        return self.ledger.trained(result.lease, *done.cursor, done.left)
+
+    def _false(self, result: Result, round_: Round, trained: list[Stretch]) -> str | None:
+        """Why a consistent result cannot be true; None if it can."""
+        if false := implausible(result, round_.given[result.lease], self.clock.now(), wall()):
+            return false
+        done = result.done
+        if least_tokens(trained) > done.tokens:
+            return f"{done.steps} steps train {done.tokens} tokens, but there are more rows up to its cursor"
+        if self.tally:
+            try:
+                self.tally.check(self.ledger.leased(result.lease).pool, trained, done.steps)
+            except ValueError as error:
+                return str(error)
+        return None
 
     def _event(self, result: Result, weight: float, length: float, size: int) -> UpdateFolded:
         done = result.done

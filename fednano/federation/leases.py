@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from fednano.coordination.store import CoordinationStore, Lease
-from fednano.core.clock import Clock
+from fednano.core.clock import Clock, wall
 from fednano.core.events import Event, LeaseGranted, LeaseReleased, UpdateFolded
 from fednano.data.ledger import Grant, Ledger, Span
 from fednano.federation.plan import Plan, Site
@@ -18,10 +18,12 @@ from fednano.training.overlap import Advance
 
 @dataclass(frozen=True)
 class Granted:
-    """A lease and its rows."""
+    """A lease and its rows; granted `at`, in seconds on the run's clock, and at a wall-clock reading."""
 
     lease: Lease
     rows: Grant
+    at: float
+    wall: float
 
 
 class Leases:
@@ -110,9 +112,10 @@ class Leases:
         pool = self._sites[client].pool
         lease = self._store.grant(client, round, expires, bool(ahead))
         rows = self._ledger.lease(lease.id, pool, self._plan.rows_for(pool, steps * self._plan.tokens_per_step))
+        now = self._clock.now()
         self._emit(
             LeaseGranted(
-                t=self._clock.now(),
+                t=now,
                 round=round,
                 client=client,
                 lease=lease.id,
@@ -122,4 +125,4 @@ class Leases:
                 ahead=(ahead,) if ahead else (),
             )
         )
-        return Granted(lease, rows)
+        return Granted(lease, rows, now, wall())

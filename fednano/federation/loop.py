@@ -10,18 +10,13 @@ from collections.abc import Iterable, Sequence
 
 from fednano.coordination.store import CoordinationStore, Lease
 from fednano.core.clock import Clock, wall
-from fednano.core.events import (
-    ClientDown,
-    ClientUp,
-    RoundStarted,
-    UpdateRefused,
-    WorkDispatched,
-)
+from fednano.core.events import ClientDown, ClientUp, RoundStarted, UpdateRefused, WorkDispatched
 from fednano.data.ledger import Ledger
-from fednano.federation.intake import Intake
+from fednano.data.tally import Tally
+from fednano.federation.intake import Intake, Received
 from fednano.federation.leases import Granted, Leases
 from fednano.federation.merging import Merging
-from fednano.federation.plan import Plan, Round, Site
+from fednano.federation.plan import Given, Plan, Round, Site
 from fednano.federation.roster import Roster
 from fednano.federation.transport import Reply, Transport
 from fednano.optim.inner import is_count
@@ -56,6 +51,7 @@ class Federation:
         clock: Clock,
         recorder: Recorder,
         live: bool = False,
+        tally: Tally | None = None,
     ) -> None:
         self.state = state
         self.ledger = ledger
@@ -66,7 +62,7 @@ class Federation:
         self._membership = membership
         self._clock = clock
         self._recorder = recorder
-        self._intake = Intake(strategy=strategy, plan=plan, ledger=ledger, clock=clock)
+        self._intake = Intake(strategy=strategy, plan=plan, ledger=ledger, clock=clock, tally=tally)
         self._live = live
         self._emit = recorder.emit
         self._leases = Leases(store=store, ledger=ledger, plan=plan, sites=sites, clock=clock, emit=recorder.emit)
@@ -173,6 +169,7 @@ class Federation:
             parcel = transport.pack(self._task(granted, round_, steps, seconds))
             lease = granted.lease
             round_.planned[lease.id] = steps
+            round_.given[lease.id] = Given(granted=granted.at, sent=now, wall=granted.wall)
             if round_.alone:
                 # A virtual clock computes the whole task at once, so it needs the next arrival in advance.
                 self._store.request_drain(lease.id, self._membership.next_arrival(now, besides=client))
@@ -238,21 +235,23 @@ class Federation:
             for copy, reply in enumerate(replies):
                 self._progress.bytes_up += reply.size
                 if copy:
-                    reason: str | None = "duplicate"  # the first copy has decided the lease's fate
+                    received = Received(refused="duplicate")  # the first copy has decided the lease's fate
+                elif late or not round_:
+                    received = Received(refused="expired")
                 else:
-                    reason = "expired" if late or not round_ else self._receive(reply, lease, round_)
-                if reason:
-                    self._refuse(lease, reason, reply.size)
+                    received = self._receive(reply, lease, round_)
+                if received.refused:
+                    self._refuse(lease, received.refused, reply.size, received.cause)
 
-    def _receive(self, reply: Reply, lease: Lease, round_: Round) -> str | None:
-        """Accumulate a reply in the round; returns the reason if it is refused."""
+    def _receive(self, reply: Reply, lease: Lease, round_: Round) -> Received:
+        """Accumulate a reply in the round, or refuse it."""
         received = self._intake.receive(reply, lease, round_, self.state)
         if received.drained:
             self._roster.drained(lease.client)
             self._leases.drop(lease.client)
         if received.accumulated:
             self._emit(received.accumulated)
-        return received.refused
+        return received
 
     def _answered(self, transport: Transport) -> list[str]:
         """The messages whose replies may have arrived: those of this round first, then the late ones, each in order."""
@@ -329,10 +328,16 @@ class Federation:
             self._late[message_id] = lease
         self._outstanding.clear()
 
-    def _refuse(self, lease: Lease, reason: str, size: int) -> None:
+    def _refuse(self, lease: Lease, reason: str, size: int, cause: str) -> None:
         self._emit(
             UpdateRefused(
-                t=self._clock.now(), round=lease.round, client=lease.client, lease=lease.id, reason=reason, bytes=size
+                t=self._clock.now(),
+                round=lease.round,
+                client=lease.client,
+                lease=lease.id,
+                reason=reason,
+                bytes=size,
+                cause=cause,
             )
         )
         if reason != "duplicate" and self._store.holds(lease.id):

@@ -89,6 +89,18 @@ class Plan:
         return int(min(steps, site.steps_in(window_s))), min(left_s, window_s)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """When a task was given: its lease `granted` and the task `sent`, in seconds on the run's clock.
+
+    `wall` is a wall-clock reading at the grant.
+    """
+
+    granted: float
+    sent: float
+    wall: float
+
+
 @dataclass(kw_only=True)
 class Round:
     """One round in progress. Its updates are planned to arrive by `ends`; those missing at `closes` are given up."""
@@ -102,6 +114,7 @@ class Round:
     accumulated: list[UpdateFolded] = field(default_factory=list)
     served: set[str] = field(default_factory=set)  # clients that got a task since they came up
     planned: dict[int, int] = field(default_factory=dict)  # lease → steps that were planned, or done once submitted
+    given: dict[int, Given] = field(default_factory=dict)  # lease → when its task was given
     alone: bool = False  # single-client mode
     adopts: bool = False  # the weights submitted in single-client mode become the global model
     adopted: State | None = None

@@ -32,15 +32,20 @@ class Reply(Protocol):
         """Whether the client replied with an error."""
 
     @property
+    def failure(self) -> str:
+        """What the client says of its error; empty without one."""
+
+    @property
     def size(self) -> int: ...
 
-    def result(self) -> Result:
-        """The result record. Raises KeyError or ValueError if it is malformed."""
+    def result(self, most_left: int) -> Result:
+        """The result record. Raises ValueError if it is malformed, or leaves more than `most_left` spans untrained."""
 
-    def tensors(self, expected: Shapes) -> tuple[State, State]:
+    def tensors(self, expected: Shapes, inner: Shapes) -> tuple[State, State]:
         """The update and the inner optimizer's state; both empty without training.
 
-        Raises KeyError or ValueError if the update cannot be decoded or has other names and shapes than `expected`.
+        Raises ValueError if one cannot be decoded or has other names and shapes than `expected` or `inner`; nothing
+        larger than these is allocated.
         """
 
 

@@ -42,7 +42,7 @@ def make_client_app(worker: Callable[[Context], Worker], codec: Codec) -> Client
 def answer(
     content: RecordDict, work: Callable[[Task, State], tuple[Result, State]], codec: Codec, memory: ClientMemory
 ) -> RecordDict:
-    """Do a message's task by `work`; returns the reply's content. Raises ValueError or KeyError without a task."""
+    """Do a message's task by `work`; returns the reply's content. Raises ValueError without a task."""
     task, weights = records.unpack_task(content)
     result, update = work(task, weights)
     if isinstance(content, records.Unpacked):

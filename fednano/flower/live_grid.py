@@ -5,15 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from flwr.app import ConfigRecord, Error, Message, RecordDict
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fednano.coordination.store import NO_LEASE, LiveStore
 from fednano.core.clock import Clock
 from fednano.core.marks import mark
 from fednano.flower import records
-from fednano.flower.compat.live_grid import NodeInfo, connected, forget
-from fednano.flower.compat.messages import REPLY_UNAVAILABLE, set_message_id
+from fednano.flower.compat.live_grid import NodeInfo, connected, failed, forget, pulled
 from fednano.flower.relay import RUN
 from fednano.flower.wire import NODE
 from fednano.flower.wrapped_grid import WrappedGrid
@@ -78,7 +77,9 @@ class LiveGrid(WrappedGrid):
         for reply in self._replies(list(self._introductions)):
             node = self._introductions.pop(reply.metadata.reply_to_message_id, None)
             if node is not None and not reply.has_error() and NODE in reply.content.config_records:
-                self._names[node] = str(reply.content.config_records[NODE]["name"])
+                name = reply.content.config_records[NODE].get("name")
+                if isinstance(name, str):
+                    self._names[node] = name
         waited_for = {*self._names, *self._introductions.values()}
         if new := [node for node in nodes if node not in waited_for]:
             asked = self._grid.push_messages([self.create_message(RecordDict(), "query", node, "") for node in new])
@@ -151,7 +152,7 @@ class LiveGrid(WrappedGrid):
 
     def _replies(self, message_ids: list[str]) -> list[Message]:
         """The replies to those of `message_ids` that have arrived."""
-        replies = list(self._grid.pull_messages(message_ids)) if message_ids else []
+        replies = [reply for message_id in message_ids for reply in pulled(self._grid, message_id)]
         for reply in replies:
             if reply.has_error():
                 forget(self._grid, reply.metadata.reply_to_message_id)
@@ -163,9 +164,7 @@ class LiveGrid(WrappedGrid):
         replies = self._replies([message_id])
         if lost and not replies:
             forget(self._grid, message_id)
-            task = self.create_message(RecordDict(), "train", 0, "")
-            set_message_id(task, message_id)
-            return [Message(Error(REPLY_UNAVAILABLE, "the node dropped the task"), reply_to=task)]
+            return [failed(message_id, "the node dropped the task")]
         for reply in replies:
             mark("pulled", client)
             if not reply.has_error():
@@ -180,11 +179,12 @@ def _shift_busy(content: RecordDict, at: float) -> None:
     """Shift the busy times in a result so that the work ended at `at`."""
     if (result := content.config_records.get(records.RESULT)) is None:
         return
-    begun, ended = result.get("busy_from"), result.get("busy_until")
-    if isinstance(begun, float) and isinstance(ended, float):
-        result["busy_from"], result["busy_until"] = at - max(0.0, ended - begun), at
-        if isinstance(ahead := result.get("ahead"), list):
-            result["ahead"] = [at - (ended - t) for t in ahead if isinstance(t, float)]
+    begun, ended, ahead = (result.get(key) for key in ("busy_from", "busy_until", "ahead"))
+    if not (isinstance(begun, float) and isinstance(ended, float) and begun <= ended):
+        return  # the server refuses it
+    result["busy_from"], result["busy_until"] = at - (ended - begun), at
+    if isinstance(ahead, list) and all(isinstance(t, float) for t in ahead[:3]):
+        result["ahead"] = [at - (ended - float(t)) for t in ahead[:3]]  # more than two are refused
 
 
 class Invitation:

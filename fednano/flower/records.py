@@ -1,6 +1,5 @@
 """Conversion of tasks and results to Flower records and back. Nothing is pickled: fields are scalars, lists, bytes."""
 
-import json
 from collections.abc import Iterable
 
 import torch
@@ -11,6 +10,8 @@ from fednano.codec.fp32 import Fp32
 from fednano.core import tensors
 from fednano.core.tensors import Shapes, State
 from fednano.data.ledger import Grant, Span
+from fednano.flower import fields
+from fednano.flower.fields import AheadFields, ResultFields, TaskFields
 from fednano.training.local import StepsDone
 from fednano.training.overlap import Advance
 from fednano.training.worker import Result, Task
@@ -52,13 +53,12 @@ def unpack_state(record: ArrayRecord) -> State:
 def _packed(state: State, codec: Codec, direction: Direction, kept: State) -> tuple[ArrayRecord, State]:
     """Pack all tensors into one array whose `stype` names the codec, with a layout; returns it and the new codec state.
 
-    It is one array because Flower sends each array by separate requests. The layout is JSON: [name, shape] of each
-    tensor.
+    It is one array because Flower sends each array by separate requests.
     """
     if not state:
         return ArrayRecord(), kept
     data, kept = _encoded(state, codec, direction, kept)
-    layout = json.dumps([[name, list(tensor.shape)] for name, tensor in state.items()]).encode()
+    layout = fields.layout_bytes(tensors.shapes(state))
     arrays = {
         LAYOUT: Array("uint8", (len(layout),), stype=LAYOUT_STYPE, data=layout),
         DATA: Array("uint8", (len(data),), stype=f"fednano.{codec.name}", data=data),
@@ -82,20 +82,28 @@ def _encoded(state: State, codec: Codec, direction: Direction, kept: State) -> t
 
 
 def _unpacked(record: ArrayRecord, codec: Codec, direction: Direction, expected: Shapes | None) -> State:
-    """The inverse of `_packed`. Raises ValueError for another codec's arrays, or a wrong layout or length."""
+    """The inverse of `_packed`. Raises ValueError for another codec's arrays, or a wrong layout or length.
+
+    Nothing is parsed or allocated that is larger than the `expected` tensors need, if these are known.
+    """
     if not record:
+        if expected:
+            raise ValueError(f"an update must hold {len(expected)} tensors, got none")
         return {}
+    layout = _bytes_in(record, LAYOUT, LAYOUT_STYPE)
+    data = _bytes_in(record, DATA, f"fednano.{codec.name}")
+    if len(record) > 2:
+        raise ValueError(f"tensors must come in the arrays {LAYOUT} and {DATA}, got {len(record)} arrays")
+    if expected is None:
+        shapes = fields.shapes_of(layout)
+    else:
+        shapes = fields.shapes_of(layout, 2 * len(fields.layout_bytes(expected)))  # JSON may be spaced out
+        if shapes != expected:
+            raise ValueError("an update has other tensors than the global model")
+    if len(data) > (most := codec.size(shapes, direction)):
+        raise ValueError(f"codec={codec.name} must have <= {most} bytes for these shapes, got {len(data)}")
     try:
-        layout, data = record[LAYOUT], record[DATA]
-    except KeyError as error:
-        raise ValueError(f"tensors without {error.args[0]}") from error
-    if data.stype != f"fednano.{codec.name}":
-        raise ValueError(f"tensors are encoded as {data.stype}, not as codec={codec.name}")
-    shapes = _layout(layout.data)
-    if expected is not None and shapes != expected:  # checked before tensors of these sizes are allocated
-        raise ValueError("an update has other tensors than the global model")
-    try:
-        state = codec.decode(memoryview(data.data), shapes, direction)
+        state = codec.decode(memoryview(data), shapes, direction)
     except Exception as error:  # bytes from a stranger may make a codec raise anything
         raise ValueError(f"codec={codec.name} cannot decode these tensors: {error}") from error
     if tensors.shapes(state) != shapes:
@@ -105,15 +113,18 @@ def _unpacked(record: ArrayRecord, codec: Codec, direction: Direction, expected:
     return state
 
 
-def _layout(data: bytes) -> dict[str, tuple[int, ...]]:
-    try:
-        entries = [(str(name), tuple(int(n) for n in shape)) for name, shape in json.loads(data)]
-    except (RecursionError, TypeError, ValueError) as error:
-        raise ValueError(f"the layout of tensors cannot be read ({error})") from error
-    shapes = dict(entries)
-    if len(shapes) < len(entries) or any(n < 0 for shape in shapes.values() for n in shape):
-        raise ValueError("the layout names a tensor twice, or has a negative size")
-    return shapes
+def _bytes_in(record: ArrayRecord, key: str, stype: str) -> bytes:
+    """The bytes of one array, which must be described as such. Raises ValueError if it is missing or something else."""
+    if key not in record:
+        raise ValueError(f"tensors without {key}")
+    array = record[key]
+    if array.stype != stype:
+        if key == DATA:
+            raise ValueError(f"tensors are encoded as {array.stype}, not as codec={stype.removeprefix('fednano.')}")
+        raise ValueError(f"array {key} must be of stype {stype}, got {array.stype}")
+    if not isinstance(array.data, bytes) or (array.dtype, array.shape) != ("uint8", (len(array.data),)):
+        raise ValueError(f"array {key} must hold bytes as uint8, got {array.dtype!r} of shape {array.shape!r}")
+    return array.data
 
 
 def payload_bytes(content: RecordDict) -> int:
@@ -155,27 +166,27 @@ def pack_task(task: Task, weights: ArrayRecord) -> RecordDict:
 
 
 def unpack_task(content: RecordDict) -> tuple[Task, State]:
-    """A task and the weights to start from. Raises KeyError or ValueError if the message is malformed."""
+    """A task and the weights to start from. Raises ValueError if the message is malformed."""
     if isinstance(content, Unpacked) and isinstance(content.held, Task):
         return content.held, {}
-    c = content.config_records[TASK]
+    c = fields.parsed(_config(content, TASK), TaskFields)
     task = Task(
-        client=str(c["client"]),
-        round=_int(c, "round"),
-        version=_int(c, "version"),
-        lease=_int(c, "lease"),
-        grant=Grant(_int(c, "pool"), _spans(c, "spans")),
-        steps=_int(c, "steps"),
-        tokens_total=_int(c, "tokens_total"),
-        peers=_int(c, "peers"),
-        horizon=_int(c, "horizon"),
-        inner=unpack_inner(content),
-        seconds=_float(c, "seconds"),
-        token=str(c["token"]),
-        whole=bool(c["whole"]),
+        client=c.client,
+        round=c.round,
+        version=c.version,
+        lease=c.lease,
+        grant=Grant(c.pool, fields.spans_of(c.spans)),
+        steps=c.steps,
+        tokens_total=c.tokens_total,
+        peers=c.peers,
+        horizon=c.horizon,
+        inner=unpack_state(content.array_records[INNER]) if INNER in content.array_records else {},
+        seconds=c.seconds,
+        token=c.token,
+        whole=c.whole,
         ahead=_unpack_ahead(content),
     )
-    return task, unpack_state(content.array_records[TENSORS])
+    return task, unpack_state(_arrays(content, TENSORS))
 
 
 def pack_result(result: Result, update: ArrayRecord) -> RecordDict:
@@ -204,48 +215,63 @@ def pack_result(result: Result, update: ArrayRecord) -> RecordDict:
     return RecordDict({RESULT: config, TENSORS: update, **(_pack_inner(done.inner) if done.steps else {})})
 
 
-def unpack_result(content: RecordDict) -> Result:
-    """A result without its tensors, which may be large; `unpack_update` reads them. Raises KeyError or ValueError."""
+def unpack_result(content: RecordDict, most_left: int = fields.MOST_SPANS) -> Result:
+    """A result without its tensors, which may be large; `unpack_update` reads them. Raises ValueError.
+
+    It may leave at most `most_left` spans of its lease untrained.
+    """
     if isinstance(content, Unpacked) and isinstance(content.held, Result):
         return content.held
-    c = content.config_records[RESULT]
-    cursor = _ints(c, "cursor")
+    c = fields.parsed(_config(content, RESULT), ResultFields, most_left)
+    if len(c.cursor) == 1:
+        raise ValueError(f"a cursor must be a row and a token, got {c.cursor}")
     done = StepsDone(
-        steps=_int(c, "steps"),
-        tokens=_int(c, "tokens"),
-        loss=_float(c, "loss"),
-        cursor=(cursor[0], cursor[1]) if cursor else None,
-        drained=bool(c["drained"]),
-        train_s=_float(c, "train_s"),
-        data_s=_float(c, "data_s"),
-        left=_spans(c, "left"),
+        steps=c.steps,
+        tokens=c.tokens,
+        loss=c.loss,
+        cursor=(c.cursor[0], c.cursor[1]) if c.cursor else None,
+        drained=c.drained,
+        train_s=c.train_s,
+        data_s=c.data_s,
+        left=fields.spans_of(c.left),
     )
     return Result(
-        task_client=str(c["client"]),
-        round=_int(c, "round"),
-        version=_int(c, "version"),
-        lease=_int(c, "lease"),
+        task_client=c.client,
+        round=c.round,
+        version=c.version,
+        lease=c.lease,
         done=done,
-        busy_from=_float(c, "busy_from"),
-        busy_until=_float(c, "busy_until"),
-        token=str(c["token"]),
-        ahead=_floats(c, "ahead"),
+        busy_from=c.busy_from,
+        busy_until=c.busy_until,
+        token=c.token,
+        ahead=c.ahead,
     )
 
 
-def unpack_update(content: RecordDict, codec: Codec, expected: Shapes) -> tuple[State, State]:
+def unpack_update(content: RecordDict, codec: Codec, expected: Shapes, inner: Shapes) -> tuple[State, State]:
     """The pseudo-gradient (or the weights) and the optimizer state of a result.
 
-    Raises KeyError or ValueError if either is malformed, or if the update's names and shapes are not `expected`.
+    Raises ValueError if either is malformed, or if the names and shapes of the update are not `expected`, those of the
+    optimizer state not `inner`.
     """
     if isinstance(content, Unpacked):
         return {}, {}
-    return _unpacked(content.array_records[TENSORS], codec, "up", expected), unpack_inner(content)
+    if more := content.keys() - {RESULT, TENSORS, *([INNER] if inner else [])}:
+        raise ValueError(f"a result must not have the records {sorted(more)[:3]}")
+    update = _unpacked(_arrays(content, TENSORS), codec, "up", expected)
+    return update, _unpacked(_arrays(content, INNER), LOSSLESS, "up", inner) if inner else {}
 
 
-def unpack_inner(content: RecordDict) -> State:
-    """The optimizer state in a message; empty if there is none. Raises ValueError if it is malformed."""
-    return unpack_state(content.array_records[INNER]) if INNER in content.array_records else {}
+def _config(content: RecordDict, name: str) -> ConfigRecord:
+    if name not in content.config_records:
+        raise ValueError(f"a message without {name}")
+    return content.config_records[name]
+
+
+def _arrays(content: RecordDict, name: str) -> ArrayRecord:
+    if name not in content.array_records:
+        raise ValueError(f"a message without {name}")
+    return content.array_records[name]
 
 
 def _pack_inner(inner: State) -> dict[str, ArrayRecord]:
@@ -271,44 +297,9 @@ def _pack_ahead(ahead: Advance | None) -> dict[str, ConfigRecord]:
 def _unpack_ahead(content: RecordDict) -> Advance | None:
     if AHEAD not in content.config_records:
         return None
-    c = content.config_records[AHEAD]
-    return Advance(_int(c, "lease"), str(c["token"]), Grant(_int(c, "pool"), _spans(c, "spans")), _int(c, "steps"))
-
-
-def _int(record: ConfigRecord, key: str) -> int:
-    value = record[key]
-    if not isinstance(value, int):
-        raise ValueError(f"field {key} of a message is {value!r}, not an integer")
-    return value
-
-
-def _float(record: ConfigRecord, key: str) -> float:
-    value = record[key]
-    if not isinstance(value, float):
-        raise ValueError(f"field {key} of a message is {value!r}, not a number")
-    return value
-
-
-def _floats(record: ConfigRecord, key: str) -> tuple[float, ...]:
-    value = record[key]
-    if not isinstance(value, list) or not all(isinstance(item, float) for item in value):
-        raise ValueError(f"field {key} of a message is {value!r}, not a list of numbers")
-    return tuple(float(item) for item in value)
-
-
-def _ints(record: ConfigRecord, key: str) -> list[int]:
-    value = record[key]
-    if not isinstance(value, list) or not all(isinstance(item, int) for item in value):
-        raise ValueError(f"field {key} of a message is {value!r}, not a list of integers")
-    return [int(item) for item in value]
+    c = fields.parsed(content.config_records[AHEAD], AheadFields)
+    return Advance(c.lease, c.token, Grant(c.pool, fields.spans_of(c.spans)), c.steps)
 
 
 def _flat(spans: Iterable[Span]) -> list[int]:
     return [number for span in spans for number in (span.row, span.token, span.stop)]
-
-
-def _spans(record: ConfigRecord, key: str) -> tuple[Span, ...]:
-    flat = _ints(record, key)
-    if len(flat) % 3:
-        raise ValueError(f"field {key} of a message has {len(flat)} numbers, not three for each span")
-    return tuple(Span(*flat[i : i + 3]) for i in range(0, len(flat), 3))

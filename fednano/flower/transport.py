@@ -34,11 +34,15 @@ class FlowerReply:
     def failed(self) -> bool:
         return self.message.has_error()
 
-    def result(self) -> Result:
-        return records.unpack_result(self.message.content)
+    @property
+    def failure(self) -> str:
+        return str(self.message.error.reason) if self.failed else ""
 
-    def tensors(self, expected: Shapes) -> tuple[State, State]:
-        return records.unpack_update(self.message.content, self.codec, expected)
+    def result(self, most_left: int) -> Result:
+        return records.unpack_result(self.message.content, most_left)
+
+    def tensors(self, expected: Shapes, inner: Shapes) -> tuple[State, State]:
+        return records.unpack_update(self.message.content, self.codec, expected, inner)
 
 
 class FlowerTransport:

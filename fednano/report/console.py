@@ -83,6 +83,8 @@ class Console:
         if self.figures.refusals:
             counts = ", ".join(f"{count:,} {reason}" for reason, count in self.figures.refusals.most_common())
             lines.append(f"{'updates refused':<{display.LABEL}}", "dim").append(f"{counts}\n", "yellow")
+            for reason, cause in self.figures.causes.items():
+                lines.append(f"{'':<{display.LABEL}}").append(f"{reason}, {cause}\n", "yellow")
         report = self._folder / "report.html"
         if report.exists():
             lines.append(f"{'report':<{display.LABEL}}", "dim").append(str(report))

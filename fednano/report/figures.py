@@ -76,6 +76,7 @@ class Figures:
     last_eval: Evaluated | None = None
     wall_train_s: float = 0.0
     refusals: Counter[str] = field(default_factory=Counter)  # updates by the reason of their refusal
+    causes: dict[str, str] = field(default_factory=dict)  # reason → client and cause of the last such refusal
     _spans: dict[int, RowSpans] = field(default_factory=dict)  # of the leases in force
     _folded: dict[int, list[tuple[UpdateFolded, int]]] = field(default_factory=dict)  # by round, with rows
 
@@ -121,6 +122,8 @@ class Figures:
                 client = self.client(event.client)
                 client.refused += 1
                 self.refusals[event.reason] += 1
+                if event.cause:
+                    self.causes[event.reason] = f"{event.client}: {event.cause}"
                 client.working = False
             case _:
                 self._add_for_all(event)

@@ -183,7 +183,8 @@ def _refuse(lane: ClientLane, event: UpdateRefused) -> None:
     key = (event.round, event.lease)
     # Work already drawn as lost in a crash stays lost; only an update that came back counts as refused.
     if key in lane.open:
-        lane.work[key] = replace(lane.work[key], stop=event.t, kind="refused", note=event.reason)
+        note = f"{event.reason}: {event.cause}" if event.cause else event.reason
+        lane.work[key] = replace(lane.work[key], stop=event.t, kind="refused", note=note)
         lane.open.discard(key)
 
 

@@ -9,6 +9,7 @@ from flwr.serverapp import Grid
 from fednano.coordination.store import CoordinationStore
 from fednano.core.clock import Clock
 from fednano.data.ledger import Ledger
+from fednano.data.tally import Tally
 from fednano.federation.loop import Federation
 from fednano.federation.plan import Plan, Site
 from fednano.federation.transport import MessageBytes
@@ -81,6 +82,8 @@ def federate(
         clock=engine.clock,
         recorder=recorder,
         live=engine.live,
+        # Clients in this process read their rows as the server would.
+        tally=Tally(parts.source, parts.pools.rows, parts.packing, parts.shape) if engine.live else None,
     )
 
 

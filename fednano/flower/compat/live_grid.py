@@ -4,15 +4,21 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import partial
 
+from flwr.app import Error, Message, RecordDict
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.superlink.grid import http_grid
+from google.protobuf.message import DecodeError
 
 from fednano.flower.compat import patch
+from fednano.flower.compat.messages import REPLY_UNAVAILABLE, set_message_id
 
-__all__ = ["NodeInfo", "connected", "forget", "wait_briefly"]
+__all__ = ["NodeInfo", "connected", "failed", "forget", "pulled", "wait_briefly"]
+
+# What Flower raises for objects that no Flower node makes; it does not check what a node sends.
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, DecodeError)
 
 FRESH_S = 20.0  # a node counts as connected for 60 s from each heartbeat, which comes every 21 to 27 s
 
@@ -31,6 +37,21 @@ def wait_briefly() -> None:
     """Make Flower's grid take a reply soon after it is complete; by default it waits 1, 2, 4 … 10 s between looks."""
     often = partial(pull_objects, initial_backoff=0.1, backoff_cap=1.0, max_tries_per_object=None)
     patch(http_grid, "pull_objects", often)
+
+
+def pulled(grid: Grid, message_id: str) -> list[Message]:
+    """The replies to a message that have arrived; an error reply if a node sent something that Flower cannot read."""
+    try:
+        return list(grid.pull_messages([message_id]))
+    except UNREADABLE as error:
+        return [failed(message_id, f"the reply cannot be read: {error!r}")]
+
+
+def failed(message_id: str, reason: str) -> Message:
+    """An error reply to a message, made here."""
+    task = Message(RecordDict(), 0, "train")
+    set_message_id(task, message_id)
+    return Message(Error(REPLY_UNAVAILABLE, reason), reply_to=task)
 
 
 def forget(grid: Grid, message_id: str) -> None:

@@ -83,7 +83,7 @@ def test_what_was_not_passed_over_is_refused_and_changes_nothing(left: list[Span
     ledger.settle(0, 1, 5)
     ledger.lease(1, 0, 8)
     before = ledger.to_record(), ledger.counts()
-    for refused in (ledger.check_cursor, ledger.settle):
+    for refused in (ledger.trained, ledger.settle):
         with pytest.raises(ValueError, match="left must hold ascending parts of the lease's rows"):
             refused(1, 6, 0, left)
     assert (ledger.to_record(), ledger.counts()) == before
@@ -94,7 +94,7 @@ def test_a_cursor_in_the_middle_of_no_token_is_refused() -> None:
     ledger = Ledger([10])
     ledger.lease(0, 0, 3)
     with pytest.raises(ValueError, match="outside the lease"):
-        ledger.check_cursor(0, 1, -1)
+        ledger.trained(0, 1, -1)
 
 
 def test_training_twice_is_counted() -> None:

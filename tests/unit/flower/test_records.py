@@ -82,7 +82,7 @@ def test_a_lease_ahead_without_a_field_is_refused(field: str) -> None:
     )
     content = records.pack_task(task, ArrayRecord())
     del content.config_records[records.AHEAD][field]
-    with pytest.raises(KeyError):
+    with pytest.raises(ValueError, match=f"missing required field `{field}`"):
         records.unpack_task(content)
 
 
@@ -94,10 +94,10 @@ def test_no_tensors_are_no_arrays() -> None:
 @pytest.mark.parametrize(
     ("layout", "says"),
     [
-        ([["a", [2]]], "must have 8 bytes for these shapes, got 12"),
+        ([["a", [2]]], "must have <= 8 bytes for these shapes, got 12"),
         ([["a", [2]], ["b", [2]]], "must have 16 bytes for these shapes, got 12"),
         ([["a", [3]], ["a", [0]]], "names a tensor twice"),
-        ([["a", [-1, -3]]], "has a negative size"),
+        ([["a", [-1, -3]]], "cannot be read"),
         ([["a"]], "cannot be read"),
         ([["a", 3]], "cannot be read"),
         (7, "cannot be read"),

@@ -314,7 +314,7 @@ def test_nodes_without_keys_tell_their_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("begun", "ended", "told"), [(0.5, 3.0, (17.5, 20.0)), (3.0, 0.5, (20.0, 20.0)), ("x", 1.0, ("x", 1.0))]
+    ("begun", "ended", "told"), [(0.5, 3.0, (17.5, 20.0)), (3.0, 0.5, (3.0, 0.5)), ("x", 1.0, ("x", 1.0))]
 )
 def test_replies_tell_times_on_the_runs_clock(begun: object, ended: float, told: tuple[object, float]) -> None:
     with identity_kept():
@@ -328,8 +328,45 @@ def test_replies_tell_times_on_the_runs_clock(begun: object, ended: float, told:
         assert not list(grid.pull_messages([message]))
     result = reply.content.config_records[RESULT]
     assert (result["busy_from"], result["busy_until"]) == told
-    assert result["ahead"] == ([-1.0, 0.5] if begun == "x" else [20.0 - ended - 1.0, 20.0 - ended + 0.5])
+    assert result["ahead"] == ([20.0 - ended - 1.0, 20.0 - ended + 0.5] if begun == 0.5 else [-1.0, 0.5])
     assert grid.node_ids() == {"client_0": 70}
+
+
+class GarbledGrid(FakeGrid):
+    """Has a reply that Flower cannot read."""
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        raise KeyError("NoSuchClass")
+
+
+def test_a_reply_that_flower_cannot_read_is_an_error_of_its_client() -> None:
+    with identity_kept():
+        adopt_identity()
+        grid = LiveGrid(GarbledGrid(RecordDict()), VirtualClock(20.0), HandStore(), LOST_S)
+        task = RecordDict({TASK: ConfigRecord({"client": "client_0", "lease": 7, "round": 0})})
+        (message,) = grid.push_messages([grid.create_message(task, "train", 70, "0")])
+        until(lambda: grid.arrived() == [message])
+        (reply,) = grid.pull_messages([message])
+        assert "cannot be read: KeyError('NoSuchClass')" in reply.error.reason
+        assert grid.failed == {"client_0": 20.0}
+
+
+@pytest.mark.parametrize("told", [{}, {"name": 7}, {"name": [1.0]}])
+def test_a_node_that_tells_no_name_has_none(told: dict[str, object]) -> None:
+    fake = NamelessGrid({80: "client_1"})
+    fake.lost = False
+    fake.pull_messages = lambda ids: [_named(ids, told)]  # type: ignore[method-assign]
+    with identity_kept():
+        adopt_identity()
+        grid = LiveGrid(fake, VirtualClock(), HandStore(), LOST_S)
+        grid.node_ids()
+        assert grid.node_ids() == {"client_0": 70}
+
+
+def _named(ids: Iterable[str], told: dict[str, object]) -> Message:
+    reply = Message(RecordDict({NODE: ConfigRecord(told)}), 1, "query")  # type: ignore[arg-type]
+    (reply.metadata.__dict__["_reply_to_message_id"],) = ids
+    return reply
 
 
 def test_work_ended_when_its_client_last_said_that_it_works_on_it() -> None:

@@ -1,0 +1,110 @@
+"""Typed fields of messages, and the layout of tensors: what another process sent is parsed here, with limits."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from flwr.app import ConfigRecord
+from msgspec import Meta, Struct
+
+from fednano.data.ledger import Span
+
+F = TypeVar("F", bound=Struct)
+
+MOST_SPANS = 1 << 20  # of a task
+MOST_LAYOUT = 1 << 24  # bytes, where the names of the tensors are not known beforehand
+
+Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+Word = Annotated[str, Meta(max_length=256)]
+Numbers = Annotated[list[Count], Meta(max_length=3 * MOST_SPANS)]  # row, token and stop of each span
+Size = Annotated[int, Meta(ge=0, le=1 << 48)]
+Entries = list[tuple[Annotated[str, Meta(max_length=1024)], Annotated[tuple[Size, ...], Meta(max_length=16)]]]
+
+_LAYOUT = msgspec.json.Decoder(Entries)
+
+
+class TaskFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The fields of a task; `seconds` may be infinite."""
+
+    client: Word
+    round: Count
+    version: Count
+    lease: Count
+    pool: Count
+    spans: Numbers
+    steps: Count
+    tokens_total: Count
+    peers: Count
+    horizon: Count
+    seconds: float
+    token: Word
+    whole: bool
+
+
+class AheadFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The fields of a lease for overlapped steps."""
+
+    lease: Count
+    token: Word
+    pool: Count
+    spans: Numbers
+    steps: Count
+
+
+class ResultFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The fields of a result. Any of its times may be NaN or infinite: only the server knows what they can be."""
+
+    client: Word
+    round: Count
+    version: Count
+    lease: Count
+    steps: Count
+    tokens: Count
+    loss: float
+    cursor: Annotated[list[Count], Meta(max_length=2)]
+    left: Numbers
+    drained: bool
+    train_s: float
+    data_s: float
+    busy_from: float
+    busy_until: float
+    token: Word
+    ahead: Annotated[tuple[float, ...], Meta(max_length=2)]
+
+
+def parsed(record: ConfigRecord, kind: type[F], most_spans: int = MOST_SPANS) -> F:
+    """The fields of a record. Raises ValueError for one too many, one too few, or one of a wrong type or size."""
+    fields: Mapping[str, Any] = dict(record)
+    for key in ("spans", "left"):  # the limit of a lease, before anything is made of its items
+        if isinstance(value := fields.get(key), list) and len(value) > 3 * most_spans:
+            raise ValueError(f"field {key} of a message must hold <= {most_spans} spans, got {len(value)} numbers")
+    return msgspec.convert(fields, kind, strict=True)
+
+
+def spans_of(flat: list[int]) -> tuple[Span, ...]:
+    """Spans from the row, the token and the stop of each. Raises ValueError if one is incomplete or empty."""
+    if len(flat) % 3:
+        raise ValueError(f"spans of a message must hold three numbers each, got {len(flat)} in all")
+    spans = tuple(Span(*flat[i : i + 3]) for i in range(0, len(flat), 3))
+    if empty := next((span for span in spans if span.rows < 1), None):
+        raise ValueError(f"spans of a message must hold rows, got {tuple(empty)}")
+    return spans
+
+
+def layout_bytes(shapes: Mapping[str, tuple[int, ...]]) -> bytes:
+    """The layout of tensors with these names and shapes: JSON, [name, shape] of each."""
+    return msgspec.json.encode([[name, list(shape)] for name, shape in shapes.items()])
+
+
+def shapes_of(layout: bytes, most: int = MOST_LAYOUT) -> dict[str, tuple[int, ...]]:
+    """The names and shapes in a layout of at most `most` bytes; a longer one is not parsed. Raises ValueError."""
+    if len(layout) > most:
+        raise ValueError(f"the layout of tensors must have <= {most} bytes, got {len(layout)}")
+    try:
+        entries = _LAYOUT.decode(layout)
+    except (RecursionError, ValueError) as error:
+        raise ValueError(f"the layout of tensors cannot be read ({error})") from error
+    shapes = dict(entries)
+    if len(shapes) < len(entries):
+        raise ValueError("the layout names a tensor twice")
+    return shapes
