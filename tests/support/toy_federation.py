@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 import torch
-from flwr.app import Context, RecordDict
+from flwr.app import Context, Message, RecordDict
 
 from fednano.codec.fp32 import Fp32
 from fednano.coordination.memory import MemoryStore
@@ -111,8 +111,12 @@ def federate(
     spoil=None,
     rows: int = 1000,
     seen: Sequence[Sequence[Window]] | None = None,
+    tamper: Callable[[RecordDict], RecordDict] | None = None,
 ) -> Outcome:
-    """Run the protocol over clients with the given windows; with other ones `seen` by the server, as a live one."""
+    """Run the protocol over clients with the given windows; with other ones `seen` by the server, as a live one.
+
+    The last client sends what `tamper` makes of its replies.
+    """
     names = [f"c{i}" for i in range(len(windows))]
 
     def drawn(windows: Sequence[Sequence[Window]]) -> Membership:
@@ -157,7 +161,15 @@ def federate(
         workers[name] = FakeWorker(own, presence, **({"spoil": spoil} if spoil else {}))
         nodes.append(VirtualNode(name, own, presence, workers[name].crashed))
     app = make_client_app(lambda context: workers[context.node_config["name"]], Fp32())
-    grid = VirtualGrid(app=app, nodes=nodes, clock=clock, network=LINK, size=lambda content: 0)
+    honest = app
+
+    def send(message: Message, context: Context) -> Message:
+        reply = honest(message, context)
+        if tamper is None or context.node_config["name"] != names[-1]:
+            return reply
+        return Message(tamper(reply.content), reply_to=message)
+
+    grid = VirtualGrid(app=send, nodes=nodes, clock=clock, network=LINK, size=lambda content: 0)
     app = make_server_app(lambda grid: federation.run(FlowerTransport(grid, Fp32())))
     app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
     outcome = Outcome(federation, workers, events)
