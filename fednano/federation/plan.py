@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from fednano.core.events import UpdateFolded
 from fednano.core.tensors import State
@@ -89,8 +90,7 @@ class Plan:
         return int(min(steps, site.steps_in(window_s))), min(left_s, window_s)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Given:
+class Given(NamedTuple):
     """When a task was given: its lease `granted` and the task `sent`, in seconds on the run's clock.
 
     `wall` is a wall-clock reading at the grant.
