@@ -18,6 +18,7 @@ from fednano.core.events import (
     RoundSkipped,
     RunStarted,
     UpdateFolded,
+    UpdateRefused,
     WorkDispatched,
 )
 from fednano.report import console as console_module
@@ -270,3 +271,13 @@ def test_progress_on_a_terminal_ends_full() -> None:
     line = out.export_text().splitlines()[-1]
     assert "train tokenizer [x]" in line
     assert "3,800 merges" in line
+
+
+def test_the_end_says_why_updates_were_refused(tmp_path: Path) -> None:
+    events, out = volatile_run(rounds=2), RichConsole(file=io.StringIO(), record=True, width=120)
+    refused = UpdateRefused(t=1.0, round=0, client=CLIENTS[0], lease=0, reason="malformed", bytes=0, cause="no layout")
+    console = Console("test", tmp_path, out)
+    for event in [*events, refused]:
+        console.event(event)
+    console.close(summary_of(events))
+    assert f"malformed, {CLIENTS[0]}: no layout" in out.export_text()
