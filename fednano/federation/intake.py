@@ -8,12 +8,15 @@ from fednano.coordination.store import Lease
 from fednano.core import tensors
 from fednano.core.clock import Clock, wall
 from fednano.core.events import UpdateFolded, as_cause
+from fednano.core.tensors import State
 from fednano.data.ledger import Ledger, Stretch, least_tokens, records_of
 from fednano.data.tally import Tally
 from fednano.federation.plan import Plan, Round
 from fednano.federation.plausible import implausible
 from fednano.federation.transport import Reply
+from fednano.optim.inner import is_square
 from fednano.strategy.base import ServerState, Strategy, Update
+from fednano.training.recorder import RunProgress
 from fednano.training.worker import Result
 
 
@@ -41,6 +44,7 @@ class Intake:
     plan: Plan
     ledger: Ledger
     clock: Clock
+    progress: RunProgress
     tally: Tally | None = None
 
     def receive(self, reply: Reply, lease: Lease, round_: Round, state: ServerState) -> Received:
@@ -60,12 +64,21 @@ class Intake:
                 return Received(refused="implausible", drained=drained, cause=as_cause(false))
             sent, inner = reply.tensors(tensors.shapes(state.weights), tensors.shapes(state.inner))
             round_.inner.check(inner)
+            _check_squares(inner)
         except ValueError as error:
             return Received(refused="malformed", drained=drained, cause=as_cause(str(error)))
         delta = tensors.subtract(state.weights, sent) if round_.adopts else sent
         length = tensors.norm(delta) if delta else math.nan
-        if delta and not all(map(math.isfinite, (length, result.done.loss, tensors.norm(inner)))):
+        inner_length = tensors.norm(inner)
+        if delta and not all(map(math.isfinite, (length, result.done.loss, inner_length))):
             return Received(refused="non_finite", drained=drained)
+        clip = 1.0
+        if delta:
+            limit, outlying = self._limit(length, inner_length, result.done.steps, state)
+            if outlying:
+                return Received(refused="outlying", drained=drained, cause=outlying)
+            clip = min(1.0, limit / length) if length else 1.0
+            delta = delta if clip == 1.0 else {name: tensor * clip for name, tensor in delta.items()}
         update = Update(
             client=result.task_client,
             tokens=result.done.tokens,
@@ -79,11 +92,12 @@ class Intake:
                 f"the weight that {type(self.strategy).__name__} gives an update must be > 0 and finite, got {weight}; "
                 "correct its method weight"
             )
-        event = self._event(result, weight, length, reply.size)
+        event = self._event(result, weight, length * clip, reply.size, clip)
+        self._remember(event, inner_length)
         round_.inner.add(inner, weight)
         round_.planned[result.lease] = result.done.steps
         if round_.adopts:
-            round_.adopted = sent
+            round_.adopted = sent if clip == 1.0 else tensors.subtract(state.weights, delta)
         round_.accumulator.add(delta, weight, update)
         round_.accumulated.append(event)
         return Received(accumulated=event, drained=drained)
@@ -120,7 +134,28 @@ class Intake:
                 return str(error)
         return None
 
-    def _event(self, result: Result, weight: float, length: float, size: int) -> UpdateFolded:
+    def _limit(self, length: float, inner_length: float, steps: int, state: ServerState) -> tuple[float, str]:
+        """The guard's limit of an update's norm, and why the update is refused; empty if it is not."""
+        guard, progress = self.plan.guard, self.progress
+
+        def model_norm() -> float:
+            return tensors.norm(state.weights)
+
+        limit = guard.limit(progress.norms, steps, model_norm)
+        if length > limit and guard.action == "refuse":
+            return limit, f"its norm is {length:.6g}, and the guard's limit {limit:.6g}"
+        if inner_length > (most := guard.state_limit(progress.state_norms, model_norm)):
+            return limit, f"the norm of its optimizer state is {inner_length:.6g}, and the guard's limit {most:.6g}"
+        return limit, ""
+
+    def _remember(self, event: UpdateFolded, inner_length: float) -> None:
+        """Note the norms of an accepted update for the guard's next limits."""
+        progress, window = self.progress, self.plan.guard.window
+        if window and math.isfinite(event.norm):
+            progress.norms = (*progress.norms, (event.norm, event.steps))[-window:]
+            progress.state_norms = (*progress.state_norms, inner_length)[-window:] if inner_length else ()
+
+    def _event(self, result: Result, weight: float, length: float, size: int, clip: float) -> UpdateFolded:
         done = result.done
         assert done.cursor is not None
         return UpdateFolded(
@@ -137,6 +172,7 @@ class Intake:
             ahead=result.ahead,
             weight=weight,
             norm=length,
+            clip=clip,
             train_loss=done.loss,
             drained=done.drained,
             bytes=size,
@@ -145,6 +181,13 @@ class Intake:
             wall_train_s=done.train_s,
             wall_data_s=done.data_s,
         )
+
+
+def _check_squares(inner: State) -> None:
+    """Raise ValueError if a mean of squares in an optimizer's state is negative: its root would be NaN."""
+    for name, tensor in inner.items():
+        if is_square(name) and bool((tensor < 0).any()):
+            raise ValueError(f"{name} in an optimizer's state must be >= 0, since it is a mean of squares")
 
 
 def _unfit(result: Result, lease: Lease, round_: Round, version: int) -> str | None:
