@@ -18,6 +18,11 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def is_stray(name: str) -> bool:
+    """Whether a file of this name was left by a desktop or a network file system, so that no one means it as data."""
+    return name.startswith(("._", ".nfs", ".fuse_hidden")) or name in (".DS_Store", "Thumbs.db", "desktop.ini")
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file, whole or not at all, with the permissions of any new file; creates its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)

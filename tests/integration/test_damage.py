@@ -9,6 +9,8 @@ import pytest
 from support.damage import add_strays, flip, strays
 from support.runs import StopsAfter, assert_same
 
+from fednano import prepare
+from fednano.config.errors import guarded
 from fednano.core.event_log import LogMark, require_beginning
 from fednano.training.checkpoint import Checkpoints
 
@@ -87,3 +89,25 @@ def test_a_bit_that_flips_in_the_event_log_is_seen(stopped: Path) -> None:
         assert "no checkpoint of the run is sound" in str(caught.value)
         flip(events, at, at % 8)
     require_beginning(events, LogMark(newer.events, newer.sha256))  # as an earlier version marked it
+
+
+def test_a_bit_that_flips_in_the_data_is_refused(
+    text_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["data=text", f"data.path={text_folder}", f"data.root={tmp_path}", "tokenizer.vocab_size=300"]
+    assert guarded(lambda: prepare.main(options)) == 0
+    (folder,) = tmp_path.glob("text-*/")
+    files = sorted(path for path in folder.iterdir() if path.name != ".verified.json")
+    assert len(files) == 4
+    for path in files:
+        flip(path)
+        capsys.readouterr()
+        assert guarded(lambda: prepare.main(options)) == 2
+        said = capsys.readouterr()
+        assert said.err.startswith(f"fednano: {path} "), "the line names the file"
+        assert "; delete " in said.err, "and the remedy"
+        assert len(said.err.splitlines()) == 1
+        flip(path)
+    add_strays(folder)
+    flip(folder / ".verified.json")
+    assert guarded(lambda: prepare.main(options)) == 0
