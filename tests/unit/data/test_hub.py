@@ -8,7 +8,6 @@ import json
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -212,17 +211,24 @@ def test_a_flipped_bit_is_refused_until_the_shard_is_deleted(bench: Bench) -> No
     bench.ensure()
 
 
-@pytest.mark.parametrize("at", [-10, -100, -200])
-def test_a_flipped_bit_at_the_end_of_a_shard_never_gets_a_note(bench: Bench, at: int) -> None:
-    """There lies what the note is compared with."""
+def test_a_bit_that_flips_in_the_footer_never_gets_a_note(bench: Bench) -> None:
+    """The shard can still be read then, but its number of rows is another."""
     good = bench.ensure()
     path = bench.root / "toy_set" / FIRST
+
+    def says_other_rows(at: int) -> bool:
+        flip(path, at)
+        try:
+            return bool(pq.read_metadata(path).num_rows != 250)
+        except (OSError, pa.ArrowInvalid):
+            return False
+        finally:
+            flip(path, at)
+
+    at = next(at for at in range(-1, -path.stat().st_size, -1) if says_other_rows(at))
     flip(path, at)
-    with suppress(ValueError):
-        bench.ensure()
-        assert path.read_bytes() == bench.hub.files[FIRST], "it was downloaded again"
-    path.unlink()
-    assert bench.ensure().sha256 == good.sha256
+    assert bench.ensure().manifest == good.manifest
+    assert path.read_bytes() == bench.hub.files[FIRST], "it was downloaded again"
 
 
 def test_a_damaged_note_is_written_again_from_the_shard(bench: Bench) -> None:

@@ -192,6 +192,9 @@ def test_a_link_to_a_checkpoint_is_read_and_kept(tmp_path: Path, snapshot: Snaps
     (tmp_path / "run" / "round_000001").symlink_to(tmp_path / "elsewhere" / "round_000001")
     assert rounds_of(Checkpoints.newest(tmp_path / "run")) == 1
     assert saved(tmp_path / "run", snapshot, 2, 3, 4) == ["round_000001", "round_000003", "round_000004"]
+    kept = ["round_000001", "round_000001.moved_1"]
+    assert saved(tmp_path / "run", snapshot, 1) == kept, "a run that begins again does not write through the link"
+    assert rounds_of(Checkpoints.newest(tmp_path / "elsewhere")) == 1
 
 
 def test_what_a_resumed_run_has_abandoned_is_removed(tmp_path: Path, snapshot: Snapshot) -> None:
