@@ -86,7 +86,7 @@ def run(tiny: list[str], tmp_path: Path) -> Callable[..., dict[str, Any]]:
     ) -> dict[str, Any]:
         path = tmp_path / folder
         path.mkdir(exist_ok=resume)
-        snapshot = Checkpoints.newest(path / "checkpoints") if resume else None
+        snapshot = Checkpoints.newest(path / "checkpoints", path / "events.jsonl") if resume else None
         cfg = compose_config([*tiny, *overrides])
         experiment = Experiment(cfg)
         parts = experiment.parts(experiment.prepare(Silent()), store or MemoryStore())

@@ -19,6 +19,12 @@ def refuse(error: Exception) -> int:
     return BAD_INPUT if rank() else _say(error)
 
 
+def warn(text: str) -> None:
+    """Print a line on stderr about something that the command goes on without; only rank 0 does."""
+    if not rank():
+        print(f"{REFUSAL}warning: {text}", file=sys.stderr, flush=True)
+
+
 def guarded(command: Callable[[], int]) -> int:
     """Run a command in which a ValueError means bad input; returns the exit code."""
     try:

@@ -6,7 +6,7 @@ Its digest leaves out fields whose names begin with `wall_`, so that a replay of
 import fcntl
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import nan
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -34,12 +34,6 @@ def to_line(event: Event) -> bytes:
     null stands for a figure that diverged or was not measured. Fields that equal their default are left out.
     """
     return _encode(event)
-
-
-def _timeless(line: bytes) -> bytes:
-    """The part of a line that enters the digest: all but the wall-clock fields, which come last."""
-    at = line.find(_WALL)
-    return line if at < 0 else line[:at] + b"}"
 
 
 def from_line(line: bytes | str) -> Event:
@@ -86,10 +80,55 @@ def read_whole(path: Path, parse: Callable[[dict[str, Any]], T]) -> Iterator[T |
 
 @dataclass(frozen=True)
 class LogMark:
-    """A position in an event log: after its first `events` events, whose digest is `sha256`."""
+    """A position in an event log: after its first `events` events, whose digest is `sha256`.
+
+    `whole_sha256` is the digest of all their bytes, wall-clock fields included; earlier versions recorded none.
+    """
 
     events: int
     sha256: str
+    whole_sha256: str = field(default="", compare=False)
+
+
+class _Digests:
+    """The digests of lines, one after the other."""
+
+    def __init__(self) -> None:
+        self._timeless = hashlib.sha256()
+        self._whole = hashlib.sha256()
+        self.events = 0
+
+    def count(self, line: bytes) -> None:
+        """Add a line, which comes without its line break."""
+        ended = line + b"\n"
+        self._whole.update(ended)
+        at = line.find(_WALL)
+        # The digest of a run leaves out the wall-clock fields, which come last.
+        self._timeless.update(ended if at < 0 else line[:at] + b"}\n")
+        self.events += 1
+
+    def read(self, file: IO[bytes], keep: LogMark) -> bool:
+        """Count the lines up to `keep`; returns whether they are those that it marks."""
+        while self.events < keep.events and (line := file.readline()).endswith(b"}\n"):
+            self.count(line[:-1])
+        return self.mark() == keep and keep.whole_sha256 in ("", self.mark().whole_sha256)
+
+    def mark(self) -> LogMark:
+        return LogMark(self.events, self.sha256(), self._whole.hexdigest())
+
+    def sha256(self) -> str:
+        return self._timeless.hexdigest()
+
+
+def require_beginning(path: Path, keep: LogMark) -> None:
+    """Raise ValueError unless the event log at `path` begins with the events that `keep` marks."""
+    with path.open("rb") as file:
+        if not _Digests().read(file, keep):
+            raise _other_beginning(path, keep)
+
+
+def _other_beginning(path: Path, keep: LogMark) -> ValueError:
+    return ValueError(f"{path} does not begin with the {keep.events} events before the checkpoint; restore it")
 
 
 class EventLog:
@@ -110,34 +149,23 @@ class EventLog:
 
     def __init__(self, path: Path | None, keep: LogMark | None = None) -> None:
         self._file: IO[bytes] | None = None
-        self._digest = hashlib.sha256()
-        self._events = 0
+        self._digests = _Digests()
         self._lines: list[bytes] = []  # not yet written
         self._flushed = wall()
         if path:
             self._file = path.open("r+b" if keep else "ab")
             _lock(self._file, path)
-            if keep:
-                self._read(self._file, keep, path)
+            if keep and not self._digests.read(self._file, keep):
+                raise _other_beginning(path, keep)
             self._file.truncate(self._file.seek(self._file.tell() if keep else 0))
-
-    def _read(self, file: IO[bytes], keep: LogMark, path: Path) -> None:
-        while self._events < keep.events and (line := file.readline()).endswith(b"}\n"):
-            self._count(line[:-1])
-        if self.mark() != keep:
-            raise ValueError(f"{path} does not begin with the {keep.events} events before the checkpoint; restore it")
 
     def append(self, event: Event) -> None:
         line = to_line(event)
-        self._count(line)
+        self._digests.count(line)
         if self._file:
             self._lines.append(line)
             if wall() - self._flushed >= FLUSH_S:
                 self.flush()
-
-    def _count(self, line: bytes) -> None:
-        self._digest.update(_timeless(line) + b"\n")
-        self._events += 1
 
     def flush(self) -> None:
         """Write all pending lines, for processes that follow the event log."""
@@ -150,11 +178,11 @@ class EventLog:
     def mark(self) -> LogMark:
         """Write all pending lines; returns the position after them."""
         self.flush()
-        return LogMark(self._events, self.sha256())
+        return self._digests.mark()
 
     def sha256(self) -> str:
         """Digest of everything appended so far, wall-clock fields excluded."""
-        return self._digest.hexdigest()
+        return self._digests.sha256()
 
     def close(self) -> None:
         if self._file:

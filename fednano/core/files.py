@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,11 @@ from fednano.core.progress import Progress
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_stray(name: str) -> bool:
+    """Whether a file of this name was left by a desktop or a network file system, so that no one means it as data."""
+    return name.startswith(("._", ".nfs", ".fuse_hidden")) or name in (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -36,6 +42,26 @@ def write_whole(path: Path, data: bytes) -> None:
 def write_atomically(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all; creates the folder."""
     write_whole(path, text.encode())
+
+
+def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
+    """Let `fill` write into a temporary folder, then rename it to `target`."""
+    remove_unfinished(target.parent, re.escape(target.name))
+    temporary, replaced = (target.with_name(f".{target.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
+    temporary.mkdir(parents=True)
+    fill(temporary)
+    if target.exists():
+        target.rename(replaced)
+    temporary.rename(target)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def remove_unfinished(parent: Path, names: str) -> None:
+    """Remove what killed processes left in `parent` of folders of `write_folder` that match the expression `names`."""
+    unfinished = re.compile(rf"\.(?:{names})\.\d+\.(?:tmp|old)")
+    for path in parent.iterdir() if parent.is_dir() else ():
+        if unfinished.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

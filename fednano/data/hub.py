@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -20,8 +21,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fednano.core.clock import pause
-from fednano.core.files import locked, sha256_of, write_atomically
+from fednano.core.files import locked, sha256_of, write_whole
 from fednano.core.progress import Progress
+from fednano.core.sealed import sealed, unsealed
 from fednano.data.dataset import require_text, require_text_column, require_whole, root_folder
 from fednano.data.download import DamagedError, Downloader
 from fednano.data.manifest import MANIFEST, Manifest, ShardFile, SourceCount, Split
@@ -89,14 +91,14 @@ class HubShards:
         folder = root / f"{self.name}-{self.shards}"
         names = [self._file_name(number) for number in (*range(self.shards), self.last_shard)]
         if (folder / MANIFEST).exists() and all(self._kept(store / name) for name in names):
-            return Corpus.open(folder)
+            return Corpus.open(folder, progress)
         with locked(root / f"{self.name}.lock", progress):
             store.mkdir(exist_ok=True)
             missing = [name for name in names if self._kept(store / name) is None]
             if missing:
                 self._fetch(missing, store, progress)
             self._write_manifest(folder, store, names)
-        return Corpus.open(folder)
+        return Corpus.open(folder, progress)
 
     def _file_name(self, number: int) -> str:
         try:
@@ -108,11 +110,15 @@ class HubShards:
 
     def _kept(self, path: Path) -> Content | None:
         """The content of the shard at `path`, from its note if size and footer agree; None: download it."""
+        content = _noted(path)
         try:
-            content = Content(**json.loads(_note(path).read_text(encoding="utf-8")))
-            if path.stat().st_size == content.file_bytes and pq.read_metadata(path).num_rows == content.rows:
+            if (
+                content
+                and path.stat().st_size == content.file_bytes
+                and pq.read_metadata(path).num_rows == content.rows
+            ):
                 return content
-        except (FileNotFoundError, json.JSONDecodeError, TypeError, pa.ArrowInvalid):
+        except (OSError, pa.ArrowInvalid):
             return None
         return None
 
@@ -144,13 +150,15 @@ class HubShards:
         path = store / name
 
         def accept(found: Path) -> None:
-            write_atomically(_note(path), json.dumps(dataclasses.asdict(self._content(found, name))))
+            write_whole(_note(path), sealed(dataclasses.asdict(self._content(found, name))))
 
         if path.exists():
-            try:
-                return accept(path)
-            except DamagedError:
-                path.unlink()
+            with suppress(DamagedError):
+                noted = _noted(path)
+                # A footer that has changed while the size has not is damage.
+                if noted is None or not _has_size(path, noted):
+                    return accept(path)
+            path.unlink()
         return downloader.fetch(f"{self.base_url.rstrip('/')}/{name}", path, accept)
 
     def _content(self, path: Path, name: str) -> Content:
@@ -190,3 +198,17 @@ class HubShards:
 
 def _note(path: Path) -> Path:
     return path.with_name(path.name + ".json")
+
+
+def _has_size(path: Path, content: Content) -> bool:
+    return path.stat().st_size == content.file_bytes
+
+
+def _noted(path: Path) -> Content | None:
+    """The content of the shard at `path` according to its note; None if there is none or it is damaged."""
+    try:
+        noted = _note(path).read_bytes()
+        # Notes of earlier versions have no checksum.
+        return Content(**(unsealed(noted) if b'"checksum"' in noted else json.loads(noted)))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fednano.core.files import made_once
+from fednano.core.files import is_stray, made_once
 from fednano.core.progress import Progress
 from fednano.data.dataset import (
     keyed,
@@ -132,14 +132,17 @@ class TextFolder:
 
 
 def found_files(path: str, pattern: str) -> list[Path]:
-    """The files that match `pattern` in the folder `path`, by name. Raises ValueError if there are none."""
+    """The files that match `pattern` in the folder `path`, by name; not those that desktops leave there.
+
+    Raises ValueError if there are none.
+    """
     folder = Path(path).expanduser()
     if not folder.exists():
         raise ValueError(f"data.path must be a folder that exists, got {path}; name one that holds {pattern}")
     if not folder.is_dir():
         raise ValueError(f"data.path must be a folder, got {path}; name its folder and set data.pattern={folder.name}")
     try:
-        files = sorted(file for file in folder.glob(pattern) if file.is_file())
+        files = sorted(file for file in folder.glob(pattern) if file.is_file() and not is_stray(file.name))
     except (ValueError, NotImplementedError) as error:
         raise ValueError(f"data.pattern must be a glob, got {pattern} ({error}); set one like **/*.txt") from error
     if not files:
@@ -216,7 +219,7 @@ def _converted(data: ParquetFolder | TextFolder, name: str, own_settings: dict[s
         )
 
     made_once(folder, MANIFEST, make, progress)
-    return Corpus.open(folder)
+    return Corpus.open(folder, progress)
 
 
 def _documents(data: ParquetFolder | TextFolder, files: Sequence[Path], progress: Progress) -> Iterator[Document]:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fednano.core.files import write_atomically
+from fednano.core.files import write_whole
+from fednano.core.sealed import sealed, unsealed
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
+UNSEALED = 1  # the format of earlier versions, without a checksum
 Split = Literal["train", "validation"]
 
 
@@ -61,33 +63,50 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write `manifest.json` into `folder`, atomically."""
+        head = {"format": FORMAT, "corpus_sha256": self.sha256(), "totals": self._totals()}
+        write_whole(folder / MANIFEST, sealed(head | dataclasses.asdict(self)))
+
+    def _totals(self) -> dict[str, dict[str, int]]:
         splits: tuple[Split, Split] = ("train", "validation")
-        totals = {s: {"rows": self.rows(s), "text_bytes": self.text_bytes(s)} for s in splits}
-        head = {"format": FORMAT, "corpus_sha256": self.sha256(), "totals": totals}
-        text = json.dumps(head | dataclasses.asdict(self), indent=1, sort_keys=True)
-        write_atomically(folder / MANIFEST, text + "\n")
+        return {s: {"rows": self.rows(s), "text_bytes": self.text_bytes(s)} for s in splits}
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
-        """The manifest of `folder`. Raises ValueError if it is missing, was edited, or has another format."""
+        """The manifest of `folder`. Raises ValueError if it is missing, was edited, or has another format.
+
+        A manifest of an earlier version has no checksum; its totals must agree with its files.
+        """
         path = folder / MANIFEST
         remedy = f"delete {folder} to make it again"
         try:
-            held = json.loads(path.read_text(encoding="utf-8"))
-            if held["format"] != FORMAT:
-                raise ValueError(f"{path} must have format {FORMAT}, got {held['format']}; {remedy}")
-            manifest = cls(
-                name=held["name"],
-                settings=held["settings"],
-                files=tuple(ShardFile(**file) for file in held["files"]),
-                sources={name: SourceCount(**count) for name, count in held["sources"].items()},
-                source_column=held["source_column"],
-                text_column=held["text_column"],
-            )
+            data = path.read_bytes()
+            held = json.loads(data)
+            known = held["format"] in (FORMAT, UNSEALED)
         except FileNotFoundError:
             raise ValueError(f"{path} does not exist, so {folder} is not a corpus; {remedy}") from None
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} cannot be read ({error!r}); {remedy}") from error
+        if not known:
+            raise ValueError(f"{path} must have format {FORMAT}, got {held['format']}; {remedy}")
+        try:
+            manifest = cls._from(held if held["format"] == UNSEALED else unsealed(data))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} was changed after it was written ({error}); {remedy}") from error
+        return manifest
+
+    @classmethod
+    def _from(cls, held: dict[str, Any]) -> "Manifest":
+        """The manifest of a record. Raises ValueError if its figures contradict each other."""
+        manifest = cls(
+            name=held["name"],
+            settings=held["settings"],
+            files=tuple(ShardFile(**file) for file in held["files"]),
+            sources={name: SourceCount(**count) for name, count in held["sources"].items()},
+            source_column=held["source_column"],
+            text_column=held["text_column"],
+        )
         if manifest.sha256() != held["corpus_sha256"]:
-            raise ValueError(f"{path} does not match its own corpus_sha256={held['corpus_sha256']}; {remedy}")
+            raise ValueError("it does not match its own corpus_sha256")
+        if manifest._totals() != held["totals"]:
+            raise ValueError("its files do not add up to its totals")
         return manifest

@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from fednano.core.files import made_once
+from fednano.core.files import is_stray, made_once
 from fednano.core.progress import Progress
 from fednano.data.dataset import (
     keyed,
@@ -47,7 +47,7 @@ class Package:
         found: list[Path] = []
         for folder, inner, files in os.walk(self.folder):
             inner[:] = set(inner) - TEST_FOLDERS - FOREIGN_FOLDERS
-            found.extend(Path(folder, file) for file in files if file.endswith(".py"))
+            found.extend(Path(folder, file) for file in files if file.endswith(".py") and not is_stray(file))
         return sorted(found)
 
 
@@ -107,7 +107,7 @@ class PyDocs:
 
         folder = root_folder(self.root) / keyed("pydocs", settings)
         made_once(folder, MANIFEST, make, progress)
-        return Corpus.open(folder)
+        return Corpus.open(folder, progress)
 
     def _installed(self) -> list[Package]:
         found = {name: find_package(name) for name in self.packages}

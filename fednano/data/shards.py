@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fednano.core.files import sha256_of
+from fednano.core.progress import Progress, Silent
 from fednano.data.manifest import Manifest, ShardFile, Split
+from fednano.data.verified import require_digest, verify_once
 
 V = TypeVar("V")
 Rows = Sequence[int] | npt.NDArray[np.integer[Any]]
@@ -45,9 +46,19 @@ class Corpus:
         self._groups: _Lru[Any] = _Lru(CACHED_GROUPS)
 
     @classmethod
-    def open(cls, folder: str | Path) -> "Corpus":
-        """The corpus in `folder`, checked by manifest and file sizes. Raises ValueError if it is incomplete."""
-        folder = Path(folder).expanduser()
+    def open(cls, folder: str | Path, progress: Progress | None = None) -> "Corpus":
+        """The corpus in `folder`, checked by its manifest.
+
+        Files are compared with their digests once for each state of a file. Raises ValueError if one is missing or
+        damaged.
+        """
+        corpus = cls._opened(Path(folder).expanduser())
+        verify_once(corpus.folder, corpus.manifest.files, progress or Silent())
+        return corpus
+
+    @classmethod
+    def _opened(cls, folder: Path) -> "Corpus":
+        """The corpus in `folder`, whose files have the sizes in its manifest."""
         manifest = Manifest.read(folder)
         for file in manifest.files:
             path = folder / file.name
@@ -60,17 +71,12 @@ class Corpus:
         return cls(folder, manifest)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Corpus.open, (self.folder,)
+        return Corpus._opened, (self.folder,)
 
     def verify(self) -> None:
         """Read every file again. Raises ValueError for the first whose SHA-256 is not the manifest's."""
         for file in self.manifest.files:
-            found = sha256_of(self.folder / file.name)
-            if found != file.sha256:
-                raise ValueError(
-                    f"{self.folder / file.name} has sha256={found}, but its manifest says {file.sha256}; "
-                    f"delete {self.folder} to make it again"
-                )
+            require_digest(self.folder, file, lambda _: None)
 
     def texts(self, rows: Rows) -> Any:
         """The documents of `rows` (global training row ids), in that order, as a `pyarrow.ChunkedArray` of strings.

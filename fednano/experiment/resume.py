@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from fednano.config.compose import compose_config
+from fednano.config.recorded import recorded_sha256
 from fednano.training.checkpoint import Checkpoints, Snapshot
 
 
 @dataclass(frozen=True)
 class Reopened:
-    """A run started in `folder` with `cfg`, and its newest checkpoint; if `completed`, nothing is left to do."""
+    """A run started in `folder` with `cfg`, and its newest sound checkpoint; if `completed`, nothing is left to do."""
 
     folder: Path
     cfg: DictConfig
@@ -30,7 +32,7 @@ def reopen(overrides: Sequence[str]) -> Reopened:
     with the last round.
 
     Raises:
-        ValueError: another override, a folder that holds no run, or a missing or damaged checkpoint.
+        ValueError: another override, a folder that holds no run, a changed configuration, or no sound checkpoint.
     """
     given = compose_config(overrides)
     folder = Path(str(given.resume))
@@ -43,9 +45,11 @@ def reopen(overrides: Sequence[str]) -> Reopened:
             raise ValueError(f"{override} would change the run that resume={folder} continues; leave it out")
     if _completed(folder):
         return Reopened(folder, cfg, None, completed=True)
-    snapshot = Checkpoints.newest(folder / "checkpoints")
+    snapshot = Checkpoints.newest(folder / "checkpoints", folder / "events.jsonl")
     if snapshot is None:
         raise ValueError(f"resume={folder} has no checkpoint, since the run ended before its first; start a new run")
+    if snapshot.config_sha256 not in ("", recorded_sha256(folder)):
+        raise ValueError(f"resume={folder} must have the config.yaml that the run began with, got another; restore it")
     return Reopened(folder, cfg, snapshot, completed=False)
 
 
@@ -56,7 +60,7 @@ def recorded_config(folder: Path, given: str) -> DictConfig:
             raise ValueError(f"{given} has no {name}; give the folder of a run, such as outputs/NAME/DATE_TIME")
     try:
         cfg = OmegaConf.load(folder / "config.yaml")
-    except YAMLError as error:
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise ValueError(f"{given}: config.yaml is damaged ({error}); restore it") from error
     if not isinstance(cfg, DictConfig):
         raise ValueError(f"{given}: config.yaml has no keys; restore it")
@@ -65,4 +69,7 @@ def recorded_config(folder: Path, given: str) -> DictConfig:
 
 def _completed(folder: Path) -> bool:
     summary = folder / "summary.json"
-    return summary.exists() and json.loads(summary.read_text(encoding="utf-8")).get("status") == "completed"
+    try:
+        return summary.exists() and json.loads(summary.read_text(encoding="utf-8")).get("status") == "completed"
+    except (ValueError, AttributeError):
+        return False  # damaged: the end of the run is played again from its last checkpoint

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PREFIX, UNLOCKED = "fednano_", "fednano-"
+MARK = ".fednano"  # a file in each of these folders: the user's own may be named like them
 
 
 @contextmanager
@@ -23,6 +24,7 @@ def temporary_folder() -> Iterator[Path]:
     lock = os.open(made, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        (made / MARK).touch()
         # Other runs look for this name, so the folder gets it only once it is locked.
         folder = made.rename(made.with_name(made.name.replace(UNLOCKED, PREFIX, 1)))
         try:
@@ -34,14 +36,14 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def _sweep(where: Path) -> None:
-    """Remove folders that no process has locked."""
+    """Remove folders that a killed run made and no process has locked."""
     for left in where.glob(f"{PREFIX}*"):
         try:
             folder = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError:
             continue  # another user's, not a folder, or gone by now
         try:
-            if os.fstat(folder).st_uid == os.getuid() and _unused(folder):
+            if os.fstat(folder).st_uid == os.getuid() and _unused(folder) and (left / MARK).is_file():
                 shutil.rmtree(left, ignore_errors=True)
         finally:
             os.close(folder)

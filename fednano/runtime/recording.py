@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
+from fednano.config.recorded import recorded_sha256
 from fednano.core.clock import Clock
 from fednano.core.tensors import State
 from fednano.data.ledger import Ledger
@@ -65,6 +66,7 @@ class _Marker:
 
     def __init__(self, parts: Parts, session: Session, clock: Clock, trainer: Resumable) -> None:
         self._checkpoints = Checkpoints(session.folder / "checkpoints", parts.settings.checkpoint_keep)
+        self._config_sha256 = recorded_sha256(session.folder)
         self._store = parts.store
         self._session = session
         self._clock = clock
@@ -94,6 +96,7 @@ class _Marker:
             wall_s=self._session.wall_s,
             train_s=self._trainer.train_s,
             data_s=self._trainer.data_s,
+            config_sha256=self._config_sha256,
         )
         return lambda: self._checkpoints.save(replace(snapshot, ledger=held.to_record()))
 

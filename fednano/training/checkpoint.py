@@ -1,19 +1,23 @@
-"""Checkpoints and exported models as safetensors and JSON, written atomically."""
+"""Checkpoints and exported models as safetensors and JSON, written atomically and sealed by digests."""
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from fednano.core.event_log import LogMark
+from fednano.config.errors import one_line, warn
+from fednano.core.event_log import LogMark, require_beginning
 from fednano.core.events import CheckpointSaved, finite
-from fednano.core.files import write_atomically
+from fednano.core.files import remove_unfinished, write_atomically, write_folder
+from fednano.core.sealed import MANIFEST, check_seal, seal
 from fednano.core.tensors import State
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.strategy.base import ServerState
@@ -23,18 +27,9 @@ from fednano.training.recorder import RunProgress
 WEIGHTS, OUTER, MEAN = "weights.safetensors", "outer.safetensors", "mean.safetensors"
 INNER, STATE = "inner", "state.json"
 MODEL, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
-
-
-def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
-    """Let `fill` write into a temporary folder, then rename it to `target`."""
-    temporary, replaced = (target.with_name(f".{target.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    fill(temporary)
-    if target.exists():
-        target.rename(replaced)
-    temporary.rename(target)
-    shutil.rmtree(replaced, ignore_errors=True)
+NAME = r"round_\d{6,}"  # of a checkpoint
+FORMAT = 2  # of a checkpoint; 1 had no manifest
+SEALED_BY = "manifest"  # the key of a model's configuration that says that its folder has a manifest
 
 
 def write_json(path: Path, record: dict[str, Any]) -> None:
@@ -60,6 +55,7 @@ class Snapshot:
         wall_s: wall-clock seconds of the run.
         train_s: wall-clock seconds inside inner steps.
         data_s: those of them spent waiting for batches.
+        config_sha256: digest of the run's configuration, from `config/recorded.py`; "": none was recorded.
     """
 
     state: ServerState
@@ -75,6 +71,7 @@ class Snapshot:
     wall_s: float
     train_s: float
     data_s: float
+    config_sha256: str = ""
 
     @property
     def saved(self) -> CheckpointSaved:
@@ -86,8 +83,9 @@ class Snapshot:
 class Checkpoints:
     """The newest `keep` checkpoints of a run.
 
-    Each holds the global weights, the outer and inner optimizers' states, and the rest of a `Snapshot` as JSON. Rows
-    count as done only once a checkpoint holds them.
+    Each holds the global weights, the outer and inner optimizers' states, the rest of a `Snapshot` as JSON, and a
+    manifest with the digests of these files. Rows count as done only once a checkpoint holds them. Whatever else lies
+    in the folder is left alone.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
@@ -96,8 +94,7 @@ class Checkpoints:
 
     def save(self, snapshot: Snapshot) -> CheckpointSaved:
         """Write a checkpoint, then remove the surplus ones; a complete one exists at any moment."""
-        for left in self._folder.glob(".*"):
-            shutil.rmtree(left)  # left by a process that was killed while writing
+        remove_unfinished(self._folder, NAME)
         state = snapshot.state
 
         def fill(folder: Path) -> None:
@@ -110,40 +107,132 @@ class Checkpoints:
             apart = ("state", "inner", "event_log")
             rest = {f.name: getattr(snapshot, f.name) for f in fields(Snapshot) if f.name not in apart}
             record = {**rest, "progress": asdict(snapshot.progress), "tape": asdict(snapshot.event_log)}
-            write_json(folder / STATE, {"version": state.version, **record})
+            write_json(folder / STATE, {"format": FORMAT, "version": state.version, **record})
+            seal(folder)
 
-        write_folder(self._folder / snapshot.saved.name, fill)
-        for old in self._all(self._folder)[: -self._keep]:
-            shutil.rmtree(old)
+        target = self._folder / snapshot.saved.name
+        _make_way(target)
+        write_folder(target, fill)
+        self._prune(target)
         return snapshot.saved
+
+    def _prune(self, saved: Path) -> None:
+        """Remove all but the newest `keep` checkpoints up to `saved`, and those of later rounds.
+
+        A run that had to resume from an older checkpoint has abandoned the later ones.
+        """
+        ours = [path for path in self._all(self._folder) if _is_ours(path)]
+        upto = [path for path in ours if _number(path) <= _number(saved)]
+        for old in {*ours} - {*upto[-self._keep :]}:
+            shutil.rmtree(old, ignore_errors=True)
 
     @staticmethod
     def load(folder: Path) -> Snapshot:
-        """The inverse of `save`. Raises ValueError if the folder is not a checkpoint or is damaged."""
-        if not (folder / STATE).is_file():
+        """The inverse of `save`. Raises ValueError if the folder is not a checkpoint or is damaged.
+
+        A checkpoint of an earlier version has no manifest; `is_sealed` tells.
+        """
+        if not (folder / STATE).is_file() and not is_sealed(folder):
             raise ValueError(f"{folder} is not a checkpoint; name a folder below checkpoints/")
         try:
+            files = _checked_files(folder)
             record = json.loads((folder / STATE).read_text(encoding="utf-8"))
+            if record.pop("format", 1) not in (1, FORMAT):
+                raise ValueError(f"{STATE} has a format of another version")
             weights, outer, mean = (load_file(folder / name) for name in (WEIGHTS, OUTER, MEAN))
             state = ServerState(weights, outer, record.pop("version"), mean)
-            inner = {path.stem: load_file(path) for path in sorted((folder / INNER).iterdir())}
+            inner = {Path(name).stem: load_file(folder / name) for name in files if Path(name).parent.name == INNER}
             record["progress"], record["event_log"] = RunProgress(**record["progress"]), LogMark(**record.pop("tape"))
             record["up"], record["leaving"] = tuple(record["up"]), tuple(record["leaving"])
             return Snapshot(state=state, inner=inner, **record)
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             raise ValueError(
                 f"{folder} is a damaged checkpoint ({error}); remove it to resume from the previous one"
             ) from error
 
     @classmethod
-    def newest(cls, folder: Path) -> Snapshot | None:
-        """The newest checkpoint in `folder`, None if there is none. Raises ValueError if it is damaged."""
-        found = cls._all(folder)
-        return cls.load(found[-1]) if found else None
+    def newest(cls, folder: Path, events: Path | None = None) -> Snapshot | None:
+        """The newest sound checkpoint in `folder`, None if it holds no checkpoint at all.
+
+        A damaged one is skipped with a warning that names the file. So is one that `events`, the run's event log, does
+        not lead up to. Raises ValueError if no checkpoint is sound.
+        """
+        faults: list[str] = []
+        for path in reversed(cls._all(folder)):
+            try:
+                snapshot = cls.load(path)
+                if events:
+                    require_beginning(events, snapshot.event_log)
+            except (OSError, ValueError) as error:
+                faults.append(f"{path}: {_cause(error)}")
+                continue
+            for fault in faults:
+                warn(f"skipped the checkpoint {fault}")
+            if not is_sealed(path):
+                warn(f"{path} is of an earlier version, without digests; it cannot be verified")
+            return snapshot
+        if faults:
+            raise ValueError(f"no checkpoint of the run is sound ({faults[0]}); restore one or start a new run")
+        return None
+
+    @classmethod
+    def exist(cls, folder: Path) -> bool:
+        """Whether `folder` holds checkpoints, sound or not."""
+        return bool(cls._all(folder))
 
     @staticmethod
     def _all(folder: Path) -> list[Path]:
-        return sorted(folder.glob("round_*"))
+        """The folders in `folder` that are named like checkpoints, by round."""
+        present = folder.iterdir() if folder.is_dir() else ()
+        return sorted((path for path in present if re.fullmatch(NAME, path.name) and path.is_dir()), key=_number)
+
+
+def is_sealed(folder: Path) -> bool:
+    """Whether the folder has a manifest, intact or not."""
+    return os.path.lexists(folder / MANIFEST)
+
+
+def _number(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("round_"))
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether `path`, which is named like a checkpoint, is one that a run wrote."""
+    return path.is_dir() and not path.is_symlink() and (is_sealed(path) or (path / STATE).is_file())
+
+
+def _make_way(target: Path) -> None:
+    """Rename whatever is in the place of a new checkpoint but is none."""
+    if os.path.lexists(target) and not _is_ours(target):
+        aside = next(
+            path for i in count(1) if not os.path.lexists(path := target.with_name(f"{target.name}.moved_{i}"))
+        )
+        target.rename(aside)
+        warn(f"{target} was in the way of a checkpoint and is now {aside.name}")
+
+
+def _checked_files(folder: Path) -> list[str]:
+    """The names of a checkpoint's files. Raises ValueError, which names the file, for one that is not as written."""
+    inner = folder / INNER
+    states = [f"{INNER}/{path.name}" for path in sorted(inner.iterdir()) if _is_state(path)] if inner.is_dir() else []
+    if not is_sealed(folder):
+        if "format" in json.loads((folder / STATE).read_text(encoding="utf-8")):
+            raise ValueError(f"{MANIFEST} is missing")
+        return states
+    files = check_seal(folder)
+    present = [*states, *(path.name for path in sorted(folder.iterdir()) if _is_state(path))]
+    for name in present:
+        if name not in files:
+            raise ValueError(f"{name} is not in {MANIFEST}")
+    return files
+
+
+def _is_state(path: Path) -> bool:
+    return path.suffix == ".safetensors" and not path.name.startswith(".")
+
+
+def _cause(error: Exception) -> str:
+    return one_line(error.__cause__ if isinstance(error.__cause__, Exception) else error)
 
 
 def save_model(folder: Path, weights: State, config: GPTConfig, save_tokenizer: Callable[[Path], None]) -> None:
@@ -151,8 +240,9 @@ def save_model(folder: Path, weights: State, config: GPTConfig, save_tokenizer: 
 
     def fill(target: Path) -> None:
         save_file(_contiguous(weights), target / MODEL, metadata={"format": "pt"})
-        write_json(target / CONFIG, config.to_dict())
+        write_json(target / CONFIG, {**config.to_dict(), SEALED_BY: MANIFEST})
         save_tokenizer(target / TOKENIZER)
+        seal(target)
 
     write_folder(folder, fill)
 
@@ -162,9 +252,14 @@ def load_model(folder: Path) -> GPT:
     for name in (MODEL, CONFIG, TOKENIZER):
         if not (folder / name).is_file():
             raise ValueError(f"model_dir={folder} has no {name}; name the model/ folder of a run")
+    if is_sealed(folder):
+        _check_model(folder)
     try:
-        config = GPTConfig.from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
+        record = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if record.pop(SEALED_BY, None) and not is_sealed(folder):
+            raise ValueError(f"its {MANIFEST} is missing")
+        config = GPTConfig.from_dict(record)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"the {CONFIG} of model_dir={folder} does not describe a model ({error}); name the model/ folder of a run"
         ) from error
@@ -181,14 +276,26 @@ def load_model(folder: Path) -> GPT:
     return model
 
 
+def _check_model(folder: Path) -> None:
+    try:
+        check_seal(folder)
+    except ValueError as error:
+        raise ValueError(f"model_dir={folder} is damaged ({error}); restore it or export the model again") from error
+
+
 def load_tokenizer(folder: Path, model: GPT) -> Tokenizer:
-    """The tokenizer of an exported folder. Raises ValueError if it is damaged or not that of `model`."""
+    """The tokenizer of an exported folder, from which `load_model` read `model`.
+
+    Warns of a folder without digests. Raises ValueError if the tokenizer is damaged or not that of `model`.
+    """
     tokenizer = Tokenizer.load(folder / TOKENIZER)
     if tokenizer.vocab_size != model.config.vocab_size:
         raise ValueError(
             f"the {TOKENIZER} of model_dir={folder} must have vocab_size={model.config.vocab_size} ids, as its "
             f"{CONFIG} says, got {tokenizer.vocab_size}; name a folder whose files come from one run"
         )
+    if not is_sealed(folder):
+        warn(f"model_dir={folder} is of an earlier version, without digests; it cannot be verified")
     return tokenizer
 
 

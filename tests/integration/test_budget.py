@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from support.damage import as_of_an_earlier_version
 from support.runs import StopsAfter, assert_same
 
 from fednano.config.compose import compose_config
@@ -253,6 +254,7 @@ def test_a_folder_older_than_budgets_is_resumed(
     OmegaConf.save(cfg, tmp_path / "run" / "config.yaml")
     (tmp_path / "run" / "summary.json").unlink()
     for folder in (tmp_path / "run" / "checkpoints").iterdir():
+        as_of_an_earlier_version(folder)
         state = json.loads((folder / "state.json").read_text())
         del state["progress"]["ended_by"]
         (folder / "state.json").write_text(json.dumps(state))

@@ -44,6 +44,7 @@ def test_the_run_folder_is_whole(run: Run) -> None:
     }
     assert sorted(p.name for p in (folder / "model").iterdir()) == [
         "config.json",
+        "manifest.json",
         "model.safetensors",
         "tokenizer.json",
     ]

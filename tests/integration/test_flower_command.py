@@ -1,5 +1,6 @@
 """Flower's own command: its keys, its connections, and a run on the nodes and the simulation that it brings."""
 
+import signal
 import subprocess
 import sys
 import tomllib
@@ -178,6 +179,16 @@ def test_a_task_carries_its_stage_to_the_simulation(task: Message, tmp_path: Pat
     assert Stage.take(grid.pushed[0]) == stage
     assert RECORD not in grid.pushed[0].content
     assert records.payload_bytes(task.content) == 0
+
+
+def test_the_end_of_a_stage_passes_over_what_a_file_system_left(tmp_path: Path) -> None:
+    stage = Stage(Recipe("module.build", ""), 1, 0.0, tmp_path)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as worker:
+        (tmp_path / "workers").mkdir()
+        for name in (".nfs0001", ".DS_Store", str(worker.pid)):
+            (tmp_path / "workers" / name).touch()
+        stage.clear()
+        assert worker.wait() == -signal.SIGKILL
 
 
 def test_the_client_app_goes_to_the_trainer_or_trains(task: Message, tmp_path: Path) -> None:

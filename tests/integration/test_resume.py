@@ -13,9 +13,10 @@ from support.runs import StopsAfter, assert_same, kill_at, summary_of
 from fednano.core.clock import VirtualClock
 from fednano.core.event_log import EventLog, LogMark, read_log
 from fednano.core.events import CheckpointSaved, Event, RoundMerged, RoundSkipped, RunStarted
+from fednano.core.files import write_folder
 from fednano.data.ledger import Ledger
 from fednano.strategy.base import ServerState
-from fednano.training.checkpoint import Checkpoints, write_folder
+from fednano.training.checkpoint import Checkpoints
 from fednano.training.recorder import Recorder, RunProgress, Write
 
 Run = Callable[..., dict[str, Any]]
@@ -95,7 +96,9 @@ def test_a_killed_run_goes_on_from_its_newest_checkpoint(
 # Steps take a while, so that the run is caught where it should be.
 
 
-def test_what_cannot_be_resumed_is_refused(command: Command, run: Run, tiny: list[str], tmp_path: Path) -> None:
+def test_what_cannot_be_resumed_is_refused(
+    command: Command, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from fednano.experiment.resume import reopen
 
     (tmp_path / "empty").mkdir()
@@ -118,19 +121,28 @@ def test_what_cannot_be_resumed_is_refused(command: Command, run: Run, tiny: lis
         path = checkpoints[-1] / name
         kept = path.read_bytes()
         path.write_bytes(kept[: len(kept) // 2])
-        assert f"{checkpoints[-1]} is a damaged checkpoint" in refused(f"resume={folder}")
+        snapshot = reopen([f"resume={folder}"]).snapshot
+        assert snapshot and snapshot.saved.name == checkpoints[0].name
+        assert f"skipped the checkpoint {checkpoints[-1]}: {name} has" in capsys.readouterr().err
         path.write_bytes(kept)
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(config.replace("depth: 2", "depth: 3"))
     ended = command("run", f"resume={folder}", cwd=tmp_path)
     assert ended.returncode == 2
-    assert "must hold the model of config.yaml (model.depth=3), got another" in ended.stderr.splitlines()[-1]
+    assert "must have the config.yaml that the run began with, got another; restore it" in ended.stderr
+    moved = config.replace("\n  root: ", "\n  root: /another/place")
+    assert moved != config
+    (folder / "config.yaml").write_text(moved)
+    assert str(reopen([f"resume={folder}"]).cfg.data.root).startswith("/another/place")
+    (folder / "config.yaml").write_bytes(config.encode().replace(b"name: ", b"name:\xa0"))
+    assert "config.yaml is damaged" in refused(f"resume={folder}")
     (folder / "config.yaml").write_text(config)
     before = (folder / "events.jsonl").read_text()
     (folder / "events.jsonl").write_text(before[:2000])
     ended = command("run", f"resume={folder}", cwd=tmp_path)
     assert ended.returncode == 2
-    assert "does not begin with the" in ended.stderr.splitlines()[-1]
+    assert len(ended.stderr.splitlines()) == 1
+    assert "no checkpoint of the run is sound" in ended.stderr and "does not begin with the" in ended.stderr
     assert (folder / "events.jsonl").read_text() == before[:2000]
     shutil.rmtree(folder / "checkpoints")
     assert "has no checkpoint, since the run ended before its first" in refused(f"resume={folder}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
+from support.damage import flip
 
 from fednano import evaluate, sample
 from fednano.bench.sample import random_model
@@ -112,6 +113,14 @@ def test_a_file_without_a_prompt_is_refused(model_dir: Path, tmp_path: Path) -> 
         sample.main([f"model_dir={model_dir}", f"prompts={tmp_path / 'empty'}"])
 
 
+def _as_of_an_earlier_version(folder: Path) -> None:
+    """Without digests."""
+    (folder / "manifest.json").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    del config["manifest"]
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 def _reshape(folder: Path) -> None:
     _save(folder, {**(state := load_file(folder / "model.safetensors")), "head.weight": state["head.weight"][1:]})
 
@@ -180,6 +189,7 @@ def test_a_folder_that_is_no_whole_model_is_refused(
 ) -> None:
     folder = tmp_path / "model"
     shutil.copytree(model_dir, folder)
+    _as_of_an_earlier_version(folder)
     damage(folder)
     main = {"sample": sample.main, "evaluate": lambda given: evaluate.main([*given, "data=pydocs"])}[command]
     assert guarded(lambda: main([f"model_dir={folder}"])) == 2
@@ -190,3 +200,42 @@ def test_a_folder_that_is_no_whole_model_is_refused(
     assert len(said.err.splitlines()) == 1
     assert said.out == ""
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_one_flipped_bit_of_a_model_is_refused(
+    model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_dir, folder)
+    (folder / ".DS_Store").touch()
+    names = sorted(path.name for path in model_dir.iterdir())
+    assert len(names) == 4
+
+    def refused() -> str:
+        assert guarded(lambda: sample.main([f"model_dir={folder}", "prompt=a", "tokens=1"])) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert len(said.err.splitlines()) == 1
+        return said.err
+
+    for name in names:
+        kept = (folder / name).read_bytes()
+        flip(folder / name)
+        assert f"model_dir={folder} is damaged ({name} has changed: " in refused()
+        (folder / name).unlink()
+        assert f"model_dir={folder}" in (said := refused()) and name in said
+        (folder / name).write_bytes(kept)
+    assert sample.main([f"model_dir={folder}", "prompt=a", "tokens=1", "hardware.threads=1"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_model_of_an_earlier_version_is_read_with_a_warning(
+    model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model_dir, folder)
+    _as_of_an_earlier_version(folder)
+    assert sample.main([f"model_dir={folder}", "prompt=a", "tokens=1", "hardware.threads=1"]) == 0
+    assert capsys.readouterr().err == (
+        f"fednano: warning: model_dir={folder} is of an earlier version, without digests; it cannot be verified\n"
+    )

@@ -48,7 +48,7 @@ class Manual:
 
         folder = root_folder(self.root) / keyed("manual", settings, sorted(topics))
         made_once(folder, MANIFEST, make, progress)
-        return Corpus.open(folder)
+        return Corpus.open(folder, progress)
 
     def _documents(self) -> Iterator[Document]:
         for topic, text in sorted(topics.items()):

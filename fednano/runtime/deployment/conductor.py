@@ -35,6 +35,7 @@ from fednano.runtime.deployment.security import make_certificates
 from fednano.runtime.deployment.serving import ACTIONS, LOCK, STEPS, read_step, server_pid
 from fednano.runtime.deployment.superlink import SuperLink, environment
 from fednano.runtime.session import Outcome
+from fednano.training.checkpoint import Checkpoints
 
 POLL_S = 0.2
 ASK_S = 1.0  # between two status requests to the SuperLink
@@ -273,7 +274,7 @@ class Conductor:
         """Start a new Flower run from the newest checkpoint; the event log continues from there."""
         with suppress(UnreachableError):
             self._link.end_run(self._run)
-        self._submit(any((self._folder / "checkpoints").glob("round_*")))
+        self._submit(Checkpoints.exist(self._folder / "checkpoints"))
 
     def _ended(self) -> RunStatus | None:
         """The run's status once it has ended, else None. Restarts a ServerApp that died."""

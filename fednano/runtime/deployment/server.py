@@ -105,7 +105,7 @@ def serve(
     share_heaps()  # Flower's grid starts threads for every message
     # The signal may come as soon as the lock is visible, so it is handled first.
     with StopSignal() as stop, serving(control):
-        snapshot = Checkpoints.newest(folder / "checkpoints") if resume else None
+        snapshot = Checkpoints.newest(folder / "checkpoints", folder / "events.jsonl") if resume else None
         clock = RealClock(POLL_S, at=snapshot.clock if snapshot else 0.0)
         launch = build(folder, store, clock)
         with closing(launch.store):

@@ -49,8 +49,9 @@ class Stage:
         """End the run's worker processes at once, and let no other begin: the run is over."""
         self._over.touch()
         for worker in self._workers.glob("*"):
-            with suppress(ProcessLookupError):
-                os.kill(int(worker.name), signal.SIGKILL)
+            if worker.name.isdecimal():  # not what a file system left
+                with suppress(ProcessLookupError):
+                    os.kill(int(worker.name), signal.SIGKILL)
 
     def attach(self, message: Message) -> None:
         """Add the stage to a task, for processes that were started without it."""

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import hashlib
 import io
+import json
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.damage import flip
 
 from fednano.core.progress import Silent
 from fednano.data.download import _Part
@@ -196,6 +198,52 @@ def test_more_shards_fetch_only_what_is_missing(bench: Bench) -> None:
     assert bench.ensure(1).sha256 == small.sha256
     assert bench.ensure(3).sha256 == large.sha256
     assert len(bench.hub.requests) == before
+
+
+def test_a_flipped_bit_is_refused_until_the_shard_is_deleted(bench: Bench) -> None:
+    bench.ensure()
+    store = bench.root / "toy_set"
+    flip(store / FIRST, at=100)
+    with pytest.raises(ValueError, match=f"{FIRST} is damaged: .*; delete it to download it again") as caught:
+        bench.ensure()
+    assert "\n" not in str(caught.value)
+    (store / FIRST).unlink()
+    bench.ensure()
+
+
+def test_a_bit_that_flips_in_the_footer_never_gets_a_note(bench: Bench) -> None:
+    """The shard can still be read then, but its number of rows is another."""
+    good = bench.ensure()
+    path = bench.root / "toy_set" / FIRST
+
+    def says_other_rows(at: int) -> bool:
+        flip(path, at)
+        try:
+            return bool(pq.read_metadata(path).num_rows != 250)
+        except (OSError, pa.ArrowInvalid):
+            return False
+        finally:
+            flip(path, at)
+
+    at = next(at for at in range(-1, -path.stat().st_size, -1) if says_other_rows(at))
+    flip(path, at)
+    assert bench.ensure().manifest == good.manifest
+    assert path.read_bytes() == bench.hub.files[FIRST], "it was downloaded again"
+
+
+def test_a_damaged_note_is_written_again_from_the_shard(bench: Bench) -> None:
+    note = bench.root / "toy_set" / f"{FIRST}.json"
+    good = bench.ensure()
+    noted, requests = note.read_bytes(), len(bench.hub.requests)
+    for at in range(0, len(noted), 47):
+        flip(note, at)
+        assert bench.ensure().manifest == good.manifest
+        assert note.read_bytes() == noted
+    assert len(bench.hub.requests) == requests
+    kept = json.loads(noted)
+    del kept["checksum"]
+    note.write_text(json.dumps(kept))  # as an earlier version wrote it
+    assert bench.ensure().manifest == good.manifest
 
 
 @pytest.mark.parametrize(("etag", "linked"), [('"{sha256}"', True), ('"{sha256}"', False), ('W/"weak"', True)])

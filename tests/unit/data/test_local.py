@@ -197,3 +197,14 @@ def test_an_empty_corpus_is_named(tmp_path: Path) -> None:
 def test_settings_are_checked(tmp_path: Path, changed: dict[str, object], says: str) -> None:
     with pytest.raises(ValueError, match=f"^{says}"):
         text_data(tmp_path, **changed)
+
+
+def test_what_a_desktop_leaves_is_not_read(tmp_path: Path) -> None:
+    for name in ("a.txt", "b/c.txt", ".own.txt"):
+        write(tmp_path / "own" / name, f"the text of {name}")
+    before = {text for _, text in contents(text_data(tmp_path, pattern="**/*").ensure(Silent()))}
+    assert len(before) == 3
+    for name in ("._a.txt", "b/._c.txt", ".DS_Store", "b/Thumbs.db", ".nfs0001", "desktop.ini"):
+        (tmp_path / "own" / name).write_bytes(b"\x00\xff not text")
+    (tmp_path / "own" / "gone.txt").symlink_to(tmp_path / "nowhere")
+    assert {text for _, text in contents(text_data(tmp_path, pattern="**/*").ensure(Silent()))} == before

@@ -2,16 +2,23 @@
 
 import json
 import multiprocessing
+import os
+import pickle
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.damage import flip
 
 from fednano.core.files import made_once
 from fednano.core.progress import Silent
-from fednano.data.manifest import MANIFEST
+from fednano.data import verified
+from fednano.data.manifest import MANIFEST, ShardFile
 from fednano.data.shards import Corpus, _Lru, _OpenShard
+from fednano.data.verified import require_digest
 from fednano.data.writer import Document, write_corpus
 
 
@@ -97,6 +104,7 @@ def test_neither_stream_order_nor_memory_changes_the_files(tmp_path: Path) -> No
     assert one.sha256 == other.sha256
     assert (one.folder / MANIFEST).read_bytes() == (other.folder / MANIFEST).read_bytes()
     assert sorted(path.name for path in other.folder.iterdir()) == [
+        ".verified.json",
         MANIFEST,
         "train_00000.parquet",
         "validation.parquet",
@@ -128,12 +136,14 @@ def test_too_little_text_names_its_origin(tmp_path: Path, given: list[Document],
 def test_damage_is_seen(tmp_path: Path) -> None:
     corpus = written(tmp_path / "c", documents(500))
     corpus.verify()
+    opened = Corpus.open(corpus.folder)
     shard = corpus.folder / "train_00000.parquet"
     held = bytearray(shard.read_bytes())
     held[100] ^= 1
     shard.write_bytes(held)
-    with pytest.raises(ValueError, match=r"train_00000.parquet has sha256="):
-        Corpus.open(corpus.folder).verify()
+    for again in (opened.verify, lambda: Corpus.open(corpus.folder)):
+        with pytest.raises(ValueError, match=r"train_00000.parquet is damaged: it has sha256=.*; delete .*/c to make"):
+            again()
     shard.write_bytes(held[:-1])
     with pytest.raises(ValueError, match=r"train_00000.parquet has .* bytes, but its manifest says"):
         Corpus.open(corpus.folder)
@@ -149,9 +159,9 @@ def test_a_manifest_that_is_missing_foreign_or_edited_is_refused(tmp_path: Path)
     path = corpus.folder / MANIFEST
     held = json.loads(path.read_text())
     for key, value, says in (
-        ("format", 99, "must have format 1, got 99"),
-        ("corpus_sha256", "0", "does not match its own"),
-        ("files", 3, "cannot be read"),
+        ("format", 99, "must have format 2, got 99"),
+        ("corpus_sha256", "0", "its checksum does not match its content"),
+        ("files", 3, "its checksum does not match its content"),
     ):
         path.write_text(json.dumps(held | {key: value}))
         with pytest.raises(ValueError, match=says):
@@ -203,3 +213,88 @@ def test_two_processes_make_it_once(tmp_path: Path) -> None:
     assert [job.exitcode for job in jobs] == [0, 0]
     assert (tmp_path / "log").read_text() == "made\n"
     Corpus.open(tmp_path / "c").verify()
+
+
+def test_a_file_is_verified_once_in_each_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = written(tmp_path / "c", documents(3000), shard_bytes=60_000)
+    names = [file.name for file in corpus.manifest.files]
+    read: list[str] = []
+
+    def counted(folder: Path, file: ShardFile, advance: Callable[[int], None]) -> None:
+        read.append(file.name)
+        require_digest(folder, file, advance)
+
+    def read_on_opening() -> list[str]:
+        read.clear()
+        Corpus.open(corpus.folder)
+        return list(read)
+
+    monkeypatch.setattr(verified, "require_digest", counted)
+    assert read_on_opening() == []
+    (corpus.folder / names[1]).touch()
+    assert read_on_opening() == [names[1]]
+    record = corpus.folder / ".verified.json"
+    for damage in (record.unlink, lambda: flip(record), lambda: record.write_text("{")):
+        damage()
+        assert read_on_opening() == names
+        assert read_on_opening() == []
+    pickle.loads(pickle.dumps(corpus))
+    assert read == []
+
+
+def test_a_change_with_the_old_times_is_seen(tmp_path: Path) -> None:
+    corpus = written(tmp_path / "c", documents(100))
+    shard = corpus.folder / "validation.parquet"
+    times = shard.stat().st_atime_ns, shard.stat().st_mtime_ns
+    flip(shard)
+    os.utime(shard, ns=times)
+    with pytest.raises(ValueError, match=r"validation.parquet is damaged"):
+        Corpus.open(corpus.folder)
+
+
+def test_what_was_verified_in_a_folder_that_cannot_be_written_is_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    corpus = written(tmp_path / "c", documents(100))
+    (corpus.folder / ".verified.json").unlink()
+    (corpus.folder / ".verified.json").mkdir()  # nothing can be written there, not even by root
+    Corpus.open(corpus.folder)
+    monkeypatch.setattr(verified, "require_digest", lambda *_: pytest.fail("it is verified already"))
+    Corpus.open(corpus.folder)
+    monkeypatch.undo()
+    assert [path.name for path in corpus.folder.glob("*.tmp")] == []
+
+
+def test_several_at_once_leave_a_whole_record(tmp_path: Path) -> None:
+    corpus = written(tmp_path / "c", documents(2000), shard_bytes=20_000)
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            (corpus.folder / ".verified.json").unlink()
+            for opened in pool.map(Corpus.open, [corpus.folder] * 8):
+                assert opened.sha256 == corpus.sha256
+            assert set(verified._recorded(corpus.folder)) == {file.name for file in corpus.manifest.files}
+
+
+def test_no_bit_of_a_manifest_flips_unseen(tmp_path: Path) -> None:
+    corpus = written(tmp_path / "c", documents(50))
+    path = corpus.folder / MANIFEST
+    for at in range(0, path.stat().st_size, 5):
+        flip(path, at, at % 8)
+        with pytest.raises(ValueError, match=r"manifest.json .*; delete .* to make it again"):
+            Corpus.open(corpus.folder)
+        flip(path, at, at % 8)
+    assert Corpus.open(corpus.folder).manifest == corpus.manifest
+
+
+def test_a_manifest_of_an_earlier_version_is_read_unless_its_totals_contradict_it(tmp_path: Path) -> None:
+    corpus = written(tmp_path / "c", documents(50))
+    path = corpus.folder / MANIFEST
+    held = json.loads(path.read_text()) | {"format": 1}
+    del held["checksum"]
+    path.write_text(json.dumps(held))
+    assert Corpus.open(corpus.folder).manifest == corpus.manifest
+    held["files"][-1]["text_bytes"] += 1
+    path.write_text(json.dumps(held))
+    with pytest.raises(ValueError, match="its files do not add up to its totals"):
+        Corpus.open(corpus.folder)

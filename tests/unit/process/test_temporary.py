@@ -62,12 +62,14 @@ def test_nothing_else_is_removed(own_temporary: Path) -> None:
     (own_temporary / "fednano_link").symlink_to(elsewhere)
     (own_temporary / "fednano_file").touch()
     (own_temporary / "fednanoother").mkdir()
+    (own_temporary / "fednano_my_notes").mkdir()
     with temporary_folder():
         pass
     assert {path.name for path in own_temporary.iterdir()} == {
         "elsewhere",
         "fednano_file",
         "fednano_link",
+        "fednano_my_notes",
         "fednanoother",
     }
 
