@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from fednano.config.compose import compose_config
+from fednano.config.compose import SEARCH_PATH, compose_config
 from fednano.training.checkpoint import Checkpoints, Snapshot
 
 
@@ -39,7 +39,7 @@ def reopen(overrides: Sequence[str]) -> Reopened:
         key = override.partition("=")[0].lstrip("+~")
         if key == "checkpoint_keep" or key.partition(".")[0] == "logger":
             OmegaConf.update(cfg, key.partition(".")[0], given[key.partition(".")[0]], merge=False)
-        elif key != "resume":
+        elif key not in ("resume", SEARCH_PATH):
             raise ValueError(f"{override} would change the run that resume={folder} continues; leave it out")
     if _completed(folder):
         return Reopened(folder, cfg, None, completed=True)
