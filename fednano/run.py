@@ -61,7 +61,10 @@ def _command(claims: ExitStack) -> int:
     if any(override.startswith("resume=") for override in arguments.overrides):
         return _resume(arguments)
     job = _preflight(arguments, claims)
-    return _ended(_run(job.cfg, Path())) if rank() else LAUNCH
+    if not rank():
+        return LAUNCH
+    with job.entered():
+        return _ended(_run(job.cfg, Path()))
 
 
 def _preflight(arguments: Any, claims: ExitStack) -> Job:

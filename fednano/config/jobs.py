@@ -101,12 +101,17 @@ def planned(arguments: Namespace, task: TaskFunction) -> PlannedLaunch:
         raise ConfigError("--resolve must be given with --cfg, got no --cfg; add --cfg job")
     name, overrides = arguments.config_name or DEFAULT, quoted(arguments.overrides)
     with _hydra(arguments, task) as hydra:
-        mode = hydra.get_mode(name, overrides)
-        if mode is None and any(override.lower() == "hydra.mode=multirun" for override in overrides):
-            mode = RunMode.MULTIRUN
-        if arguments.multirun or (mode == RunMode.MULTIRUN and not arguments.cfg and not arguments.info):
+        if arguments.multirun:
             return _sweep(hydra, name, overrides)
-        cfg = _composed(hydra, name, overrides)
+        try:
+            cfg = _composed(hydra, name, overrides)
+        except ConfigError:
+            # As one run. Values to sweep over can still come with hydra.mode=MULTIRUN.
+            if arguments.cfg or arguments.info or hydra.get_mode(name, overrides) != RunMode.MULTIRUN:
+                raise
+            return _sweep(hydra, name, overrides)
+        if cfg.hydra.mode == RunMode.MULTIRUN and not arguments.cfg and not arguments.info:
+            return _sweep(hydra, name, overrides)
         folder = _folder(cfg, "run.dir")
         _check_package(arguments, cfg)
         return PlannedLaunch(
@@ -168,7 +173,8 @@ def _sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> PlannedLaunch:
     else:
         strict = {ours: given for given, ours in zip(overrides, lenient, strict=True)}
         fixed = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
-        words = [*fixed, *(strict.get(word, word) for word in base.hydra.overrides.task)]
+        given: Any = OmegaConf.to_container(base.hydra.overrides.task, resolve=False)
+        words = [*fixed, *(strict.get(word, word) for word in given)]
         with refusals(words, name, lambda choices: hydra.compose_config(name, choices, RunMode.RUN)):
             parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(words)
             (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)

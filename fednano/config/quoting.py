@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-# A value outside quotes, from one comma, bracket or equals sign to the next.
-_PIECE = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|[^,()\[\]={}'"]+""")
+# A value in quotes; or one outside of them, up to a comma, a bracket or an equals sign.
+_PIECE = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?:\$\{[^}]*\}|[^,()\[\]={}'"])+""")
 
 
 def quoted(overrides: Sequence[str]) -> list[str]:
