@@ -77,26 +77,32 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planner:
 
 
 SAME = [
-    ["clients=3"],
     ["--config-dir", "../mine", "experiment=lab"],
-    ["hydra.searchpath=[file://../mine]", "experiment=lab"],
     ["--config-dir", "../mine", "--config-name", "root", "experiment=lab"],
     ["--config-dir", "../mine", "--config-name", "many", "clients=3,5"],
     ["hydra.mode=MULTIRUN", "seed=1,2"],
     ["-m", "strategy=glob(*)", "--config-dir=../mine"],
     ["-m", "seed=range(1,3)", "clients=choice(3)"],
-    ["-m", "seed=sort(1,2,reverse=true)", "hydra.sweep.subdir=s${seed}"],
     ["-m", "volatility=solar,trace", "volatility.threshold=p50"],
     ["-m", "seed=1,2", "name=n${hydra:job.num}", "hydra.sweep.dir=x/${hydra.job.name}"],
-    ["name=${hydra:job.name}", "hydra.run.dir=${hydra.job.override_dirname}"],
     ["+hydra.job.env_set.FEDNANO_DATA=/elsewhere", "hydra.output_subdir=null"],
-    ["hydra/launcher=basic", "hydra/sweeper=basic", "-m", "seed=1,2"],
     ["data=text", "data.path=a/données", "name=été"],
     ["-m", "data=text", "data.path=a/données,b/ñ c"],
 ]
 
 
-@pytest.mark.parametrize("words", SAME, ids=" ".join)
+RARER = [
+    ["-m", "seed=sort(1,2,reverse=true)", "hydra.sweep.subdir=s${seed}"],
+    ["name=${hydra:job.name}", "hydra.run.dir=${hydra.job.override_dirname}"],
+    ["hydra/launcher=basic", "hydra/sweeper=basic", "-m", "seed=1,2"],
+    ["hydra.searchpath=[file://../mine]", "experiment=lab"],
+    ["clients=3"],
+]
+
+
+@pytest.mark.parametrize(
+    "words", [*SAME, *(pytest.param(words, marks=pytest.mark.slow) for words in RARER)], ids=" ".join
+)
 def test_what_is_checked_is_what_hydra_launches(plan: Planner, tmp_path: Path, words: list[str]) -> None:
     plan_made = plan(*words)
     checked = []
