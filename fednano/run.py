@@ -8,18 +8,20 @@ Everything that depends on the user's input is checked before a run folder exist
 import os
 import shutil
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from hydra.types import RunMode
+from omegaconf import DictConfig
 
-from fednano.config.compose import command_line, compose_config, conf_dir, search_path
+from fednano.config.compose import command_line, conf_dir, hand_over, search_path
 from fednano.config.errors import INTERRUPTED, guarded, refuse
+from fednano.config.jobs import Job, chosen_late, planned, rerun
+from fednano.core.claim import CLAIM
 from fednano.core.event_log import InUseError
 from fednano.core.interrupts import asked_to_end
 from fednano.core.ranks import rank, world
@@ -36,47 +38,70 @@ LAUNCH = -1  # no exit code: Hydra is to run the jobs
 def main() -> int:
     """Run the command; returns its exit code."""
     os.environ.update(QUIET)
-    code = guarded(_command)
-    if code == LAUNCH:
-        # Hydra exits by itself if it fails or is interrupted.
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
-        return 0
-    return code
+    with ExitStack() as claims:  # held until the last job has ended
+        code = guarded(lambda: _command(claims))
+        if code == LAUNCH:
+            # Hydra exits by itself if it fails or is interrupted.
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
+            return 0
+        return code
 
 
-def _command() -> int:
+def _command(claims: ExitStack) -> int:
     """Check the command line, and run what does not need Hydra; returns the exit code, or LAUNCH."""
     arguments = command_line()
-    shows_only = arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion
-    if not shows_only:
-        if not arguments.cfg and any(override.startswith("resume=") for override in arguments.overrides):
-            return _resume(arguments)
-        _preflight(arguments)
-        if rank() and not arguments.cfg:
-            overrides = [*search_path(arguments), *arguments.overrides]
-            return _ended(_run(compose_config(overrides), Path()))
-    return LAUNCH
+    if arguments.shell_completion:
+        return LAUNCH
+    if arguments.help or arguments.hydra_help or arguments.info or arguments.cfg:
+        # Hydra composes what it shows; errors are reported here.
+        hand_over(arguments, planned(arguments, launch).overrides)
+        return LAUNCH
+    if arguments.experimental_rerun:
+        return _rerun(arguments.experimental_rerun, claims)
+    if any(override.startswith("resume=") for override in arguments.overrides):
+        return _resume(arguments)
+    job = _preflight(arguments, claims)
+    if not rank():
+        return LAUNCH
+    with job.entered():
+        return _ended(_run(job.cfg, Path()))
 
 
-def _preflight(arguments: Any) -> None:
-    """Compose, check and prepare every job, so that bad input is found before any of them runs."""
-    if arguments.multirun and world() > 1:
+def _preflight(arguments: Any, claims: ExitStack) -> Job:
+    """Compose, check and prepare every job, and claim their folder, so that bad input is found before any of them runs.
+
+    Returns the first job. Only rank 0 claims the folder, which it alone writes.
+    """
+    plan = planned(arguments, launch)
+    if plan.multirun and world() > 1:
         raise ValueError("torchrun can start only one run, got -m; remove -m")
-    jobs, own = _jobs(arguments.overrides, bool(arguments.multirun)), search_path(arguments)
-    composed = [compose_config([*own, *job], arguments.config_name or "config", with_hydra=True) for job in jobs]
-    if arguments.cfg:
-        return
-    from fednano.coordination.memory import MemoryStore
-    from fednano.experiment.experiment import Experiment
-    from fednano.runtime.play_through import check_traces
+    from fednano.experiment.preflight import check_jobs, claimed, refuse_shared_folders, refuse_used_folders
 
-    experiments = []
-    for cfg in composed:
-        if not arguments.multirun and not rank():
-            _refuse_used_folder(Path(cfg.hydra.run.dir))
-        experiments.append(Experiment(_without_hydra(cfg)))
-    for experiment in experiments:
-        check_traces(experiment.parts(experiment.prepare(_progress()), MemoryStore()))
+    if not rank():
+        refuse_shared_folders(plan)
+        refuse_used_folders(plan)
+    check_jobs(plan.jobs, _progress())
+    if not rank():
+        claim = claimed(plan.folder, plan.timed, plan.key)
+        claims.callback(claim.release)
+        refuse_used_folders(plan)  # a run may have ended there meanwhile
+        hand_over(arguments, plan.within(claim.folder))
+    return plan.jobs[0]
+
+
+def _rerun(pickled: str, claims: ExitStack) -> int:
+    """Run the job that Hydra pickled into a file once more, in a folder of its own; returns the exit code."""
+    job = rerun(pickled)
+    from fednano.experiment.preflight import check_jobs, claimed
+
+    check_jobs([job], _progress())
+    folder = Path()
+    if not rank():
+        claim = claimed(job.folder, True, "hydra.run.dir")
+        claims.callback(claim.release)
+        folder = claim.folder
+    with job.entered():
+        return _ended(_run(job.cfg, folder, base=job.base))
 
 
 def _progress() -> "Progress":
@@ -87,24 +112,11 @@ def _progress() -> "Progress":
     return Silent() if rank() else RichProgress()
 
 
-def _jobs(overrides: Sequence[str], multirun: bool) -> list[list[str]]:
-    """The overrides of each job. Other sweepers than Hydra's own choose them later, and check each job as it starts."""
-    if not multirun or _chosen_late(overrides):
-        return [list(overrides)]
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    batches: Any = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-    return [list(job) for batch in batches for job in batch]
-
-
-def _chosen_late(overrides: Sequence[str]) -> bool:
-    """Whether a sweeper other than Hydra's own chooses the values of the jobs."""
-    return any(override.startswith("hydra/sweeper") for override in overrides)
-
-
-def _withdraw(folder: Path, held: Collection[Path], hydras: str | None) -> None:
+def _withdraw(folder: Path, held: Collection[Path], hydras: str | None, base: Path) -> None:
     """Remove the files of a job that was refused before its first event, and its folder if it was made for the job.
 
-    `held` are the files that were there before; `hydras` is the sub-folder of Hydra's own files.
+    `held` are the files that were there before; `hydras` is the sub-folder of Hydra's own files. Of the folders above,
+    empty ones below `base` are removed too.
     """
     event_log = folder / "events.jsonl"
     if event_log.exists() and event_log.stat().st_size:
@@ -114,36 +126,30 @@ def _withdraw(folder: Path, held: Collection[Path], hydras: str | None) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-    if {path.name for path in held} <= {hydras}:
+    if {path.name for path in held} <= {hydras, CLAIM}:
         shutil.rmtree(folder)
         for parent in folder.absolute().parents:
-            if Path.cwd() not in parent.parents or any(parent.iterdir()):
+            if base not in parent.parents or any(parent.iterdir()):
                 break
             parent.rmdir()
-
-
-def _refuse_used_folder(folder: Path) -> None:
-    if (folder / "events.jsonl").exists():
-        raise ValueError(f"hydra.run.dir must not hold a run, got {folder}; choose another folder or remove that one")
-
-
-def _without_hydra(cfg: DictConfig) -> DictConfig:
-    plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    assert isinstance(plain, DictConfig)
-    return plain
 
 
 def launch(cfg: DictConfig) -> float | None:
     """One job inside its run folder; returns the validation bpb, for sweepers."""
     job = HydraConfig.get()
-    folder = Path(job.runtime.output_dir)
+    folder, base = Path(job.runtime.output_dir), Path(job.runtime.cwd)
     held = frozenset(folder.iterdir())
+    if Path.cwd() != base:  # child processes find the user's modules there
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(base), os.environ.get("PYTHONPATH"))))
+    from fednano.experiment.preflight import refuse_used_folder
+
     try:
-        outcome = _run(cfg, folder, unforeseen=_chosen_late(job.overrides.hydra))
+        refuse_used_folder(folder, "hydra.run.dir" if job.mode == RunMode.RUN else "hydra.sweep.subdir")
+        outcome = _run(cfg, folder, unforeseen=chosen_late(job), base=base)
     except InUseError as error:
         sys.exit(refuse(error))
     except ValueError as error:
-        _withdraw(folder, held, job.output_subdir)
+        _withdraw(folder, held, job.output_subdir, base)
         sys.exit(refuse(error))
     if outcome.error:
         raise outcome.error
@@ -158,7 +164,7 @@ def _resume(arguments: Any) -> int:
 
     if arguments.multirun:
         raise ValueError("resume can continue only one run, got -m; remove -m")
-    run = reopen(arguments.overrides)
+    run = reopen([*search_path(arguments), *arguments.overrides])
     if run.completed:
         if not rank():
             print(f"fednano: resume={run.folder} is completed; there is nothing to do")
@@ -173,10 +179,17 @@ def _ended(outcome: "Outcome") -> int:
     return INTERRUPTED if outcome.status == "interrupted" else 0
 
 
-def _run(cfg: DictConfig, folder: Path, resume: "Snapshot | None" = None, unforeseen: bool = False) -> "Outcome":
+def _run(
+    cfg: DictConfig,
+    folder: Path,
+    resume: "Snapshot | None" = None,
+    unforeseen: bool = False,
+    base: Path | None = None,
+) -> "Outcome":
     """Run one job. Raises ValueError for bad input only; errors while training are in the outcome.
 
-    `unforeseen` jobs have not been checked yet, so a trace that ends before the run does is refused here.
+    `unforeseen` jobs have not been checked yet, so a trace that ends before the run does is refused here. Relative
+    paths are seen from `base`, by default the current folder.
     """
     from fednano.coordination.memory import MemoryStore
 
@@ -187,7 +200,7 @@ def _run(cfg: DictConfig, folder: Path, resume: "Snapshot | None" = None, unfore
         from fednano.runtime.play_through import check_traces
         from fednano.runtime.run_folder import run_in_folder
 
-        experiment = Experiment(cfg)
+        experiment = Experiment(cfg, base)
         parts = experiment.parts(experiment.prepare(_progress()), store)
         if unforeseen:
             check_traces(parts)

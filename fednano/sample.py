@@ -136,7 +136,7 @@ def _checked_prompts(chosen: dict[str, Any]) -> list[str]:
     if prompt:
         raise ConfigError(f"prompts must be empty with prompt={prompt}, got {file}; remove one of them")
     try:
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
+        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"prompts must be a UTF-8 text file, got {file} ({error}); name another file") from error
     prompts = [line for line in lines if line.strip()]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
@@ -11,10 +12,13 @@ from omegaconf.errors import OmegaConfBaseException
 from fednano.config.checks import check_node
 from fednano.config.errors import one_line
 from fednano.config.moved import with_current_targets
+from fednano.config.paths import with_absolute_paths
 
 
-def build_groups(cfg: DictConfig, groups: Sequence[str]) -> dict[str, Any]:
+def build_groups(cfg: DictConfig, groups: Sequence[str], base: Path | None = None) -> dict[str, Any]:
     """Build the object of every group in `groups`; returns them by group.
+
+    Relative paths are seen from `base`, by default the current folder.
 
     Raises:
         ValueError: a bad key or value; the message names it and a remedy.
@@ -27,7 +31,7 @@ def build_groups(cfg: DictConfig, groups: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"{group}: {one_line(error)}") from error
         check_node(node, group)
         assert isinstance(node, dict)
-        built[group] = _make(group, node)
+        built[group] = _make(group, with_absolute_paths(node, base))
     return built
 
 

@@ -4,7 +4,8 @@ import difflib
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 import fednano
 from fednano.config.command_help import command_help
 from fednano.config.errors import ConfigError, one_line
+from fednano.config.quoting import quoted
 
 SEARCH_PATH = "hydra.searchpath"  # configuration folders in addition to fednano's own
 
@@ -32,23 +34,36 @@ def conf_dir() -> Path:
 
 def compose_config(overrides: Sequence[str], config_name: str = "config", with_hydra: bool = False) -> DictConfig:
     """Compose `config_name` with `overrides`. Raises ConfigError."""
+    overrides = quoted(overrides)
+    with refusals(overrides, config_name, lambda choices: compose_config(choices, config_name)):
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return compose(config_name, overrides, return_hydra_config=with_hydra)
+
+
+@contextmanager
+def refusals(
+    overrides: Sequence[str], config_name: str, recompose: Callable[[list[str]], DictConfig]
+) -> Iterator[None]:
+    """Turn the errors of composing `config_name` with `overrides` into a ConfigError, which is one line.
+
+    `recompose` composes it with fewer overrides, to find out which keys there are.
+    """
     _refuse_fragments(overrides)
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        try:
-            return compose(config_name, list(overrides), return_hydra_config=with_hydra)
-        except MissingConfigException as error:
-            raise ConfigError(_unknown_choice(error, overrides)) from error
-        except OverrideParseException as error:
-            raise ConfigError(
-                f"{error.override} cannot be read as KEY=VALUE; quote values that contain spaces, commas or brackets"
-            ) from error
-        except ConfigCompositionException as error:
-            raise ConfigError(_unknown_key(error, overrides, config_name)) from error
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(one_line(error)) from error
-        except yaml.MarkedYAMLError as error:
-            raise ConfigError(_torn(error)) from error
+    try:
+        yield
+    except MissingConfigException as error:
+        raise ConfigError(_unknown_choice(error, overrides)) from error
+    except OverrideParseException as error:
+        letters = "" if str(error.override).isascii() else ", letters outside ASCII"
+        remedy = f"quote values that contain spaces, commas{letters} or brackets"
+        raise ConfigError(f"{error.override} cannot be read as KEY=VALUE; {remedy}") from error
+    except ConfigCompositionException as error:
+        raise ConfigError(_unknown_key(error, overrides, config_name, recompose)) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(one_line(error)) from error
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(_torn(error)) from error
 
 
 def command_line() -> Namespace:
@@ -65,8 +80,16 @@ def command_line() -> Namespace:
     options = list(given)
     for override in reversed(arguments.overrides):
         del options[len(options) - 1 - options[::-1].index(override)]
+    if options and options[-1] in ("--info", "-i"):
+        options.append(arguments.info)  # it would take an override for its value
     sys.argv[1:] = [*options, *arguments.overrides]
     return arguments
+
+
+def hand_over(arguments: Namespace, overrides: Sequence[str]) -> None:
+    """Put `overrides` in place of those in `arguments` and, for Hydra, in `sys.argv`, where they come last."""
+    sys.argv[len(sys.argv) - len(arguments.overrides) :] = overrides
+    arguments.overrides = list(overrides)
 
 
 def _refused_option(message: str) -> NoReturn:
@@ -80,13 +103,17 @@ def search_path(arguments: Namespace) -> list[str]:
     """
     if arguments.config_dir is None:
         return []
-    folder = Path(arguments.config_dir).absolute()
+    folder = require_config_dir(arguments.config_dir)
+    escaped = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    return [f"{SEARCH_PATH}=['file://{escaped}']"]
+
+
+def require_config_dir(given: str) -> Path:
+    """The folder that --config-dir names. Raises ConfigError if it does not exist."""
+    folder = Path(given).absolute()
     if not folder.is_dir():
-        raise ConfigError(
-            f"--config-dir must be a folder, got {arguments.config_dir}; give the folder that holds your YAML files"
-        )
-    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    return [f"{SEARCH_PATH}=['file://{quoted}']"]
+        raise ConfigError(f"--config-dir must be a folder, got {given}; give the folder that holds your YAML files")
+    return folder
 
 
 def with_hydra_flags(config_name: str, command: Callable[[Sequence[str]], int]) -> int:
@@ -130,17 +157,27 @@ def _unknown_choice(error: MissingConfigException, overrides: Sequence[str]) -> 
     return f"{group}={choice} does not exist; {remedy}"
 
 
-def _unknown_key(error: ConfigCompositionException, overrides: Sequence[str], config_name: str) -> str:
+def unknown_key(error: Exception) -> str | None:
+    """The key that an error of Hydra's says does not exist; None if the error says something else."""
     found = re.search(r"Could not override '([^'@]+)'", str(error))
-    if not found:
+    return found[1] if found else None
+
+
+def _unknown_key(
+    error: ConfigCompositionException,
+    overrides: Sequence[str],
+    config_name: str,
+    recompose: Callable[[list[str]], DictConfig],
+) -> str:
+    key = unknown_key(error)
+    if key is None:
         cause = error.__cause__ or error
         return one_line(cause if isinstance(cause, Exception) else error)
-    key = found[1]
     value = next((o.partition("=")[2] for o in overrides if o.partition("=")[0].lstrip("+~") == key), "")
     # Which keys exist depends on the choices made.
     groups = {folder.name for folder in conf_dir().iterdir() if folder.is_dir()}
     choices = [o for o in overrides if o.partition("=")[0] in {*groups, SEARCH_PATH} - {key}]
-    known = sorted(_keys(OmegaConf.to_container(compose_config(choices, config_name))))
+    known = sorted(_keys(OmegaConf.to_container(recompose(choices))))
     of_a_class = f"{key.rpartition('.')[0]}._target_" in known
     close = difflib.get_close_matches(key, known, n=5, cutoff=0.5)
     if of_a_class:  # it may well have an argument of this name

@@ -16,13 +16,14 @@ MOVED = {
 def with_current_targets(node: Any) -> Any:
     """A copy of a plain configuration whose `_target_` entries give the classes' current paths."""
     if isinstance(node, dict):
-        return {k: _current(value) if k == "_target_" else with_current_targets(value) for k, value in node.items()}
+        return {k: current_target(v) if k == "_target_" else with_current_targets(v) for k, v in node.items()}
     if isinstance(node, list):
         return [with_current_targets(item) for item in node]
     return node
 
 
-def _current(target: str) -> str:
+def current_target(target: str) -> str:
+    """The current path of the class at `target`, an import path of this or an earlier version."""
     module, _, name = target.rpartition(".")
     if target in MOVED:
         return MOVED[target]

@@ -5,6 +5,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
+from fednano.config.paths import UserPath
 from fednano.core.clock import Clock
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Coordination:
 
     kind: Kind
     url_env: str = "FEDNANO_REDIS_URL"
-    ca_file: str | None = None
+    ca_file: UserPath | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):

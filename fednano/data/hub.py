@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fednano.config.paths import UserPath
 from fednano.core.clock import pause
 from fednano.core.files import locked, sha256_of, write_whole
 from fednano.core.progress import Progress
@@ -51,7 +52,7 @@ class HubShards:
     """
 
     name: str
-    root: str
+    root: UserPath
     base_url: str
     pattern: str
     last_shard: int

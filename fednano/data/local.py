@@ -4,7 +4,9 @@ The corpus is keyed by the settings and by the names, sizes and times of the fil
 new corpus. Files are read piece by piece; none is held in memory as a whole, unless a single document is that large.
 """
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fednano.config.paths import UserPath
 from fednano.core.files import is_stray, made_once
 from fednano.core.progress import Progress
 from fednano.data.dataset import (
@@ -23,7 +26,7 @@ from fednano.data.dataset import (
     require_whole,
     root_folder,
 )
-from fednano.data.manifest import MANIFEST
+from fednano.data.manifest import MANIFEST, Manifest
 from fednano.data.partition import Partition
 from fednano.data.shards import Corpus
 from fednano.data.writer import Document, write_corpus
@@ -39,8 +42,8 @@ class ParquetFolder:
     The source of a row is its `source_column`, or if that is None the top-level sub-folder of its file.
     """
 
-    root: str
-    path: str
+    root: UserPath
+    path: UserPath
     pattern: str
     text_column: str
     source_column: str | None
@@ -56,12 +59,16 @@ class ParquetFolder:
     def check(self) -> None:
         """Raise ValueError if the folder, matching files or, in the first file, the columns are missing."""
         root_folder(self.root)
-        self._open(found_files(self.path, self.pattern)[0])
+        if _kept(self) is None:
+            self._open(found_files(self.path, self.pattern)[0])
 
     def ensure(self, progress: Progress) -> Corpus:
         """The corpus; converted first if the folder in its present state has none yet."""
-        columns = {"text_column": self.text_column, "source_column": self.source_column}
-        return _converted(self, "parquet", columns, progress)
+        return _converted(self, progress)
+
+    def own_settings(self) -> tuple[str, dict[str, Any]]:
+        """The name of its corpora, and the settings that no other kind of folder has."""
+        return "parquet", {"text_column": self.text_column, "source_column": self.source_column}
 
     def documents(self, file: Path) -> Iterator[Document]:
         """(text, source) of every row of `file`. Raises ValueError if a column is missing or does not hold strings."""
@@ -95,8 +102,8 @@ class TextFolder:
     length; None cuts nothing. The source is the top-level sub-folder, or without one the file's stem.
     """
 
-    root: str
-    path: str
+    root: UserPath
+    path: UserPath
     pattern: str
     separator: str | None
     document_chars: int | None
@@ -113,12 +120,16 @@ class TextFolder:
     def check(self) -> None:
         """Raise ValueError if the folder or matching files are missing."""
         root_folder(self.root)
-        found_files(self.path, self.pattern)
+        if _kept(self) is None:
+            found_files(self.path, self.pattern)
 
     def ensure(self, progress: Progress) -> Corpus:
         """The corpus; converted first if the folder in its present state has none yet."""
-        cuts = {"separator": self.separator, "document_chars": self.document_chars}
-        return _converted(self, "text", cuts, progress)
+        return _converted(self, progress)
+
+    def own_settings(self) -> tuple[str, dict[str, Any]]:
+        """The name of its corpora, and the settings that no other kind of folder has."""
+        return "text", {"separator": self.separator, "document_chars": self.document_chars}
 
     def documents(self, file: Path) -> Iterator[Document]:
         """(text, source) of every document in `file`. Raises ValueError if it is not UTF-8."""
@@ -198,15 +209,48 @@ def _require_common(root: str, path: str, pattern: str, validation_fraction: flo
     require_fraction("data.validation_fraction", validation_fraction)
 
 
-def _converted(data: ParquetFolder | TextFolder, name: str, own_settings: dict[str, Any], progress: Progress) -> Corpus:
-    files = found_files(data.path, data.pattern)
-    settings = own_settings | {
+def _settings(data: ParquetFolder | TextFolder) -> tuple[str, dict[str, Any]]:
+    """The name of its corpora, and all settings that their content depends on."""
+    name, own = data.own_settings()
+    return name, own | {
         "path": str(Path(data.path).expanduser().resolve()),
         "pattern": data.pattern,
         "validation_fraction": data.validation_fraction,
     }
+
+
+def _kept(data: ParquetFolder | TextFolder) -> Corpus | None:
+    """The corpus once made of a folder that is gone; None if the folder exists, or nothing was made of it.
+
+    Raises ValueError if the folder had several states, since it cannot tell which of them is meant.
+    """
+    if Path(data.path).expanduser().exists():
+        return None
+    made_of = _settings(data)
+    found: dict[str, Path] = {}  # by content
+    for folder in sorted(root_folder(data.root).glob(f"{made_of[0]}-*/")):
+        with suppress(ValueError):  # not a corpus, or a damaged one
+            manifest = Manifest.read(folder)
+            if (manifest.name, manifest.settings) == made_of:
+                found.setdefault(manifest.sha256(), folder)
+    if len(found) > 1:
+        raise ValueError(
+            f"data.path={data.path} does not exist any more, and data.root={data.root} holds {len(found)} corpora made "
+            f"of it at different times; restore the folder, or move all but one of these away: "
+            f"{', '.join(folder.name for folder in found.values())}"
+        )
+    return Corpus.open(next(iter(found.values()))) if found else None
+
+
+def _converted(data: ParquetFolder | TextFolder, progress: Progress) -> Corpus:
+    kept = _kept(data)
+    if kept is not None:
+        return kept
+    name, settings = _settings(data)
+    files = found_files(data.path, data.pattern)
+    root = root_folder(data.root)
     states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    folder = root_folder(data.root) / keyed(name, settings, states)
+    folder = root / keyed(name, settings, states)
 
     def make(partial: Path) -> None:
         write_corpus(
@@ -218,6 +262,10 @@ def _converted(data: ParquetFolder | TextFolder, name: str, own_settings: dict[s
             validation_fraction=data.validation_fraction,
         )
 
+    # Earlier versions kept the files' names as they were given.
+    relative = [(os.path.relpath(file), *state) for file, *state in states]
+    if not (folder / MANIFEST).exists() and (old := root / keyed(name, settings, relative) / MANIFEST).exists():
+        folder = old.parent
     made_once(folder, MANIFEST, make, progress)
     return Corpus.open(folder, progress)
 

@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from fednano.config.paths import UserPath
 from fednano.core.files import is_stray, made_once
 from fednano.core.progress import Progress
 from fednano.data.dataset import (
@@ -60,7 +61,7 @@ class PyDocs:
     another folder under `root`. `workers` processes parse; with 1, this process does.
     """
 
-    root: str
+    root: UserPath
     packages: Sequence[str]
     min_chars: int
     min_share: float

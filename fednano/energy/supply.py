@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fednano.config.paths import UserPath
 from fednano.energy.accounting import Signals
 from fednano.traces.table import fill, read_table
 from fednano.traces.trace import Trace
@@ -27,7 +28,7 @@ class Column:
         scale: factor on all values, such as 0.001 for prices per MWh.
     """
 
-    file: str
+    file: UserPath
     time_column: str | None = None
     columns: list[str] | dict[str, str] | None = None
     interpolation: Literal["step", "linear"] = "step"

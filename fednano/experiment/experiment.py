@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fednano.config.build import build_groups
 from fednano.config.checks import check_record, check_value
+from fednano.config.paths import with_absolute_paths
 from fednano.coordination.memory import MemoryStore
 from fednano.coordination.store import CoordinationStore
 from fednano.core.progress import Progress, Silent
@@ -33,14 +34,16 @@ class Experiment:
 
     Args:
         cfg: the composed configuration, without Hydra's own node.
+        base: the folder from which relative paths are seen; None: the current one.
 
     Raises:
         ValueError: a bad key or value; the message names it and a remedy.
     """
 
-    def __init__(self, cfg: DictConfig) -> None:
+    def __init__(self, cfg: DictConfig, base: Path | None = None) -> None:
+        self._base = base
         _check_settings(cfg)
-        groups = Groups.of(build_groups(cfg, GROUPS))
+        groups = Groups.of(build_groups(cfg, GROUPS, base))
         self.groups = replace(groups, volatility=groups.planner.plan(groups.volatility))
         self.settings = self._settings(cfg)
         self._config = self.resolved(cfg)
@@ -99,8 +102,8 @@ class Experiment:
         return parts
 
     def resolved(self, cfg: DictConfig) -> dict[str, Any]:
-        """The configuration as plain values, with derived values in place of null."""
-        plain = OmegaConf.to_container(cfg, resolve=True)
+        """The configuration as plain values, with derived values in place of null and absolute paths."""
+        plain = with_absolute_paths(OmegaConf.to_container(cfg, resolve=True), self._base)
         assert isinstance(plain, dict)
         return {**{str(key): value for key, value in plain.items() if key != "resume"}, **asdict(self.settings)}
 

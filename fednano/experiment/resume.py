@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from fednano.config.compose import compose_config
+from fednano.config.compose import SEARCH_PATH, compose_config
 from fednano.config.recorded import recorded_sha256
 from fednano.training.checkpoint import Checkpoints, Snapshot
 
@@ -41,7 +41,7 @@ def reopen(overrides: Sequence[str]) -> Reopened:
         key = override.partition("=")[0].lstrip("+~")
         if key == "checkpoint_keep" or key.partition(".")[0] == "logger":
             OmegaConf.update(cfg, key.partition(".")[0], given[key.partition(".")[0]], merge=False)
-        elif key != "resume":
+        elif key not in ("resume", SEARCH_PATH):
             raise ValueError(f"{override} would change the run that resume={folder} continues; leave it out")
     if _completed(folder):
         return Reopened(folder, cfg, None, completed=True)

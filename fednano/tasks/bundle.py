@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fednano.config.paths import UserPath
 from fednano.tasks.base import Documents
 from fednano.tasks.items import EvaluationTask, Item, LanguageModelling, MultipleChoice, Schema
 
@@ -25,7 +26,7 @@ KINDS: dict[str, Callable[[dict[str, Any]], Item]] = {
 class Bundle:
     """The tasks of the bundle in the folder `path`."""
 
-    path: str
+    path: UserPath
 
     def tasks(self, documents: Documents, seed: int) -> list[EvaluationTask]:
         return read_bundle(Path(self.path))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fednano.config.paths import UserPath
 from fednano.traces.table import number, read_rows
 from fednano.volatility.availability import Availability, Exit, Window
 from fednano.volatility.periodic import check_speedup
@@ -30,7 +31,7 @@ class Intervals(Leaving):
     """
 
     name: str = "intervals"
-    file: str
+    file: UserPath
     match: Literal["name", "turn"] = "turn"
     on_end: Literal["down", "repeat"] = "down"
     period_s: float | None = None

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from fednano.config.paths import UserPath
 from fednano.traces.table import Table, fill, read_table
 from fednano.traces.trace import Trace
 from fednano.volatility.availability import Availability
@@ -54,7 +55,7 @@ class Traced(Leaving):
     """
 
     name: str = "trace"
-    file: str
+    file: UserPath
     time_column: str | None = None
     columns: list[str] | dict[str, str] | None = None
     open_when: Literal["below", "above"] = "below"

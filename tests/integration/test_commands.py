@@ -249,11 +249,14 @@ def test_help_names_groups_and_keys(command: Command, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["-m", "hydra/sweeper=basic", "hydra.sweep.dir=made", "runtime.compute=analytic"], ["hydra.run.dir=new/made/0"]],
+    [["-m", "hydra.sweep.dir=made", "runtime.compute=analytic"], ["hydra.run.dir=new/made/0"]],
 )
 def test_what_is_refused_once_its_folder_is_made_leaves_none(tiny: list[str], tmp_path: Path, words: list[str]) -> None:
     # As where a sweeper has chosen after everything was tried.
-    untried = "import sys; from fednano import run; run._preflight = lambda _: 0; sys.exit(run.main())"
+    untried = (
+        "import sys; from fednano import run; run._preflight = lambda *_: None; run.chosen_late = lambda _: True; "
+        "sys.exit(run.main())"
+    )
     (tmp_path / "short.csv").write_text("t,x\n0,100\n1,100\n2,100\n")
     late = ["energy=trace", "energy.price=null", f"energy.carbon.file={tmp_path / 'short.csv'}"]
     here = tmp_path / "here"
@@ -277,7 +280,7 @@ def test_only_what_a_refused_job_wrote_itself_is_removed(tmp_path: Path, begun: 
     held = frozenset(tmp_path.iterdir())
     (tmp_path / "logs").mkdir()
     (tmp_path / "events.jsonl").write_text("{}\n" if begun else "")
-    _withdraw(tmp_path, held, ".hydra")
+    _withdraw(tmp_path, held, ".hydra", tmp_path)
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {".hydra", "notes.txt"} | ({"logs", "events.jsonl"} if begun else set())
 

@@ -134,6 +134,48 @@ def test_a_changed_folder_makes_another_corpus(tmp_path: Path) -> None:
     assert text_data(tmp_path, document_chars=9).ensure(Silent()).folder != changed.folder
 
 
+@pytest.mark.parametrize("make", [text_data, parquet_data])
+def test_a_corpus_outlives_the_folder_it_was_made_of(tmp_path: Path, make: type[TextFolder]) -> None:
+    write(tmp_path / "own/a.txt", "first")
+    write(tmp_path / "own/b.txt", "second")
+    write_parquet(tmp_path / "own/a.parquet", {"text": ["first", "second"]})
+    first = make(tmp_path).ensure(Silent())
+    (tmp_path / "own").rename(tmp_path / "gone")
+    make(tmp_path).check()
+    assert make(tmp_path).ensure(Silent()).folder == first.folder
+    other = make(tmp_path, validation_fraction=0.5)
+    for act in (other.check, lambda: other.ensure(Silent())):
+        with pytest.raises(ValueError, match=r"^data.path must be a folder that exists"):
+            act()
+
+
+def test_which_of_two_corpora_of_a_folder_that_is_gone_cannot_be_told(tmp_path: Path) -> None:
+    write(tmp_path / "own/a.txt", "first")
+    write(tmp_path / "own/b.txt", "second")
+    first = text_data(tmp_path).ensure(Silent())
+    os.utime(tmp_path / "own/b.txt", ns=(0, 12345))
+    assert text_data(tmp_path).ensure(Silent()).folder != first.folder
+    write(tmp_path / "own/c.txt", "third")
+    (tmp_path / "own").rename(tmp_path / "gone")
+    assert text_data(tmp_path).ensure(Silent()).sha256 == first.sha256, "two corpora of the same content are one"
+    (tmp_path / "gone").rename(tmp_path / "own")
+    text_data(tmp_path).ensure(Silent())
+    (tmp_path / "own").rename(tmp_path / "gone")
+    with pytest.raises(ValueError, match=r"does not exist any more, and .* holds 2 corpora made of it") as error:
+        text_data(tmp_path).check()
+    one_line(error)
+
+
+def test_a_corpus_made_of_a_relative_path_is_found_by_its_absolute_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "own/a.txt", "first")
+    write(tmp_path / "own/b.txt", "second")
+    first = text_data(tmp_path, path="own").ensure(Silent())
+    assert text_data(tmp_path).ensure(Silent()).folder == first.folder
+
+
 def one_line(error: pytest.ExceptionInfo[ValueError]) -> str:
     assert "\n" not in str(error.value)
     return str(error.value)

@@ -1,0 +1,257 @@
+"""The jobs of a command line, composed exactly as Hydra will compose them when it launches them."""
+
+import pickle
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import (
+    create_automatic_config_search_path,
+    detect_calling_file_or_module_from_task_function,
+    detect_task_name,
+)
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import env_override, setup_globals, validate_config_path
+from hydra.errors import ConfigCompositionException
+from hydra.types import RunMode, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from fednano.config.compose import conf_dir, refusals, require_config_dir, unknown_key
+from fednano.config.errors import ConfigError
+from fednano.config.quoting import quoted
+
+DEFAULT = "config"  # the name of the configuration that a run composes
+NOW = "${now:"  # what a folder named after the time has in its name
+ONE_AT_MOST = ("run", "multirun", "cfg", "info", "shell_completion")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job: its configuration with Hydra's own node, and its run folder."""
+
+    composed: DictConfig
+    folder: Path
+
+    @property
+    def cfg(self) -> DictConfig:
+        """The configuration without Hydra's own node."""
+        plain = OmegaConf.masked_copy(self.composed, [str(key) for key in self.composed if key != "hydra"])
+        assert isinstance(plain, DictConfig)
+        return plain
+
+    @property
+    def base(self) -> Path:
+        """The folder from which relative paths of the configuration are seen."""
+        return Path(self.composed.hydra.runtime.cwd)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """What holds while the job runs: the environment that it sets, and what `${hydra:…}` refers to."""
+        with _hydra_config(self.composed), env_override(self.composed.hydra.job.env_set):
+            yield
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedLaunch:
+    """What Hydra is going to launch.
+
+    Args:
+        jobs: every job; of a sweeper other than Hydra's own, which chooses later, one with the values that do not vary.
+        overrides: the overrides to give to Hydra.
+        multirun: whether the jobs are a sweep.
+        folder: the run folder, or the sweep's.
+        timed: whether the folder is named after the time, as by default, so that another name does as well.
+    """
+
+    jobs: tuple[Job, ...]
+    overrides: tuple[str, ...]
+    multirun: bool
+    folder: Path
+    timed: bool
+
+    @property
+    def key(self) -> str:
+        """The configuration key that names the folder."""
+        return "hydra.sweep.dir" if self.multirun else "hydra.run.dir"
+
+    def within(self, folder: Path) -> list[str]:
+        """The overrides with which Hydra uses `folder`, whatever the time is by then."""
+        if not self.timed:
+            return list(self.overrides)
+        given = [override for override in self.overrides if override.partition("=")[0].lstrip("+") != self.key]
+        named = str(folder).replace("'", "\\'").replace("${", "\\${")
+        return [*given, f"{self.key}='{named}'"]
+
+
+def planned(arguments: Namespace, task: TaskFunction) -> PlannedLaunch:
+    """The jobs that Hydra will launch for a command line. Raises ConfigError."""
+    chosen = [name for name in ONE_AT_MOST if getattr(arguments, name)]
+    if len(chosen) > 1:
+        raise ConfigError(f"--{chosen[0]} must be the only one of its kind, got --{chosen[1]} too; remove one of them")
+    if arguments.resolve and not arguments.cfg:
+        raise ConfigError("--resolve must be given with --cfg, got no --cfg; add --cfg job")
+    name, overrides = arguments.config_name or DEFAULT, quoted(arguments.overrides)
+    with _hydra(arguments, task) as hydra:
+        if arguments.multirun:
+            return _sweep(hydra, name, overrides)
+        try:
+            cfg = _composed(hydra, name, overrides)
+        except ConfigError:
+            # As one run. Values to sweep over can still come with hydra.mode=MULTIRUN.
+            if arguments.cfg or arguments.info or hydra.get_mode(name, overrides) != RunMode.MULTIRUN:
+                raise
+            return _sweep(hydra, name, overrides)
+        if cfg.hydra.mode == RunMode.MULTIRUN and not arguments.cfg and not arguments.info:
+            return _sweep(hydra, name, overrides)
+        folder = _folder(cfg, "run.dir")
+        _check_package(arguments, cfg)
+        return PlannedLaunch(
+            jobs=(Job(cfg, folder),),
+            overrides=tuple(overrides),
+            multirun=False,
+            folder=folder,
+            timed=_timed(cfg.hydra.run),
+        )
+
+
+def rerun(pickled: str) -> Job:
+    """The job that Hydra pickled into a file, as its callback PickleJobInfoCallback does. Raises ConfigError."""
+    setup_globals()
+    try:
+        with Path(pickled).open("rb") as file:
+            composed = pickle.load(file)
+        return Job(composed, _folder(composed, "run.dir"))
+    except Exception as error:  # a pickle can raise anything
+        raise ConfigError(
+            f"--experimental-rerun must be a config.pickle of Hydra's, got {pickled} ({error}); name another file"
+        ) from error
+
+
+def chosen_late(hydra: Any) -> bool:
+    """Whether a sweeper other than Hydra's own chooses the values of the jobs; `hydra` is Hydra's own node."""
+    return bool(hydra.sweeper._target_ != BasicSweeperConf._target_)
+
+
+@contextmanager
+def _hydra(arguments: Namespace, task: TaskFunction) -> Iterator[Hydra]:
+    """Hydra as its own launch of `task` sets it up, with the same search path."""
+    version.setbase("1.3")
+    GlobalHydra.instance().clear()
+    file, module = detect_calling_file_or_module_from_task_function(task)
+    config_path = arguments.config_path or str(conf_dir())
+    with refusals([], DEFAULT, lambda _: OmegaConf.create()):
+        validate_config_path(config_path)
+        path = create_automatic_config_search_path(file, module, config_path)
+    if arguments.config_dir is not None:
+        folder = require_config_dir(arguments.config_dir)
+        path.prepend(provider="command-line", path=f"file://{folder}", anchor=SearchPathQuery(provider="schema"))
+    try:
+        yield Hydra.create_main_hydra2(task_name=detect_task_name(file, module), config_search_path=path)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _composed(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> DictConfig:
+    with refusals(overrides, name, lambda choices: hydra.compose_config(name, choices, RunMode.RUN)):
+        return hydra.compose_config(name, list(overrides), mode)
+
+
+def _sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> PlannedLaunch:
+    base, lenient = _sweep_base(hydra, name, overrides)
+    folder = _folder(base, "sweep.dir")
+    if chosen_late(base.hydra):
+        jobs = [Job(base, folder)]
+    else:
+        strict = {ours: given for given, ours in zip(overrides, lenient, strict=True)}
+        fixed = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
+        given: Any = OmegaConf.to_container(base.hydra.overrides.task, resolve=False)
+        words = [*fixed, *(strict.get(word, word) for word in given)]
+        with refusals(words, name, lambda choices: hydra.compose_config(name, choices, RunMode.RUN)):
+            parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(words)
+            (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+        jobs = [_job_of_sweep(hydra, name, base, words, number) for number, words in enumerate(batch)]
+    return PlannedLaunch(
+        jobs=tuple(jobs),
+        overrides=tuple(lenient),
+        multirun=True,
+        folder=folder,
+        timed=_timed(base.hydra.sweep),
+    )
+
+
+def _sweep_base(hydra: Hydra, name: str, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
+    """What Hydra composes before it chooses any swept value, and the overrides with which it can.
+
+    A key that only the swept choices of a group have is not there yet, so it is added; each job is checked without.
+    """
+    lenient = list(overrides)
+    while True:
+        try:
+            return hydra.compose_config(name, list(lenient), RunMode.MULTIRUN), lenient
+        except ConfigCompositionException as error:
+            key = unknown_key(error)
+            known = [word for word in lenient if word.partition("=")[0] == key]
+            if not known:
+                break
+            lenient = [f"++{word}" if word in known else word for word in lenient]
+        except Exception:
+            break
+    return _composed(hydra, name, lenient, RunMode.MULTIRUN), lenient
+
+
+def _job_of_sweep(hydra: Hydra, name: str, base: DictConfig, words: Sequence[str], number: int) -> Job:
+    with refusals(words, name, lambda choices: hydra.compose_config(name, choices, RunMode.RUN)):
+        cfg = hydra.config_loader.load_sweep_config(base, list(words))
+    with open_dict(cfg):
+        cfg.hydra.job.id = cfg.hydra.job.num = number
+    return Job(cfg, _folder(cfg, "sweep.dir", "sweep.subdir"))
+
+
+def _check_package(arguments: Namespace, cfg: DictConfig) -> None:
+    """Refuse a --package that --cfg would not find."""
+    shown: dict[str, list[Any]] = {"job": [key for key in cfg if key != "hydra"], "hydra": ["hydra"], "all": list(cfg)}
+    if arguments.cfg and arguments.package not in (None, "_global_"):
+        part: Any = arguments.package.partition(".")[0]
+        if part not in shown[arguments.cfg] or OmegaConf.select(cfg, arguments.package) is None:
+            raise ConfigError(
+                f"--package must name a part of the configuration, got {arguments.package}; print all of it with "
+                f"--cfg {arguments.cfg}"
+            )
+
+
+def _folder(cfg: DictConfig, *keys: str) -> Path:
+    """The folder that keys of Hydra's node name, one within the other; it becomes the job's in that node."""
+    folder = Path(*(str(_of(cfg, key)) for key in keys)).absolute()
+    with read_write(cfg.hydra.runtime), open_dict(cfg.hydra.runtime):
+        cfg.hydra.runtime.output_dir = str(folder)
+    return folder
+
+
+def _of(cfg: DictConfig, key: str) -> Any:
+    with _hydra_config(cfg), refusals([], DEFAULT, lambda _: cfg):
+        return OmegaConf.select(cfg.hydra, key, throw_on_missing=True)
+
+
+def _timed(node: DictConfig) -> bool:
+    written = OmegaConf.to_container(node, resolve=False)
+    assert isinstance(written, Mapping)
+    return NOW in str(written["dir"])
+
+
+@contextmanager
+def _hydra_config(cfg: DictConfig) -> Iterator[None]:
+    held, before = HydraConfig.instance(), HydraConfig.instance().cfg
+    held.set_config(cfg)
+    try:
+        yield
+    finally:
+        held.cfg = before

@@ -1,0 +1,42 @@
+"""Quotes that Hydra's grammar needs around letters outside ASCII, and that a shell takes away."""
+
+import re
+from collections.abc import Sequence
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+# A value in quotes; or one outside of them, up to a comma, a bracket or an equals sign.
+_PIECE = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?:\$\{[^}]*\}|[^,()\[\]={}'"])+""")
+
+
+def quoted(overrides: Sequence[str]) -> list[str]:
+    """The overrides, with values that hold letters outside ASCII in quotes unless they are in quotes already.
+
+    An override that cannot be read even then stays as it is.
+    """
+    parser = OverridesParser.create()
+    return [_quoted(override, parser) for override in overrides]
+
+
+def _quoted(override: str, parser: OverridesParser) -> str:
+    key, equals, value = override.partition("=")
+    if value.isascii() or _reads(override, parser):
+        return override
+    within = key + equals + _PIECE.sub(lambda piece: _in_quotes(piece[0]), value)
+    return within if _reads(within, parser) else override
+
+
+def _in_quotes(piece: str) -> str:
+    word = piece.strip()
+    if piece.isascii() or piece[0] in "'\"" or "\\" in word:
+        return piece
+    return piece.replace(word, f"'{word}'")
+
+
+def _reads(override: str, parser: OverridesParser) -> bool:
+    try:
+        parser.parse_overrides([override])
+    except HydraException:
+        return False
+    return True

@@ -1,0 +1,67 @@
+"""Checks of all jobs of a command line, and the claim of their folder, before any of them runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fednano.config.jobs import Job, PlannedLaunch
+from fednano.coordination.memory import MemoryStore
+from fednano.core.claim import Claim, ClaimedError, claim, claim_new
+from fednano.core.progress import Progress
+from fednano.experiment.experiment import Experiment
+from fednano.runtime.play_through import check_traces
+
+EVENTS, SWEEP = "events.jsonl", "multirun.yaml"  # what only the folder of a run has, and only that of a sweep
+REMEDY = "choose another folder or remove that one"
+
+
+def check_jobs(jobs: Sequence[Job], progress: Progress) -> None:
+    """Check and prepare every job. Raises ValueError for bad input."""
+    experiments = []
+    for job in jobs:
+        with job.entered():
+            experiments.append(Experiment(job.cfg, job.base))
+    for job, experiment in zip(jobs, experiments, strict=True):
+        with job.entered():
+            check_traces(experiment.parts(experiment.prepare(progress), MemoryStore()))
+
+
+def refuse_used_folders(launch: PlannedLaunch) -> None:
+    """Raise ValueError if the launch would write into the folder of a run, or twice into one folder."""
+    if launch.timed:
+        return
+    if launch.multirun and (launch.folder / SWEEP).exists() and next(launch.folder.rglob(EVENTS), None):
+        raise ValueError(f"{launch.key} must not hold the results of a sweep, got {launch.folder}; {REMEDY}")
+    for job in launch.jobs:
+        refuse_used_folder(job.folder, launch.key)
+
+
+def refuse_shared_folders(launch: PlannedLaunch) -> None:
+    """Raise ValueError if two jobs of a sweep have the same folder."""
+    folders = [job.folder for job in launch.jobs]
+    for number, folder in enumerate(folders):
+        if folder in folders[:number]:
+            raise ValueError(
+                f"hydra.sweep.subdir must give each job a folder of its own, got {folder} twice; use, for example, "
+                "hydra.sweep.subdir='${hydra.job.num}'"
+            )
+
+
+def refuse_used_folder(folder: Path, key: str) -> None:
+    """Raise ValueError if `folder`, which the configuration names under `key`, holds a run."""
+    if (folder / EVENTS).exists():
+        raise ValueError(f"{key} must not hold a run, got {folder}; {REMEDY}")
+
+
+def claimed(folder: Path, timed: bool, key: str) -> Claim:
+    """Claim a folder, or if it is `timed` and exists, one beside it. Raises ValueError."""
+    try:
+        return claim_new(folder) if timed else claim(folder)
+    except ClaimedError as error:
+        raise ValueError(
+            f"{key} must not be in use, got {folder}, which is written by another process ({error}); choose another "
+            "folder or wait for it"
+        ) from None
+    except OSError as error:
+        raise ValueError(
+            f"{key} must be a folder that can be written, got {folder} ({error.strerror}); choose another one"
+        ) from error

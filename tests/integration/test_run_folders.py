@@ -1,0 +1,136 @@
+"""Run folders from the command line: one owner each, nothing overwritten, and usable from any folder."""
+
+import json
+import pickle
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fednano.core.claim import claim
+from fednano.evaluate import main as evaluate
+from fednano.run import main
+
+Go = Callable[..., int]
+
+
+@pytest.fixture
+def go(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Go:
+    """Run the command in a folder `here` in this process; returns its exit code."""
+    words = [word for word in tiny if not word.startswith(("volatility.", "rounds="))]
+    basics = [*words, "volatility=none", "clients=2", "rounds=1", "runtime.compute=analytic"]
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def run(*overrides: str, plain: bool = False) -> int:
+        monkeypatch.setattr(sys, "argv", ["run", *([] if plain else basics), *overrides])
+        try:
+            return main()
+        except SystemExit as ended:
+            return int(str(ended.code or 0))
+
+    return run
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def line(capsys: pytest.CaptureFixture[str]) -> str:
+    """The only line on standard error."""
+    (only,) = capsys.readouterr().err.splitlines()
+    return str(only)
+
+
+def test_a_folder_in_use_is_refused_and_unchanged(go: Go, capsys: pytest.CaptureFixture[str]) -> None:
+    other = claim(Path("run"))
+    Path("run/.hydra").mkdir()
+    Path("run/.hydra/overrides.yaml").write_text("- seed=1\n")
+    before = contents(Path("run"))
+    assert go("hydra.run.dir=run", "seed=2") == 2
+    assert line(capsys).startswith(f"fednano: hydra.run.dir must not be in use, got {Path('run').absolute()}, which ")
+    assert contents(Path("run")) == before
+    other.release()
+    assert go("hydra.run.dir=run", "seed=2") == 0
+    assert yaml.safe_load(Path("run/.hydra/overrides.yaml").read_text())[-1] == "seed=2"
+    assert not list(Path("run").glob(".claim*"))
+
+
+def test_a_folder_that_holds_a_run_is_refused_and_unchanged(go: Go, capsys: pytest.CaptureFixture[str]) -> None:
+    assert go("hydra.run.dir=run") == 0
+    before = contents(Path("run"))
+    capsys.readouterr()
+    assert go("hydra.run.dir=run", "seed=2") == 2
+    assert "hydra.run.dir must not hold a run" in line(capsys)
+    assert go("-m", "seed=1,2", "hydra.sweep.dir=.", "hydra.sweep.subdir=run") == 2
+    assert "hydra.sweep.subdir must give each job a folder of its own" in line(capsys)
+    assert go("-m", "name=run,other", "hydra.sweep.dir=.", "hydra.sweep.subdir=${name}") == 2
+    assert "hydra.sweep.dir must not hold a run" in line(capsys)
+    assert contents(Path("run")) == before
+
+
+def test_jobs_of_one_second_get_folders_of_their_own(go: Go) -> None:
+    for seed in (1, 2):
+        assert go(f"seed={seed}", "hydra.run.dir=out/${now:x}") == 0  # a time that stands still
+    seeds = {path.name: json.loads((path / "summary.json").read_text())["seed"] for path in Path("out").iterdir()}
+    assert seeds == {"x": 1, "x_1": 2}
+    for path in Path("out").iterdir():
+        assert f"seed={seeds[path.name]}" in yaml.safe_load((path / ".hydra/overrides.yaml").read_text())
+
+
+def test_a_sweep_never_overwrites_another(go: Go, capsys: pytest.CaptureFixture[str]) -> None:
+    assert go("-m", "seed=1,2", "hydra.sweep.dir=sweep") == 0
+    before = contents(Path("sweep"))
+    assert "multirun.yaml" in before
+    capsys.readouterr()
+    assert go("-m", "seed=3,4", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=s${seed}") == 2
+    assert "hydra.sweep.dir must not hold the results of a sweep, got " in line(capsys)
+    assert contents(Path("sweep")) == before
+
+
+def test_a_run_is_used_from_elsewhere_even_if_its_text_is_gone(
+    go: Go, tmp_path: Path, text_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(text_folder, "texts")
+    own = ["data.path=texts", "data.root=data", "hydra.job.chdir=true", "hydra.run.dir=run", "runtime.compute=torch"]
+    assert go(*own, "rounds=2", "checkpoint_every=1") == 0
+    assert sorted(path.name for path in Path().iterdir()) == ["data", "run", "texts"]
+    config = yaml.safe_load(Path("run/config.yaml").read_text())
+    assert (config["data"]["path"], config["data"]["root"]) == (f"{tmp_path}/here/texts", f"{tmp_path}/here/data")
+    whole = json.loads(Path("run/summary.json").read_text())
+    shutil.rmtree("texts")
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path / "else")
+    assert evaluate(["model_dir=../here/run/model", "eval_tokens=512", "tasks=none"]) == 0
+    assert json.loads(Path("../here/run/evaluation.json").read_text())["validation"]["bpb"] > 0
+    Path("../here/run/summary.json").unlink()
+    assert go("resume=../here/run", plain=True) == 0
+    again = json.loads(Path("../here/run/summary.json").read_text())
+    assert (again["tape_sha256"], again["weights_sha256"]) == (whole["tape_sha256"], whole["weights_sha256"])
+    assert not list(Path().iterdir())
+
+
+def test_what_hydra_pickled_runs_once_more_in_a_folder_of_its_own(
+    go: Go, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saver = "{_target_: hydra.experimental.callbacks.PickleJobInfoCallback}"
+    assert go("hydra.run.dir=run", f"+hydra.callbacks.pickle={saver}", "seed=5") == 0
+    before = contents(Path("run"))
+    assert go("--experimental-rerun", "run/.hydra/config.pickle", plain=True) == 0
+    assert contents(Path("run")) == before
+    first, second = (json.loads(Path(f"{name}/summary.json").read_text()) for name in ("run", "run_1"))
+    assert first["tape_sha256"] == second["tape_sha256"]
+    capsys.readouterr()
+    Path("no.pickle").write_bytes(pickle.dumps("text"))
+    for name in ("no.pickle", "nowhere"):
+        assert go("--experimental-rerun", name, plain=True) == 2
+        assert f"--experimental-rerun must be a config.pickle of Hydra's, got {name} (" in line(capsys)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(go: Go, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").touch()
+    assert go("hydra.run.dir=file/run") == 2
+    assert "hydra.run.dir must be a folder that can be written, got " in line(capsys)

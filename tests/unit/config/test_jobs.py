@@ -1,0 +1,178 @@
+"""The jobs of a command line: what is checked is what Hydra launches, and every error is one line."""
+
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from fednano.config.compose import command_line, hand_over
+from fednano.config.jobs import PlannedLaunch, planned
+
+Planner = Callable[..., PlannedLaunch]
+
+
+def task(cfg: DictConfig) -> None:
+    """Stands for a run: it says what Hydra launched."""
+    launched.append((OmegaConf.to_container(cfg, resolve=True), Path(HydraConfig.get().runtime.output_dir)))
+
+
+launched: list[tuple[Any, Path]] = []
+
+
+# A configuration like fednano's own, and small, since each test composes it several times; and one of the user's.
+FILES = {
+    "conf/config.yaml": """
+        defaults:
+          - data: pydocs
+          - strategy: diloco
+          - volatility: markov
+          - _self_
+          - experiment: quickstart
+        name: unnamed
+        seed: 0
+        clients: 4
+        hydra:
+          run: {dir: "outputs/${name}/${now:%Y-%m-%d_%H-%M-%S}"}
+          sweep: {dir: "outputs/${name}/${now:%Y-%m-%d_%H-%M-%S}", subdir: "${hydra.job.num}"}
+          job: {name: fednano, chdir: false}
+        """,
+    "conf/experiment/quickstart.yaml": "# @package _global_\nname: quickstart\n",
+    "conf/data/pydocs.yaml": "root: ${oc.env:FEDNANO_DATA,nowhere}\nspecials: []\n",
+    "conf/data/text.yaml": "path: ???\nspecials: []\n",
+    "conf/strategy/diloco.yaml": "name: diloco\n",
+    "conf/strategy/fedavg.yaml": "name: fedavg\n",
+    "conf/volatility/markov.yaml": "mean_up_s: 8\n",
+    "conf/volatility/solar.yaml": "threshold: p40\n",
+    "conf/volatility/trace.yaml": "threshold: p40\n",
+    "mine/experiment/lab.yaml": "# @package _global_\nname: lab\nclients: 7\n",
+    "mine/strategy/own.yaml": "defaults: [fedavg]\nname: own\n",
+    "mine/root.yaml": "defaults: [config, _self_]\nhydra: {searchpath: ['file://FOLDER/more']}\n",
+    "mine/many.yaml": "defaults: [config, _self_]\nhydra: {mode: MULTIRUN, sweeper: {params: {seed: '1,2'}}}\n",
+    "more/experiment/lab.yaml": "# @package _global_\nname: more\n",
+}
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planner:
+    """Plan a command line in an empty folder beside the folders of FILES."""
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(textwrap.dedent(text).replace("FOLDER", str(tmp_path)))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for module in ("compose", "jobs"):
+        monkeypatch.setattr(f"fednano.config.{module}.conf_dir", lambda: tmp_path / "conf")
+
+    def go(*words: str) -> PlannedLaunch:
+        monkeypatch.setattr(sys, "argv", ["run.py", *words])
+        return planned(command_line(), task)
+
+    return go
+
+
+SAME = [
+    ["--config-dir", "../mine", "experiment=lab"],
+    ["--config-dir", "../mine", "--config-name", "root", "experiment=lab"],
+    ["--config-dir", "../mine", "--config-name", "many", "clients=3,5"],
+    ["hydra.mode=MULTIRUN", "seed=1,2"],
+    ["-m", "strategy=glob(*)", "--config-dir=../mine"],
+    ["-m", "seed=range(1,3)", "clients=choice(3)"],
+    ["-m", "volatility=solar,trace", "volatility.threshold=p50"],
+    ["-m", "seed=1,2", "name=n${hydra:job.num}", "hydra.sweep.dir=x/${hydra.job.name}"],
+    ["+hydra.job.env_set.FEDNANO_DATA=/elsewhere", "hydra.output_subdir=null"],
+    ["data=text", "data.path=a/données", "name=été"],
+    ["-m", "data=text", "data.path=a/données,b/ñ c"],
+]
+
+
+RARER = [
+    ["-m", "seed=sort(1,2,reverse=true)", "hydra.sweep.subdir=s${seed}"],
+    ["name=${hydra:job.name}", "hydra.run.dir=${hydra.job.override_dirname}"],
+    ["hydra/launcher=basic", "hydra/sweeper=basic", "-m", "seed=1,2"],
+    ["hydra.searchpath=[file://../mine]", "experiment=lab"],
+    ["clients=3"],
+]
+
+
+@pytest.mark.parametrize(
+    "words", [*SAME, *(pytest.param(words, marks=pytest.mark.slow) for words in RARER)], ids=" ".join
+)
+def test_what_is_checked_is_what_hydra_launches(plan: Planner, tmp_path: Path, words: list[str]) -> None:
+    plan_made = plan(*words)
+    checked = []
+    for job in plan_made.jobs:
+        with job.entered():
+            checked.append((OmegaConf.to_container(job.cfg, resolve=True), job.folder))
+    folder = Path("claimed").absolute() if plan_made.timed else plan_made.folder
+    checked = [(cfg, folder / path.relative_to(plan_made.folder)) for cfg, path in checked]
+    hand_over(command_line(), plan_made.within(folder))
+    launched.clear()
+    hydra.main(version_base="1.3", config_path=str(tmp_path / "conf"), config_name="config")(task)()
+    assert launched == checked
+    assert len(checked) > 1 or not plan_made.multirun
+
+
+def test_shuffled_values_are_all_checked(plan: Planner) -> None:
+    assert sorted(job.cfg.seed for job in plan("-m", "seed=shuffle(range(1,5))").jobs) == [1, 2, 3, 4]
+
+
+def test_paths_with_letters_outside_ascii_are_read_as_they_are(plan: Planner) -> None:
+    paths = [job.cfg.data.path for job in plan("-m", "data=text", "data.path=a/données,b/ñ c,'é,ü',plain").jobs]
+    assert paths == ["a/données", "b/ñ c", "é,ü", "plain"]
+    one = plan("data=text", "data.path=${name}/é", "data.specials=[é,b]").jobs[0].cfg
+    assert (one.data.path, list(one.data.specials)) == ("quickstart/é", ["é", "b"])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["-m", "seed=1,2", "name=a(b"], "name=a(b cannot be read as KEY=VALUE; "),
+        (["-m", "seed=1,2", "sed=3"], "sed=3 sets a key that does not exist; did you mean seed?"),
+        (["-m", "strategy=fedav,diloco"], "strategy=fedav does not exist; use one of diloco, fedavg"),
+        (
+            ["-m", "volatility=solar,markov", "volatility.threshold=p50"],
+            "volatility.threshold=p50 sets a key that does",
+        ),
+        (["-m", "seed=interval(1,3)"], "BasicSweeper does not support sweep type : "),
+        (["-m", "hydra/sweeper=nope", "seed=1,2"], "hydra/sweeper=nope does not exist; use one of basic"),
+        (["-m", "hydra.run.dir=a,b"], "Sweeping over Hydra's configuration is not supported"),
+        (["seed=1,2"], "Ambiguous value for argument 'seed=1,2'"),
+        (["name=é(b"], "name=é(b cannot be read as KEY=VALUE; quote values that contain spaces, commas, letters out"),
+        (["--config-dir", "nowhere"], "--config-dir must be a folder, got nowhere; "),
+        (["--config-name", "nope"], "Cannot find primary config 'nope'"),
+        (["--config-path", "/nowhere"], "Primary config directory not found."),
+        (["--cfg", "job", "-m"], "--multirun must be the only one of its kind, got --cfg too; "),
+        (["--resolve"], "--resolve must be given with --cfg, got no --cfg; "),
+        (["--cfg", "job", "--package", "nope.x"], "--package must name a part of the configuration, got nope.x; "),
+        (["--cfg", "job", "sed=3"], "sed=3 sets a key that does not exist; did you mean seed?"),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, list) else "",
+)
+def test_every_error_is_one_line(plan: Planner, words: list[str], says: str) -> None:
+    with pytest.raises(ValueError) as error:
+        plan(*words)
+    assert str(error.value).startswith(says)
+    assert "\n" not in str(error.value)
+
+
+def test_info_after_an_override_takes_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["run.py", "seed=3", "--info"])
+    assert (command_line().info, sys.argv) == ("all", ["run.py", "--info", "all", "seed=3"])
+
+
+def test_a_folder_named_after_the_time_is_handed_over_and_any_other_left_alone(plan: Planner) -> None:
+    for words, key in ((["seed=1"], "hydra.run.dir"), (["-m", "seed=1,2"], "hydra.sweep.dir")):
+        timed = plan(*words, f"{key}=x${{now:%H}}")
+        assert timed.timed
+        assert timed.within(Path("/it's/${x}")) == [words[-1], f"{key}='/it\\'s/\\${{x}}'"]
+        named = plan(*words, f"{key}=x")
+        assert not named.timed
+        assert named.within(Path("/y")) == [words[-1], f"{key}=x"]
+        assert named.folder == Path("x").absolute()
+        assert plan(*words).timed
