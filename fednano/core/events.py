@@ -91,7 +91,8 @@ class UpdateFolded(Event, frozen=True, kw_only=True):
     """An update was accumulated in its round: it trained the rows of its lease before (`row`, `token`).
 
     The spans in `left`, (row, token, stop) as in a grant, are not trained. `ahead` is (from, until) of the overlapped
-    steps, empty if there were none; all other steps were taken from `busy_from` until `busy_until`.
+    steps, empty if there were none; all other steps were taken from `busy_from` until `busy_until`. `clip` is the
+    factor by which the guard shortened the update to `norm`.
     """
 
     round: int
@@ -111,6 +112,7 @@ class UpdateFolded(Event, frozen=True, kw_only=True):
     busy_until: float
     left: tuple[tuple[int, int, int], ...] = ()
     ahead: tuple[float, ...] = ()
+    clip: float = 1.0
     wall_train_s: float = 0.0
     wall_data_s: float = 0.0
 
@@ -130,9 +132,10 @@ class UpdateFolded(Event, frozen=True, kw_only=True):
 class UpdateRefused(Event, frozen=True, kw_only=True):
     """The server refused an update.
 
-    `reason`: stale, expired, duplicate, non_finite, malformed, implausible (figures that cannot be true), error (the
-    client failed), empty (no step fitted), forged (without the lease's token). `cause` says what is wrong with a
-    malformed or implausible update, and what a client that failed says of it; at most `CAUSE_CHARS`, all printable.
+    `reason`: stale, expired, duplicate, non_finite, malformed, implausible (figures that cannot be true), outlying
+    (beyond the guard's limit), error (the client failed), empty (no step fitted), forged (without the lease's token).
+    `cause` says what is wrong with a malformed, implausible or outlying update, and what a client that failed says of
+    it; at most `CAUSE_CHARS`, all printable.
     """
 
     round: int

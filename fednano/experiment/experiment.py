@@ -79,6 +79,7 @@ class Experiment:
             strategy=groups.strategy,
             round=groups.round,
             planner=groups.planner,
+            guard=groups.guard,
             volatility=groups.volatility,
             hardware=groups.hardware,
             network=groups.network,

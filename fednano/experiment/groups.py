@@ -13,6 +13,7 @@ from fednano.data.dataset import Dataset
 from fednano.data.loader import Packing
 from fednano.data.partition import Partition
 from fednano.energy.supply import Supply
+from fednano.federation.guard import Guard
 from fednano.federation.planner import Planner
 from fednano.federation.round_length import Rounds
 from fednano.model.arch import Arch
@@ -44,6 +45,7 @@ class Groups:
     strategy: Strategy
     round: Rounds
     planner: Planner
+    guard: Guard
     codec: Codec
     volatility: Profile
     hardware: Hardware

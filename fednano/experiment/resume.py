@@ -13,6 +13,9 @@ from fednano.config.compose import SEARCH_PATH, compose_config
 from fednano.config.recorded import recorded_sha256
 from fednano.training.checkpoint import Checkpoints, Snapshot
 
+# Groups that runs of earlier versions lack, with the choice that was the only one.
+EARLIER = {"guard": {"_target_": "fednano.federation.guard.Unguarded"}}
+
 
 @dataclass(frozen=True)
 class Reopened:
@@ -64,6 +67,9 @@ def recorded_config(folder: Path, given: str) -> DictConfig:
         raise ValueError(f"{given}: config.yaml is damaged ({error}); restore it") from error
     if not isinstance(cfg, DictConfig):
         raise ValueError(f"{given}: config.yaml has no keys; restore it")
+    for group, choice in EARLIER.items():
+        if group not in cfg:
+            cfg[group] = choice
     return cfg
 
 

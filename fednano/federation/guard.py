@@ -21,8 +21,11 @@ class Guard(Protocol):
         window: how many of the last accepted norms `limit` is given.
     """
 
-    action: Literal["refuse", "clip"]
-    window: int
+    @property
+    def action(self) -> Literal["refuse", "clip"]: ...
+
+    @property
+    def window(self) -> int: ...
 
     def limit(self, accepted: Sequence[Length], steps: int, model_norm: Callable[[], float]) -> float:
         """The longest norm of an update of `steps` inner steps; infinite if there is no limit.

@@ -2,7 +2,7 @@
 
 import hmac
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fednano.coordination.store import Lease
 from fednano.core import tensors
@@ -67,18 +67,25 @@ class Intake:
             _check_squares(inner)
         except ValueError as error:
             return Received(refused="malformed", drained=drained, cause=as_cause(str(error)))
+        received = self._admit(result, sent, inner, round_, state, reply.size)
+        return replace(received, drained=drained)
+
+    def _admit(
+        self, result: Result, sent: State, inner: State, round_: Round, state: ServerState, size: int
+    ) -> Received:
+        """Accumulate a well-formed result, unless its tensors are not finite or the guard refuses it."""
         delta = tensors.subtract(state.weights, sent) if round_.adopts else sent
-        length = tensors.norm(delta) if delta else math.nan
-        inner_length = tensors.norm(inner)
-        if delta and not all(map(math.isfinite, (length, result.done.loss, inner_length))):
-            return Received(refused="non_finite", drained=drained)
-        clip = 1.0
+        length, inner_length, clip = math.nan, tensors.norm(inner), 1.0
         if delta:
+            length = tensors.norm(delta)
+            if not all(map(math.isfinite, (length, result.done.loss, inner_length))):
+                return Received(refused="non_finite")
             limit, outlying = self._limit(length, inner_length, result.done.steps, state)
             if outlying:
-                return Received(refused="outlying", drained=drained, cause=outlying)
-            clip = min(1.0, limit / length) if length else 1.0
-            delta = delta if clip == 1.0 else {name: tensor * clip for name, tensor in delta.items()}
+                return Received(refused="outlying", cause=outlying)
+            if length > limit:
+                length, clip = limit, limit / length
+                delta = {name: tensor * clip for name, tensor in delta.items()}
         update = Update(
             client=result.task_client,
             tokens=result.done.tokens,
@@ -92,7 +99,7 @@ class Intake:
                 f"the weight that {type(self.strategy).__name__} gives an update must be > 0 and finite, got {weight}; "
                 "correct its method weight"
             )
-        event = self._event(result, weight, length * clip, reply.size, clip)
+        event = self._event(result, weight, length, size, clip)
         self._remember(event, inner_length)
         round_.inner.add(inner, weight)
         round_.planned[result.lease] = result.done.steps
@@ -100,7 +107,7 @@ class Intake:
             round_.adopted = sent if clip == 1.0 else tensors.subtract(state.weights, delta)
         round_.accumulator.add(delta, weight, update)
         round_.accumulated.append(event)
-        return Received(accumulated=event, drained=drained)
+        return Received(accumulated=event)
 
     def _check(self, result: Result, planned: int) -> list[Stretch]:
         """The stretches of its lease that a result has trained.

@@ -62,7 +62,9 @@ class Federation:
         self._membership = membership
         self._clock = clock
         self._recorder = recorder
-        self._intake = Intake(strategy=strategy, plan=plan, ledger=ledger, clock=clock, tally=tally)
+        self._intake = Intake(
+            strategy=strategy, plan=plan, ledger=ledger, clock=clock, progress=recorder.progress, tally=tally
+        )
         self._live = live
         self._emit = recorder.emit
         self._leases = Leases(store=store, ledger=ledger, plan=plan, sites=sites, clock=clock, emit=recorder.emit)

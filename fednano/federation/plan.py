@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 from fednano.core.events import UpdateFolded
 from fednano.core.tensors import State
+from fednano.federation.guard import Guard, Unguarded
 from fednano.federation.planner import Blind, Planner
 from fednano.federation.round_length import Rounds
 from fednano.strategy.base import Accumulator
 from fednano.strategy.mean import WeightedMean
 from fednano.training.budget import Budget
 
-STEPS, BLIND, UNLIMITED = Rounds(), Blind(), Budget()
+STEPS, BLIND, UNLIMITED, UNGUARDED = Rounds(), Blind(), Budget(), Unguarded()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,7 @@ class Plan:
         rows_for: (pool, tokens) → rows that hold about that many.
         length: how long rounds are.
         planner: knows the ends of windows, or some of them.
+        guard: limits the norms of updates.
         budget: limits that may end the run before its last round.
     """
 
@@ -70,6 +72,7 @@ class Plan:
     rows_for: Callable[[int, int], int]
     length: Rounds = STEPS
     planner: Planner = BLIND
+    guard: Guard = UNGUARDED
     budget: Budget = UNLIMITED
 
     def work(self, site: Site, round_: "Round", now: float, local_steps: int, window_s: float) -> tuple[int, float]:

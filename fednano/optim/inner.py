@@ -56,6 +56,11 @@ def is_count(name: str) -> bool:
     return name.endswith(".step")
 
 
+def is_square(name: str) -> bool:
+    """Whether a name of an `InnerOptimizer.state` is a running mean of squares, which is never negative."""
+    return name.endswith((".exp_avg_sq", ".variance"))
+
+
 def blank_state(optimizer: InnerOptimizer) -> State:
     """The state that `optimizer` will keep, as zeros on the CPU. The optimizer cannot be used afterwards."""
     for part in optimizer.parts:

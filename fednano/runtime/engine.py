@@ -69,6 +69,7 @@ def federate(
         rows_for=parts.rows_for,
         length=parts.round,
         planner=parts.planner,
+        guard=parts.guard,
         budget=parts.settings.budget,
     )
     return Federation(

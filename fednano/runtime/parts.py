@@ -14,6 +14,7 @@ from fednano.core import tensors
 from fednano.data.loader import Packing, TextSource
 from fednano.data.partition import Pools
 from fednano.energy.supply import Supply
+from fednano.federation.guard import Guard
 from fednano.federation.plan import Site
 from fednano.federation.planner import Planner
 from fednano.federation.round_length import Rounds
@@ -99,6 +100,7 @@ class Parts:
     strategy: Strategy
     round: Rounds
     planner: Planner
+    guard: Guard
     volatility: Profile
     hardware: Hardware
     network: Network

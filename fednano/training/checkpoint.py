@@ -142,7 +142,10 @@ class Checkpoints:
             weights, outer, mean = (load_file(folder / name) for name in (WEIGHTS, OUTER, MEAN))
             state = ServerState(weights, outer, record.pop("version"), mean)
             inner = {Path(name).stem: load_file(folder / name) for name in files if Path(name).parent.name == INNER}
-            record["progress"], record["event_log"] = RunProgress(**record["progress"]), LogMark(**record.pop("tape"))
+            record["progress"], record["event_log"] = (
+                RunProgress.from_record(record["progress"]),
+                LogMark(**record.pop("tape")),
+            )
             record["up"], record["leaving"] = tuple(record["up"]), tuple(record["leaving"])
             return Snapshot(state=state, inner=inner, **record)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:

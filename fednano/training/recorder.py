@@ -1,7 +1,8 @@
 """Progress of a run, and the recorder that evaluates the global model and saves checkpoints."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from msgspec import structs
 
@@ -20,7 +21,9 @@ Evaluate = Callable[[State], tuple[float, float]]
 class RunProgress:
     """Counts since the run began; a checkpoint holds them with the state and the ledger.
 
-    `ended_by` is the configuration key that ended the run, once its last round is done.
+    `ended_by` is the configuration key that ended the run, once its last round is done. `norms` are those of the last
+    accepted updates with their steps, oldest first, and `state_norms` those of the optimizer states that came with
+    them; the guard judges the next ones by them.
     """
 
     rounds: int = 0
@@ -32,6 +35,14 @@ class RunProgress:
     val_bpb_initial: float | None = None
     val_bpb: float | None = None
     ended_by: str | None = None
+    norms: tuple[tuple[float, int], ...] = ()
+    state_norms: tuple[float, ...] = ()
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "RunProgress":
+        """The inverse of `dataclasses.asdict` by way of JSON. Raises TypeError or ValueError for another record."""
+        norms = tuple((float(norm), int(steps)) for norm, steps in record.get("norms", ()))
+        return cls(**{**record, "norms": norms, "state_norms": tuple(record.get("state_norms", ()))})
 
     def left(self, rounds: int) -> Iterator[int]:
         """The indices of the remaining rounds, below `rounds`, until something has ended the run."""

@@ -16,8 +16,9 @@ from fednano.core.events import (
 )
 from fednano.core.tensors import State
 from fednano.data.ledger import Ledger
+from fednano.federation.guard import Guard
 from fednano.federation.loop import Federation
-from fednano.federation.plan import Plan, Site
+from fednano.federation.plan import UNGUARDED, Plan, Site
 from fednano.flower.client_app import make_client_app
 from fednano.flower.server_app import make_server_app
 from fednano.flower.transport import FlowerTransport
@@ -112,10 +113,12 @@ def federate(
     rows: int = 1000,
     seen: Sequence[Sequence[Window]] | None = None,
     tamper: Callable[[RecordDict], RecordDict] | None = None,
+    weight: float = 0.0,
+    guard: Guard = UNGUARDED,
 ) -> Outcome:
     """Run the protocol over clients with the given windows; with other ones `seen` by the server, as a live one.
 
-    The last client sends what `tamper` makes of its replies.
+    The last client sends what `tamper` makes of its replies. The model begins as one `weight`.
     """
     names = [f"c{i}" for i in range(len(windows))]
 
@@ -135,13 +138,14 @@ def federate(
     )
     federation = Federation(
         strategy=DiLoCo(name="test", outer=SGD(1.0), local_steps=H, quorum=quorum, slack=slack),
-        state=ServerState({"w": torch.zeros(1)}, {}),
+        state=ServerState({"w": torch.tensor([weight])}, {}),
         plan=Plan(
             rounds=rounds,
             tokens_per_step=TOKENS,
             horizon=10**9,
             lr_scale=lambda *_: 1.0,
             rows_for=lambda pool, tokens: -(-tokens // 4),
+            guard=guard,
         ),
         sites={
             name: Site(node_id=SERVER_NODE_ID + 1 + i, pool=0, step_s=STEP_S, down_s=0.25, up_s=0.25)
