@@ -24,6 +24,7 @@ from fednano.core.event_log import InUseError
 from fednano.core.interrupts import asked_to_end
 from fednano.core.ranks import rank, world
 from fednano.process.environment import QUIET
+from fednano.process.surroundings import settle
 
 if TYPE_CHECKING:
     from fednano.core.progress import Progress
@@ -47,6 +48,7 @@ def main() -> int:
 def _command() -> int:
     """Check the command line, and run what does not need Hydra; returns the exit code, or LAUNCH."""
     arguments = command_line()
+    settle()
     shows_only = arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion
     if not shows_only:
         if not arguments.cfg and any(override.startswith("resume=") for override in arguments.overrides):
@@ -123,6 +125,8 @@ def _withdraw(folder: Path, held: Collection[Path], hydras: str | None) -> None:
 
 
 def _refuse_used_folder(folder: Path) -> None:
+    if "${" in str(folder.absolute()):  # Hydra would take it for a key
+        raise ValueError(f"hydra.run.dir must not have ${{ in its path, got {folder.absolute()}; choose another folder")
     if (folder / "events.jsonl").exists():
         raise ValueError(f"hydra.run.dir must not hold a run, got {folder}; choose another folder or remove that one")
 

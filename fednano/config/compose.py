@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 import fednano
 from fednano.config.command_help import command_help
 from fednano.config.errors import ConfigError, one_line
+from fednano.config.quoting import quoted
 
 SEARCH_PATH = "hydra.searchpath"  # configuration folders in addition to fednano's own
 
@@ -85,8 +86,7 @@ def search_path(arguments: Namespace) -> list[str]:
         raise ConfigError(
             f"--config-dir must be a folder, got {arguments.config_dir}; give the folder that holds your YAML files"
         )
-    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    return [f"{SEARCH_PATH}=['file://{quoted}']"]
+    return [f"{SEARCH_PATH}=[{quoted(f'file://{folder}')}]"]
 
 
 def with_hydra_flags(config_name: str, command: Callable[[Sequence[str]], int]) -> int:

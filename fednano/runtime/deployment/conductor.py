@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fednano.config.quoting import quoted
 from fednano.coordination.redis_link import URL_VARIABLE
 from fednano.coordination.settings import Serving
 from fednano.coordination.store import CoordinationStore, StopRequestedError
@@ -210,7 +211,7 @@ class Conductor:
             "root_certificates": self._link.certificates.authority,
             "private_key": key,
         }
-        words = [f"{key}='{value}'" for key, value in settings.items()]  # quoted for Hydra
+        words = [f"{key}={quoted(str(value))}" for key, value in settings.items()]
         secret = environment(own / "flwr", redis)
         command = [sys.executable, "-m", "fednano.node", *words]
         log = self._logs / f"{client}.log"
