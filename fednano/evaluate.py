@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from fednano.config.build import build_groups
 from fednano.config.compose import compose_config, with_hydra_flags
 from fednano.config.errors import guarded
+from fednano.config.quoting import quoted
+from fednano.process.surroundings import settle
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -126,7 +128,9 @@ def _with_bundle(overrides: Sequence[str]) -> list[str]:
     for override in overrides:
         key, _, value = override.partition("=")
         folder = key == "tasks" and value not in NAMED and ("/" in value or Path(value.strip("'\"")).is_dir())
-        spelt += ["tasks=bundle", f"tasks.path={value}"] if folder else [override]
+        # A folder's name is taken as it is; anything else may be quoted.
+        path = quoted(value) if Path(value).is_dir() else value
+        spelt += ["tasks=bundle", f"tasks.path={path}"] if folder else [override]
     return spelt
 
 
@@ -252,5 +256,10 @@ def _task_table(record: dict[str, Any]) -> "Table":
     return table
 
 
+def _command() -> int:
+    settle()
+    return with_hydra_flags("evaluate", main)
+
+
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: with_hydra_flags("evaluate", main)))
+    sys.exit(guarded(_command))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from fednano.config.build import build_groups
 from fednano.config.compose import compose_config, with_hydra_flags
 from fednano.config.errors import guarded
+from fednano.process.surroundings import settle
 
 
 def main(overrides: Sequence[str]) -> int:
@@ -31,5 +32,10 @@ def main(overrides: Sequence[str]) -> int:
     return 0
 
 
+def _command() -> int:
+    settle()
+    return with_hydra_flags("prepare", main)
+
+
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: with_hydra_flags("prepare", main)))
+    sys.exit(guarded(_command))

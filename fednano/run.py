@@ -26,6 +26,7 @@ from fednano.core.event_log import InUseError
 from fednano.core.interrupts import asked_to_end
 from fednano.core.ranks import rank, world
 from fednano.process.environment import QUIET
+from fednano.process.surroundings import settle
 
 if TYPE_CHECKING:
     from fednano.core.progress import Progress
@@ -50,6 +51,7 @@ def main() -> int:
 def _command(claims: ExitStack) -> int:
     """Check the command line, and run what does not need Hydra; returns the exit code, or LAUNCH."""
     arguments = command_line()
+    settle()
     if arguments.shell_completion:
         return LAUNCH
     if arguments.help or arguments.hydra_help or arguments.info or arguments.cfg:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from fednano.config.build import build_groups
 from fednano.config.compose import compose_config, with_hydra_flags
 from fednano.config.errors import ConfigError, guarded
+from fednano.core.output import reader_gone
+from fednano.process.surroundings import settle
 
 if TYPE_CHECKING:
     from fednano.model.generate import Sampling
@@ -59,6 +61,8 @@ class Writer:
         for (token,) in self._steps(prompt, name, samples=1):
             assert token is not None  # the end of the only sample ends the steps
             print(whole.decode(self.tokenizer.token_bytes(token)), end="", flush=True)
+            if reader_gone():
+                return
         print(whole.decode(b"", final=True), flush=True)
 
     def texts(self, prompt: str, name: int) -> list[str]:
@@ -148,6 +152,8 @@ def _checked_prompts(chosen: dict[str, Any]) -> list[str]:
 def _print_all(writer: Writer, prompts: Sequence[str]) -> None:
     """Print every prompt with its continuations, with headings if there are several."""
     for number, prompt in enumerate(prompts):
+        if reader_gone():
+            return
         of_prompts = f"prompt {number + 1} of {len(prompts)}" if len(prompts) > 1 else ""
         if writer.samples > 1:
             _print_samples(writer, prompt, number, of_prompts)
@@ -170,7 +176,7 @@ def _converse(writer: Writer) -> None:
     for number in count():
         print("> " if on_terminal else "", end="", flush=True)
         line = sys.stdin.readline()
-        if not line:
+        if not line or reader_gone():
             return
         prompt = line.rstrip("\r\n")
         if writer.samples > 1:
@@ -180,5 +186,10 @@ def _converse(writer: Writer) -> None:
         writer.stream(prompt, number)
 
 
+def _command() -> int:
+    settle()
+    return with_hydra_flags("sample", main)
+
+
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: with_hydra_flags("sample", main)))
+    sys.exit(guarded(_command))

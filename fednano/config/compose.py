@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 import fednano
 from fednano.config.command_help import command_help
 from fednano.config.errors import ConfigError, one_line
-from fednano.config.quoting import quoted
+from fednano.config.quoting import quoted, quoted_overrides
 
 SEARCH_PATH = "hydra.searchpath"  # configuration folders in addition to fednano's own
 
@@ -34,7 +34,7 @@ def conf_dir() -> Path:
 
 def compose_config(overrides: Sequence[str], config_name: str = "config", with_hydra: bool = False) -> DictConfig:
     """Compose `config_name` with `overrides`. Raises ConfigError."""
-    overrides = quoted(overrides)
+    overrides = quoted_overrides(overrides)
     with refusals(overrides, config_name, lambda choices: compose_config(choices, config_name)):
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -104,8 +104,7 @@ def search_path(arguments: Namespace) -> list[str]:
     if arguments.config_dir is None:
         return []
     folder = require_config_dir(arguments.config_dir)
-    escaped = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    return [f"{SEARCH_PATH}=['file://{escaped}']"]
+    return [f"{SEARCH_PATH}=[{quoted(f'file://{folder}')}]"]
 
 
 def require_config_dir(given: str) -> Path:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 
+from fednano.core.output import tolerate_output
 from fednano.core.ranks import check_ranks, rank
 
 BAD_INPUT = 2  # exit code of a command that refuses its input
@@ -26,7 +27,11 @@ def warn(text: str) -> None:
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a command in which a ValueError means bad input; returns the exit code."""
+    """Run a command in which a ValueError means bad input; returns the exit code.
+
+    Whatever becomes of standard output and error does not end the command.
+    """
+    tolerate_output()
     try:
         check_ranks()
     except ValueError as error:  # said by every process, since none knows whether it is rank 0

@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from fednano.config.compose import conf_dir, refusals, require_config_dir, unknown_key
 from fednano.config.errors import ConfigError
-from fednano.config.quoting import quoted
+from fednano.config.quoting import quoted_overrides
 
 DEFAULT = "config"  # the name of the configuration that a run composes
 NOW = "${now:"  # what a folder named after the time has in its name
@@ -99,7 +99,7 @@ def planned(arguments: Namespace, task: TaskFunction) -> PlannedLaunch:
         raise ConfigError(f"--{chosen[0]} must be the only one of its kind, got --{chosen[1]} too; remove one of them")
     if arguments.resolve and not arguments.cfg:
         raise ConfigError("--resolve must be given with --cfg, got no --cfg; add --cfg job")
-    name, overrides = arguments.config_name or DEFAULT, quoted(arguments.overrides)
+    name, overrides = arguments.config_name or DEFAULT, quoted_overrides(arguments.overrides)
     with _hydra(arguments, task) as hydra:
         if arguments.multirun:
             return _sweep(hydra, name, overrides)

@@ -48,6 +48,8 @@ def refuse_shared_folders(launch: PlannedLaunch) -> None:
 
 def refuse_used_folder(folder: Path, key: str) -> None:
     """Raise ValueError if `folder`, which the configuration names under `key`, holds a run."""
+    if "${" in str(folder.absolute()):  # Hydra would take it for a key
+        raise ValueError(f"{key} must not have ${{ in its path, got {folder.absolute()}; choose another folder")
     if (folder / EVENTS).exists():
         raise ValueError(f"{key} must not hold a run, got {folder}; {REMEDY}")
 

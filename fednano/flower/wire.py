@@ -19,10 +19,11 @@ from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
+from fednano.process.temporary import SOCKET_BYTES
+
 PREFIX = struct.Struct(">8sQ")  # MAGIC, and the number of bytes of the header
 MAGIC = b"fednano1"
 HEADER_BYTES = 1 << 26  # upper limit; spans of rows are the longest part
-PATH_BYTES = 103  # longest path of a Unix socket, on the strictest system
 CONNECT_S = 10.0
 
 TRAIN, HELLO, RENEW, RESULT, REFUSED = "train", "hello", "renew", "result", "refused"
@@ -79,8 +80,8 @@ def connect(path: Path) -> socket.socket:
 
 
 def _check(path: Path) -> None:
-    if len(os.fsencode(path)) > PATH_BYTES:
-        raise ValueError(f"socket must be <= {PATH_BYTES} bytes long, got {path}; choose a shorter folder")
+    if len(os.fsencode(path)) > SOCKET_BYTES:
+        raise ValueError(f"socket must be <= {SOCKET_BYTES} bytes long, got {path}; choose a shorter folder")
     folder = path.parent.stat()
     if folder.st_uid != os.getuid() or folder.st_mode & 0o077:
         raise ValueError(f"socket={path} is in a folder open to others; make it private: chmod 700 {path.parent}")

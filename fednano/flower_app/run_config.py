@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fednano.config.checks import check_value
+from fednano.config.quoting import quoted
 
 Value = bool | int | float | str
 CHOICE = re.compile(r"[A-Za-z0-9_]+")
@@ -83,7 +84,7 @@ def hydra_overrides(run_config: Mapping[str, Value], simulated: bool) -> list[st
         target = "optim.lr" if name == "lr" and run_config["optim"] == ADAMW else key.target
         # A group's choice replaces an earlier one.
         made = [override for override in made if override.partition("=")[0] != target]
-        made.append(f"{target}={value if key.choice else _quoted(value)}")
+        made.append(f"{target}={value if key.choice else quoted(value) if isinstance(value, str) else value}")
     return [*made, *_divided(str(run_config[OVERRIDES]))]
 
 
@@ -95,14 +96,6 @@ def _check(name: str, key: Key, value: Value) -> None:
         )
     if key.choice and not CHOICE.fullmatch(str(value)):
         raise ValueError(f"{name} must be letters, digits and _, got {value}; use overrides for anything else")
-
-
-def _quoted(value: Value) -> str:
-    """`value` quoted so that Hydra reads it back unchanged."""
-    if not isinstance(value, str):
-        return str(value)
-    escaped = value.replace("\\'", "\\\\'").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def _divided(overrides: str) -> list[str]:

@@ -17,6 +17,7 @@ from fednano.flower.compat.simulation import is_simulated
 from fednano.flower_app.hosted_simulation import Grid, HostedSimulation
 from fednano.flower_app.run_config import hydra_overrides
 from fednano.process.environment import QUIET
+from fednano.process.surroundings import settle
 from fednano.process.temporary import temporary_folder
 from fednano.runtime.deployment import server as live
 from fednano.runtime.deployment.deployment import Deployment
@@ -60,6 +61,7 @@ def begin(grid: Grid, run_config: RunConfig) -> None:
     the error that made the run fail.
     """
     os.environ.update(QUIET)
+    settle()
     simulated = is_simulated(grid)
     folder, cfg = composed(hydra_overrides(run_config, simulated))
     experiment = Experiment(cfg)

@@ -13,12 +13,14 @@ from typing import Any
 
 from fednano.config.compose import compose_config, with_hydra_flags
 from fednano.config.errors import guarded
+from fednano.config.quoting import toml_quoted
 from fednano.coordination.redis_link import Address
 from fednano.node.settings import NodeSettings, checked, encode
 from fednano.node.supervisor import Supervisor
 from fednano.node.units import FORMS
 from fednano.process.child import Child
 from fednano.process.environment import QUIET
+from fednano.process.surroundings import settle, without_foreign_proxies
 
 TRAINER, SUPERNODE = "fednano.node.trainer", "fednano.node.supernode"
 SUPERNODE_S = 10.0  # for the SuperNode to end
@@ -27,6 +29,7 @@ ORPHAN_S = 5.0  # for both to end if the supervisor was killed
 
 def main(overrides: Sequence[str], form: str | None = None) -> int:
     """Run the node described by `overrides` until a signal comes, or print a file that starts it; the exit code."""
+    settle()
     settings, data = checked(compose_config(overrides, "node"))
     if form:
         print(FORMS[form](settings, overrides), end="")
@@ -57,7 +60,7 @@ def trainer(settings: NodeSettings, data: dict[str, Any] | None) -> Child:
 def supernode(settings: NodeSettings) -> Child:
     """The SuperNode, which answers messages in its own process."""
     arguments = ["--superlink", settings.superlink, "--isolation", "process"]
-    arguments += ["--node-config", f'name="{settings.name}" socket="{settings.socket}"']
+    arguments += ["--node-config", f"name={toml_quoted(settings.name)} socket={toml_quoted(str(settings.socket))}"]
     if settings.insecure:
         arguments.append("--insecure")
     if settings.root_certificates:
@@ -68,7 +71,8 @@ def supernode(settings: NodeSettings) -> Child:
         "supernode",
         [sys.executable, "-m", SUPERNODE, settings.name, *arguments],
         log=settings.home / "supernode.log",
-        environment={**os.environ, "FLWR_HOME": str(settings.home / "flwr")},  # Flower's own files go there
+        # Flower's own files go there.
+        environment={**without_foreign_proxies(os.environ), "FLWR_HOME": str(settings.home / "flwr")},
         grace_s=SUPERNODE_S,
         orphan_s=ORPHAN_S,
     )

@@ -1,6 +1,7 @@
 """Settings of a node, checked before anything starts."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
@@ -12,6 +13,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from fednano.config.checks import MISSING, check_value
 from fednano.core.clock import pause
+from fednano.process.temporary import SOCKET_BYTES
 
 POLL_S = 0.5
 
@@ -54,6 +56,13 @@ class NodeSettings:
             )
         if not re.fullmatch(r"(\[[0-9A-Fa-f:]+\]|[^\s:/]+):[0-9]{1,5}", self.superlink):
             raise ValueError(f"superlink must be HOST:PORT, got {self.superlink}; give both")
+        if not 0 < int(self.superlink.rpartition(":")[2]) < 65536:
+            raise ValueError(f"the port of superlink must be 1 to 65535, got {self.superlink}; correct it")
+        if len(os.fsencode(self.socket)) > SOCKET_BYTES:
+            raise ValueError(
+                f"folder must leave room for a socket's path of {SOCKET_BYTES} bytes, got {self.home}; set folder= to "
+                "a shorter one"
+            )
         for key in ("config", "root_certificates", "private_key"):
             path = getattr(self, key)
             if path is not None and not Path(path).expanduser().is_file():

@@ -6,6 +6,7 @@ from typing import cast
 
 from fednano.config.errors import BAD_INPUT, REFUSAL
 from fednano.core.marks import mark
+from fednano.core.output import tolerate_output
 from fednano.flower.compat.supernode import INACTIVE, KEYLESS, NO_CONNECTION, run_supernode, stage_of
 from fednano.node.one_process import in_one_process
 from fednano.process.memory import keep_freed_memory
@@ -46,6 +47,7 @@ class Marking(logging.Handler):
 
 def main() -> int:
     """Run until a signal comes; returns the exit code. Prints in one line why a connection was refused."""
+    tolerate_output()
     keep_freed_memory()
     heard = Heard()
     logging.getLogger("flwr").addHandler(heard)

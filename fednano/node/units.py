@@ -14,7 +14,8 @@ STOP_S = 30.0  # in addition to the drain, for the SuperNode to end and for answ
 
 
 def systemd(settings: NodeSettings, overrides: Sequence[str]) -> str:
-    """A systemd unit."""
+    """A systemd unit. Raises ValueError for text that a unit cannot hold."""
+    _require_one_line(settings, overrides)
     command = " ".join(_quoted(word) for word in (sys.executable, "-m", "fednano.node", *overrides))
     return f"""\
 # ~/.config/systemd/user/fednano-{settings.name}.service, or /etc/systemd/system/ with User= below [Service].
@@ -42,7 +43,8 @@ WantedBy=default.target
 
 
 def container(settings: NodeSettings, overrides: Sequence[str]) -> str:
-    """A container file."""
+    """A container file. Raises ValueError for text that it cannot hold."""
+    _require_one_line(settings, overrides)
     files = [path for path in (settings.config, settings.root_certificates, settings.private_key) if path]
     mounts = " ".join(shlex.quote(f"--volume={Path(path).absolute()}:{Path(path).absolute()}:ro") for path in files)
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -54,13 +56,24 @@ FROM python:{python}-slim
 COPY dist/fednano-{version("fednano")}-*.whl dist/fednano_rustbpe-*.whl /wheels/
 RUN pip install --no-cache-dir /wheels/*.whl && rm -r /wheels && useradd --create-home fednano
 USER fednano
-WORKDIR {Path.cwd()}
+WORKDIR {_literal(str(Path.cwd()))}
 STOPSIGNAL SIGTERM
 ENTRYPOINT {entry}
 """
 
 
 FORMS: dict[str, Callable[[NodeSettings, Sequence[str]], str]] = {"systemd": systemd, "container": container}
+
+
+def _require_one_line(settings: NodeSettings, overrides: Sequence[str]) -> None:
+    for text in (*overrides, str(settings.home), str(Path.cwd())):
+        if len(text.splitlines()) > 1:
+            raise ValueError(f"--print needs paths and values without line breaks, got {text!r}; rename the folder")
+
+
+def _literal(text: str) -> str:
+    """`text` as a container file's instruction, in which $ begins a variable."""
+    return text.replace("\\", "\\\\").replace("$", "\\$")
 
 
 def _escaped(text: str) -> str:

@@ -56,7 +56,8 @@ class Child:
         self.log = log
         self.grace_s = grace_s
         self._orphan_s = grace_s if orphan_s is None else orphan_s
-        self._environment = dict(environment)
+        # The log is read as UTF-8, and no sign that it cannot hold may end the command.
+        self._environment = {**environment, **({"PYTHONIOENCODING": "utf-8:replace"} if log else {})}
         self._fed = fed
         self._noise = tuple(noise)
         self._process: subprocess.Popen[bytes] | None = None
@@ -78,6 +79,10 @@ class Child:
                 env=self._environment,
                 start_new_session=True,
             )
+        except BlockingIOError as error:
+            self._link.close()
+            self._link = None
+            raise RuntimeError(f"{self.name} cannot be started: {error.strerror}; raise ulimit -u") from error
         finally:
             theirs.close()
             if log:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,17 +11,24 @@ from pathlib import Path
 
 PREFIX, UNLOCKED = "fednano_", "fednano-"
 MARK = ".fednano"  # a file in each of these folders: the user's own may be named like them
+SOCKET_BYTES = 103  # longest path of a Unix socket, on the strictest system
+# Ray adds 82 bytes: the folder's name, a session with date, time and process id, and the socket's own name.
+MOST_BYTES = 20
+PLAIN = re.compile(r"[\w./-]+", re.ASCII)  # Ray joins command lines from paths
+OTHERS = ("/tmp", "/var/tmp")
 
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A folder that only this user can read; locked while it is used, and removed at the end.
 
-    Folders left by this user's killed runs are removed first. The name is short, since it is part of the paths of Unix
-    sockets, which are limited to about 100 characters.
+    Folders left by this user's killed runs are removed first. The path is short and plain, since it is part of the
+    paths of Unix sockets, which are limited to about 100 bytes: a TMPDIR that is long or has special characters is not
+    used. Raises ValueError if there is no other place.
     """
-    _sweep(Path(tempfile.gettempdir()))
-    made = Path(tempfile.mkdtemp(prefix=UNLOCKED))  # readable by this user only
+    place = socket_place()
+    _sweep(place)
+    made = Path(tempfile.mkdtemp(prefix=UNLOCKED, dir=place))  # readable by this user only
     lock = os.open(made, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -33,6 +41,19 @@ def temporary_folder() -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(lock)
+
+
+def socket_place() -> Path:
+    """The folder that holds temporary folders. Raises ValueError if none has a short and plain path."""
+    own = tempfile.gettempdir()
+    for place in (own, *OTHERS, os.environ.get("XDG_RUNTIME_DIR", "")):
+        fits = len(os.fsencode(place)) <= MOST_BYTES and PLAIN.fullmatch(place)
+        if fits and Path(place).is_dir() and os.access(place, os.W_OK | os.X_OK):
+            return Path(place)
+    raise ValueError(
+        f"TMPDIR must be <= {MOST_BYTES} bytes of letters, digits and ._/- for the paths of sockets, got {own}; set "
+        "TMPDIR or XDG_RUNTIME_DIR to such a folder"
+    )
 
 
 def _sweep(where: Path) -> None:

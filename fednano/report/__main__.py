@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from fednano.core.output import tolerate_output
 from fednano.report import units
 from fednano.report.audit import audit_log
 from fednano.report.html import write_report
@@ -58,4 +59,5 @@ def _audit(folder: Path) -> int:
 
 
 if __name__ == "__main__":
+    tolerate_output()
     sys.exit(main(sys.argv[1:]))

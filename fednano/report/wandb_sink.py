@@ -2,17 +2,21 @@
 
 import math
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from fednano.config.errors import one_line
 from fednano.core.events import Event, RoundMerged, RunStarted
 from fednano.core.inner_step import InnerStep
 from fednano.report.sinks import Energy, Sink, metrics
 
 MODES = ("auto", "offline", "online")
 MAX_ACCOUNTS = 10_000  # energy accounts (one client, one round) logged in a run; above this, rounds are skipped
+# Seconds, unless W&B's own variables say otherwise: for a run to begin, and to be uploaded at its end.
+LIMITS = {"init_timeout": ("WANDB_INIT_TIMEOUT", 30.0), "finish_timeout": ("WANDB_FINISH_TIMEOUT", 60.0)}
 CHARTED = ("kwh", "co2_g", "share_in_windows")
 
 
@@ -24,7 +28,9 @@ class WandbSink:
 
     Under `wandb agent` the environment decides the run id, the sweep and the project.
 
-    Raises ValueError if wandb has no credentials for an online run.
+    A server that is lost later costs the run a warning and the upload, since all figures are in the run folder too.
+
+    Raises ValueError if an online run has no valid credentials or reaches no server.
     """
 
     def __init__(
@@ -41,6 +47,7 @@ class WandbSink:
     ) -> None:
         import wandb
 
+        self._lost = False
         self._energy = energy
         self._every, self._merged = 1, 0
 
@@ -54,9 +61,10 @@ class WandbSink:
                 config=config,
                 dir=folder,
                 # The live display rewrites its own lines; a captured copy of them would be noise.
-                settings=wandb.Settings(console="off"),
+                settings=wandb.Settings(console="off", finish_timeout_raises=True, **_limits()),
             )
-        except wandb.errors.UsageError as error:
+        except wandb.errors.Error as error:
+            wandb.teardown()  # its process writes into the folder
             raise ValueError(f"logger.mode={mode}: {error}; run `wandb login`, or set logger.mode=offline") from error
         # Rounds and evaluations are rows of their own, each drawn at its own tokens, round or virtual time;
         # wandb's own step only counts the rows.
@@ -86,11 +94,29 @@ class WandbSink:
         if energy := summary.get("energy"):
             axes = {"tokens": summary["tokens"], "round": summary["rounds"], "virtual_s": 3600 * energy["hours"]}
             self._log(axes | _charted(energy))
-        self._run.summary.update({key: value for key, value in _flat(summary).items() if value is not None})
-        self._run.finish(exit_code=1 if summary.get("status") == "failed" else 0)
+        totals = {key: value for key, value in _flat(summary).items() if value is not None}
+        self._tell(lambda: self._run.summary.update(totals))
+        self._tell(lambda: self._run.finish(exit_code=1 if summary.get("status") == "failed" else 0))
 
     def _log(self, row: dict[str, Any]) -> None:
-        self._run.log({key: value for key, value in row.items() if value is not None})
+        self._tell(lambda: self._run.log({key: value for key, value in row.items() if value is not None}))
+
+    def _tell(self, call: Callable[[], object]) -> None:
+        """Call wandb unless it has failed before; a first failure is a warning."""
+        if self._lost:
+            return
+        try:
+            call()
+        except Exception as error:  # wandb has no class for all that happens when its own process or the server is gone
+            self._lost = True
+            print(
+                f"fednano: W&B was lost and gets no more figures ({one_line(error)}); they are in the run folder",
+                file=sys.stderr,
+            )
+
+
+def _limits() -> dict[str, Any]:
+    return {key: seconds for key, (variable, seconds) in LIMITS.items() if variable not in os.environ}
 
 
 def _charted(energy: dict[str, Any]) -> dict[str, float | None]:

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fednano.config.quoting import quoted
 from fednano.coordination.redis_link import URL_VARIABLE
 from fednano.coordination.settings import Serving
 from fednano.coordination.store import CoordinationStore, StopRequestedError
@@ -32,7 +33,7 @@ from fednano.runtime.deployment.nodes.attendance import Attendance, Reach, store
 from fednano.runtime.deployment.nodes.local import LocalNodes, redis_server, rerouted
 from fednano.runtime.deployment.nodes.proxy import Proxy
 from fednano.runtime.deployment.security import make_certificates
-from fednano.runtime.deployment.serving import ACTIONS, LOCK, STEPS, read_step, server_pid
+from fednano.runtime.deployment.serving import ACTIONS, LOCK, REFUSED, STEPS, read_step, server_pid
 from fednano.runtime.deployment.superlink import SuperLink, environment
 from fednano.runtime.session import Outcome
 from fednano.training.checkpoint import Checkpoints
@@ -42,6 +43,10 @@ ASK_S = 1.0  # between two status requests to the SuperLink
 FLOWERS_WORD_S = 5.0  # Flower reports a ServerApp's own exit at once, but its death only after a minute or more
 SERVER_ENDS_S = 5.0
 NODE_ENDS_S = 15.0  # the trainer ends after its current step, then the SuperNode
+
+
+class RefusedError(ValueError):
+    """The server refused the run as bad input that only it could find, such as invalid credentials of a logger."""
 
 
 class Conductor:
@@ -120,7 +125,7 @@ class Conductor:
         self._steps = Lines(private / STEPS)
 
     def run(self, strategy: str, resume: bool) -> Outcome:
-        """The whole run. An error is part of the outcome."""
+        """The whole run. An error is part of the outcome. Raises RefusedError if the server refuses the run."""
         summary: dict[str, Any] = {"status": "failed"}
         error: Exception | None = None
         try:
@@ -131,13 +136,17 @@ class Conductor:
                 self._heed()
                 pause(POLL_S)
             self._follow()
+            if status.raised and (self._private / REFUSED).exists():
+                raise RefusedError((self._private / REFUSED).read_text(encoding="utf-8"))
             if status.failed:
                 raise RuntimeError(status.details)
             summary = json.loads((self._folder / "summary.json").read_text(encoding="utf-8"))
+        except RefusedError:
+            self._console.stop()
+            raise
         except Exception as raised:
             error = raised
-        finally:
-            self._console.close(summary)
+        self._console.close(summary)
         return outcome_of(strategy, summary, len(self._clients), error)
 
     def end(self) -> None:
@@ -211,7 +220,7 @@ class Conductor:
             "root_certificates": self._link.certificates.authority,
             "private_key": key,
         }
-        words = [f"{key}='{value}'" for key, value in settings.items()]  # quoted for Hydra
+        words = [f"{key}={quoted(str(value))}" for key, value in settings.items()]
         secret = environment(own / "flwr", redis)
         command = [sys.executable, "-m", "fednano.node", *words]
         log = self._logs / f"{client}.log"

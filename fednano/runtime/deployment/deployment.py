@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 
 from fednano.core.clock import wall
 from fednano.core.ranks import world
-from fednano.process.temporary import temporary_folder
+from fednano.process.surroundings import require_open_files, require_port, require_utf8, without_foreign_proxies_here
+from fednano.process.temporary import socket_place, temporary_folder
 from fednano.report.console import Console
 from fednano.runtime.deployment.conductor import Conductor
 from fednano.runtime.deployment.nodes.attendance import Attendance, Chaotic, ProvisionedNodes, Reach, Steady
@@ -127,6 +128,8 @@ class Deployment:
             self.signal.check()
         if world() > 1:
             raise ValueError(f"runtime={self.name} starts its own processes; run it without torchrun")
+        require_open_files(f"runtime={self.name}")
+        socket_place()
         for key in ("local_nodes", "min_clients"):
             if (getattr(self, key) or 0) > clients:
                 raise ValueError(f"runtime.{key} must be <= clients={clients}, got {getattr(self, key)}; lower it")
@@ -151,11 +154,15 @@ class Deployment:
     def conduct(
         self, folder: Path, name: str, parts: Parts, config: dict[str, Any], resume: Snapshot | None
     ) -> Outcome:
+        """The whole run. Raises ValueError, before anything is written, for a port or a folder that cannot be used."""
+        require_port("runtime.port", self.port, "0.0.0.0" if self.hosts else "127.0.0.1")
+        require_utf8("hydra.run.dir", folder.resolve())
         (folder / LOGS).mkdir(exist_ok=True)
         if not resume:
             OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
         names = parts.settings.names
         with ExitStack() as stack:
+            stack.enter_context(without_foreign_proxies_here())
             private = stack.enter_context(temporary_folder())
             redis = stack.enter_context(parts.coordination.serving())
             conductor = Conductor(

@@ -29,7 +29,7 @@ from fednano.process.memory import share_heaps
 from fednano.report.sinks import Fanout, Logger
 from fednano.runtime.beginning import message_bytes
 from fednano.runtime.deployment.inbox import Inbox
-from fednano.runtime.deployment.serving import ACTIONS, STEPS, StopSignal, serving
+from fednano.runtime.deployment.serving import ACTIONS, REFUSED, STEPS, StopSignal, serving
 from fednano.runtime.engine import Engine, transport
 from fednano.runtime.parts import Parts
 from fednano.runtime.run_folder import run_in_folder
@@ -107,14 +107,18 @@ def serve(
     with StopSignal() as stop, serving(control):
         snapshot = Checkpoints.newest(folder / "checkpoints", folder / "events.jsonl") if resume else None
         clock = RealClock(POLL_S, at=snapshot.clock if snapshot else 0.0)
-        launch = build(folder, store, clock)
-        with closing(launch.store):
-            stop.tell(launch.store)
-            server = LiveServer(launch, grid, clock, control)
-            shown = out or RichConsole(quiet=True)
-            outcome = run_in_folder(
-                folder, launch.name, server, launch.parts, launch.logger, launch.config, snapshot, shown
-            )
+        try:
+            launch = build(folder, store, clock)
+            with closing(launch.store):
+                stop.tell(launch.store)
+                server = LiveServer(launch, grid, clock, control)
+                shown = out or RichConsole(quiet=True)
+                outcome = run_in_folder(
+                    folder, launch.name, server, launch.parts, launch.logger, launch.config, snapshot, shown
+                )
+        except ValueError as error:
+            (control / REFUSED).write_text(str(error), encoding="utf-8")
+            raise
     if outcome.error:
         raise outcome.error
 

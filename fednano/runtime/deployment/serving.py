@@ -1,7 +1,8 @@
 """The control folder and the stop signal, between the process that serves a live run and the one that shows it.
 
 `LOCK` is locked while the server serves and holds its process id. `STEPS` receives the inner steps that nodes report,
-`ACTIONS` what was done to nodes, for the event log. SIGUSR1 asks the run to stop.
+`ACTIONS` what was done to nodes, for the event log. `REFUSED` says why the server refused the run, if it did. SIGUSR1
+asks the run to stop.
 """
 
 import fcntl
@@ -15,7 +16,7 @@ from pathlib import Path
 from fednano.coordination.store import LiveStore
 from fednano.core.inner_step import InnerStep
 
-LOCK, STEPS, ACTIONS = "server.lock", "steps.jsonl", "actions.jsonl"
+LOCK, STEPS, ACTIONS, REFUSED = "server.lock", "steps.jsonl", "actions.jsonl", "refused"
 
 
 @contextmanager

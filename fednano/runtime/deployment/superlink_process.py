@@ -6,6 +6,7 @@ Between two rounds, all bytes of a run pass through the single thread of this pr
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from fednano.core.output import tolerate_output
 from fednano.flower.compat.superlink_process import run_superlink, serve_through
 from fednano.process.memory import keep_freed_memory, share_heaps
 
@@ -46,6 +47,7 @@ class Gathered:
 
 
 if __name__ == "__main__":
+    tolerate_output()
     keep_freed_memory()
     share_heaps()  # it starts threads for every message
     serve_through(Gathered)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fednano.process import temporary
 from fednano.process.temporary import temporary_folder
 
 HOLDS = """
@@ -22,11 +23,12 @@ with temporary_folder() as folder:
 
 
 @pytest.fixture(autouse=True)
-def own_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Not that of the machine, where others' runs may be under way."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return tmp_path
+def own_temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Not that of the machine, where others' runs may be under way; short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="fn_", dir="/tmp") as own:
+        monkeypatch.setenv("TMPDIR", own)
+        monkeypatch.setattr(tempfile, "tempdir", own)
+        yield Path(own)
 
 
 @contextmanager
@@ -79,3 +81,35 @@ def test_a_folder_is_removed_whatever_happens(own_temporary: Path) -> None:
         (folder / "half").touch()
         raise OSError("disk full")
     assert list(own_temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["x" * 60, "o'neil", "two words"])
+def test_a_place_that_suits_no_socket_is_not_used(
+    name: str, own_temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unfit = own_temporary / name
+    unfit.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(unfit))
+    monkeypatch.setattr(temporary, "OTHERS", (str(own_temporary),))
+    with temporary_folder() as folder:
+        assert folder.parent == own_temporary
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert not folder.exists()
+
+
+def test_without_a_place_for_sockets_the_variable_is_named(
+    own_temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(own_temporary / ("x" * 60)))
+    monkeypatch.setattr(temporary, "OTHERS", ())
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    with pytest.raises(ValueError, match="TMPDIR must be <= 20 bytes"), temporary_folder():
+        pass
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(own_temporary))
+    with temporary_folder() as folder:
+        assert folder.parent == own_temporary
+
+
+def test_a_session_of_ray_fits_into_the_longest_place() -> None:
+    session = "session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store"
+    assert temporary.MOST_BYTES + len("/fednano_abcdefgh/") + len(session) <= temporary.SOCKET_BYTES

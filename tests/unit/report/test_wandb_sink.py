@@ -5,12 +5,14 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from support.event_logs import CLIENTS, summary_of, volatile_run
 from support.inner_steps import step_of
+from support.wandb_server import wandb_server
 
 from fednano.core.events import Evaluated, RoundMerged
 from fednano.report import wandb_sink
@@ -178,3 +180,80 @@ def test_a_wrong_setting_is_named_before_wandb_is_asked(key: str, value: str, na
 def test_wandb_is_imported_only_when_a_run_opens_it() -> None:
     code = "import sys, fednano.report.wandb_sink, fednano.report.console; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+KEY = "a" * 40
+
+
+def test_a_server_that_dies_costs_one_warning(
+    tmp_path: Path,
+    offline: None,
+    settings: Wandb,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    import wandb
+
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "0.5")
+    events = volatile_run(rounds=6)
+    with wandb_server() as url:
+        monkeypatch.setenv("WANDB_BASE_URL", url)
+        fan = Fanout(replace(settings, mode="online").open(tmp_path, {}, lambda: consumed(1.0)))
+    for event in events:
+        fan.event(event)
+    fan.close(summary_of(events))
+    wandb.teardown()
+    assert capfd.readouterr().err.count("fednano: W&B was lost") == 1
+    assert [row for row in _rows(tmp_path) if "train_loss" in row]  # for `wandb sync`
+
+
+def test_a_failure_inside_wandb_costs_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Wandb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import wandb
+
+    class Broken:
+        summary: ClassVar[dict[str, Any]] = {}
+
+        def define_metric(self, *args: object, **options: object) -> None:
+            pass
+
+        def log(self, row: dict[str, Any]) -> None:
+            raise ConnectionResetError("its process\nis gone")
+
+        def finish(self, exit_code: int) -> None:
+            raise AssertionError("it is gone")
+
+    monkeypatch.setattr(wandb, "init", lambda **options: Broken())
+    fan = Fanout(settings.open(tmp_path, {}, lambda: consumed(1.0)))
+    events = volatile_run(rounds=6)
+    for event in events:
+        fan.event(event)
+    fan.close(summary_of(events))
+    said = capsys.readouterr().err
+    assert said.startswith("fednano: W&B was lost and gets no more figures (its process is gone)")
+    assert said.count("\n") == 1
+
+
+def test_an_invalid_key_is_refused_with_a_remedy(
+    tmp_path: Path, offline: None, settings: Wandb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "garbage")
+    with pytest.raises(ValueError, match=r"logger\.mode=online: .*run `wandb login`, or set logger\.mode=offline"):
+        replace(settings, mode="online").open(tmp_path, {}, lambda: consumed(1.0))
+
+
+def test_a_server_that_does_not_answer_is_refused_with_a_remedy(
+    tmp_path: Path, settings: Wandb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    def init(**options: Any) -> None:
+        assert 0 < options["settings"].init_timeout <= 30
+        raise wandb.errors.CommError("Timed out while retrying:\nno such host")
+
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.delenv("WANDB_INIT_TIMEOUT", raising=False)
+    with pytest.raises(ValueError, match=r"or set logger\.mode=offline"):
+        replace(settings, mode="online").open(tmp_path, {}, lambda: consumed(1.0))
