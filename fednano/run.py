@@ -18,9 +18,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from fednano.config.build import plain
+from fednano.config.checks import check_value
 from fednano.config.compose import command_line, compose_config, conf_dir, search_path
 from fednano.config.errors import INTERRUPTED, guarded, refuse
 from fednano.core.event_log import InUseError
+from fednano.core.files import require_writable
 from fednano.core.interrupts import asked_to_end
 from fednano.core.ranks import rank, world
 from fednano.process.environment import QUIET
@@ -72,8 +75,8 @@ def _preflight(arguments: Any) -> None:
 
     experiments = []
     for cfg in composed:
-        if not arguments.multirun and not rank():
-            _refuse_used_folder(Path(cfg.hydra.run.dir))
+        if not rank():
+            _check_folder(cfg, bool(arguments.multirun))
         experiments.append(Experiment(_without_hydra(cfg)))
     for experiment in experiments:
         check_traces(experiment.parts(experiment.prepare(_progress()), MemoryStore()))
@@ -120,6 +123,16 @@ def _withdraw(folder: Path, held: Collection[Path], hydras: str | None) -> None:
             if Path.cwd() not in parent.parents or any(parent.iterdir()):
                 break
             parent.rmdir()
+
+
+def _check_folder(cfg: DictConfig, multirun: bool) -> None:
+    """Raise ValueError unless Hydra can make the job's folder, or the folder of all jobs."""
+    key = "hydra.sweep.dir" if multirun else "hydra.run.dir"
+    folder = plain(cfg.hydra.sweep if multirun else cfg.hydra.run, "dir")
+    check_value(key, folder, str)
+    require_writable(key, Path(folder))
+    if not multirun:
+        _refuse_used_folder(Path(folder))
 
 
 def _refuse_used_folder(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """One-line error messages and exit codes of commands."""
 
+import re
 import sys
 from collections.abc import Callable
 
@@ -7,6 +8,7 @@ from fednano.core.ranks import check_ranks, rank
 
 BAD_INPUT = 2  # exit code of a command that refuses its input
 INTERRUPTED = 130
+LONG_WORD, KEPT = re.compile(r"\S{500,}"), 80
 REFUSAL = "fednano: "  # prefix of the line that says why
 
 
@@ -40,5 +42,5 @@ def _say(error: Exception) -> int:
 
 
 def one_line(error: Exception) -> str:
-    """The text of an error with its line breaks replaced by spaces."""
-    return " ".join(str(error).split())
+    """The text of an error with its line breaks replaced by spaces, and very long words shortened."""
+    return LONG_WORD.sub(lambda word: f"{word[0][:KEPT]}… ({len(word[0])} characters)", " ".join(str(error).split()))

@@ -81,8 +81,13 @@ def made_once(folder: Path, ready: str, make: Callable[[Path], object], progress
 def require_writable(key: str, root: Path) -> None:
     """Raise ValueError unless folders can be made in `root`, which need not exist yet. Writes nothing."""
     present = root
-    while not present.exists() and present != present.parent:
-        present = present.parent
+    try:
+        while not present.exists() and present != present.parent:
+            present = present.parent
+    except (OSError, ValueError) as error:  # too long a name, or a folder above that may not be read
+        raise ValueError(f"{key} must be a folder, got {root} ({error}); give another one") from error
+    if root == present and not present.is_dir():
+        raise ValueError(f"{key} must be a folder, got {root}, which is a file; give a folder")
     if not present.is_dir():
         raise ValueError(f"{key}={root} lies under {present}, which is a file; give a folder")
     if not os.access(present, os.W_OK | os.X_OK):
