@@ -22,7 +22,7 @@ def refuse(error: Exception) -> int:
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a command in which a ValueError means bad input; returns the exit code."""
+    """Run a command in which a ValueError or a file that the system refuses means bad input; returns the exit code."""
     try:
         check_ranks()
     except ValueError as error:  # said by every process, since none knows whether it is rank 0
@@ -31,6 +31,10 @@ def guarded(command: Callable[[], int]) -> int:
         return command()
     except ValueError as error:
         return refuse(error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return refuse(ConfigError(f"{error.filename}: {error.strerror}; check its permissions and the disk"))
     except KeyboardInterrupt:
         print("fednano: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -2,12 +2,14 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import get_ident
+from typing import Any
 
 from fednano.core.progress import Progress
 
@@ -15,6 +17,41 @@ from fednano.core.progress import Progress
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def reading(path: Path, remedy: str) -> Iterator[None]:
+    """A block that reads `path`: whatever the system or a library raises over it becomes a ValueError that names it.
+
+    A folder, pipe or device in its place is refused, since reading one may wait forever. A ValueError of the block that
+    names the file already passes as it is.
+    """
+    try:
+        if not path.is_file():
+            raise ValueError("it is not a file" if path.exists() else "it does not exist")
+        yield
+    except Exception as error:
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
+        said = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        if isinstance(error, LookupError | TypeError | AttributeError):
+            said = repr(error)
+        raise ValueError(f"{path} cannot be read ({' '.join(said.split())}); {remedy}") from error
+
+
+def read_text(path: Path, remedy: str) -> str:
+    """The text of a UTF-8 file. Raises ValueError as `reading` does."""
+    with reading(path, remedy):
+        return path.read_text(encoding="utf-8")
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """The JSON object in a file. Raises ValueError as `reading` does, also for JSON of another kind."""
+    with reading(path, remedy):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__} where an object is needed")
+        return found
 
 
 def write_whole(path: Path, data: bytes) -> None:

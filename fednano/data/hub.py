@@ -112,7 +112,7 @@ class HubShards:
             content = Content(**json.loads(_note(path).read_text(encoding="utf-8")))
             if path.stat().st_size == content.file_bytes and pq.read_metadata(path).num_rows == content.rows:
                 return content
-        except (FileNotFoundError, json.JSONDecodeError, TypeError, pa.ArrowInvalid):
+        except (FileNotFoundError, ValueError, TypeError, pa.ArrowException):
             return None
         return None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fednano.core.files import write_atomically
+from fednano.core.files import read_json, write_atomically
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -73,7 +73,9 @@ class Manifest:
         path = folder / MANIFEST
         remedy = f"delete {folder} to make it again"
         try:
-            held = json.loads(path.read_text(encoding="utf-8"))
+            if not path.exists():
+                raise ValueError(f"{path} does not exist, so {folder} is not a corpus; {remedy}")
+            held = read_json(path, remedy)
             if held["format"] != FORMAT:
                 raise ValueError(f"{path} must have format {FORMAT}, got {held['format']}; {remedy}")
             manifest = cls(
@@ -84,9 +86,7 @@ class Manifest:
                 source_column=held["source_column"],
                 text_column=held["text_column"],
             )
-        except FileNotFoundError:
-            raise ValueError(f"{path} does not exist, so {folder} is not a corpus; {remedy}") from None
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} cannot be read ({error!r}); {remedy}") from error
         if manifest.sha256() != held["corpus_sha256"]:
             raise ValueError(f"{path} does not match its own corpus_sha256={held['corpus_sha256']}; {remedy}")

@@ -155,7 +155,7 @@ def _check_settings(cfg: DictConfig) -> None:
         )
     for key, hint in hints.items():
         if key != BUDGET:
-            if key not in cfg:
+            if key not in cfg.keys():  # noqa: SIM118  # a key set to ??? is not in the mapping itself
                 raise ValueError(not_set(key, "+"))
             check_value(key, plain(cfg, key), hint | None if key in DERIVED else hint)
     check_record(_budget(cfg), Budget, BUDGET)

@@ -1,14 +1,13 @@
 """Reopening of a run's folder to resume the run."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
-from yaml import YAMLError  # type: ignore[import-untyped]
 
 from fednano.config.compose import compose_config
+from fednano.core.files import read_json, reading
 from fednano.training.checkpoint import Checkpoints, Snapshot
 
 
@@ -55,9 +54,10 @@ def recorded_config(folder: Path, given: str) -> DictConfig:
         if not (folder / name).is_file():
             raise ValueError(f"{given} has no {name}; give the folder of a run, such as outputs/NAME/DATE_TIME")
     try:
-        cfg = OmegaConf.load(folder / "config.yaml")
-    except YAMLError as error:
-        raise ValueError(f"{given}: config.yaml is damaged ({error}); restore it") from error
+        with reading(folder / "config.yaml", "restore it"):
+            cfg = OmegaConf.load(folder / "config.yaml")
+    except ValueError as error:
+        raise ValueError(f"{given}: config.yaml is damaged ({error})") from error
     if not isinstance(cfg, DictConfig):
         raise ValueError(f"{given}: config.yaml has no keys; restore it")
     return cfg
@@ -65,4 +65,4 @@ def recorded_config(folder: Path, given: str) -> DictConfig:
 
 def _completed(folder: Path) -> bool:
     summary = folder / "summary.json"
-    return summary.exists() and json.loads(summary.read_text(encoding="utf-8")).get("status") == "completed"
+    return summary.exists() and read_json(summary, "remove it").get("status") == "completed"

@@ -108,7 +108,8 @@ def _needs(groups: Groups, settings: RunSettings) -> dict[str, tuple[int, float]
         return needs
     state = _state_bytes(groups, blocks, rest)
     kept = clients if groups.runtime.name == "virtual" and groups.optim.state != "reset" else 1
-    needs["clients"] = (clients, clients * CLIENT + kept * state)
+    needs["model.depth"] = (depth.depth, blocks * bytes_each + state)
+    needs["clients"] = (clients, clients * CLIENT + (kept - 1) * state)
     workers = groups.hardware.workers
     needs["hardware.workers"] = (workers, max(0, workers - 1) * STEP * (blocks + rest))
     width = TOKEN + CHANNEL * depth.width * depth.depth

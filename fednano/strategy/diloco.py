@@ -1,5 +1,6 @@
 """Synchronous rounds of H local steps and one outer step: DiLoCo, with FedAvg as a special case."""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -32,7 +33,7 @@ class DiLoCo:
     local_steps: Annotated[int, Range(le=10**9)] = 25
     quorum: int = 1
     weighting: Literal["tokens", "uniform"] = "tokens"
-    slack: Annotated[float, Range(le=1e6)] = 1.5
+    slack: Annotated[float, Range(le=math.inf)] = 1.5
 
     def __post_init__(self) -> None:
         if self.local_steps < 1:

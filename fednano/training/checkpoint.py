@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fednano.core.event_log import LogMark
 from fednano.core.events import CheckpointSaved, finite
-from fednano.core.files import write_atomically
+from fednano.core.files import read_json, reading, write_atomically
 from fednano.core.tensors import State
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.strategy.base import ServerState
@@ -22,6 +21,7 @@ from fednano.training.recorder import RunProgress
 
 WEIGHTS, OUTER, MEAN = "weights.safetensors", "outer.safetensors", "mean.safetensors"
 INNER, STATE = "inner", "state.json"
+RESTORE = "restore it"
 MODEL, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
 
 
@@ -123,14 +123,14 @@ class Checkpoints:
         if not (folder / STATE).is_file():
             raise ValueError(f"{folder} is not a checkpoint; name a folder below checkpoints/")
         try:
-            record = json.loads((folder / STATE).read_text(encoding="utf-8"))
-            weights, outer, mean = (load_file(folder / name) for name in (WEIGHTS, OUTER, MEAN))
+            record = read_json(folder / STATE, RESTORE)
+            weights, outer, mean = (_tensors(folder / name) for name in (WEIGHTS, OUTER, MEAN))
             state = ServerState(weights, outer, record.pop("version"), mean)
-            inner = {path.stem: load_file(path) for path in sorted((folder / INNER).iterdir())}
+            inner = {path.stem: _tensors(path) for path in sorted((folder / INNER).iterdir())}
             record["progress"], record["event_log"] = RunProgress(**record["progress"]), LogMark(**record.pop("tape"))
             record["up"], record["leaving"] = tuple(record["up"]), tuple(record["leaving"])
             return Snapshot(state=state, inner=inner, **record)
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{folder} is a damaged checkpoint ({error}); remove it to resume from the previous one"
             ) from error
@@ -163,12 +163,18 @@ def load_model(folder: Path) -> GPT:
         if not (folder / name).is_file():
             raise ValueError(f"model_dir={folder} has no {name}; name the model/ folder of a run")
     try:
-        config = GPTConfig.from_dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
+        config = GPTConfig.from_dict(read_json(folder / CONFIG, RESTORE))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"the {CONFIG} of model_dir={folder} does not describe a model ({error}); name the model/ folder of a run"
         ) from error
     state = _read_tensors(f"model_dir={folder}", folder / MODEL)
+    held = sum(tensor.numel() for tensor in state.values())
+    if config.layers > len(state) or config.width * max(config.width, config.vocab_size) > max(held, 1):
+        raise ValueError(
+            f"the {MODEL} of model_dir={folder} does not match its {CONFIG}: {held} numbers are too few for it; "
+            "name a folder whose files come from one run"
+        )
     model = GPT(config)
     differences = _differences(model.state_dict(), state)
     if differences:
@@ -195,10 +201,16 @@ def load_tokenizer(folder: Path, model: GPT) -> Tokenizer:
 def _read_tensors(named: str, path: Path) -> State:
     """The tensors of a safetensors file. Raises a ValueError that begins with `named` if it cannot be read."""
     try:
-        state: State = load_file(path)
-    except (SafetensorError, OSError) as error:
+        return _tensors(path)
+    except ValueError as error:
         raise ValueError(f"{named} has a damaged {path.name} ({error}); restore it or name another") from error
-    return state
+
+
+def _tensors(path: Path) -> State:
+    """The tensors of a safetensors file. Raises ValueError naming it if it cannot be read."""
+    with reading(path, RESTORE):
+        state: State = load_file(path)
+        return state
 
 
 def _differences(expected: State, found: State) -> list[str]:

@@ -52,11 +52,15 @@ def choices(groups: Sequence[str]) -> list[tuple[str, ...]]:
     return found
 
 
-def mutations(cfg: DictConfig, base: tuple[str, ...]) -> Iterator[Mutation]:
-    """Every hostile override of every key of `cfg`; with a `base`, only of the keys of the group it chooses."""
+def mutations(cfg: DictConfig, base: tuple[str, ...], groups: Sequence[str] = ()) -> Iterator[Mutation]:
+    """Every hostile override of every key of `cfg`; with a `base`, only of the keys of the group it chooses.
+
+    Without one, the keys inside `groups` are left to the bases of these groups.
+    """
     within = base[-1].partition("=")[0] + "." if base else ""
     for key, value in leaves(OmegaConf.to_container(cfg)):
-        if not f"{key}.".startswith(within.replace("/", ".")) or key in RESUME:
+        inside = "." in key and key.partition(".")[0] in groups
+        if not f"{key}.".startswith(within.replace("/", ".")) or key in RESUME or (inside and not base):
             continue
         for text in dict.fromkeys((*ANY, *hostile(value))):
             yield Mutation(base, f"{key}={text}", key)
