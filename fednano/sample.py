@@ -85,9 +85,8 @@ def main(overrides: Sequence[str]) -> int:
     """Print the continuations that `overrides` ask for; returns the exit code."""
     texts = dict(_split(override) for override in overrides if _split(override)[0] in TEXTS)
     cfg = compose_config([override for override in overrides if _split(override)[0] not in TEXTS], "sample")
-    chosen = {str(key): plain(cfg, str(key)) for key in cfg.keys() if key not in TEXTS} | {
-        key: texts.get(key, "") for key in TEXTS
-    }
+    names = map(str, cfg.keys())  # also those that are set to ???
+    chosen = {key: plain(cfg, key) for key in names if key not in TEXTS} | {key: texts.get(key, "") for key in TEXTS}
     prompts = _checked_prompts(chosen)
 
     from fednano.model.generate import Sampling

@@ -60,7 +60,7 @@ def mutations(cfg: DictConfig, base: tuple[str, ...], groups: Sequence[str] = ()
     within = base[-1].partition("=")[0] + "." if base else ""
     for key, value in leaves(OmegaConf.to_container(cfg)):
         inside = "." in key and key.partition(".")[0] in groups
-        if not f"{key}.".startswith(within.replace("/", ".")) or key in RESUME or (inside and not base):
+        if not key.startswith(within.replace("/", ".")) or key in RESUME or (inside and not base):
             continue
         for text in dict.fromkeys((*ANY, *hostile(value))):
             yield Mutation(base, f"{key}={text}", key)
@@ -103,8 +103,17 @@ def apply(composed: DictConfig, mutation: Mutation, tiny: Sequence[str] = ()) ->
 
 
 def composed_all(tiny: Sequence[str], groups: Sequence[str]) -> dict[tuple[str, ...], DictConfig]:
-    """The configuration of each choice of each group."""
-    return {base: compose_config([*base, *_known(tiny, base)]) for base in choices(groups)}
+    """The configuration of each choice of each group, composed or, where a file includes no others, put together."""
+    composed: dict[tuple[str, ...], DictConfig] = {}
+    for base in choices(groups):
+        group, _, name = "".join(base).partition("=")
+        own = OmegaConf.load(conf_dir() / group / f"{name}.yaml") if base else None
+        if isinstance(own, DictConfig) and "defaults" not in own:
+            composed[base] = OmegaConf.masked_copy(composed[()], list(composed[()]))
+            composed[base][group] = own
+        else:
+            composed[base] = compose_config([*base, *_known(tiny, base)])
+    return composed
 
 
 def _known(tiny: Sequence[str], base: tuple[str, ...]) -> list[str]:
@@ -120,7 +129,8 @@ def sample(everything: Sequence[Mutation], size: int, seed: int = 0) -> list[Mut
     for mutation in shuffled:
         first.setdefault((" ".join(mutation.base), mutation.key), mutation)
     chosen = list(first.values())
-    rest = [mutation for mutation in shuffled if mutation not in set(chosen)]
+    taken = set(chosen)
+    rest = [mutation for mutation in shuffled if mutation not in taken]
     return (chosen + rest)[: max(size, len(chosen))]
 
 
