@@ -8,12 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fednano.config.build import build_groups
+from fednano.config.build import build_groups, plain
 from fednano.config.compose import compose_config, with_hydra_flags
 from fednano.config.errors import guarded
 from fednano.config.quoting import quoted
+from fednano.core.files import reading
+from fednano.core.ranges import Range
 from fednano.process.surroundings import settle
 
 if TYPE_CHECKING:
@@ -29,9 +31,9 @@ if TYPE_CHECKING:
 
 KEYS = {
     "model_dir": str,
-    "eval_tokens": int | None,
-    "batch_size": int,
-    "max_items": int,
+    "eval_tokens": Annotated[int, Range(ge=1)] | None,
+    "batch_size": Annotated[int, Range(ge=1, le=1_000_000)],
+    "max_items": Annotated[int, Range(ge=1)],
     "seed": int,
     "output": str | None,
 }
@@ -84,18 +86,19 @@ def main(overrides: Sequence[str]) -> int:
 def _check(cfg: Any) -> None:
     from omegaconf import OmegaConf
 
-    from fednano.config.checks import check_value
+    from fednano.config.checks import check_value, not_set, shown
 
     if OmegaConf.is_missing(cfg, "model_dir"):
         raise ValueError("model_dir must be set; add model_dir=outputs/…/model")
     for key in cfg:
         if key not in KEYS and key not in GROUPS:
-            raise ValueError(f"{key!s}={cfg[key]} sets a key that does not exist; remove it")
+            raise ValueError(f"{key!s}={shown(plain(cfg, str(key)))} sets a key that does not exist; remove it")
     for key, hint in KEYS.items():
-        check_value(key, cfg[key], hint)
-    for key in ("eval_tokens", "batch_size", "max_items"):
-        if cfg[key] is not None and cfg[key] < 1:
-            raise ValueError(f"{key} must be >= 1, got {cfg[key]}; use 1 or more")
+        if key not in cfg.keys():  # noqa: SIM118  # a key set to ??? is not in the mapping itself
+            raise ValueError(not_set(key, "+"))
+        check_value(key, plain(cfg, key), hint)
+    if cfg.output and Path(cfg.output).is_dir():
+        raise ValueError(f"output must be a file, got the folder {cfg.output}; name a file in it")
     if cfg.output and not Path(cfg.output).resolve().parent.is_dir():
         parent = Path(cfg.output).parent
         raise ValueError(
@@ -108,7 +111,10 @@ def _run_config(folder: Path) -> Any:
     from omegaconf import OmegaConf
 
     path = folder.resolve().parent / "config.yaml"
-    return OmegaConf.load(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    with reading(path, "restore it, or move it away and add data=… as for the run"):
+        return OmegaConf.load(path)
 
 
 def _with_data(cfg: Any, run: Any) -> Any:

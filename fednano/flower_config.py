@@ -15,6 +15,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from fednano.config.errors import guarded
+from fednano.core.files import read_text
 
 # The number of nodes must be that of the app's clients. The share of a GPU sets how many clients train on it at once.
 CONNECTIONS = {
@@ -46,7 +47,7 @@ def add_connections(path: Path) -> list[str]:
 
     Raises ValueError if the file cannot be read, or if tables cannot be added to it.
     """
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    text = read_text(path, "repair it or move it away") if path.exists() else ""
     present = _superlink(text, path, "repair it or move it away")
     missing = [name for name in CONNECTIONS if name not in present]
     lines = [_told(name, present, path) for name in CONNECTIONS]

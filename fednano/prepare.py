@@ -6,7 +6,8 @@ python -m fednano.prepare data=text data.path=FOLDER tokenizer=bpe_4k
 import sys
 from collections.abc import Sequence
 
-from fednano.config.build import build_groups
+from fednano.config.build import build_groups, plain
+from fednano.config.checks import shown
 from fednano.config.compose import compose_config, with_hydra_flags
 from fednano.config.errors import guarded
 from fednano.process.surroundings import settle
@@ -20,7 +21,7 @@ def main(overrides: Sequence[str]) -> int:
 
     for key in cfg:
         if key not in ("data", "partition", "tokenizer"):
-            raise ValueError(f"{key!s}={cfg[key]} sets a key that does not exist; remove it")
+            raise ValueError(f"{key!s}={shown(plain(cfg, str(key)))} sets a key that does not exist; remove it")
     groups = build_groups(cfg, ("data", "tokenizer"))
     groups["data"].check()
     corpus = groups["data"].ensure(RichProgress())

@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fednano.config.build import build_groups
+from fednano.config.build import build_groups, plain
+from fednano.config.checks import not_set, shown
 from fednano.config.compose import compose_config, with_hydra_flags
 from fednano.config.errors import ConfigError, guarded
+from fednano.core.files import read_text
 from fednano.core.output import reader_gone
+from fednano.core.ranges import Range
 from fednano.process.surroundings import settle
 
 if TYPE_CHECKING:
@@ -24,8 +27,8 @@ if TYPE_CHECKING:
 TEXTS = ("model_dir", "prompt", "prompts")
 KEYS = {
     "interactive": bool,
-    "samples": int,
-    "tokens": int,
+    "samples": Annotated[int, Range(ge=1, le=100_000)],
+    "tokens": Annotated[int, Range(ge=0, le=10_000_000)],
     "temperature": float,
     "top_k": int,
     "top_p": float,
@@ -86,7 +89,8 @@ def main(overrides: Sequence[str]) -> int:
     """Print the continuations that `overrides` ask for; returns the exit code."""
     texts = dict(_split(override) for override in overrides if _split(override)[0] in TEXTS)
     cfg = compose_config([override for override in overrides if _split(override)[0] not in TEXTS], "sample")
-    chosen = {str(key): cfg[key] for key in cfg if key not in TEXTS} | {key: texts.get(key, "") for key in TEXTS}
+    names = map(str, cfg.keys())  # also those that are set to ???
+    chosen = {key: plain(cfg, key) for key in names if key not in TEXTS} | {key: texts.get(key, "") for key in TEXTS}
     prompts = _checked_prompts(chosen)
 
     from fednano.model.generate import Sampling
@@ -124,13 +128,14 @@ def _checked_prompts(chosen: dict[str, Any]) -> list[str]:
 
     if not chosen["model_dir"]:
         raise ConfigError("model_dir must be set; add model_dir=outputs/…/model")
+    for key, value in chosen.items():
+        if key not in KEYS and key not in (*TEXTS, "hardware"):
+            raise ConfigError(f"{key}={shown(value)} sets a key that does not exist; remove it")
     for key, hint in KEYS.items():
+        if key not in chosen:
+            raise ConfigError(not_set(key, "+"))
         check_value(key, chosen[key], hint)
     prompt, file = chosen["prompt"], chosen["prompts"]
-    if chosen["tokens"] < 0:
-        raise ConfigError(f"tokens must be >= 0, got {chosen['tokens']}; use 0 or more")
-    if chosen["samples"] < 1:
-        raise ConfigError(f"samples must be >= 1, got {chosen['samples']}; use 1 or more")
     if chosen["interactive"] and (prompt or file):
         raise ConfigError(
             f"prompt and prompts must be empty with interactive=true, got prompt={prompt} prompts={file}; remove them"
@@ -140,9 +145,9 @@ def _checked_prompts(chosen: dict[str, Any]) -> list[str]:
     if prompt:
         raise ConfigError(f"prompts must be empty with prompt={prompt}, got {file}; remove one of them")
     try:
-        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"prompts must be a UTF-8 text file, got {file} ({error}); name another file") from error
+        lines = read_text(Path(file), "name another file").splitlines()
+    except ValueError as error:
+        raise ConfigError(f"prompts must be a UTF-8 text file, got {shown(file)}: {error}") from error
     prompts = [line for line in lines if line.strip()]
     if not prompts:
         raise ConfigError(f"prompts must hold a prompt, got an empty {file}; write one per line")

@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
         return 0 if asked else 2
     try:
         importlib.import_module(BENCHES[name]).main(rest)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"fednano: {error}", file=sys.stderr)
         return 2
     return 0

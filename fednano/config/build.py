@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fednano.config.checks import check_node
+from fednano.config.checks import MISSING, check_node
 from fednano.config.errors import one_line
 from fednano.config.moved import with_current_targets
 from fednano.config.paths import with_absolute_paths
@@ -25,14 +25,28 @@ def build_groups(cfg: DictConfig, groups: Sequence[str], base: Path | None = Non
     """
     built = {}
     for group in groups:
-        try:
-            node = with_current_targets(OmegaConf.to_container(cfg[group], resolve=True))
-        except OmegaConfBaseException as error:
-            raise ValueError(f"{group}: {one_line(error)}") from error
+        node = with_current_targets(plain(cfg, group))
+        if (isinstance(node, str) and node == MISSING) or node is None:
+            raise ValueError(f"{group} is not set; add {group}=CHOICE")
         check_node(node, group)
         assert isinstance(node, dict)
         built[group] = _make(group, with_absolute_paths(node, base))
     return built
+
+
+def plain(cfg: DictConfig, key: str) -> Any:
+    """The plain value of a key; None if the configuration lacks it.
+
+    Raises:
+        ValueError: it refers to a value that does not exist.
+    """
+    try:
+        if OmegaConf.is_missing(cfg, key):
+            return MISSING
+        value = cfg.get(key)
+        return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise ValueError(f"{key} must refer to values that exist ({one_line(error)}); correct it") from error
 
 
 def _make(group: str, node: dict[str, Any]) -> Any:
@@ -46,7 +60,21 @@ def _make(group: str, node: dict[str, Any]) -> Any:
         place = re.search(r"^full_key: (\S+)$", str(error), re.MULTILINE)
         if cause and place and (text := _placed(str(cause), group, node, place[1])) != str(cause):
             raise ValueError(text) from None
-        raise cause or error from None
+        if cause is None:
+            cause = _innermost(error)
+            where = f"{group}.{place[1]}" if place else group
+            raise ValueError(
+                f"{where} cannot be made with these settings ({type(cause).__name__}: {one_line(cause)}); correct them"
+            ) from error
+        raise cause from None
+
+
+def _innermost(error: BaseException) -> Exception:
+    """The error that an error was raised from in the end."""
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    assert isinstance(error, Exception)
+    return error
 
 
 def _placed(text: str, group: str, node: dict[str, Any], place: str) -> str:

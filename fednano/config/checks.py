@@ -5,9 +5,16 @@ import inspect
 import types
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from enum import Enum
+from os import PathLike
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from fednano.core.ranges import LEAST, MOST, Range, usual
 
 MISSING = "???"
+LONGEST = 4096  # characters of a string, as of a path
+SHOWN = 80  # characters of a value that a message shows
+HYDRAS = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_")  # keys that Hydra reads itself
 
 
 def check_node(node: dict[str, Any], where: str) -> None:
@@ -22,31 +29,29 @@ def check_node(node: dict[str, Any], where: str) -> None:
             f"{where}._target_ must be the dotted path of a class, got {'nothing' if given is None else given}; "
             f"add it to the YAML file, or choose another {where}"
         )
-    cls = _resolve(node["_target_"], where)
-    signature = inspect.signature(cls)
-    hints = get_type_hints(cls)
+    cls, signature, hints = _resolve(node["_target_"], where)
     for key, value in node.items():
-        if key.startswith("_"):
+        if key in HYDRAS:
             continue
         full = f"{where}.{key}"
         if key not in signature.parameters:
             known = ", ".join(signature.parameters)
             raise ValueError(
-                f"{full}={value} sets a key that {cls.__name__} does not have; "
+                f"{full}={shown(value)} sets a key that {cls.__name__} does not have; "
                 + (f"use one of {known}" if known else "it has no keys")
             )
         if value == MISSING:
-            raise ValueError(f"{full} is not set; add {full}=VALUE")
+            raise ValueError(not_set(full))
         if isinstance(value, dict) and "_target_" in value:
             check_node(value, full)
             continue
+        nested = _nested(value)
+        for name, item in nested.items():
+            check_node(item, f"{full}.{name}")
         check_value(full, value, hints.get(key, Any))
-        for name, item in value.items() if isinstance(value, dict) else ():
-            if isinstance(item, dict) and "_target_" in item:
-                check_node(item, f"{full}.{name}")
     for key, parameter in signature.parameters.items():
         if parameter.default is inspect.Parameter.empty and key not in node:
-            raise ValueError(f"{where}.{key} is not set; add +{where}.{key}=VALUE")
+            raise ValueError(not_set(f"{where}.{key}", "+"))
 
 
 def check_record(node: Any, cls: type, where: str) -> None:
@@ -55,40 +60,74 @@ def check_record(node: Any, cls: type, where: str) -> None:
     Raises:
         ValueError: `node` is not a mapping, or a setting is unknown or mistyped.
     """
-    hints = get_type_hints(cls)
+    hints = get_type_hints(cls, include_extras=True)
     known = [field.name for field in fields(cls)]
     if not isinstance(node, dict):
-        raise ValueError(f"{where} must hold keys, got {node}; set {', '.join(f'{where}.{key}' for key in known)}")
+        raise ValueError(
+            f"{where} must hold keys, got {shown(node)}; set {', '.join(f'{where}.{key}' for key in known)}"
+        )
     for key, value in node.items():
         if key not in known:
-            raise ValueError(f"{where}.{key}={value} sets a key that does not exist; use one of {', '.join(known)}")
+            raise ValueError(
+                f"{where}.{key}={shown(value)} sets a key that does not exist; use one of {', '.join(known)}"
+            )
         check_value(f"{where}.{key}", value, hints[key])
 
 
 def check_value(key: str, value: Any, hint: Any) -> None:
-    """Raise ValueError unless a plain `value` fits the annotation `hint`."""
+    """Raise ValueError unless a plain `value` fits the annotation `hint`, with its range if it has one."""
+    if value == MISSING:
+        raise ValueError(not_set(key))
     if not _fits(value, hint):
-        raise ValueError(f"{key} must be {_described(hint)}, got {_shown(value)}; change it")
+        raise ValueError(f"{key} must be {_described(hint)}, got {shown(value)}; change it")
+    if said := _refused(value, hint):
+        raise ValueError(f"{key} must {said}")
 
 
-def _shown(value: Any) -> str:
-    """A value as YAML writes it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def not_set(key: str, sign: str = "") -> str:
+    """The message for a key without a value; `sign` is + if the configuration lacks the key."""
+    return f"{key} is not set; add {sign}{key}=VALUE"
 
 
-def _resolve(target: str, where: str) -> Any:
+def shown(value: Any) -> str:
+    """A value as YAML writes it, at a length that a line can hold."""
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else _text(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]}… ({len(text)} characters)"
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int) and not usual(value) else str(value)
+
+
+def _nested(value: Any) -> dict[Any, dict[str, Any]]:
+    """The items of a mapping or list that name classes of their own, by key or position."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return {name: item for name, item in items if isinstance(item, dict) and "_target_" in item}
+
+
+def _resolve(target: str, where: str) -> tuple[Any, inspect.Signature, dict[str, Any]]:
+    """The class that `target` names, the signature of its constructor, and the annotations of its settings."""
     module, _, name = target.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+        cls = getattr(importlib.import_module(module), name)
+    except Exception as error:  # whatever a module of the user's own raises
         raise ValueError(
-            f"{where}._target_={target} cannot be imported ({error}); give the dotted path of a class, and run the "
-            "command in the folder that holds its module or add that folder to PYTHONPATH"
+            f"{where}._target_={shown(target)} cannot be imported ({error}); give the dotted path of a class, and run "
+            "the command in the folder that holds its module or add that folder to PYTHONPATH"
+        ) from error
+    try:
+        return cls, inspect.signature(cls), get_type_hints(cls, include_extras=True)
+    except Exception as error:
+        raise ValueError(
+            f"{where}._target_={shown(target)} has no settings that can be read ({error}); give the dotted path of a "
+            "class"
         ) from error
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def _fits(value: Any, hint: Any) -> bool:  # noqa: PLR0911  # one for each kind of annotation
     origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _fits(value, arguments[0])
     if origin in (Union, types.UnionType):
         return any(_fits(value, argument) for argument in arguments)
     if origin is Literal:
@@ -100,15 +139,72 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (tuple, list, Sequence, dict):
         kind = dict if origin is dict else list
         items = value.values() if isinstance(value, dict) else value
-        return isinstance(value, kind) and all(_fits(item, arguments[origin is dict]) for item in items)
-    return True  # a nested object, which check_node checks on its own
+        named = not isinstance(value, dict) or all(_fits(name, arguments[0]) for name in value)
+        return isinstance(value, kind) and named and all(_fits(item, arguments[origin is dict]) for item in items)
+    if isinstance(hint, type) and not issubclass(hint, Enum | PathLike) and hint is not object:
+        return isinstance(value, dict) and "_target_" in value
+    return True
+
+
+def _refused(value: Any, hint: Any) -> str:  # one for each kind of annotation
+    """What a value that fits its annotation must do and got instead; empty if nothing is wrong with it."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        ranges = [extra for extra in arguments[1:] if isinstance(extra, Range)]
+        return _outside(value, ranges) if ranges else _refused(value, arguments[0])
+    if origin in (Union, types.UnionType):
+        tried = [_refused(value, argument) for argument in arguments if _fits(value, argument)]
+        return "" if "" in tried else tried[0]
+    if isinstance(value, list | dict):
+        inner = arguments[origin is dict] if origin in (tuple, list, Sequence, dict) else Any
+        contents = value.values() if isinstance(value, dict) else value
+        return next((said for item in contents if (said := _refused(item, inner))), "")
+    return _refused_text(value) if isinstance(value, str) else _refused_number(value)
+
+
+def _outside(value: Any, ranges: Sequence[Range]) -> str:
+    """As `_refused`, for a number or a list of numbers with ranges."""
+    for item in value if isinstance(value, list) else [value]:
+        for limits in ranges:
+            if isinstance(item, int | float) and not limits.holds(item):
+                condition, remedy = limits.missed(item)
+                return f"be {condition}, got {shown(item)}; {remedy}"
+        if isinstance(item, int) and not usual(item):
+            return _refused_number(item)
+    return ""
+
+
+def _refused_number(value: Any) -> str:
+    if not isinstance(value, int | float) or usual(value):
+        return ""
+    if isinstance(value, int):
+        return f"fit into 64 bits, got {shown(value)}; use less"
+    return f"be 0, or {LEAST:g} to {MOST:g} in size, got {shown(value)}; use such a number"
+
+
+def _refused_text(value: str) -> str:
+    if len(value) > LONGEST:
+        return f"have at most {LONGEST} characters, got {len(value)}; shorten it"
+    if "\0" in value or not _encodable(value):
+        return f"be text without null characters and in UTF-8, got {shown(ascii(value))}; change it"
+    return ""
+
+
+def _encodable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 _NAMES = {int: "a whole number", float: "a number", str: "a string", bool: "true or false", type(None): "null"}
 
 
-def _described(hint: Any) -> str:
+def _described(hint: Any) -> str:  # noqa: PLR0911  # one for each kind of annotation
     origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _described(arguments[0])
     if origin in (Union, types.UnionType):
         return " or ".join(_described(argument) for argument in arguments)
     if origin is Literal:
@@ -118,4 +214,6 @@ def _described(hint: Any) -> str:
         return f"a list whose items are each {_described(arguments[0])}"
     if origin is dict:
         return f"a mapping of names whose values are each {_described(arguments[1])}"
+    if isinstance(hint, type) and hint not in _NAMES:
+        return f"an object with a _target_, such as a {hint.__name__}"
     return _NAMES.get(hint, str(hint))

@@ -13,11 +13,13 @@ import yaml  # type: ignore[import-untyped]  # Hydra reads YAML with it
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import fednano
+from fednano.config.checks import shown
 from fednano.config.command_help import command_help
 from fednano.config.errors import ConfigError, one_line
 from fednano.config.quoting import quoted, quoted_overrides
@@ -36,6 +38,7 @@ def compose_config(overrides: Sequence[str], config_name: str = "config", with_h
     """Compose `config_name` with `overrides`. Raises ConfigError."""
     overrides = quoted_overrides(overrides)
     with refusals(overrides, config_name, lambda choices: compose_config(choices, config_name)):
+        refuse_no_choices(overrides)
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return compose(config_name, overrides, return_hydra_config=with_hydra)
@@ -52,18 +55,47 @@ def refusals(
     _refuse_fragments(overrides)
     try:
         yield
+    except ConfigError:
+        raise
     except MissingConfigException as error:
         raise ConfigError(_unknown_choice(error, overrides)) from error
     except OverrideParseException as error:
         letters = "" if str(error.override).isascii() else ", letters outside ASCII"
         remedy = f"quote values that contain spaces, commas{letters} or brackets"
-        raise ConfigError(f"{error.override} cannot be read as KEY=VALUE; {remedy}") from error
+        raise ConfigError(f"{shown(error.override)} cannot be read as KEY=VALUE; {remedy}") from error
     except ConfigCompositionException as error:
         raise ConfigError(_unknown_key(error, overrides, config_name, recompose)) from error
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(one_line(error)) from error
     except yaml.MarkedYAMLError as error:
         raise ConfigError(_torn(error)) from error
+    except (HydraException, OmegaConfBaseException, OSError) as error:
+        raise ConfigError(one_line(error)) from error
+    except Exception as error:  # for some values Hydra and the YAML reader fail in ways of their own
+        raise ConfigError(
+            f"{' '.join(map(shown, overrides))} cannot be composed ({one_line(error)}); correct the value"
+        ) from error
+
+
+def refuse_no_choices(overrides: Sequence[str]) -> None:
+    """Refuse a group of files that is set to what cannot be the name of one. Raises ConfigError."""
+    parser = OverridesParser.create()
+    for override in overrides:
+        try:
+            parsed = parser.parse_override(override)
+            value = parsed.value()
+        except OverrideParseException:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"{shown(override)} cannot be read as KEY=VALUE ({one_line(error)}); change it"
+            ) from error
+        group, _, choice = override.lstrip("+~").partition("=")
+        folder = conf_dir() / parsed.key_or_group
+        if parsed.is_delete() or parsed.is_sweep_override() or not folder.is_dir() or isinstance(value, dict):
+            continue
+        names = value if isinstance(value, list) else [value]
+        if not all(isinstance(name, str) and name for name in names):
+            own = ", ".join(sorted(path.stem for path in folder.glob("[!_]*.yaml")))
+            raise ConfigError(f"{group} must be the name of a choice, got {shown(choice)}; use one of {own}")
 
 
 def command_line() -> Namespace:
@@ -170,9 +202,14 @@ def _unknown_key(
 ) -> str:
     key = unknown_key(error)
     if key is None:
-        cause = error.__cause__ or error
-        return one_line(cause if isinstance(cause, Exception) else error)
-    value = next((o.partition("=")[2] for o in overrides if o.partition("=")[0].lstrip("+~") == key), "")
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        merging = re.match(r"Error merging override (.*)", str(error), re.DOTALL)
+        if merging:
+            return f"{shown(merging[1])} sets what it cannot be ({one_line(cause)}); use another value"
+        if override := re.match(r"Could not delete from config. '([^']+)' does not exist", str(error)):
+            return f"~{override[1]} deletes a key that is null or does not exist; leave it out"
+        return one_line(cause)
+    value = shown(next((o.partition("=")[2] for o in overrides if o.partition("=")[0].lstrip("+~") == key), ""))
     # Which keys exist depends on the choices made.
     groups = {folder.name for folder in conf_dir().iterdir() if folder.is_dir()}
     choices = [o for o in overrides if o.partition("=")[0] in {*groups, SEARCH_PATH} - {key}]

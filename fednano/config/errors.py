@@ -1,5 +1,6 @@
 """One-line error messages and exit codes of commands."""
 
+import re
 import sys
 from collections.abc import Callable
 
@@ -8,6 +9,7 @@ from fednano.core.ranks import check_ranks, rank
 
 BAD_INPUT = 2  # exit code of a command that refuses its input
 INTERRUPTED = 130
+LONG_WORD, KEPT = re.compile(r"\S{500,}"), 80
 REFUSAL = "fednano: "  # prefix of the line that says why
 
 
@@ -27,7 +29,7 @@ def warn(text: str) -> None:
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a command in which a ValueError means bad input; returns the exit code.
+    """Run a command in which a ValueError or a file that the system refuses means bad input; returns the exit code.
 
     Whatever becomes of standard output and error does not end the command.
     """
@@ -40,6 +42,10 @@ def guarded(command: Callable[[], int]) -> int:
         return command()
     except ValueError as error:
         return refuse(error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return refuse(ConfigError(f"{error.filename}: {error.strerror}; check its permissions and the disk"))
     except KeyboardInterrupt:
         print("fednano: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -51,5 +57,5 @@ def _say(error: Exception) -> int:
 
 
 def one_line(error: Exception) -> str:
-    """The text of an error with its line breaks replaced by spaces."""
-    return " ".join(str(error).split())
+    """The text of an error with its line breaks replaced by spaces, and very long words shortened."""
+    return LONG_WORD.sub(lambda word: f"{word[0][:KEPT]}… ({len(word[0])} characters)", " ".join(str(error).split()))

@@ -25,7 +25,7 @@ from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from fednano.config.compose import conf_dir, refusals, require_config_dir, unknown_key
+from fednano.config.compose import conf_dir, refusals, refuse_no_choices, require_config_dir, unknown_key
 from fednano.config.errors import ConfigError
 from fednano.config.quoting import quoted_overrides
 
@@ -162,6 +162,7 @@ def _hydra(arguments: Namespace, task: TaskFunction) -> Iterator[Hydra]:
 
 def _composed(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> DictConfig:
     with refusals(overrides, name, lambda choices: hydra.compose_config(name, choices, RunMode.RUN)):
+        refuse_no_choices(overrides)
         return hydra.compose_config(name, list(overrides), mode)
 
 
@@ -210,6 +211,7 @@ def _sweep_base(hydra: Hydra, name: str, overrides: Sequence[str]) -> tuple[Dict
 
 def _job_of_sweep(hydra: Hydra, name: str, base: DictConfig, words: Sequence[str], number: int) -> Job:
     with refusals(words, name, lambda choices: hydra.compose_config(name, choices, RunMode.RUN)):
+        refuse_no_choices(words)
         cfg = hydra.config_loader.load_sweep_config(base, list(words))
     with open_dict(cfg):
         cfg.hydra.job.id = cfg.hydra.job.num = number

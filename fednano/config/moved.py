@@ -22,8 +22,10 @@ def with_current_targets(node: Any) -> Any:
     return node
 
 
-def current_target(target: str) -> str:
+def current_target(target: Any) -> Any:
     """The current path of the class at `target`, an import path of this or an earlier version."""
+    if not isinstance(target, str):
+        return with_current_targets(target)
     module, _, name = target.rpartition(".")
     if target in MOVED:
         return MOVED[target]

@@ -56,9 +56,14 @@ def _frozen(value: Any) -> Any:
 
 
 def read_log(path: Path) -> Iterator[Event]:
-    """The events of an `events.jsonl`, in order."""
+    """The events of an `events.jsonl`, in order. Raises ValueError naming the file and a line that is no event."""
     with path.open("rb") as lines:
-        yield from map(from_line, lines)
+        for number, line in enumerate(lines, 1):
+            try:
+                event = from_line(line)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ValueError(f"{path}, line {number} is not an event of this version ({error!r})") from error
+            yield event
 
 
 def read_whole(path: Path, parse: Callable[[dict[str, Any]], T]) -> Iterator[T | None]:

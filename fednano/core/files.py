@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import get_ident
+from typing import Any
 
 from fednano.core.progress import Progress
 
@@ -21,6 +23,41 @@ def sha256_of(path: Path) -> str:
 def is_stray(name: str) -> bool:
     """Whether a file of this name was left by a desktop or a network file system, so that no one means it as data."""
     return name.startswith(("._", ".nfs", ".fuse_hidden")) or name in (".DS_Store", "Thumbs.db", "desktop.ini")
+
+
+@contextmanager
+def reading(path: Path, remedy: str) -> Iterator[None]:
+    """A block that reads `path`: whatever the system or a library raises over it becomes a ValueError that names it.
+
+    A folder, pipe or device in its place is refused, since reading one may wait forever. A ValueError of the block that
+    names the file already passes as it is.
+    """
+    try:
+        if not path.is_file():
+            raise ValueError("it is not a file" if path.exists() else "it does not exist")
+        yield
+    except Exception as error:
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
+        said = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        if isinstance(error, LookupError | TypeError | AttributeError):
+            said = repr(error)
+        raise ValueError(f"{path} cannot be read ({' '.join(said.split())}); {remedy}") from error
+
+
+def read_text(path: Path, remedy: str) -> str:
+    """The text of a UTF-8 file, without a byte order mark. Raises ValueError as `reading` does."""
+    with reading(path, remedy):
+        return path.read_text(encoding="utf-8-sig")
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """The JSON object in a file. Raises ValueError as `reading` does, also for JSON of another kind."""
+    with reading(path, remedy):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__} where an object is needed")
+        return found
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -107,8 +144,13 @@ def made_once(folder: Path, ready: str, make: Callable[[Path], object], progress
 def require_writable(key: str, root: Path) -> None:
     """Raise ValueError unless folders can be made in `root`, which need not exist yet. Writes nothing."""
     present = root
-    while not present.exists() and present != present.parent:
-        present = present.parent
+    try:
+        while not present.exists() and present != present.parent:
+            present = present.parent
+    except (OSError, ValueError) as error:  # too long a name, or a folder above that may not be read
+        raise ValueError(f"{key} must be a folder, got {root} ({error}); give another one") from error
+    if root == present and not present.is_dir():
+        raise ValueError(f"{key} must be a folder, got {root}, which is a file; give a folder")
     if not present.is_dir():
         raise ValueError(f"{key}={root} lies under {present}, which is a file; give a folder")
     if not os.access(present, os.W_OK | os.X_OK):

@@ -119,7 +119,7 @@ class HubShards:
                 and pq.read_metadata(path).num_rows == content.rows
             ):
                 return content
-        except (OSError, pa.ArrowInvalid):
+        except (FileNotFoundError, ValueError, TypeError, pa.ArrowException):
             return None
         return None
 

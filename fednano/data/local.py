@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fednano.config.paths import UserPath
-from fednano.core.files import is_stray, made_once
+from fednano.core.files import is_stray, made_once, reading
 from fednano.core.progress import Progress
 from fednano.data.dataset import (
     keyed,
@@ -75,18 +75,27 @@ class ParquetFolder:
         folder = Path(self.path).expanduser()
         fallback = _sub_folder(file, folder) or folder.resolve().name
         columns = [self.text_column, *([self.source_column] if self.source_column else [])]
-        for batch in self._open(file).iter_batches(batch_size=READ_ROWS, columns=columns):
+        batches = self._open(file).iter_batches(batch_size=READ_ROWS, columns=columns)
+        while (batch := self._next(batches, file)) is not None:
             texts = batch.column(self.text_column).to_pylist()
             named = batch.column(self.source_column).to_pylist() if self.source_column else [None] * len(texts)
             for text, source in zip(texts, named, strict=True):
                 if text is not None:
                     yield text, fallback if source is None else str(source)
 
+    @staticmethod
+    def _next(batches: Iterator[Any], file: Path) -> Any:
+        """The next batch, or None after the last. Raises ValueError naming the file if it is torn."""
+        with reading(file, "replace it or narrow data.pattern"):
+            return next(batches, None)
+
     def _open(self, file: Path) -> Any:
         try:
             parquet = pq.ParquetFile(file)
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"data.path must hold Parquet files, got {file}; narrow data.pattern") from error
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(
+                f"data.path must hold Parquet files, got {file}; narrow data.pattern or replace the file ({error})"
+            ) from error
         schema = parquet.schema_arrow
         require_text_column(self.text_column, schema, str(file))
         if self.source_column is not None:
@@ -137,9 +146,10 @@ class TextFolder:
         try:
             for text in pieces(_read(file), self.separator, self.document_chars):
                 yield text, source
-        except UnicodeDecodeError as error:
+        except (UnicodeDecodeError, OSError) as error:
+            reason = error.reason if isinstance(error, UnicodeDecodeError) else error.strerror
             remedy = "convert it or narrow data.pattern"
-            raise ValueError(f"data.path must hold UTF-8 files, got {file} ({error.reason}); {remedy}") from error
+            raise ValueError(f"data.path must hold UTF-8 files, got {file} ({reason}); {remedy}") from error
 
 
 def found_files(path: str, pattern: str) -> list[Path]:
@@ -148,13 +158,13 @@ def found_files(path: str, pattern: str) -> list[Path]:
     Raises ValueError if there are none.
     """
     folder = Path(path).expanduser()
-    if not folder.exists():
+    if not os.path.exists(folder):  # noqa: PTH110  # False for a name that is too long, where Path raises
         raise ValueError(f"data.path must be a folder that exists, got {path}; name one that holds {pattern}")
     if not folder.is_dir():
         raise ValueError(f"data.path must be a folder, got {path}; name its folder and set data.pattern={folder.name}")
     try:
         files = sorted(file for file in folder.glob(pattern) if file.is_file() and not is_stray(file.name))
-    except (ValueError, NotImplementedError) as error:
+    except (ValueError, IndexError, NotImplementedError, OSError) as error:
         raise ValueError(f"data.pattern must be a glob, got {pattern} ({error}); set one like **/*.txt") from error
     if not files:
         raise ValueError(f"data.path must hold files matching data.pattern={pattern}, got {path}; change either one")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fednano.core.files import write_whole
+from fednano.core.files import reading, write_whole
 from fednano.core.sealed import sealed, unsealed
 
 MANIFEST = "manifest.json"
@@ -79,12 +79,13 @@ class Manifest:
         path = folder / MANIFEST
         remedy = f"delete {folder} to make it again"
         try:
-            data = path.read_bytes()
-            held = json.loads(data)
+            if not path.exists():
+                raise ValueError(f"{path} does not exist, so {folder} is not a corpus; {remedy}")
+            with reading(path, remedy):
+                data = path.read_bytes()
+                held = json.loads(data)
             known = held["format"] in (FORMAT, UNSEALED)
-        except FileNotFoundError:
-            raise ValueError(f"{path} does not exist, so {folder} is not a corpus; {remedy}") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise ValueError(f"{path} cannot be read ({error!r}); {remedy}") from error
         if not known:
             raise ValueError(f"{path} must have format {FORMAT}, got {held['format']}; {remedy}")

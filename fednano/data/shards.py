@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fednano.core.files import reading
 from fednano.core.progress import Progress, Silent
 from fednano.data.manifest import Manifest, ShardFile, Split
 from fednano.data.verified import require_digest, verify_once
@@ -18,6 +19,7 @@ from fednano.data.verified import require_digest, verify_once
 V = TypeVar("V")
 Rows = Sequence[int] | npt.NDArray[np.integer[Any]]
 
+REMADE = "delete its folder to make it again"
 # Each client reads at a place of its own; a decoded row group takes a few MB.
 CACHED_GROUPS = 32
 OPEN_FILES = 64
@@ -103,10 +105,7 @@ class Corpus:
         if column is None:
             return np.zeros(self.train_rows, dtype=np.int32)
         names = pa.array(self.source_names, pa.string())
-        codes = [
-            pc.index_in(pq.read_table(self.folder / file.name, columns=[column])[column], names).to_numpy()
-            for file in self._train
-        ]
+        codes = [pc.index_in(self._column(file, column), names).to_numpy() for file in self._train]
         return np.concatenate(codes).astype(np.int32)
 
     def held_out_sources(self) -> list[str]:
@@ -115,8 +114,11 @@ class Corpus:
         if column is None:
             return [self.name] * self.validation_rows
         files = self.manifest.of("validation")
-        tables = (pq.read_table(self.folder / file.name, columns=[column]) for file in files)
-        return [name for table in tables for name in table[column].to_pylist()]
+        return [name for file in files for name in self._column(file, column).to_pylist()]
+
+    def _column(self, file: ShardFile, column: str) -> Any:
+        with reading(self.folder / file.name, REMADE):
+            return pq.read_table(self.folder / file.name, columns=[column])[column]
 
     def iter_texts(self, split: Split) -> Iterator[Any]:
         """The documents of `split` in row order, one `pyarrow.ChunkedArray` of strings per row group."""
@@ -147,7 +149,9 @@ class Corpus:
 
 class _OpenShard:
     def __init__(self, path: Path, column: str) -> None:
-        self._file = pq.ParquetFile(path, memory_map=True)
+        self._path = path
+        with reading(path, REMADE):
+            self._file = pq.ParquetFile(path, memory_map=True)
         self._column = column
         footer = self._file.metadata
         self.groups: int = footer.num_row_groups
@@ -156,7 +160,8 @@ class _OpenShard:
 
     def read(self, group: int) -> Any:
         """The texts of one row group; a null reads as an empty document, which keeps row ids unchanged."""
-        return self._file.read_row_group(group, columns=[self._column]).column(0).fill_null("")
+        with reading(self._path, REMADE):
+            return self._file.read_row_group(group, columns=[self._column]).column(0).fill_null("")
 
 
 class _Lru(Generic[V]):

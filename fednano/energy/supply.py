@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fednano.config.paths import UserPath
+from fednano.core.ranges import Duration, Speedup
 from fednano.energy.accounting import Signals
 from fednano.traces.table import fill, read_table
 from fednano.traces.trace import Trace
@@ -90,9 +91,9 @@ class Supply:
     price: Source = None
     currency: str = "EUR"
     offset_s: float | None = None
-    speedup: float | None = None
+    speedup: Speedup | None = None
     integration: Literal["exact", "grid"] = "exact"
-    grid_s: float = 60.0
+    grid_s: Duration = 60.0
     paused_watts: float = 0.0
     traces: dict[str, dict[str, Trace]] = field(init=False, repr=False, compare=False)
 

@@ -2,6 +2,7 @@
 
 from fednano.core.ranks import world
 from fednano.experiment.groups import Groups
+from fednano.experiment.sizes import check_memory, check_work
 from fednano.runtime.parts import RunSettings
 from fednano.training.evaluate import require_row
 from fednano.volatility.membership import Membership
@@ -10,6 +11,8 @@ from fednano.volatility.membership import Membership
 def check_across(groups: Groups, settings: RunSettings) -> None:
     """Raise ValueError if choices are incompatible."""
     require_row(settings.eval_tokens, groups.model.sequence_len)
+    check_memory(groups, settings)
+    check_work(groups, settings)
     _check_clients(groups, settings.clients)
     _check_elastic(groups)
     if groups.round.overlap:

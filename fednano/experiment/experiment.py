@@ -2,12 +2,12 @@
 
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
-from fednano.config.build import build_groups
-from fednano.config.checks import check_record, check_value
+from fednano.config.build import build_groups, plain
+from fednano.config.checks import check_record, check_value, not_set, shown
 from fednano.config.paths import with_absolute_paths
 from fednano.coordination.memory import MemoryStore
 from fednano.coordination.store import CoordinationStore
@@ -16,6 +16,7 @@ from fednano.data.loader import TextSource
 from fednano.experiment.cross_checks import check_across
 from fednano.experiment.groups import GROUPS, Groups
 from fednano.experiment.preparation import Prepared, held_out, prepare_tokenizer
+from fednano.experiment.sizes import check_windows
 from fednano.model.gpt import GPTConfig
 from fednano.model.scaling import derived_shape
 from fednano.runtime.beginning import message_bytes
@@ -27,6 +28,7 @@ from fednano.training.evaluate import Validation
 
 DERIVED = ("batch_size", "rounds")  # derived from the depth if null
 BUDGET = "budget"
+LONGEST_NAME = 200  # bytes of a folder's name, with room for what is added to it
 
 
 class Experiment:
@@ -96,6 +98,7 @@ class Experiment:
         )
         sites = list(parts.sites(message_bytes(parts)).values())
         parts.round.check(sites, parts.tokens_per_step)
+        check_windows(groups, settings, sites, parts.tokens_per_step)
         if settings.budget != Budget():
             least = parts.round.least(sites, parts.strategy.quorum, parts.strategy.local_steps, parts.tokens_per_step)
             settings.budget.check(*least, real=not isinstance(self.runtime, Runtime))
@@ -104,12 +107,13 @@ class Experiment:
 
     def resolved(self, cfg: DictConfig) -> dict[str, Any]:
         """The configuration as plain values, with derived values in place of null and absolute paths."""
-        plain = with_absolute_paths(OmegaConf.to_container(cfg, resolve=True), self._base)
-        assert isinstance(plain, dict)
-        return {**{str(key): value for key, value in plain.items() if key != "resume"}, **asdict(self.settings)}
+        values = {str(key): plain(cfg, str(key)) for key in cfg if key != "resume"}
+        absolute = with_absolute_paths(values, self._base)
+        assert isinstance(absolute, dict)
+        return {**absolute, **asdict(self.settings)}
 
     def _settings(self, cfg: DictConfig) -> RunSettings:
-        given = {field.name: cfg[field.name] for field in fields(RunSettings) if field.name != BUDGET}
+        given = {field.name: plain(cfg, field.name) for field in fields(RunSettings) if field.name != BUDGET}
         given[BUDGET] = budget = Budget(**_budget(cfg))
         derives_rounds = given["rounds"] is None and not budget.ends_by_plan
         if derives_rounds and self.groups.round.until != "steps":
@@ -142,21 +146,29 @@ def rebuilt(config: str) -> Parts:
 
 def _budget(cfg: DictConfig) -> Any:
     """The `budget` keys; empty for runs older than these keys."""
-    node = cfg.get(BUDGET)
-    return OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node or {}
+    node = plain(cfg, BUDGET)
+    return {} if node is None else node
 
 
 def _check_settings(cfg: DictConfig) -> None:
-    names = [field.name for field in fields(RunSettings)]
+    hints = get_type_hints(RunSettings, include_extras=True)
     for key in cfg:
-        if key not in names and key not in GROUPS and key not in ("name", "resume"):
-            raise ValueError(f"{key!s}={cfg[key]} sets a key that does not exist; remove it")
-    if cfg.get("resume") is not None:
-        raise ValueError(f"resume must be given on the command line as resume=FOLDER, got {cfg.resume}; move it there")
-    for key in names:
+        if key not in hints and key not in GROUPS and key not in ("name", "resume"):
+            raise ValueError(f"{key!s}={shown(plain(cfg, str(key)))} sets a key that does not exist; remove it")
+    if (resume := plain(cfg, "resume")) is not None:
+        raise ValueError(
+            f"resume must be given on the command line as resume=FOLDER, got {shown(resume)}; move it there"
+        )
+    for key, hint in hints.items():
         if key != BUDGET:
-            check_value(key, cfg[key], int | None if key in DERIVED else int)
+            if key not in cfg.keys():  # noqa: SIM118  # a key set to ??? is not in the mapping itself
+                raise ValueError(not_set(key, "+"))
+            check_value(key, plain(cfg, key), hint | None if key in DERIVED else hint)
     check_record(_budget(cfg), Budget, BUDGET)
-    check_value("name", cfg.name, str)
-    if not cfg.name or Path(cfg.name).name != cfg.name:
-        raise ValueError(f"name must be a valid folder name, got {cfg.name}; use letters, digits and dashes")
+    name = plain(cfg, "name")
+    check_value("name", name, str)
+    component = Path(name).name == name and "\\" not in name and name.isprintable()
+    if not component or name.startswith(".") or len(name.encode()) > LONGEST_NAME:
+        raise ValueError(
+            f"name must be a valid folder name, got {shown(name)}; use letters, digits and dashes, and no dot in front"
+        )

@@ -1,16 +1,14 @@
 """Reopening of a run's folder to resume the run."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
 
 from fednano.config.compose import SEARCH_PATH, compose_config
 from fednano.config.recorded import recorded_sha256
+from fednano.core.files import read_json, reading
 from fednano.training.checkpoint import Checkpoints, Snapshot
 
 # Groups that runs of earlier versions lack, with the choice that was the only one.
@@ -62,9 +60,10 @@ def recorded_config(folder: Path, given: str) -> DictConfig:
         if not (folder / name).is_file():
             raise ValueError(f"{given} has no {name}; give the folder of a run, such as outputs/NAME/DATE_TIME")
     try:
-        cfg = OmegaConf.load(folder / "config.yaml")
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise ValueError(f"{given}: config.yaml is damaged ({error}); restore it") from error
+        with reading(folder / "config.yaml", "restore it"):
+            cfg = OmegaConf.load(folder / "config.yaml")
+    except ValueError as error:
+        raise ValueError(f"{given}: config.yaml is damaged ({error})") from error
     if not isinstance(cfg, DictConfig):
         raise ValueError(f"{given}: config.yaml has no keys; restore it")
     for group, choice in EARLIER.items():
@@ -76,6 +75,6 @@ def recorded_config(folder: Path, given: str) -> DictConfig:
 def _completed(folder: Path) -> bool:
     summary = folder / "summary.json"
     try:
-        return summary.exists() and json.loads(summary.read_text(encoding="utf-8")).get("status") == "completed"
-    except (ValueError, AttributeError):
+        return summary.exists() and read_json(summary, "remove it").get("status") == "completed"
+    except ValueError:
         return False  # damaged: the end of the run is played again from its last checkpoint

@@ -1,6 +1,9 @@
 """The architecture independent of its size: one switch for each feature."""
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from fednano.core.ranges import Range
 
 WINDOW_TILE = 128  # short windows are whole tiles of the attention kernels
 VALUE_GATE_WIDTH = 12  # channels of the block's input that gate the value embeddings
@@ -36,7 +39,7 @@ class Arch:
     name: str
     rotary_base: float = 10_000.0
     logit_softcap: float = 15.0
-    mlp_ratio: int = 4
+    mlp_ratio: Annotated[int, Range(ge=1, le=1000)] = 4
     qk_gain: float = 1.0
     window_pattern: str = "L"
     value_embeddings: bool = False

@@ -6,7 +6,9 @@ as at depth 12, scaled.
 
 import math
 from dataclasses import dataclass, replace
+from typing import Annotated
 
+from fednano.core.ranges import Range
 from fednano.model.arch import SEED, VALUE_GATE_WIDTH, Arch
 
 HEAD_DIM = 128
@@ -33,8 +35,8 @@ class Depth:
         ValueError: a value out of range, named with its remedy.
     """
 
-    depth: int
-    sequence_len: int = 256
+    depth: Annotated[int, Range(le=1000)]
+    sequence_len: Annotated[int, Range(ge=2, le=1 << 20)] = 256
     kv_groups: int = 1
     name: str = ""
 

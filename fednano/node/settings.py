@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from yaml import YAMLError  # type: ignore[import-untyped]
 
 from fednano.config.checks import MISSING, check_value
 from fednano.core.clock import pause
+from fednano.core.files import reading
 from fednano.process.temporary import SOCKET_BYTES
 
 POLL_S = 0.5
@@ -117,9 +117,10 @@ def decode(argument: str) -> tuple[NodeSettings, dict[str, Any] | None]:
 def run_config(path: Path, data: dict[str, Any] | None) -> DictConfig:
     """The run's configuration, with the node's own data group if given. Raises ValueError for a damaged file."""
     try:
-        cfg = OmegaConf.load(path.expanduser())
-    except (OSError, YAMLError) as error:
-        raise ValueError(f"config={path} cannot be read ({error}); name the config.yaml of a run") from error
+        with reading(path.expanduser(), "name the config.yaml of a run"):
+            cfg = OmegaConf.load(path.expanduser())
+    except ValueError as error:
+        raise ValueError(f"config={path} cannot be read: {error}") from error
     return _with_data(cfg, data, f"config={path}")
 
 

@@ -1,14 +1,29 @@
-"""Memory settings of long-running processes, which let a step or message reuse the memory that the last one freed."""
+"""The machine's memory, and settings that let a step or message reuse the memory that the last one freed."""
 
 import ctypes
 import gc
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 # Names and numbers of glibc's malloc.h.
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX, ARENA_MAX = -1, -2, -4, -8
 GROWTH = 1 << 26  # minimum bytes by which the heap grows
 NEW_OBJECTS = 100_000  # between two collections; the default is 700
+# Where the kernel says how much memory the processes of this group may take, if they are in one with a limit.
+CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def machine_bytes() -> int:
+    """Bytes of memory that this process may take: the machine's, or less in a container with a limit."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in CGROUPS:
+        try:
+            found.append(int(path.read_text(encoding="ascii")))
+        except (OSError, ValueError):  # no such group, or "max"
+            continue
+    return min(found)
 
 
 def keep_freed_memory() -> bool:

@@ -39,7 +39,8 @@ def main(arguments: list[str]) -> int:
         if audits:
             return _audit(folder)
         print(write_report(folder))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        # Files that can be read may still hold other things than a run writes.
         print(f"fednano: cannot {'audit' if audits else 'report on'} {folder}: {error}", file=sys.stderr)
         return 2
     return 0

@@ -1,6 +1,5 @@
 """The report of a run, `report.html`: one self-contained page, made from the run folder."""
 
-import json
 import os
 from functools import cache
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from fednano.core.events import Event
+from fednano.core.files import read_json, read_text
 from fednano.core.inner_step import InnerStep
 from fednano.report import energy, page, units
 from fednano.report.figures import Figures
@@ -56,7 +56,7 @@ class LiveReport:
 
 def _write(folder: Path, history: History) -> Path:
     config = folder / "config.yaml"
-    text = config.read_text(encoding="utf-8") if config.exists() else ""
+    text = read_text(config, "restore it or remove it") if config.exists() else ""
     summary = folder / "summary.json"
     figures = _read_object(summary) if summary.exists() else page.unfinished(history)
     drawn = folder / "energy.json"
@@ -103,13 +103,7 @@ def render(
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} must be JSON ({error}); remove it to report from the events alone") from error
-    if not isinstance(loaded, dict):
-        raise ValueError(f"{path} must hold a JSON object; remove it to report from the events alone")
-    return loaded
+    return read_json(path, "remove it to report from the events alone")
 
 
 @cache

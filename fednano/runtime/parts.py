@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from fednano.codec.base import Codec
 from fednano.coordination.settings import Coordination
 from fednano.coordination.store import CoordinationStore
 from fednano.core import tensors
+from fednano.core.ranges import Range
 from fednano.data.loader import Packing, TextSource
 from fednano.data.partition import Pools
 from fednano.energy.supply import Supply
@@ -52,13 +53,13 @@ class RunSettings:
     """
 
     seed: int
-    clients: int
-    rounds: int | None
-    batch_size: int
-    eval_every: int
-    eval_tokens: int
-    checkpoint_every: int
-    checkpoint_keep: int
+    clients: Annotated[int, Range(ge=1, le=100_000)]
+    rounds: Annotated[int, Range(ge=1)] | None
+    batch_size: Annotated[int, Range(ge=1, le=10**9)]
+    eval_every: Annotated[int, Range(ge=1)]
+    eval_tokens: Annotated[int, Range(ge=1)]
+    checkpoint_every: Annotated[int, Range(ge=1)]
+    checkpoint_keep: Annotated[int, Range(ge=1)]
     budget: Budget
 
     def __post_init__(self) -> None:

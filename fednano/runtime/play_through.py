@@ -21,6 +21,8 @@ from fednano.training.budget import Budget, BudgetReach
 from fednano.training.recorder import Recorder, RunProgress, unsaved
 from fednano.volatility.membership import Membership
 
+MOST_EVENTS = 10_000_000  # of a run that is played through before it starts, which takes some minutes
+
 
 def planned_tokens(parts: Parts, size: MessageBytes) -> int:
     """Tokens at which learning-rate schedules end: those of the budget, or those that the run is expected to merge.
@@ -45,7 +47,16 @@ def foreseen(parts: Parts, size: MessageBytes, budget: Budget | None = None) -> 
     bounded = settings.rounds is not None or settings.budget.virtual_hours is not None
     reach = BudgetReach(budget=settings.budget, bounded=bounded)
 
+    heard = 0
+
     def foresee(event: Event) -> None:
+        nonlocal heard
+        heard += 1
+        if heard > MOST_EVENTS:
+            raise ValueError(
+                f"rounds must be few enough to play the run through before it starts, got more than {MOST_EVENTS:,} "
+                f"events by {event.t:,.0f} s; use fewer rounds or clients, or set budget.tokens"
+            )
         reach.hear(event)
         if event.t > ends:
             parts.energy.require(event.t, parts.volatility)

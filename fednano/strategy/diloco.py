@@ -1,8 +1,10 @@
 """Synchronous rounds of H local steps and one outer step: DiLoCo, with FedAvg as a special case."""
 
+import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+from fednano.core.ranges import Range
 from fednano.core.tensors import State
 from fednano.strategy.base import Accumulator, ServerState, Update
 from fednano.strategy.client_part import ClientPart
@@ -28,10 +30,10 @@ class DiLoCo:
     overlaps: ClassVar[bool] = True
     name: str
     outer: Outer
-    local_steps: int = 25
+    local_steps: Annotated[int, Range(le=10**9)] = 25
     quorum: int = 1
     weighting: Literal["tokens", "uniform"] = "tokens"
-    slack: float = 1.5
+    slack: Annotated[float, Range(le=math.inf)] = 1.5
 
     def __post_init__(self) -> None:
         if self.local_steps < 1:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from fednano.config.paths import UserPath
+from fednano.core.files import read_text, reading
 from fednano.tasks.base import Documents
 from fednano.tasks.items import EvaluationTask, Item, LanguageModelling, MultipleChoice, Schema
 
@@ -46,10 +46,8 @@ def read_bundle(folder: Path) -> list[EvaluationTask]:
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:
-    try:
+    with reading(path, "take the bundle's own file"):
         index = OmegaConf.to_container(OmegaConf.load(path))
-    except (OmegaConfBaseException, ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read ({error}); take the bundle's own file") from error
     entries = index.get("icl_tasks") if isinstance(index, dict) else None
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError(f"{path} lists no icl_tasks; take the bundle's own file")
@@ -81,20 +79,19 @@ def _tasks(folder: Path, entry: dict[str, Any], baselines: dict[str, float]) -> 
 def _items(path: Path, make: Callable[[dict[str, Any]], Item]) -> Iterator[Item]:
     if not path.is_file():
         raise ValueError(f"{path} does not exist; complete the bundle or take the task out of {INDEX}")
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                yield make(json.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{path}, line {number} is no item of its kind ({error!r}); mend it") from error
+    for number, line in enumerate(read_text(path, "take the bundle's own file").split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            yield make(json.loads(line))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"{path}, line {number} is no item of its kind ({error!r}); mend it") from error
 
 
 def _baselines(path: Path) -> dict[str, float]:
     """The random baselines by task, as shares; the file has them in per cent."""
     found = {}
-    with path.open(encoding="utf-8", newline="") as file:
+    with reading(path, "take the bundle's own file"), path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             try:
                 found[row["Eval Task"]] = float(row["Random baseline"]) / 100

@@ -36,8 +36,8 @@ def read_own(path: Path) -> dict[str, Any]:
 
     Raises OutdatedError for a file of an earlier version, ValueError for one that is damaged or of another kind.
     """
-    data = path.read_bytes()
     try:
+        data = path.read_bytes()
         content = json.loads(data)
         found = (content.pop("format"), content.pop("version"))
         if found[0] == FORMAT and found[1] in range(1, VERSION):
@@ -49,7 +49,7 @@ def read_own(path: Path) -> dict[str, Any]:
             raise ValueError("the checksum does not match the content")
         del content["checksum"]
         content["merges"] = np.fromstring(content["merges"], np.uint32, sep=" ")
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise refusal(path, error) from error
     return dict(content)
 

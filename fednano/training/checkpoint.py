@@ -10,13 +10,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fednano.config.errors import one_line, warn
 from fednano.core.event_log import LogMark, require_beginning
 from fednano.core.events import CheckpointSaved, finite
-from fednano.core.files import remove_unfinished, write_atomically, write_folder
+from fednano.core.files import read_json, reading, remove_unfinished, write_atomically, write_folder
 from fednano.core.sealed import MANIFEST, check_seal, seal
 from fednano.core.tensors import State
 from fednano.model.gpt import GPT, GPTConfig
@@ -26,6 +25,7 @@ from fednano.training.recorder import RunProgress
 
 WEIGHTS, OUTER, MEAN = "weights.safetensors", "outer.safetensors", "mean.safetensors"
 INNER, STATE = "inner", "state.json"
+RESTORE = "restore it"
 MODEL, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
 NAME = r"round_\d{6,}"  # of a checkpoint
 FORMAT = 2  # of a checkpoint; 1 had no manifest
@@ -136,19 +136,17 @@ class Checkpoints:
             raise ValueError(f"{folder} is not a checkpoint; name a folder below checkpoints/")
         try:
             files = _checked_files(folder)
-            record = json.loads((folder / STATE).read_text(encoding="utf-8"))
+            record = read_json(folder / STATE, RESTORE)
             if record.pop("format", 1) not in (1, FORMAT):
                 raise ValueError(f"{STATE} has a format of another version")
-            weights, outer, mean = (load_file(folder / name) for name in (WEIGHTS, OUTER, MEAN))
+            weights, outer, mean = (_tensors(folder / name) for name in (WEIGHTS, OUTER, MEAN))
             state = ServerState(weights, outer, record.pop("version"), mean)
-            inner = {Path(name).stem: load_file(folder / name) for name in files if Path(name).parent.name == INNER}
-            record["progress"], record["event_log"] = (
-                RunProgress.from_record(record["progress"]),
-                LogMark(**record.pop("tape")),
-            )
+            inner = {Path(name).stem: _tensors(folder / name) for name in files if Path(name).parent.name == INNER}
+            record["progress"] = RunProgress.from_record(record["progress"])
+            record["event_log"] = LogMark(**record.pop("tape"))
             record["up"], record["leaving"] = tuple(record["up"]), tuple(record["leaving"])
             return Snapshot(state=state, inner=inner, **record)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{folder} is a damaged checkpoint ({error}); remove it to resume from the previous one"
             ) from error
@@ -258,7 +256,7 @@ def load_model(folder: Path) -> GPT:
     if is_sealed(folder):
         _check_model(folder)
     try:
-        record = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        record = read_json(folder / CONFIG, RESTORE)
         if record.pop(SEALED_BY, None) and not is_sealed(folder):
             raise ValueError(f"its {MANIFEST} is missing")
         config = GPTConfig.from_dict(record)
@@ -267,6 +265,12 @@ def load_model(folder: Path) -> GPT:
             f"the {CONFIG} of model_dir={folder} does not describe a model ({error}); name the model/ folder of a run"
         ) from error
     state = _read_tensors(f"model_dir={folder}", folder / MODEL)
+    held = sum(tensor.numel() for tensor in state.values())
+    if config.layers > len(state) or config.width * max(config.width, config.vocab_size) > max(held, 1):
+        raise ValueError(
+            f"the {MODEL} of model_dir={folder} does not match its {CONFIG}: {held} numbers are too few for it; "
+            "name a folder whose files come from one run"
+        )
     model = GPT(config)
     differences = _differences(model.state_dict(), state)
     if differences:
@@ -305,10 +309,16 @@ def load_tokenizer(folder: Path, model: GPT) -> Tokenizer:
 def _read_tensors(named: str, path: Path) -> State:
     """The tensors of a safetensors file. Raises a ValueError that begins with `named` if it cannot be read."""
     try:
-        state: State = load_file(path)
-    except (SafetensorError, OSError) as error:
+        return _tensors(path)
+    except ValueError as error:
         raise ValueError(f"{named} has a damaged {path.name} ({error}); restore it or name another") from error
-    return state
+
+
+def _tensors(path: Path) -> State:
+    """The tensors of a safetensors file. Raises ValueError naming it if it cannot be read."""
+    with reading(path, RESTORE):
+        state: State = load_file(path)
+        return state
 
 
 def _differences(expected: State, found: State) -> list[str]:

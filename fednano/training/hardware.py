@@ -3,10 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 
+from fednano.core.ranges import Range
 from fednano.core.ranks import world
 from fednano.process.memory import keep_freed_memory
 
@@ -33,13 +34,13 @@ class Hardware:
 
     name: str
     device: str
-    threads: int
+    threads: Annotated[int, Range(le=4096)]
     dtype: Literal["auto", "float32", "bfloat16"]
     compile: bool
-    tokens_per_s: tuple[float, ...]
+    tokens_per_s: tuple[Annotated[float, Range(ge=1e-6, le=1e12)], ...]
     idle_watts: float | Sequence[float] = 0.0
     train_watts: float | Sequence[float] = 0.0
-    workers: int = 0
+    workers: Annotated[int, Range(le=4096)] = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokens_per_s", tuple(self.tokens_per_s))

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+MOST_WINDOWS = 5_000_000  # of one client, which are kept; far more than a run has rounds
+
 Exit = Literal["drain", "crash"]
 
 
@@ -86,6 +88,11 @@ class Availability:
             window = next(self._source, None)
             if window is None:
                 return None
+            if len(self._known) >= MOST_WINDOWS:
+                raise ValueError(
+                    f"volatility must let a client come and go at most {MOST_WINDOWS:,} times in a run, got more by "
+                    f"{window.start:g} s; use longer times up and down, or a shorter run"
+                )
             if window.stop <= window.start or (self._known and window.start < self._known[-1].stop):
                 raise ValueError(f"a window must not be empty or begin before the previous one ended, got {window}")
             self._known.append(window)

@@ -45,6 +45,10 @@ class Compose(Profile):
     def endless(self) -> bool:
         return all(part.endless for part in self.parts.values())
 
+    @property
+    def cycle_s(self) -> float:
+        return min(part.cycle_s for part in self.parts.values())
+
     def availability(self, client: str, index: int, seed: int) -> Availability:
         drawn = [part.availability(client, index, self._seed(seed, name)) for name, part in self._of(index).items()]
         first = min(drawn, key=lambda availability: availability.ends)

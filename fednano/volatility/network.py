@@ -1,9 +1,15 @@
 """Links between clients and the server, for virtual time."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from fednano.core.randomness import generator
+from fednano.core.ranges import Range
+
+Bandwidth = Annotated[float, Range(ge=1e-6, le=math.inf)]
+Delay = Annotated[float, Range(le=1e6)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +25,10 @@ class Network:
     """
 
     name: str
-    up_mbit_s: float | Sequence[float]
-    down_mbit_s: float | Sequence[float]
-    latency_s: float | Sequence[float]
-    jitter_s: float | Sequence[float] = 0.0
+    up_mbit_s: Bandwidth | Sequence[Bandwidth]
+    down_mbit_s: Bandwidth | Sequence[Bandwidth]
+    latency_s: Delay | Sequence[Delay]
+    jitter_s: Delay | Sequence[Delay] = 0.0
 
     def __post_init__(self) -> None:
         for key in ("up_mbit_s", "down_mbit_s"):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fednano.core.randomness import generator
+from fednano.core.ranges import Duration, Speedup
 from fednano.volatility.availability import Availability, Window
 from fednano.volatility.profiles import Leaving, Profile, check_durations, draws
 from fednano.volatility.speed import Speed
@@ -29,7 +30,7 @@ class Diurnal(Leaving):
     middle_h: float = 12.0
     duty: float = 0.5
     jitter_s: float = 1800.0
-    speedup: float = 1.0
+    speedup: Speedup = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,6 +48,10 @@ class Diurnal(Leaving):
         if not 0.0 <= self.jitter_s < math.inf:
             raise ValueError(f"volatility.jitter_s must be >= 0 seconds, got {self.jitter_s}; 0 means exact times")
         check_speedup(self.speedup)
+
+    @property
+    def cycle_s(self) -> float:
+        return DAY_S / self.speedup
 
     def availability(self, client: str, index: int, seed: int) -> Availability:
         return Availability(self.windows(self._spans(client, index, seed), client, seed))
@@ -80,7 +85,7 @@ class Straggler(Profile):
     name: str = "straggler"
     sigma: float = 0.5
     client_sigma: float = 0.3
-    mean_hold_s: float = 60.0
+    mean_hold_s: Duration = 60.0
 
     def __post_init__(self) -> None:
         for key in ("sigma", "client_sigma"):
@@ -89,6 +94,10 @@ class Straggler(Profile):
                     f"volatility.{key} must be >= 0 and < 10, got {getattr(self, key)}; 0 means a constant speed"
                 )
         check_durations(self, "mean_hold_s")
+
+    @property
+    def cycle_s(self) -> float:
+        return self.mean_hold_s
 
     def availability(self, client: str, index: int, seed: int) -> Availability:
         return Availability(iter([Window(0.0, math.inf, "drain")]))

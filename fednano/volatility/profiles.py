@@ -4,11 +4,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
 from fednano.core.randomness import generator
+from fednano.core.ranges import Duration, Range
 from fednano.volatility.availability import Availability, Exit, Window
 from fednano.volatility.speed import Speed, steady
 
@@ -24,6 +25,11 @@ class Profile(ABC):
     def endless(self) -> bool:
         """Whether clients keep coming forever; if not, a run may outlast them."""
         return True
+
+    @property
+    def cycle_s(self) -> float:
+        """Mean seconds between two arrivals of a client, or two changes of its speed; infinite if there are few."""
+        return math.inf
 
     @abstractmethod
     def availability(self, client: str, index: int, seed: int) -> Availability:
@@ -100,12 +106,16 @@ class Markov(Leaving):
     """
 
     name: str = "markov"
-    mean_up_s: float = 60.0
-    mean_down_s: float = 20.0
+    mean_up_s: Duration = 60.0
+    mean_down_s: Duration = 20.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_durations(self, "mean_up_s", "mean_down_s")
+
+    @property
+    def cycle_s(self) -> float:
+        return self.mean_up_s + self.mean_down_s
 
     def availability(self, client: str, index: int, seed: int) -> Availability:
         return Availability(self._windows(client, seed))
@@ -133,8 +143,8 @@ class Bernoulli(Leaving):
     """
 
     name: str = "bernoulli"
-    up_probability: float = 0.7
-    slot_s: float = 15.0
+    up_probability: Annotated[float, Range(ge=1e-6, lt=1)] = 0.7
+    slot_s: Duration = 15.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -144,6 +154,10 @@ class Bernoulli(Leaving):
                 f"volatility.up_probability must be > 0 and < 1, got {self.up_probability}; use volatility=none for "
                 "clients that never leave"
             )
+
+    @property
+    def cycle_s(self) -> float:
+        return self.slot_s / (self.up_probability * (1 - self.up_probability))
 
     def availability(self, client: str, index: int, seed: int) -> Availability:
         return Availability(self.windows(self._spans(client, seed), client, seed))
@@ -174,10 +188,10 @@ class Spot(Leaving):
 
     name: str = "spot"
     exit: Literal["drain", "crash", "mixed"] = "drain"
-    mean_up_s: float = 300.0
-    shape: float = 0.8
-    mean_down_s: float = 60.0
-    notice_s: float = 30.0
+    mean_up_s: Duration = 300.0
+    shape: Annotated[float, Range(ge=0.05, le=1000)] = 0.8
+    mean_down_s: Duration = 60.0
+    notice_s: Annotated[float, Range(ge=0, le=math.inf)] = 30.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -186,6 +200,10 @@ class Spot(Leaving):
             raise ValueError(f"volatility.shape must be > 0, got {self.shape}; 1 makes lifetimes exponential")
         if not self.notice_s >= 0.0:
             raise ValueError(f"volatility.notice_s must be >= 0 seconds, got {self.notice_s}; 0 means no notice")
+
+    @property
+    def cycle_s(self) -> float:
+        return self.mean_up_s + self.mean_down_s
 
     @property
     def crash_probability(self) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fednano.config.paths import UserPath
+from fednano.core.ranges import Speedup
 from fednano.traces.table import number, read_rows
 from fednano.volatility.availability import Availability, Exit, Window
 from fednano.volatility.periodic import check_speedup
@@ -35,7 +36,7 @@ class Intervals(Leaving):
     match: Literal["name", "turn"] = "turn"
     on_end: Literal["down", "repeat"] = "down"
     period_s: float | None = None
-    speedup: float = 1.0
+    speedup: Speedup = 1.0
     recorded: dict[str, list[Interval]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -65,6 +66,11 @@ class Intervals(Leaving):
     @property
     def endless(self) -> bool:
         return self.on_end == "repeat"
+
+    @property
+    def cycle_s(self) -> float:
+        most = max(len(intervals) for intervals in self.recorded.values())
+        return self.period / most / self.speedup if self.on_end == "repeat" else math.inf
 
     def availability(self, client: str, index: int, seed: int) -> Availability:
         if self.match == "turn":

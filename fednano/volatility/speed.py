@@ -4,6 +4,8 @@ import bisect
 import math
 from collections.abc import Iterator
 
+MOST_PIECES = 5_000_000  # which are kept
+
 
 class Speed:
     """Consecutive pieces (until, factor) from 0 s on, read lazily. If they are finite, the last must never end.
@@ -39,6 +41,11 @@ class Speed:
     def _piece(self, t: float) -> int:
         while not self._until or self._until[-1] <= t:
             begun = self._until[-1] if self._until else 0.0
+            if len(self._until) >= MOST_PIECES:
+                raise ValueError(
+                    f"volatility must change a client's speed at most {MOST_PIECES:,} times in a run, got more by "
+                    f"{begun:g} s; let speeds last longer, or use a shorter run"
+                )
             until, factor = next(self._source)
             if not (until > begun and factor > 0):
                 raise ValueError(f"a speed must be > 0 until a time after {begun} s, got {factor} until {until} s")

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from fednano.config.paths import UserPath
+from fednano.core.ranges import Speedup
 from fednano.traces.table import Table, fill, read_table
 from fednano.traces.trace import Trace
 from fednano.volatility.availability import Availability
@@ -66,7 +67,7 @@ class Traced(Leaving):
     on_gap: Literal["hold", "down", "error"] = "error"
     on_end: Literal["repeat", "hold", "down", "error"] | None = None
     offset_s: float = 0.0
-    speedup: float = 1.0
+    speedup: Speedup = 1.0
     planned: bool = field(init=False, default=False)
     signals: dict[str, FilledSignal] = field(init=False, repr=False, compare=False)
 
@@ -89,6 +90,12 @@ class Traced(Leaving):
     @property
     def endless(self) -> bool:
         return self.ending == "repeat"
+
+    @property
+    def cycle_s(self) -> float:
+        signals = self.signals.values()
+        least = min(signal.trace.end / max(1, len(signal.met)) for signal in signals)
+        return least / self.speedup if self.endless else math.inf
 
     def availability(self, client: str, index: int, seed: int) -> Availability:
         signal = self.signals[self.column(client, index)]
