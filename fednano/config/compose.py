@@ -81,13 +81,12 @@ def refuse_no_choices(overrides: Sequence[str]) -> None:
     for override in overrides:
         try:
             parsed = parser.parse_override(override)
+        except HydraException:
+            continue  # composing says what is wrong
+        try:
             value = parsed.value()
-        except OverrideParseException:
-            raise
         except Exception as error:
-            raise ConfigError(
-                f"{shown(override)} cannot be read as KEY=VALUE ({one_line(error)}); change it"
-            ) from error
+            raise ConfigError(f"{shown(override)} cannot be read ({one_line(error)}); change it") from error
         group, _, choice = override.lstrip("+~").partition("=")
         folder = conf_dir() / parsed.key_or_group
         if parsed.is_delete() or parsed.is_sweep_override() or not folder.is_dir() or isinstance(value, dict):

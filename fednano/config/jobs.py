@@ -25,6 +25,7 @@ from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from fednano.config.checks import check_value
 from fednano.config.compose import conf_dir, refusals, refuse_no_choices, require_config_dir, unknown_key
 from fednano.config.errors import ConfigError
 from fednano.config.quoting import quoted_overrides
@@ -240,7 +241,10 @@ def _folder(cfg: DictConfig, *keys: str) -> Path:
 
 def _of(cfg: DictConfig, key: str) -> Any:
     with _hydra_config(cfg), refusals([], DEFAULT, lambda _: cfg):
-        return OmegaConf.select(cfg.hydra, key, throw_on_missing=True)
+        value = OmegaConf.select(cfg.hydra, key, throw_on_missing=True)
+    if key.endswith("dir"):
+        check_value(f"hydra.{key}", value, str)
+    return value
 
 
 def _timed(node: DictConfig) -> bool:

@@ -133,4 +133,4 @@ def test_what_hydra_pickled_runs_once_more_in_a_folder_of_its_own(
 def test_a_folder_that_cannot_be_made_is_refused(go: Go, capsys: pytest.CaptureFixture[str]) -> None:
     Path("file").touch()
     assert go("hydra.run.dir=file/run") == 2
-    assert "hydra.run.dir must be a folder that can be written, got " in line(capsys)
+    assert "which is a file; give a folder" in line(capsys)
