@@ -5,6 +5,11 @@
 Everything that depends on the user's input is checked before a run folder exists.
 """
 
+from fednano.core.interrupts import end_at_signals
+
+if __name__ == "__main__":  # first, since the imports below take a while
+    end_at_signals()
+
 import os
 import shutil
 import sys
@@ -16,12 +21,15 @@ import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from fednano.config.compose import command_line, compose_config, conf_dir, search_path
-from fednano.config.errors import INTERRUPTED, guarded, refuse
+from fednano.config.errors import ended, failed, guarded, refuse
 from fednano.core.event_log import InUseError
-from fednano.core.interrupts import asked_to_end
+from fednano.core.failures import explained
+from fednano.core.files import require_room, require_writable
+from fednano.core.interrupts import EndAsked, SignalledError, asked_to_end, unwinding
 from fednano.core.ranks import rank, world
 from fednano.process.environment import QUIET
 
@@ -37,11 +45,7 @@ def main() -> int:
     """Run the command; returns its exit code."""
     os.environ.update(QUIET)
     code = guarded(_command)
-    if code == LAUNCH:
-        # Hydra exits by itself if it fails or is interrupted.
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
-        return 0
-    return code
+    return ended(_launched) if code == LAUNCH else code
 
 
 def _command() -> int:
@@ -54,8 +58,15 @@ def _command() -> int:
         _preflight(arguments)
         if rank() and not arguments.cfg:
             overrides = [*search_path(arguments), *arguments.overrides]
-            return _ended(_run(compose_config(overrides), Path()))
+            return _ended(*_run(compose_config(overrides), Path()))
     return LAUNCH
+
+
+def _launched() -> int:
+    """Have Hydra run the jobs; a job that ends otherwise than well ends the command with its exit code."""
+    with unwinding():
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
+    return 0
 
 
 def _preflight(arguments: Any) -> None:
@@ -73,7 +84,7 @@ def _preflight(arguments: Any) -> None:
     experiments = []
     for cfg in composed:
         if not arguments.multirun and not rank():
-            _refuse_used_folder(Path(cfg.hydra.run.dir))
+            _check_folder(Path(cfg.hydra.run.dir))
         experiments.append(Experiment(_without_hydra(cfg)))
     for experiment in experiments:
         check_traces(experiment.parts(experiment.prepare(_progress()), MemoryStore()))
@@ -102,12 +113,12 @@ def _chosen_late(overrides: Sequence[str]) -> bool:
 
 
 def _withdraw(folder: Path, held: Collection[Path], hydras: str | None) -> None:
-    """Remove the files of a job that was refused before its first event, and its folder if it was made for the job.
+    """Remove the files of a job that ended before its first event, and its folder if it was made for the job.
 
     `held` are the files that were there before; `hydras` is the sub-folder of Hydra's own files.
     """
     event_log = folder / "events.jsonl"
-    if event_log.exists() and event_log.stat().st_size:
+    if (event_log.exists() and event_log.stat().st_size) or (folder / "summary.json").exists():
         return
     for path in set(folder.iterdir()) - set(held):
         if path.is_dir():
@@ -122,9 +133,11 @@ def _withdraw(folder: Path, held: Collection[Path], hydras: str | None) -> None:
             parent.rmdir()
 
 
-def _refuse_used_folder(folder: Path) -> None:
+def _check_folder(folder: Path) -> None:
     if (folder / "events.jsonl").exists():
         raise ValueError(f"hydra.run.dir must not hold a run, got {folder}; choose another folder or remove that one")
+    require_writable("hydra.run.dir", folder)
+    require_room("hydra.run.dir", folder)
 
 
 def _without_hydra(cfg: DictConfig) -> DictConfig:
@@ -139,16 +152,26 @@ def launch(cfg: DictConfig) -> float | None:
     folder = Path(job.runtime.output_dir)
     held = frozenset(folder.iterdir())
     try:
-        outcome = _run(cfg, folder, unforeseen=_chosen_late(job.overrides.hydra))
+        outcome, asked = _run(cfg, folder, unforeseen=_chosen_late(job.overrides.hydra))
     except InUseError as error:
         sys.exit(refuse(error))
     except ValueError as error:
         _withdraw(folder, held, job.output_subdir)
         sys.exit(refuse(error))
+    except SignalledError:
+        _withdraw(folder, held, job.output_subdir)
+        raise
+    except OSError as error:
+        if explained(error) is None:
+            raise
+        _withdraw(folder, held, job.output_subdir)
+        sys.exit(failed(error))
+    if outcome.error and explained(outcome.error):
+        sys.exit(failed(outcome.error))
     if outcome.error:
         raise outcome.error
-    if outcome.status == "interrupted":
-        sys.exit(INTERRUPTED)
+    if asked.number is not None and (outcome.status == "interrupted" or job.mode == RunMode.MULTIRUN):
+        sys.exit(asked.code)  # not only this job: the whole sweep
     return outcome.progress.val_bpb
 
 
@@ -163,37 +186,40 @@ def _resume(arguments: Any) -> int:
         if not rank():
             print(f"fednano: resume={run.folder} is completed; there is nothing to do")
         return 0
-    return _ended(_run(run.cfg, run.folder, run.snapshot))
+    return _ended(*_run(run.cfg, run.folder, run.snapshot))
 
 
-def _ended(outcome: "Outcome") -> int:
+def _ended(outcome: "Outcome", asked: EndAsked) -> int:
     """The exit code; raises the error that made the run fail, if there was one."""
     if outcome.error:
         raise outcome.error
-    return INTERRUPTED if outcome.status == "interrupted" else 0
+    return asked.code if outcome.status == "interrupted" else 0
 
 
-def _run(cfg: DictConfig, folder: Path, resume: "Snapshot | None" = None, unforeseen: bool = False) -> "Outcome":
-    """Run one job. Raises ValueError for bad input only; errors while training are in the outcome.
+def _run(
+    cfg: DictConfig, folder: Path, resume: "Snapshot | None" = None, unforeseen: bool = False
+) -> tuple["Outcome", EndAsked]:
+    """Run one job; returns also whether a signal asked it to end. Errors while training are in the outcome.
 
+    Raises ValueError for bad input, SignalledError if a signal comes before the run begins, and OSError.
     `unforeseen` jobs have not been checked yet, so a trace that ends before the run does is refused here.
     """
     from fednano.coordination.memory import MemoryStore
+    from fednano.experiment.experiment import Experiment
+    from fednano.runtime.play_through import check_traces
+    from fednano.runtime.run_folder import run_in_folder
 
     store = MemoryStore()
+    experiment = Experiment(cfg)
+    parts = experiment.parts(experiment.prepare(_progress()), store)
+    if unforeseen:
+        check_traces(parts)
     # Under torchrun a signal arrives a second time, passed on by torchrun, which kills a rank after half a minute.
-    with asked_to_end(store.request_stop, again=world() > 1):
-        from fednano.experiment.experiment import Experiment
-        from fednano.runtime.play_through import check_traces
-        from fednano.runtime.run_folder import run_in_folder
-
-        experiment = Experiment(cfg)
-        parts = experiment.parts(experiment.prepare(_progress()), store)
-        if unforeseen:
-            check_traces(parts)
-        return run_in_folder(
+    with asked_to_end(store.request_stop, again=world() > 1) as asked:
+        outcome = run_in_folder(
             folder, cfg.name, experiment.runtime, parts, experiment.groups.logger, experiment.resolved(cfg), resume
         )
+    return outcome, asked
 
 
 if __name__ == "__main__":

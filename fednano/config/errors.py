@@ -3,10 +3,12 @@
 import sys
 from collections.abc import Callable
 
+from fednano.core.failures import explained
+from fednano.core.interrupts import LINE, code_of
 from fednano.core.ranks import check_ranks, rank
 
+FAILED = 1  # exit code of a command that fails after it began
 BAD_INPUT = 2  # exit code of a command that refuses its input
-INTERRUPTED = 130
 REFUSAL = "fednano: "  # prefix of the line that says why
 
 
@@ -20,18 +22,34 @@ def refuse(error: Exception) -> int:
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a command in which a ValueError means bad input; returns the exit code."""
+    """Run a command in which a ValueError means bad input; returns the exit code, as `ended` does."""
     try:
         check_ranks()
     except ValueError as error:  # said by every process, since none knows whether it is rank 0
         return _say(error)
     try:
-        return command()
+        return ended(command)
     except ValueError as error:
         return refuse(error)
-    except KeyboardInterrupt:
-        print("fednano: interrupted", file=sys.stderr)
-        return INTERRUPTED
+
+
+def ended(command: Callable[[], int]) -> int:
+    """Run a command; returns the exit code, also if a signal ends it, or a failure from outside the program."""
+    try:
+        return command()
+    except KeyboardInterrupt as interrupt:
+        sys.stderr.write("" if rank() else LINE)
+        return code_of(interrupt)
+    except OSError as error:
+        if explained(error) is None:
+            raise
+        return failed(error)
+
+
+def failed(error: Exception) -> int:
+    """Print the cause and the remedy of a failure from outside the program; returns the exit code."""
+    print(f"{REFUSAL}{explained(error)}", file=sys.stderr)
+    return FAILED
 
 
 def _say(error: Exception) -> int:

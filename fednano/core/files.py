@@ -9,7 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import get_ident
 
+from fednano.core.failures import naming
+from fednano.core.interrupts import unwinding
 from fednano.core.progress import Progress
+
+LEAST_ROOM = 1 << 16  # bytes
 
 
 def sha256_of(path: Path) -> str:
@@ -22,15 +26,16 @@ def write_whole(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not mkstemp, whose files other users cannot read.
     temporary = path.with_name(f"{path.name}.{os.getpid()}.{get_ident()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with unwinding(), naming(path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -69,13 +74,14 @@ def made_once(folder: Path, ready: str, make: Callable[[Path], object], progress
             raise ValueError(f"{folder} exists without a {ready}; move it away or set another data.root")
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        try:
-            make(partial)
-            partial.rename(folder)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+        with unwinding():
+            try:
+                partial.mkdir()
+                make(partial)
+                partial.rename(folder)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
 
 
 def require_writable(key: str, root: Path) -> None:
@@ -86,4 +92,14 @@ def require_writable(key: str, root: Path) -> None:
     if not present.is_dir():
         raise ValueError(f"{key}={root} lies under {present}, which is a file; give a folder")
     if not os.access(present, os.W_OK | os.X_OK):
-        raise ValueError(f"{key} must be writable, got {root}; set {key} or FEDNANO_DATA to a folder that is")
+        remedy = f"set {key} or FEDNANO_DATA" if key == "data.root" else f"set {key}"
+        raise ValueError(f"{key} must be writable, got {root}; {remedy} to a folder that is")
+
+
+def require_room(key: str, folder: Path) -> None:
+    """Raise ValueError if there is no room at all on the disk of `folder`, which need not exist yet. Writes nothing."""
+    present = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    disk = os.statvfs(present)
+    free = disk.f_bavail if os.geteuid() else disk.f_bfree
+    if free * disk.f_frsize < LEAST_ROOM or (disk.f_files and not disk.f_ffree):
+        raise ValueError(f"{key} must be on a disk with room, got {folder}; make room there, or name another folder")

@@ -4,6 +4,11 @@ python -m fednano.node name=client_0 superlink=HOST:PORT root_certificates=FILE 
 python -m fednano.node name=client_0 … --print systemd
 """
 
+from fednano.core.interrupts import end_at_signals
+
+if __name__ == "__main__":  # first, since the imports below take a while
+    end_at_signals()
+
 import os
 import sys
 from argparse import ArgumentParser

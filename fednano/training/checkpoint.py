@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from fednano.core.event_log import LogMark
 from fednano.core.events import CheckpointSaved, finite
+from fednano.core.failures import named, naming
 from fednano.core.files import write_atomically
 from fednano.core.tensors import State
 from fednano.model.gpt import GPT, GPTConfig
@@ -26,14 +28,21 @@ MODEL, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
 
 
 def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
-    """Let `fill` write into a temporary folder, then rename it to `target`."""
+    """Let `fill` write into a temporary folder, then rename it to `target`; a failure leaves nothing behind."""
     temporary, replaced = (target.with_name(f".{target.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    fill(temporary)
-    if target.exists():
-        target.rename(replaced)
-    temporary.rename(target)
+    with naming(target):
+        try:
+            temporary.mkdir(parents=True)
+            fill(temporary)
+            if target.exists():
+                target.rename(replaced)
+            temporary.rename(target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if replaced.exists() and not target.exists():
+                replaced.rename(target)
+            raise
     shutil.rmtree(replaced, ignore_errors=True)
 
 
@@ -101,12 +110,12 @@ class Checkpoints:
         state = snapshot.state
 
         def fill(folder: Path) -> None:
-            save_file(_contiguous(state.weights), folder / WEIGHTS)
-            save_file(_contiguous(state.outer), folder / OUTER)
-            save_file(_contiguous(state.inner), folder / MEAN)
+            _save(state.weights, folder / WEIGHTS)
+            _save(state.outer, folder / OUTER)
+            _save(state.inner, folder / MEAN)
             (folder / INNER).mkdir()
             for client, inner in snapshot.inner.items():
-                save_file(_contiguous(inner), folder / INNER / f"{client}.safetensors")
+                _save(inner, folder / INNER / f"{client}.safetensors")
             apart = ("state", "inner", "event_log")
             rest = {f.name: getattr(snapshot, f.name) for f in fields(Snapshot) if f.name not in apart}
             record = {**rest, "progress": asdict(snapshot.progress), "tape": asdict(snapshot.event_log)}
@@ -150,7 +159,7 @@ def save_model(folder: Path, weights: State, config: GPTConfig, save_tokenizer: 
     """Export a model for sampling and other tools: weights, configuration, tokenizer."""
 
     def fill(target: Path) -> None:
-        save_file(_contiguous(weights), target / MODEL, metadata={"format": "pt"})
+        _save(weights, target / MODEL, {"format": "pt"})
         write_json(target / CONFIG, config.to_dict())
         save_tokenizer(target / TOKENIZER)
 
@@ -212,6 +221,16 @@ def _differences(expected: State, found: State) -> list[str]:
             if name in found and found[name].shape != tensor.shape
         ),
     ]
+
+
+def _save(state: State, path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file. Raises OSError, as any other writing does."""
+    try:
+        save_file(_contiguous(state), path, metadata)
+    except SafetensorError as error:
+        if found := re.search(r"os error (\d+)", str(error)):
+            raise named(int(found[1]), path) from error
+        raise
 
 
 def _contiguous(state: State) -> State:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from omegaconf import OmegaConf
 
 from fednano.core.clock import wall
+from fednano.core.files import write_atomically
 from fednano.core.ranks import world
 from fednano.process.temporary import temporary_folder
 from fednano.report.console import Console
@@ -153,7 +154,7 @@ class Deployment:
     ) -> Outcome:
         (folder / LOGS).mkdir(exist_ok=True)
         if not resume:
-            OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
+            write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
         names = parts.settings.names
         with ExitStack() as stack:
             private = stack.enter_context(temporary_folder())

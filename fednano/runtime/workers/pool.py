@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection, wait
 import torch
 
 from fednano.core import tensors
+from fednano.core.failures import StorageError
 from fednano.core.inner_step import OnStep
 from fednano.core.tensors import State
 from fednano.runtime.workers.process import (
@@ -214,7 +215,7 @@ class WorkerPool:
         except ConnectionError:
             raise self._lost(worker) from None
 
-    def _lost(self, worker: _Worker) -> WorkerError:
+    def _lost(self, worker: _Worker) -> WorkerError | StorageError:
         """Why a worker is gone: the error that it sent last, or else how its process ended."""
         with suppress(EOFError, ConnectionError):
             while worker.pipe.poll():
@@ -243,7 +244,9 @@ def _start(index: int, setup: Setup) -> _Worker:
     return _Worker(index=index, setup=setup, process=process, pipe=ours)
 
 
-def _failure(worker: _Worker, failed: Failed) -> WorkerError:
+def _failure(worker: _Worker, failed: Failed) -> WorkerError | StorageError:
+    if failed.explained:
+        return StorageError(failed.explained)
     error = WorkerError(f"worker {worker.index} failed with {failed.cause}")
     error.add_note(failed.trace)
     return error
