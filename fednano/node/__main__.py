@@ -27,7 +27,7 @@ from fednano.process.environment import QUIET
 
 TRAINER, SUPERNODE = "fednano.node.trainer", "fednano.node.supernode"
 SUPERNODE_S = 10.0  # for the SuperNode to end
-ORPHAN_S = 5.0  # for both to end if the supervisor was killed
+ORPHAN_S = 3.0  # for both to end if the supervisor was killed
 
 
 def main(overrides: Sequence[str], form: str | None = None) -> int:

@@ -229,7 +229,7 @@ class Conductor:
         secret = environment(own / "flwr", redis)
         command = [sys.executable, "-m", "fednano.node", *words]
         log = self._logs / f"{client}.log"
-        return Child(client, command, log=log, environment=secret, grace_s=NODE_ENDS_S)
+        return Child(client, command, log=log, environment=secret, grace_s=NODE_ENDS_S, orphan_s=0.0)
 
     def _submit(self, resume: bool) -> None:
         (self._private / LOCK).unlink(missing_ok=True)

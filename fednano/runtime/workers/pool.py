@@ -20,6 +20,7 @@ from fednano.core import tensors
 from fednano.core.failures import StorageError
 from fednano.core.inner_step import OnStep
 from fednano.core.tensors import State
+from fednano.process.tied import call, sealed
 from fednano.runtime.workers.process import (
     AskDrain,
     Ended,
@@ -231,7 +232,7 @@ class WorkerPool:
 def _start(index: int, setup: Setup) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=serve, args=(setup, theirs), name=f"fednano-worker-{index}")
+    process = context.Process(target=call, args=sealed(serve, setup, theirs), name=f"fednano-worker-{index}")
     # Otherwise the first worker's start would start the tracker, which unblocks the signals.
     resource_tracker.ensure_running()
     # Only this process handles Ctrl-C and a SIGTERM to the group: the workers inherit the mask.

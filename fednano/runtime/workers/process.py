@@ -157,7 +157,7 @@ def serve(setup: Setup, pipe: Connection) -> None:
         while True:
             process.do(pipe.recv())
     except (EOFError, ConnectionError):
-        return  # the run is over, or its process was killed
+        return  # the run is over
     except Exception as error:
         pipe.send(Failed(repr(error), traceback.format_exc(), explained(error)))
 
