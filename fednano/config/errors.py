@@ -40,7 +40,9 @@ def ended(command: Callable[[], int]) -> int:
     except KeyboardInterrupt as interrupt:
         sys.stderr.write("" if rank() else LINE)
         return code_of(interrupt)
-    except OSError as error:
+    except ValueError:
+        raise  # bad input
+    except Exception as error:
         if explained(error) is None:
             raise
         return failed(error)

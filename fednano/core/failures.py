@@ -30,8 +30,11 @@ class StorageError(OSError):
 
 def explained(error: BaseException) -> str | None:
     """The cause and the remedy in one line; None unless the failure came from outside the program."""
-    if isinstance(error, StorageError):
-        return str(error)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, StorageError):  # also as the cause of an error that says what was being done
+            return str(cause)
+        cause = cause.__cause__
     if not isinstance(error, OSError) or error.errno not in REMEDIES:
         return None
     file = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else "a file"

@@ -53,7 +53,7 @@ def started(code: str, *arguments: str, cwd: Path) -> subprocess.Popen[str]:
         ("evaluate", "omegaconf", signal.SIGINT, 130),
         ("fidelity", "rich.table", signal.SIGTERM, 143),
         ("node", "hydra", signal.SIGTERM, 143),
-        ("bench", "fednano.bench.protocol", signal.SIGINT, 130),
+        ("bench", "argparse", signal.SIGINT, 130),
         ("flower_config", "argparse", signal.SIGTERM, 143),
         ("report", "fednano.report.html", signal.SIGINT, 130),
     ],

@@ -90,7 +90,7 @@ def test_a_shard_that_vanishes_fails_a_run_in_one_line(tiny: list[str], tmp_path
 
 
 def test_a_shard_that_becomes_shorter_is_told(tiny: list[str], command: Command, tmp_path: Path) -> None:
-    wanted = [word for word in tiny if word.startswith(("data", "tokenizer")) and "root" not in word]
+    wanted = [word for word in tiny if word.startswith(("data", "tokenizer")) and "data.root" not in word]
     assert command("prepare", *wanted, f"data.root={tmp_path}/root", cwd=tmp_path).returncode == 0
     (folder,) = [path for path in (tmp_path / "root").iterdir() if path.is_dir()]
     corpus = Corpus.open(folder)
