@@ -225,13 +225,13 @@ def _sites(parts: Parts, grid: Grid) -> dict[str, Site]:
 
 @contextmanager
 def _swept(place: Path) -> Iterator[None]:
-    """Have whatever names a folder of this one in its environment end with the block, and with this process.
+    """Have whatever uses this folder, apart from this process, end with the block, and with this process.
 
     Ray's processes notice by themselves that their parents have ended, but some only after a minute.
     """
     child = Child(
         "sweeper",
-        [sys.executable, "-I", "-S", sweeper.__file__, f"{place}/"],
+        [sys.executable, "-I", "-S", sweeper.__file__, str(place), str(os.getpid())],
         log=None,
         environment=os.environ,
         grace_s=SWEEP_S,
