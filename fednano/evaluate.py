@@ -3,6 +3,11 @@
 python -m fednano.evaluate model_dir=outputs/quickstart/…/model tasks=builtin
 """
 
+from fednano.core.interrupts import end_at_signals
+
+if __name__ == "__main__":  # first, since the imports below take a while
+    end_at_signals()
+
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

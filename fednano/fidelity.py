@@ -6,6 +6,11 @@ The replay knows what the event log says about the machines: when each client wa
 transfers, and the server's time between rounds. It knows nothing of the run's results.
 """
 
+from fednano.core.interrupts import end_at_signals
+
+if __name__ == "__main__":  # first, since the imports below take a while
+    end_at_signals()
+
 import argparse
 import json
 import math

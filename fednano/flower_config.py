@@ -5,6 +5,11 @@
 What the file holds stays as it is, comments included; missing connections are appended.
 """
 
+from fednano.core.interrupts import end_at_signals
+
+if __name__ == "__main__":  # first, since the imports below take a while
+    end_at_signals()
+
 import argparse
 import os
 import sys

@@ -3,6 +3,11 @@
 python -m fednano.prepare data=text data.path=FOLDER tokenizer=bpe_4k
 """
 
+from fednano.core.interrupts import end_at_signals
+
+if __name__ == "__main__":  # first, since the imports below take a while
+    end_at_signals()
+
 import sys
 from collections.abc import Sequence
 

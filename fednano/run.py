@@ -5,6 +5,11 @@
 Everything that depends on the user's input is checked before a run folder exists.
 """
 
+from fednano.core.interrupts import end_at_signals
+
+if __name__ == "__main__":  # first, since the imports below take a while
+    end_at_signals()
+
 import os
 import shutil
 import sys
@@ -19,11 +24,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from fednano.config.compose import command_line, conf_dir, hand_over, search_path
-from fednano.config.errors import INTERRUPTED, guarded, refuse
+from fednano.config.errors import ended, failed, guarded, refuse
 from fednano.config.jobs import Job, chosen_late, planned, rerun
 from fednano.core.claim import CLAIM
 from fednano.core.event_log import InUseError
-from fednano.core.interrupts import asked_to_end
+from fednano.core.failures import explained
+from fednano.core.interrupts import EndAsked, SignalledError, asked_to_end, unwinding
 from fednano.core.ranks import rank, world
 from fednano.process.environment import QUIET
 from fednano.process.surroundings import settle
@@ -41,11 +47,14 @@ def main() -> int:
     os.environ.update(QUIET)
     with ExitStack() as claims:  # held until the last job has ended
         code = guarded(lambda: _command(claims))
-        if code == LAUNCH:
-            # Hydra exits by itself if it fails or is interrupted.
-            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
-            return 0
-        return code
+        return ended(_launched) if code == LAUNCH else code
+
+
+def _launched() -> int:
+    """Have Hydra run the jobs; a job that ends otherwise than well ends the command with its exit code."""
+    with unwinding():
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
+    return 0
 
 
 def _command(claims: ExitStack) -> int:
@@ -66,7 +75,7 @@ def _command(claims: ExitStack) -> int:
     if not rank():
         return LAUNCH
     with job.entered():
-        return _ended(_run(job.cfg, Path()))
+        return _ended(*_run(job.cfg, Path()))
 
 
 def _preflight(arguments: Any, claims: ExitStack) -> Job:
@@ -103,7 +112,7 @@ def _rerun(pickled: str, claims: ExitStack) -> int:
         claims.callback(claim.release)
         folder = claim.folder
     with job.entered():
-        return _ended(_run(job.cfg, folder, base=job.base))
+        return _ended(*_run(job.cfg, folder, base=job.base))
 
 
 def _progress() -> "Progress":
@@ -115,7 +124,7 @@ def _progress() -> "Progress":
 
 
 def _withdraw(folder: Path, held: Collection[Path], hydras: str | None, base: Path) -> None:
-    """Remove the files of a job that was refused before its first event, and its folder if it was made for the job.
+    """Remove the files of a job that ended before its first event, and its folder if it was made for the job.
 
     `held` are the files that were there before; `hydras` is the sub-folder of Hydra's own files. Of the folders above,
     empty ones below `base` are removed too.
@@ -147,16 +156,26 @@ def launch(cfg: DictConfig) -> float | None:
 
     try:
         refuse_used_folder(folder, "hydra.run.dir" if job.mode == RunMode.RUN else "hydra.sweep.subdir")
-        outcome = _run(cfg, folder, unforeseen=chosen_late(job), base=base)
+        outcome, asked = _run(cfg, folder, unforeseen=chosen_late(job), base=base)
     except InUseError as error:
         sys.exit(refuse(error))
     except ValueError as error:
         _withdraw(folder, held, job.output_subdir, base)
         sys.exit(refuse(error))
+    except SignalledError:
+        _withdraw(folder, held, job.output_subdir, base)
+        raise
+    except OSError as error:
+        if explained(error) is None:
+            raise
+        _withdraw(folder, held, job.output_subdir, base)
+        sys.exit(failed(error))
+    if outcome.error and explained(outcome.error):
+        sys.exit(failed(outcome.error))
     if outcome.error:
         raise outcome.error
-    if outcome.status == "interrupted":
-        sys.exit(INTERRUPTED)
+    if asked.number is not None and (outcome.status == "interrupted" or job.mode == RunMode.MULTIRUN):
+        sys.exit(asked.code)  # not only this job: the whole sweep
     return outcome.progress.val_bpb
 
 
@@ -171,14 +190,14 @@ def _resume(arguments: Any) -> int:
         if not rank():
             print(f"fednano: resume={run.folder} is completed; there is nothing to do")
         return 0
-    return _ended(_run(run.cfg, run.folder, run.snapshot))
+    return _ended(*_run(run.cfg, run.folder, run.snapshot))
 
 
-def _ended(outcome: "Outcome") -> int:
+def _ended(outcome: "Outcome", asked: EndAsked) -> int:
     """The exit code; raises the error that made the run fail, if there was one."""
     if outcome.error:
         raise outcome.error
-    return INTERRUPTED if outcome.status == "interrupted" else 0
+    return asked.code if outcome.status == "interrupted" else 0
 
 
 def _run(
@@ -187,28 +206,29 @@ def _run(
     resume: "Snapshot | None" = None,
     unforeseen: bool = False,
     base: Path | None = None,
-) -> "Outcome":
-    """Run one job. Raises ValueError for bad input only; errors while training are in the outcome.
+) -> tuple["Outcome", EndAsked]:
+    """Run one job; returns also whether a signal asked it to end. Errors while training are in the outcome.
 
-    `unforeseen` jobs have not been checked yet, so a trace that ends before the run does is refused here. Relative
-    paths are seen from `base`, by default the current folder.
+    Raises ValueError for bad input, SignalledError if a signal comes before the run begins, and OSError.
+    `unforeseen` jobs have not been checked yet, so a trace that ends before the run does is refused here. `base` is
+    the folder that relative paths start from, the current one by default.
     """
     from fednano.coordination.memory import MemoryStore
+    from fednano.experiment.experiment import Experiment
+    from fednano.runtime.play_through import check_traces
+    from fednano.runtime.run_folder import run_in_folder
 
     store = MemoryStore()
+    experiment = Experiment(cfg, base)
+    parts = experiment.parts(experiment.prepare(_progress()), store)
+    if unforeseen:
+        check_traces(parts)
     # Under torchrun a signal arrives a second time, passed on by torchrun, which kills a rank after half a minute.
-    with asked_to_end(store.request_stop, again=world() > 1):
-        from fednano.experiment.experiment import Experiment
-        from fednano.runtime.play_through import check_traces
-        from fednano.runtime.run_folder import run_in_folder
-
-        experiment = Experiment(cfg, base)
-        parts = experiment.parts(experiment.prepare(_progress()), store)
-        if unforeseen:
-            check_traces(parts)
-        return run_in_folder(
+    with asked_to_end(store.request_stop, again=world() > 1) as asked:
+        outcome = run_in_folder(
             folder, cfg.name, experiment.runtime, parts, experiment.groups.logger, experiment.resolved(cfg), resume
         )
+    return outcome, asked
 
 
 if __name__ == "__main__":

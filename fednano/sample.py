@@ -3,6 +3,11 @@
 python -m fednano.sample model_dir=outputs/quickstart/…/model prompt="The array" tokens=64 samples=4
 """
 
+from fednano.core.interrupts import end_at_signals
+
+if __name__ == "__main__":  # first, since the imports below take a while
+    end_at_signals()
+
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,9 +1,14 @@
 """The benchmarks: `python -m fednano.bench NAME`. Speeds are ratios of medians, measured in turns within one run."""
 
+from fednano.core.interrupts import end_at_signals, unwinding
+
+if __name__ == "__main__":  # first, since the imports below take a while
+    end_at_signals()
+
 import importlib
 import sys
 
-from fednano.core.output import tolerate_output
+from fednano.config.errors import guarded
 
 # Imported only when named: torch would add to the memory that the tokenizer's benchmark sees.
 BENCHES = {
@@ -39,14 +44,11 @@ def main(arguments: list[str]) -> int:
         asked = name in ("-h", "--help")
         print(USAGE, file=sys.stdout if asked else sys.stderr)
         return 0 if asked else 2
-    try:
-        importlib.import_module(BENCHES[name]).main(rest)
-    except (ValueError, OSError) as error:
-        print(f"fednano: {error}", file=sys.stderr)
-        return 2
+    bench = importlib.import_module(BENCHES[name])
+    with unwinding():  # the processes that it measures end with it
+        bench.main(rest)
     return 0
 
 
 if __name__ == "__main__":
-    tolerate_output()
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(guarded(lambda: main(sys.argv[1:])))

@@ -4,11 +4,13 @@ import re
 import sys
 from collections.abc import Callable
 
+from fednano.core.failures import explained
+from fednano.core.interrupts import LINE, code_of
 from fednano.core.output import tolerate_output
 from fednano.core.ranks import check_ranks, rank
 
+FAILED = 1  # exit code of a command that fails after it began
 BAD_INPUT = 2  # exit code of a command that refuses its input
-INTERRUPTED = 130
 LONG_WORD, KEPT = re.compile(r"\S{500,}"), 80
 REFUSAL = "fednano: "  # prefix of the line that says why
 
@@ -29,7 +31,7 @@ def warn(text: str) -> None:
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a command in which a ValueError or a file that the system refuses means bad input; returns the exit code.
+    """Run a command in which a ValueError means bad input; returns the exit code, as `ended` does.
 
     Whatever becomes of standard output and error does not end the command.
     """
@@ -39,16 +41,34 @@ def guarded(command: Callable[[], int]) -> int:
     except ValueError as error:  # said by every process, since none knows whether it is rank 0
         return _say(error)
     try:
-        return command()
+        return ended(command)
     except ValueError as error:
         return refuse(error)
     except OSError as error:
         if error.filename is None:
             raise
         return refuse(ConfigError(f"{error.filename}: {error.strerror}; check its permissions and the disk"))
-    except KeyboardInterrupt:
-        print("fednano: interrupted", file=sys.stderr)
-        return INTERRUPTED
+
+
+def ended(command: Callable[[], int]) -> int:
+    """Run a command; returns the exit code, also if a signal ends it, or a failure from outside the program."""
+    try:
+        return command()
+    except KeyboardInterrupt as interrupt:
+        sys.stderr.write("" if rank() else LINE)
+        return code_of(interrupt)
+    except ValueError:
+        raise  # bad input
+    except Exception as error:
+        if explained(error) is None:
+            raise
+        return failed(error)
+
+
+def failed(error: Exception) -> int:
+    """Print the cause and the remedy of a failure from outside the program; returns the exit code."""
+    print(f"{REFUSAL}{explained(error)}", file=sys.stderr)
+    return FAILED
 
 
 def _say(error: Exception) -> int:

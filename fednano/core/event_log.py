@@ -5,7 +5,9 @@ Its digest leaves out fields whose names begin with `wall_`, so that a replay of
 
 import fcntl
 import hashlib
+import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import nan
 from pathlib import Path
@@ -15,6 +17,7 @@ import msgspec
 
 from fednano.core.clock import wall
 from fednano.core.events import EVENTS, WALL_PREFIX, Event
+from fednano.core.failures import naming
 
 FLUSH_S = 0.2
 T = TypeVar("T")
@@ -154,6 +157,8 @@ class EventLog:
 
     def __init__(self, path: Path | None, keep: LogMark | None = None) -> None:
         self._file: IO[bytes] | None = None
+        self._path = path or Path()
+        self._end = 0  # of what is written, in bytes
         self._digests = _Digests()
         self._lines: list[bytes] = []  # not yet written
         self._flushed = wall()
@@ -162,7 +167,13 @@ class EventLog:
             _lock(self._file, path)
             if keep and not self._digests.read(self._file, keep):
                 raise _other_beginning(path, keep)
-            self._file.truncate(self._file.seek(self._file.tell() if keep else 0))
+            self._end = self._file.tell() if keep else 0
+            self._file.truncate(self._end)
+
+    @property
+    def events(self) -> int:
+        """The number of events, including those before the position from which the event log was continued."""
+        return self._digests.events
 
     def append(self, event: Event) -> None:
         line = to_line(event)
@@ -173,10 +184,21 @@ class EventLog:
                 self.flush()
 
     def flush(self) -> None:
-        """Write all pending lines, for processes that follow the event log."""
+        """Write all pending lines, for processes that follow the event log.
+
+        Raises OSError, which names the file, if they cannot be written; the lines stay pending, and no part of them is
+        left in the file.
+        """
         if self._file and self._lines:
-            self._file.write(b"\n".join((*self._lines, b"")))
-            self._file.flush()
+            data = b"\n".join((*self._lines, b""))
+            with naming(self._path):
+                try:
+                    _write_at(self._file.fileno(), data, self._end)
+                except OSError:
+                    with suppress(OSError):
+                        os.ftruncate(self._file.fileno(), self._end)
+                    raise
+            self._end += len(data)
             self._lines.clear()
         self._flushed = wall()
 
@@ -190,10 +212,20 @@ class EventLog:
         return self._digests.sha256()
 
     def close(self) -> None:
+        """Write all pending lines, as `flush` does, and close the file in any case."""
         if self._file:
-            self.flush()
-            self._file.close()
-            self._file = None
+            try:
+                self.flush()
+            finally:
+                self._file.close()
+                self._file = None
+
+
+def _write_at(file: int, data: bytes, at: int) -> None:
+    """Write all of `data` at this position."""
+    left = memoryview(data)
+    while left:
+        left = left[os.pwrite(file, left, at + len(data) - len(left)) :]
 
 
 def _lock(file: IO[bytes], path: Path) -> None:

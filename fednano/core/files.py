@@ -12,7 +12,11 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any
 
+from fednano.core.failures import naming
+from fednano.core.interrupts import unwinding
 from fednano.core.progress import Progress
+
+LEAST_ROOM = 1 << 16  # bytes
 
 
 def sha256_of(path: Path) -> str:
@@ -65,15 +69,16 @@ def write_whole(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not mkstemp, whose files other users cannot read.
     temporary = path.with_name(f"{path.name}.{os.getpid()}.{get_ident()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with unwinding(), naming(path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -82,14 +87,21 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
-    """Let `fill` write into a temporary folder, then rename it to `target`."""
+    """Let `fill` write into a temporary folder, then rename it to `target`; a failure leaves nothing behind."""
     remove_unfinished(target.parent, re.escape(target.name))
     temporary, replaced = (target.with_name(f".{target.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
-    temporary.mkdir(parents=True)
-    fill(temporary)
-    if target.exists():
-        target.rename(replaced)
-    temporary.rename(target)
+    with naming(target):
+        try:
+            temporary.mkdir(parents=True)
+            fill(temporary)
+            if target.exists():
+                target.rename(replaced)
+            temporary.rename(target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if replaced.exists() and not target.exists():
+                replaced.rename(target)
+            raise
     shutil.rmtree(replaced, ignore_errors=True)
 
 
@@ -132,13 +144,14 @@ def made_once(folder: Path, ready: str, make: Callable[[Path], object], progress
             raise ValueError(f"{folder} exists without a {ready}; move it away or set another data.root")
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        try:
-            make(partial)
-            partial.rename(folder)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+        with unwinding():
+            try:
+                partial.mkdir()
+                make(partial)
+                partial.rename(folder)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
 
 
 def require_writable(key: str, root: Path) -> None:
@@ -154,4 +167,14 @@ def require_writable(key: str, root: Path) -> None:
     if not present.is_dir():
         raise ValueError(f"{key}={root} lies under {present}, which is a file; give a folder")
     if not os.access(present, os.W_OK | os.X_OK):
-        raise ValueError(f"{key} must be writable, got {root}; set {key} or FEDNANO_DATA to a folder that is")
+        remedy = f"set {key} or FEDNANO_DATA" if key == "data.root" else f"set {key}"
+        raise ValueError(f"{key} must be writable, got {root}; {remedy} to a folder that is")
+
+
+def require_room(key: str, folder: Path) -> None:
+    """Raise ValueError if there is no room at all on the disk of `folder`, which need not exist yet. Writes nothing."""
+    present = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    disk = os.statvfs(present)
+    free = disk.f_bavail if os.geteuid() else disk.f_bfree
+    if free * disk.f_frsize < LEAST_ROOM or (disk.f_files and not disk.f_ffree):
+        raise ValueError(f"{key} must be on a disk with room, got {folder}; make room there, or name another folder")

@@ -1,28 +1,118 @@
-"""Handling of SIGINT and SIGTERM while a process must end in order."""
+"""What signals do to a command: end it at once, end what it makes in order, or ask a run to stop.
 
+A command begins with `end_at_signals`, before it imports anything that is slow to import. From then on a signal ends it
+with one line and no traceback, whatever is being imported. Where something is half made, `unwinding` has the signal
+raise instead, so that what is half made is removed. A run handles signals itself, with `asked_to_end`.
+"""
+
+import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import NoReturn
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LINE = "fednano: interrupted\n"
+SHOW_CURSOR = "\x1b[?25h"  # a live display hides it
+
+
+class SignalledError(KeyboardInterrupt):
+    """A signal came; only a command catches this, to end with `code`."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.code = exit_code(number)
+
+
+def exit_code(number: int) -> int:
+    """The exit code of a command that a signal ended: as in a shell, but SIGHUP counts as SIGTERM."""
+    return 128 + (signal.SIGTERM if number == signal.SIGHUP else number)
+
+
+def code_of(interrupt: KeyboardInterrupt) -> int:
+    """The exit code of a command that this exception ended."""
+    return interrupt.code if isinstance(interrupt, SignalledError) else exit_code(signal.SIGINT)
+
+
+def end_at_signals() -> None:
+    """From now on a signal ends this process at once, with one line and the exit code of the signal."""
+    for number in _heeded():
+        signal.signal(number, _end)
 
 
 @contextmanager
-def asked_to_end(told: Callable[[], None], again: bool = False) -> Iterator[None]:
-    """Call `told` at the first SIGINT or SIGTERM within the block; a second one has its previous effect.
+def unwinding() -> Iterator[None]:
+    """Within the block, a signal that would end the process at once raises SignalledError; a second one ends it.
 
-    With `again`, `told` is called at every signal. It runs in a signal handler.
+    Does nothing where signals mean something else, as in a run, and in other threads than the main one.
     """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not _end:
+        yield
+        return
 
-    def handle(number: int, frame: object) -> None:
-        told()
-        if not again:
-            restore()
+    def handle(number: int, frame: FrameType | None) -> NoReturn:
+        end_at_signals()
+        raise SignalledError(number)
 
-    def restore() -> None:
-        for signum, previous in before.items():
-            signal.signal(signum, previous)
-
-    before = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
+    for number in _heeded():
+        signal.signal(number, handle)
     try:
         yield
     finally:
-        restore()
+        end_at_signals()
+
+
+@dataclass
+class EndAsked:
+    """The first signal of a block that was asked to end; None before it."""
+
+    number: int | None = None
+
+    @property
+    def code(self) -> int:
+        """The exit code of a command that ended because it was asked to."""
+        return exit_code(self.number or signal.SIGINT)
+
+
+@contextmanager
+def asked_to_end(told: Callable[[], None], again: bool = False) -> Iterator[EndAsked]:
+    """Call `told` at the first signal within the block; a second one ends the process at once.
+
+    With `again`, `told` is called at every signal. It runs in a signal handler.
+    """
+    asked = EndAsked()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if asked.number is None or again:
+            asked.number = asked.number or number
+            told()
+        else:
+            _end(number, frame)
+
+    before = {number: signal.signal(number, handle) for number in _heeded()}
+    try:
+        yield asked
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+def _heeded() -> list[signal.Signals]:
+    """The signals that a command heeds: under nohup, SIGHUP stays ignored."""
+    return [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    # Whatever the process was doing, it does not go on: an import that is broken off may swallow an exception.
+    with suppress(Exception):
+        if sys.stdout.isatty():
+            sys.stdout.write(SHOW_CURSOR)
+        sys.stdout.flush()
+    if not int(os.environ.get("RANK") or 0):
+        with suppress(OSError):
+            os.write(2, LINE.encode())
+    os._exit(exit_code(number))

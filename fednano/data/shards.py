@@ -1,7 +1,9 @@
 """A corpus on disk and its reader: Parquet shards with one document per row, and their manifest."""
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -11,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fednano.core.failures import StorageError
 from fednano.core.files import reading
 from fednano.core.progress import Progress, Silent
 from fednano.data.manifest import Manifest, ShardFile, Split
@@ -150,9 +153,10 @@ class Corpus:
 class _OpenShard:
     def __init__(self, path: Path, column: str) -> None:
         self._path = path
-        with reading(path, REMADE):
-            self._file = pq.ParquetFile(path, memory_map=True)
         self._column = column
+        with _intact(path):
+            # Not mapped into memory: the process would be killed if the file became shorter while it is read.
+            self._file = pq.ParquetFile(path)
         footer = self._file.metadata
         self.groups: int = footer.num_row_groups
         sizes = [footer.row_group(group).num_rows for group in range(self.groups)]
@@ -160,8 +164,19 @@ class _OpenShard:
 
     def read(self, group: int) -> Any:
         """The texts of one row group; a null reads as an empty document, which keeps row ids unchanged."""
-        with reading(self._path, REMADE):
+        with _intact(self._path):
             return self._file.read_row_group(group, columns=[self._column]).column(0).fill_null("")
+
+
+@contextmanager
+def _intact(path: Path) -> Iterator[None]:
+    """Within the block, a shard that cannot be read raises StorageError, which names it."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        cause = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+        remedy = f"restore it, or delete {path.parent} to make it again"
+        raise StorageError(f"{path} cannot be read ({' '.join(str(cause).split())}); {remedy}") from error
 
 
 class _Lru(Generic[V]):

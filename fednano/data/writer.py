@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fednano.core.failures import naming
 from fednano.core.files import sha256_of
 from fednano.data.manifest import Manifest, ShardFile, SourceCount, Split
 from fednano.data.shards import Corpus
@@ -107,7 +108,7 @@ class _Spool:
 
     def _spill(self) -> None:
         for index, bucket in enumerate(self._buckets):
-            with self._file(index).open("ab") as file:
+            with naming(self._file(index)), self._file(index).open("ab") as file:
                 pickle.dump(bucket, file)
             bucket.clear()
         self._held_bytes = 0
@@ -169,6 +170,10 @@ class _ShardWriter:
         return self._files
 
     def _write_group(self) -> None:
+        with naming(self._path):
+            self._write_rows()
+
+    def _write_rows(self) -> None:
         if self._parquet is None:
             number = f"_{len(self._files):05d}" if self._shard_bytes is not None else ""
             self._path = self._folder / f"{self._split}{number}.parquet"
@@ -183,7 +188,8 @@ class _ShardWriter:
             self._write_group()
         if self._parquet is None:
             return
-        self._parquet.close()
+        with naming(self._path):
+            self._parquet.close()
         self._parquet = None
         size = self._path.stat().st_size
         self._files.append(

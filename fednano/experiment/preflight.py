@@ -6,7 +6,7 @@ from pathlib import Path
 from fednano.config.jobs import Job, PlannedLaunch
 from fednano.coordination.memory import MemoryStore
 from fednano.core.claim import Claim, ClaimedError, claim, claim_new
-from fednano.core.files import require_writable
+from fednano.core.files import require_room, require_writable
 from fednano.core.progress import Progress
 from fednano.experiment.experiment import Experiment
 from fednano.runtime.play_through import check_traces
@@ -29,6 +29,7 @@ def check_jobs(jobs: Sequence[Job], progress: Progress) -> None:
 def refuse_used_folders(launch: PlannedLaunch) -> None:
     """Raise ValueError if the launch would write into the folder of a run, or twice into one folder."""
     require_writable(launch.key, launch.folder)
+    require_room(launch.key, launch.folder)
     if launch.timed:
         return
     if launch.multirun and (launch.folder / SWEEP).exists() and next(launch.folder.rglob(EVENTS), None):

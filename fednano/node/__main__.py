@@ -4,6 +4,11 @@ python -m fednano.node name=client_0 superlink=HOST:PORT root_certificates=FILE 
 python -m fednano.node name=client_0 … --print systemd
 """
 
+from fednano.core.interrupts import end_at_signals
+
+if __name__ == "__main__":  # first, since the imports below take a while
+    end_at_signals()
+
 import os
 import sys
 from argparse import ArgumentParser
@@ -24,7 +29,7 @@ from fednano.process.surroundings import settle, without_foreign_proxies
 
 TRAINER, SUPERNODE = "fednano.node.trainer", "fednano.node.supernode"
 SUPERNODE_S = 10.0  # for the SuperNode to end
-ORPHAN_S = 5.0  # for both to end if the supervisor was killed
+ORPHAN_S = 3.0  # for both to end if the supervisor was killed
 
 
 def main(overrides: Sequence[str], form: str | None = None) -> int:

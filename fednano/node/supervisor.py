@@ -40,13 +40,12 @@ class Supervisor:
 
     def run(self) -> int:
         """Run until a signal comes or a program refuses its input; returns the exit code."""
-        code = 0
-        with asked_to_end(lambda: self._news.put(None)):
+        with asked_to_end(lambda: self._news.put(None)) as asked:
             try:
                 while (code := self._turn()) == 0:
                     pass
             except _AskedError:
-                code = 0
+                code = asked.code
             finally:
                 self._end()
         return code

@@ -32,6 +32,7 @@ ExecStart={command}
 # Only the supervisor gets the signal; it lets the trainer drain.
 KillMode=mixed
 TimeoutStopSec={settings.drain_s + STOP_S:.0f}
+SuccessExitStatus=130 143
 Restart=on-failure
 RestartSec=30
 NoNewPrivileges=true

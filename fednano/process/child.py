@@ -24,8 +24,8 @@ class Child:
     """A command in a session of its own, so that only its starter gets a Ctrl-C on the terminal.
 
     It ends with its starter, even if the starter is killed: a guard (`process/guard.py`) stands between the two.
-    Everything that the command leaves in its process group ends with it. One thread may wait for it while another
-    stops it.
+    Everything that the command leaves in its process group ends with it; on Linux, everything that it leaves. One
+    thread may wait for it while another stops it.
 
     Args:
         name: the name shown to people.

@@ -5,7 +5,9 @@
 Its standard input is a socket. The starter sends the FED bytes that the command reads from its own standard input. To
 end the command, the starter later sends anything at all: the command then has GRACE_S seconds. If the socket closes,
 the starter is gone, and the command has ORPHAN_S seconds. The guard sends two lines: the command's process id, and its
-exit code. Then it kills its process group, including itself, so that nothing in the group outlives the command.
+exit code. Then it kills its process group, including itself, so that nothing in the group outlives the command. On
+Linux it also kills all other descendants of the command, in whatever group or session: while the guard lives, a
+process whose parent has ended becomes the guard's child.
 
 It imports next to nothing, since every start of a command waits for it, and it is portable.
 """
@@ -14,12 +16,14 @@ import os
 import select
 import signal
 import sys
+from types import ModuleType
 
 PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 RESTORED = (signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores these, and the command would inherit that
 MOST_FED = 4096  # bytes; a pipe holds as many before anything reads from it
 NOT_STARTED = 127  # a shell's exit code for a command that cannot be started
 STARTER = 0
+PR_SET_CHILD_SUBREAPER = 36  # of linux/prctl.h
 
 
 class GuardedCommand:
@@ -51,11 +55,13 @@ class GuardedCommand:
 
     def ended(self) -> int | None:
         """The exit code, negative for a signal's number; None while it runs."""
-        pid, status = os.waitpid(self.pid, os.WNOHANG)
-        if not pid:
-            return None
-        self.pid = 0  # from now on, the id may belong to another process
-        return os.waitstatus_to_exitcode(status)
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)  # also of orphans
+            if not pid:
+                return None
+            if pid == self.pid:
+                self.pid = 0  # from now on, the id may belong to another process
+                return os.waitstatus_to_exitcode(status)
 
     def end(self, within_s: float) -> None:
         """Ask it to end, unless it was asked before, and kill it after `within_s` seconds at the latest."""
@@ -66,7 +72,7 @@ class GuardedCommand:
         signal.signal(signal.SIGALRM, lambda *_: self.send(signal.SIGKILL))
         signal.setitimer(signal.ITIMER_REAL, min(left_s or within_s, within_s))
         if not left_s:
-            _thaw()  # a stopped process could not react
+            _tree().thaw(os.getpid())  # a stopped process could not react
             self.send(signal.SIGTERM)
 
 
@@ -84,6 +90,7 @@ def main() -> None:
 
 
 def _guard(words: list[str], grace_s: float, orphan_s: float, fed: int) -> None:
+    _adopt_orphans()
     wakes, woken = os.pipe()
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
@@ -96,7 +103,15 @@ def _guard(words: list[str], grace_s: float, orphan_s: float, fed: int) -> None:
         print(f"{words[0]} cannot be started: {error.strerror}", file=sys.stderr, flush=True)
         _tell(0, NOT_STARTED)
         return
-    _tell(command.pid)
+    try:
+        _tell(command.pid)
+        _await(command, wakes, grace_s, orphan_s)
+    finally:
+        _tree().kill(os.getpid())
+
+
+def _await(command: GuardedCommand, wakes: int, grace_s: float, orphan_s: float) -> None:
+    """Wait until the command ends, and end it when its starter says so or is gone."""
     watched = [wakes, STARTER]
     while True:
         ready, _, _ = select.select(watched, [], [])
@@ -149,12 +164,19 @@ def _tell(*numbers: int) -> None:
         pass  # the starter is gone
 
 
-def _thaw() -> None:
+def _adopt_orphans() -> None:
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _tree() -> ModuleType:
     # Imported late and from this file's own tree: the guard starts without the paths of installed packages.
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))  # noqa: PTH100, PTH120
     from fednano.process import tree
 
-    tree.thaw(os.getpid())
+    return tree
 
 
 if __name__ == "__main__":

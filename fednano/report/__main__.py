@@ -1,5 +1,10 @@
 """The command `python -m fednano.report RUN_FOLDER`: rewrites a run's report, or audits its event log."""
 
+from fednano.core.interrupts import end_at_signals
+
+if __name__ == "__main__":  # first, since the imports below take a while
+    end_at_signals()
+
 import sys
 from pathlib import Path
 

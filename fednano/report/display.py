@@ -210,6 +210,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     goodput = units.percent(summary.get("goodput"))
     lines = [
         ("status", str(summary.get("status") or "unknown")),
+        ("why it failed", str(summary.get("error") or units.NOT_MEASURED)),
         ("why it ended", units.ending(summary.get("ended_by"))),
         ("model parameters", units.whole(summary.get("parameters"))),
         ("validation bits per byte", _initial_to_final(summary.get("val_bpb_initial"), summary.get("val_bpb"))),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fednano.core.events import Evaluated, Event, RoundMerged, finite
+from fednano.core.failures import naming
 from fednano.core.inner_step import InnerStep
 
 Energy = Callable[[], dict[str, Any]]
@@ -103,13 +104,15 @@ class MetricsFile:
     hears = (RoundMerged, Evaluated)
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._file = path.open("w", encoding="utf-8")
 
     def event(self, event: Event) -> None:
         row = metrics(event)
         if row is not None:
-            self._file.write(json.dumps(row, allow_nan=False) + "\n")
-            self._file.flush()
+            with naming(self._path):
+                self._file.write(json.dumps(row, allow_nan=False) + "\n")
+                self._file.flush()
 
     def step(self, step: InnerStep) -> None:
         pass

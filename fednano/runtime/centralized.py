@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from fednano.core.clock import VirtualClock
-from fednano.core.events import RunEnded, RunStarted
+from fednano.core.events import RunStarted
 from fednano.core.tensors import count
 from fednano.runtime.beginning import first_ledger, local_trainer, message_bytes, untrained
 from fednano.runtime.parts import Parts
 from fednano.runtime.play_through import foreseen
 from fednano.runtime.recording import make_recorder
 from fednano.runtime.session import Outcome, Session
-from fednano.runtime.startup import played, showing
+from fednano.runtime.startup import concluded, showing
 from fednano.strategy.base import ServerState
 from fednano.training.central import NAME, Central
 from fednano.training.recorder import RunProgress
@@ -89,12 +89,8 @@ class Centralized:
                 state = merged
             recorder.progress.ended_by = recorder.progress.ended_by or federated.ended_by
 
-        status, error = played(run)
-        if status != "completed":
-            central.abandon()
-            recorder.checkpoint()
+        status, error = concluded(run, central.abandon, recorder, session, clock)
         progress = recorder.progress
-        session.emit(RunEnded(t=clock.now(), status=status, rounds=progress.rounds, tokens_total=progress.tokens))
         return Outcome(
             status=status,
             strategy=None,

@@ -3,6 +3,9 @@
 import platform
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,8 @@ from rich.console import Console as RichConsole
 from fednano.core import tensors
 from fednano.core.event_log import EventLog, read_log
 from fednano.core.events import finite
+from fednano.core.failures import in_one_line, naming
+from fednano.core.files import write_atomically
 from fednano.core.ranks import rank
 from fednano.report.audit import Auditor
 from fednano.report.console import Console
@@ -58,29 +63,97 @@ def run_in_folder(
     loggers = logger.open(folder, config, meter.so_far)
     event_log = EventLog(events, resume.event_log if resume else None)
     if not resume:
-        OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
+        write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
     console = Console(name, folder, out)
     auditor, report = Auditor(), LiveReport(console.figures)
     sink = Fanout([meter, console, MetricsFile(folder / "metrics.jsonl"), auditor, report, *loggers])
-    summary: dict[str, Any] = {"status": "failed"}
+    written = Written(folder)
     try:
         for event in read_log(events):
             sink.event(event)
         session = Session(folder=folder, event_log=event_log, sink=sink, resume=resume)
         outcome = runtime.run(parts, session)
         wall_s = session.wall_s
+        if outcome.error:
+            written.failed(outcome.error)
+        with written.or_failed():
+            event_log.flush()
         if outcome.state.weights:
-            save_model(folder / "model", outcome.state.weights, parts.gpt, parts.tokenizer.save)
+            with written.or_failed():
+                save_model(folder / "model", outcome.state.weights, parts.gpt, parts.tokenizer.save)
+        with written.or_failed():
+            write_json(folder / "energy.json", meter.curves())
         energy = meter.account(outcome.progress.tokens)
-        summary = finite(summarise(outcome, parts, runtime.name, event_log, wall_s, auditor, energy))
-        write_json(folder / "summary.json", summary)
-        write_json(folder / "energy.json", meter.curves())
-        report.write(folder, event_log.sha256())
+        written.summary = finite(
+            summarise(written.told(outcome), parts, runtime.name, event_log, wall_s, auditor, energy)
+        )
+        written.write()
+        with written.or_failed(), naming(folder / "report.html"):
+            report.write(folder, event_log.sha256())
+        if written.fails(outcome):
+            written.write()
+        return written.told(outcome)
+    except Exception as error:
+        refused = isinstance(error, ValueError) and event_log.events == (resume.event_log.events if resume else 0)
+        if not refused:
+            written.failed(error)
+            written.write()
+        raise
     finally:
         # The terminal is restored and loggers learn of the end, whatever went wrong.
-        sink.close(summary)
-        event_log.close()
-    return outcome
+        with written.closing():
+            sink.close(written.summary)
+        with written.closing():
+            event_log.close()
+
+
+class Written:
+    """What a run writes at its end, each file as far as possible, and the first error on the way.
+
+    Args:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "summary.json"
+        self._error: Exception | None = None
+        self.summary: dict[str, Any] = {"status": "failed"}
+
+    def failed(self, error: Exception) -> None:
+        """Note an error; the first one is the run's."""
+        self._error = self._error or error
+
+    @contextmanager
+    def or_failed(self) -> Iterator[None]:
+        """Within the block, a file that cannot be written makes the run fail, and what follows is still written."""
+        try:
+            yield
+        except OSError as error:
+            self.failed(error)
+
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Within the block, a failed run's files are closed; what was to be written in them may find no room again."""
+        try:
+            yield
+        except OSError:
+            if not self._error:
+                raise
+
+    def fails(self, outcome: Outcome) -> bool:
+        """Whether the run has failed since this outcome."""
+        return self._error is not outcome.error
+
+    def told(self, outcome: Outcome) -> Outcome:
+        """The outcome, which is a failure once there is an error."""
+        return replace(outcome, status="failed", error=self._error) if self._error else outcome
+
+    def write(self) -> None:
+        """Write summary.json; if the run has failed, with why, and if there is room."""
+        if self._error:
+            self.summary = {**self.summary, "status": "failed", "ended_by": None, "error": in_one_line(self._error)}
+        with self.or_failed():
+            write_json(self._path, self.summary)
 
 
 def summarise(
@@ -96,6 +169,7 @@ def summarise(
     progress = outcome.progress
     return {
         "status": outcome.status,
+        "error": in_one_line(outcome.error) if outcome.error else None,
         "ended_by": progress.ended_by if outcome.status == "completed" else None,
         "runtime": runtime,
         "strategy": outcome.strategy,

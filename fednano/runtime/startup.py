@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fednano.coordination.store import CoordinationStore, StopRequestedError
+from fednano.core.clock import Clock
 from fednano.core.events import RunEnded, RunStarted
 from fednano.core.inner_step import InnerStep, OnStep
 from fednano.federation.loop import Federation
@@ -32,13 +33,8 @@ class FederatedRun:
 
     def finish(self, run: Callable[[], None]) -> Outcome:
         """Call `run`, which runs the federation until it ends, stops or fails; returns the outcome."""
-        status, error = played(run)
-        if status != "completed":
-            self.federation.abandon()
-            self.recorder.checkpoint()
+        status, error = concluded(run, self.federation.abandon, self.recorder, self.session, self.engine.clock)
         progress, trainer = self.recorder.progress, self.engine.trainer
-        t = self.engine.clock.now()
-        self.session.emit(RunEnded(t=t, status=status, rounds=progress.rounds, tokens_total=progress.tokens))
         return Outcome(
             status=status,
             strategy=self.parts.strategy.name,
@@ -95,6 +91,29 @@ def played(run: Callable[[], None]) -> tuple[Status, Exception | None]:
     except Exception as error:
         return "failed", error
     return "completed", None
+
+
+def concluded(
+    run: Callable[[], None], abandon: Callable[[], None], recorder: Recorder, session: Session, clock: Clock
+) -> tuple[Status, Exception | None]:
+    """Call `run`, save what it did if it did not complete, and emit the last event; returns as `played` does.
+
+    The error is the first one: what follows from it, such as a checkpoint that finds no room either, says no more.
+    """
+    status, error = played(run)
+    if status != "completed":
+        try:
+            abandon()
+            recorder.checkpoint()
+        except Exception as another:
+            status, error = "failed", error or another
+    progress = recorder.progress
+    ended = RunEnded(t=clock.now(), status=status, rounds=progress.rounds, tokens_total=progress.tokens)
+    try:
+        session.emit(ended)
+    except Exception as another:
+        status, error = "failed", error or another
+    return status, error
 
 
 def showing(sink: Sink, store: CoordinationStore, replicas: Replicas) -> OnStep:

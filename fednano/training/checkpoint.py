@@ -10,11 +10,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fednano.config.errors import one_line, warn
 from fednano.core.event_log import LogMark, require_beginning
 from fednano.core.events import CheckpointSaved, finite
+from fednano.core.failures import named
 from fednano.core.files import read_json, reading, remove_unfinished, write_atomically, write_folder
 from fednano.core.sealed import MANIFEST, check_seal, seal
 from fednano.core.tensors import State
@@ -98,12 +100,12 @@ class Checkpoints:
         state = snapshot.state
 
         def fill(folder: Path) -> None:
-            save_file(_contiguous(state.weights), folder / WEIGHTS)
-            save_file(_contiguous(state.outer), folder / OUTER)
-            save_file(_contiguous(state.inner), folder / MEAN)
+            _save(state.weights, folder / WEIGHTS)
+            _save(state.outer, folder / OUTER)
+            _save(state.inner, folder / MEAN)
             (folder / INNER).mkdir()
             for client, inner in snapshot.inner.items():
-                save_file(_contiguous(inner), folder / INNER / f"{client}.safetensors")
+                _save(inner, folder / INNER / f"{client}.safetensors")
             apart = ("state", "inner", "event_log")
             rest = {f.name: getattr(snapshot, f.name) for f in fields(Snapshot) if f.name not in apart}
             record = {**rest, "progress": asdict(snapshot.progress), "tape": asdict(snapshot.event_log)}
@@ -240,7 +242,7 @@ def save_model(folder: Path, weights: State, config: GPTConfig, save_tokenizer: 
     """Export a model for sampling and other tools: weights, configuration, tokenizer."""
 
     def fill(target: Path) -> None:
-        save_file(_contiguous(weights), target / MODEL, metadata={"format": "pt"})
+        _save(weights, target / MODEL, {"format": "pt"})
         write_json(target / CONFIG, {**config.to_dict(), SEALED_BY: MANIFEST})
         save_tokenizer(target / TOKENIZER)
         seal(target)
@@ -332,6 +334,16 @@ def _differences(expected: State, found: State) -> list[str]:
             if name in found and found[name].shape != tensor.shape
         ),
     ]
+
+
+def _save(state: State, path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file. Raises OSError, as any other writing does."""
+    try:
+        save_file(_contiguous(state), path, metadata)
+    except SafetensorError as error:
+        if found := re.search(r"os error (\d+)", str(error)):
+            raise named(int(found[1]), path) from error
+        raise
 
 
 def _contiguous(state: State) -> State:

@@ -218,7 +218,7 @@ def test_a_signal_to_the_whole_group_stops_in_order(tiny: list[str], tmp_path: P
     assert len(workers) == 2
     os.killpg(process.pid, signum)
     _, errors = process.communicate(timeout=120)
-    assert (process.returncode, errors) == (130, "")
+    assert (process.returncode, errors) == (128 + signum, "")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["status"] == "interrupted"
     assert 2 <= summary["rounds"] < 400

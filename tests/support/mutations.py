@@ -11,7 +11,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from fednano.config.compose import compose_config, conf_dir, refusing
+from fednano.config.compose import compose_config, conf_dir, refusals
 
 ANY = ("null", "???", "''", "0", "-1", "true", "[]", "[1,2]", "{}", "{a:1}", "word", "nan", "inf", "-inf")
 NUMBERS = ("0.5", "1e-300", "1e300", "1e308", *(str(10**n) for n in (6, 9, 12, 18, 24)), str(2**63), "1" + "0" * 5000)
@@ -97,7 +97,8 @@ def apply(composed: DictConfig, mutation: Mutation, tiny: Sequence[str] = ()) ->
         return compose_config([*tiny, *mutation.base, mutation.override])
     cfg = OmegaConf.masked_copy(composed, list(composed))
     assert isinstance(cfg, DictConfig)
-    with refusing([*mutation.base, mutation.override]):
+    words = [*mutation.base, mutation.override]
+    with refusals(words, "config", lambda choices: compose_config([*tiny, *choices])):
         ConfigLoaderImpl._apply_overrides_to_config(OverridesParser.create().parse_overrides([mutation.override]), cfg)
     return cfg
 

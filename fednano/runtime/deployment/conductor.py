@@ -22,6 +22,7 @@ from fednano.coordination.store import CoordinationStore, StopRequestedError
 from fednano.core.clock import pause, wall
 from fednano.core.event_log import from_line
 from fednano.core.events import Event, ProvisionFailed, RoundStarted, SignalLost
+from fednano.core.failures import in_one_line
 from fednano.flower.compat.superlink import RunStatus, UnreachableError
 from fednano.process.child import Child
 from fednano.process.restarts import RestartPolicy, Restarts, Verdict
@@ -36,7 +37,7 @@ from fednano.runtime.deployment.security import make_certificates
 from fednano.runtime.deployment.serving import ACTIONS, LOCK, REFUSED, STEPS, read_step, server_pid
 from fednano.runtime.deployment.superlink import SuperLink, environment
 from fednano.runtime.session import Outcome
-from fednano.training.checkpoint import Checkpoints
+from fednano.training.checkpoint import Checkpoints, write_json
 
 POLL_S = 0.2
 ASK_S = 1.0  # between two status requests to the SuperLink
@@ -122,6 +123,7 @@ class Conductor:
         self._gone_at: float | None = None
         self._console = console()
         self._event_log = Lines(folder / "events.jsonl")
+        self._earlier = _content(folder / "summary.json")  # of the run before it was resumed
         self._steps = Lines(private / STEPS)
 
     def run(self, strategy: str, resume: bool) -> Outcome:
@@ -146,8 +148,21 @@ class Conductor:
             raise
         except Exception as raised:
             error = raised
-        self._console.close(summary)
+            summary = self._failed(raised)
+        finally:
+            self._console.close(summary)
         return outcome_of(strategy, summary, len(self._clients), error)
+
+    def _failed(self, error: Exception) -> dict[str, Any]:
+        """The summary of a failed run: the ServerApp's if it wrote why, otherwise one that is written now."""
+        path = self._folder / "summary.json"
+        written = _content(path)
+        summary: dict[str, Any] = json.loads(written) if written else {}
+        if written == self._earlier or not summary.get("error"):
+            summary = {**summary, "status": "failed", "ended_by": None, "error": in_one_line(error)}
+            with suppress(OSError):
+                write_json(path, summary)
+        return summary
 
     def end(self) -> None:
         """End every remaining process, several at the same time."""
@@ -224,7 +239,7 @@ class Conductor:
         secret = environment(own / "flwr", redis)
         command = [sys.executable, "-m", "fednano.node", *words]
         log = self._logs / f"{client}.log"
-        return Child(client, command, log=log, environment=secret, grace_s=NODE_ENDS_S)
+        return Child(client, command, log=log, environment=secret, grace_s=NODE_ENDS_S, orphan_s=0.0)
 
     def _submit(self, resume: bool) -> None:
         (self._private / LOCK).unlink(missing_ok=True)
@@ -318,3 +333,8 @@ class Conductor:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGUSR1)
             self._told_to_stop = True
+
+
+def _content(path: Path) -> bytes:
+    """The content of a file; empty if there is none."""
+    return path.read_bytes() if path.exists() else b""

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from omegaconf import OmegaConf
 
 from fednano.core.clock import wall
+from fednano.core.files import write_atomically
 from fednano.core.ranks import world
 from fednano.process.surroundings import require_open_files, require_port, require_utf8, without_foreign_proxies_here
 from fednano.process.temporary import socket_place, temporary_folder
@@ -159,7 +160,7 @@ class Deployment:
         require_utf8("hydra.run.dir", folder.resolve())
         (folder / LOGS).mkdir(exist_ok=True)
         if not resume:
-            OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
+            write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
         names = parts.settings.names
         with ExitStack() as stack:
             stack.enter_context(without_foreign_proxies_here())

@@ -102,6 +102,7 @@ class SuperLink:
             ],
             log=log,
             environment=environment(folder / "flwr", secrets),
+            orphan_s=0.0,  # a run without its starter is over
             noise=NOISE,
         )
         self._control = ControlApi(self.address, certificates.authority.read_bytes())

@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from fednano.core.clock import RealClock, pause, wall
 from fednano.core.ranks import world
 from fednano.federation.plan import Site
 from fednano.flower.compat.simulation import ray_backend
+from fednano.process import sweeper
+from fednano.process.child import Child
 from fednano.process.surroundings import require_open_files
 from fednano.process.temporary import socket_place, temporary_folder
 from fednano.runtime.beginning import message_bytes
@@ -38,6 +41,7 @@ from fednano.volatility.profiles import AlwaysOn
 
 POLL_S = 0.05
 ENDS_WITHIN_S = 10.0  # for the server to end once Ray is gone
+SWEEP_S = 4.0  # for all of Ray's processes to be found and killed
 LOG, OUTPUT = "flower.log", "ray"  # in the run folder
 
 Serve = Callable[[Grid, StepsHeard, Event], None]
@@ -181,7 +185,7 @@ class Simulation:
         """
         wanted = math.ceil(parts.settings.clients * self.client_cpus)
         # The paths of Ray's sockets, whose length is limited, begin with this folder.
-        with temporary_folder() as place, _flower_at_home_in(place / "flwr"):
+        with temporary_folder() as place, _swept(place), _flower_at_home_in(place / "flwr"):
             on_term = signal.getsignal(signal.SIGTERM)
             try:
                 ray.init(
@@ -220,6 +224,26 @@ def _sites(parts: Parts, grid: Grid) -> dict[str, Site]:
     return {
         c: Site(node_id=nodes[i], pool=pools[i], step_s=math.inf, down_s=0.0, up_s=0.0) for i, c in enumerate(names)
     }
+
+
+@contextmanager
+def _swept(place: Path) -> Iterator[None]:
+    """Have whatever uses this folder, apart from this process, end with the block, and with this process.
+
+    Ray's processes notice by themselves that their parents have ended, but some only after a minute.
+    """
+    child = Child(
+        "sweeper",
+        [sys.executable, "-I", "-S", sweeper.__file__, str(place), str(os.getpid())],
+        log=None,
+        environment=os.environ,
+        grace_s=SWEEP_S,
+    )
+    child.start()
+    try:
+        yield
+    finally:
+        child.stop()
 
 
 @contextmanager

@@ -17,8 +17,10 @@ from multiprocessing.connection import Connection, wait
 import torch
 
 from fednano.core import tensors
+from fednano.core.failures import StorageError
 from fednano.core.inner_step import OnStep
 from fednano.core.tensors import State
+from fednano.process.tied import call, sealed
 from fednano.runtime.workers.process import (
     AskDrain,
     Ended,
@@ -214,7 +216,7 @@ class WorkerPool:
         except ConnectionError:
             raise self._lost(worker) from None
 
-    def _lost(self, worker: _Worker) -> WorkerError:
+    def _lost(self, worker: _Worker) -> WorkerError | StorageError:
         """Why a worker is gone: the error that it sent last, or else how its process ended."""
         with suppress(EOFError, ConnectionError):
             while worker.pipe.poll():
@@ -230,7 +232,7 @@ class WorkerPool:
 def _start(index: int, setup: Setup) -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=serve, args=(setup, theirs), name=f"fednano-worker-{index}")
+    process = context.Process(target=call, args=sealed(serve, setup, theirs), name=f"fednano-worker-{index}")
     # Otherwise the first worker's start would start the tracker, which unblocks the signals.
     resource_tracker.ensure_running()
     # Only this process handles Ctrl-C and a SIGTERM to the group: the workers inherit the mask.
@@ -243,7 +245,9 @@ def _start(index: int, setup: Setup) -> _Worker:
     return _Worker(index=index, setup=setup, process=process, pipe=ours)
 
 
-def _failure(worker: _Worker, failed: Failed) -> WorkerError:
+def _failure(worker: _Worker, failed: Failed) -> WorkerError | StorageError:
+    if failed.explained:
+        return StorageError(failed.explained)
     error = WorkerError(f"worker {worker.index} failed with {failed.cause}")
     error.add_note(failed.trace)
     return error

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from fednano.core.clock import VirtualClock
+from fednano.core.failures import explained
 from fednano.core.inner_step import InnerStep
 from fednano.core.tensors import State
 from fednano.data.loader import Packing, RowNumbers, TextSource
@@ -137,10 +138,11 @@ class Marked:
 
 @dataclass(frozen=True)
 class Failed:
-    """The worker failed with `cause`."""
+    """The worker failed with `cause`; `explained`: the cause and remedy if it lies outside the program."""
 
     cause: str
     trace: str
+    explained: str | None
 
 
 def arrays_of(state: State) -> Arrays:
@@ -155,9 +157,9 @@ def serve(setup: Setup, pipe: Connection) -> None:
         while True:
             process.do(pipe.recv())
     except (EOFError, ConnectionError):
-        return  # the run is over, or its process was killed
+        return  # the run is over
     except Exception as error:
-        pipe.send(Failed(repr(error), traceback.format_exc()))
+        pipe.send(Failed(repr(error), traceback.format_exc(), explained(error)))
 
 
 class PoolProcess:

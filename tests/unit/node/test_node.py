@@ -229,7 +229,7 @@ def test_who_dies_is_started_again(supervise: Callable[..., subprocess.Popen[str
     assert started(lines) != first
     process.terminate()
     assert until(process, "a ended") == ["was asked to end", "a ended"]
-    assert process.wait() == 0
+    assert process.wait() == 143
 
 
 def test_who_is_started_again_is_there_once(supervise: Callable[..., subprocess.Popen[str]]) -> None:
@@ -294,7 +294,7 @@ def test_who_ignores_the_request_to_end_is_killed(supervise: Callable[..., subpr
     until(process, "lives")
     process.terminate()
     until(process, "a did not end within 5.0 s; killed")
-    assert process.wait() == 0
+    assert process.wait() == 143
 
 
 def test_programs_end_with_a_supervisor_that_is_killed(supervise: Callable[..., subprocess.Popen[str]]) -> None:
