@@ -24,7 +24,7 @@ from fednano.core.event_log import InUseError
 from fednano.core.interrupts import asked_to_end
 from fednano.core.ranks import rank, world
 from fednano.process.environment import QUIET
-from fednano.process.surroundings import settle
+from fednano.process.surroundings import require_place, settle
 
 if TYPE_CHECKING:
     from fednano.core.progress import Progress
@@ -74,7 +74,10 @@ def _preflight(arguments: Any) -> None:
 
     experiments = []
     for cfg in composed:
-        if not arguments.multirun and not rank():
+        if arguments.multirun:
+            require_place("hydra.sweep.dir", Path(cfg.hydra.sweep.dir))
+        elif not rank():
+            require_place("hydra.run.dir", Path(cfg.hydra.run.dir))
             _refuse_used_folder(Path(cfg.hydra.run.dir))
         experiments.append(Experiment(_without_hydra(cfg)))
     for experiment in experiments:

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import resource
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
@@ -104,6 +105,20 @@ def require_utf8(key: str, path: Path) -> None:
         ) from None
 
 
+def require_place(key: str, folder: Path) -> None:
+    """Raise ValueError unless `folder` can be made, or files in it if it exists. Leaves nothing behind."""
+    present = folder.absolute()
+    while not present.exists() and present != present.parent:
+        present = present.parent
+    if not present.is_dir():
+        raise ValueError(f"{key} must be a folder, got {folder} below the file {present}; choose another one")
+    if not _writable(present):
+        raise ValueError(
+            f"{key} must be in a folder that can be written, got {folder} in {present}; choose another one, or start "
+            "the command elsewhere"
+        )
+
+
 def require_open_files(key: str) -> None:
     """Raise ValueError if the choice `key`, which starts many processes, may open too few files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -111,6 +126,12 @@ def require_open_files(key: str) -> None:
         raise ValueError(
             f"ulimit -n must be >= {LEAST_OPEN_FILES} with {key}, got {soft}; raise it, or use runtime=virtual"
         )
+
+
+def require_shared_memory(key: str, folder: Path = Path("/dev/shm")) -> None:
+    """Raise ValueError if the choice `key`, which needs it, finds no shared memory on Linux; a small one will do."""
+    if sys.platform == "linux" and not folder.is_dir():
+        raise ValueError(f"{folder} must exist with {key}; mount a tmpfs there, or use runtime=virtual")
 
 
 def _require_current_folder() -> None:
