@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -155,7 +156,7 @@ def made_once(folder: Path, ready: str, make: Callable[[Path], object], progress
 
 
 def require_writable(key: str, root: Path) -> None:
-    """Raise ValueError unless folders can be made in `root`, which need not exist yet. Writes nothing."""
+    """Raise ValueError unless folders can be made in `root`, which need not exist yet. Leaves nothing behind."""
     present = root
     try:
         while not present.exists() and present != present.parent:
@@ -166,9 +167,18 @@ def require_writable(key: str, root: Path) -> None:
         raise ValueError(f"{key} must be a folder, got {root}, which is a file; give a folder")
     if not present.is_dir():
         raise ValueError(f"{key}={root} lies under {present}, which is a file; give a folder")
-    if not os.access(present, os.W_OK | os.X_OK):
+    if not can_write(present):
         remedy = f"set {key} or FEDNANO_DATA" if key == "data.root" else f"set {key}"
         raise ValueError(f"{key} must be writable, got {root}; {remedy} to a folder that is")
+
+
+def can_write(folder: Path) -> bool:
+    """Whether files can be made in a folder: tried out, since a full or read-only disk is not in the permissions."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def require_room(key: str, folder: Path) -> None:

@@ -100,7 +100,8 @@ def _guard(words: list[str], grace_s: float, orphan_s: float, fed: int) -> None:
     try:
         command = GuardedCommand(words, food)
     except OSError as error:
-        print(f"{words[0]} cannot be started: {error.strerror}", file=sys.stderr, flush=True)
+        remedy = "; raise ulimit -u" if isinstance(error, BlockingIOError) else ""
+        print(f"{words[0]} cannot be started: {error.strerror}{remedy}", file=sys.stderr, flush=True)
         _tell(0, NOT_STARTED)
         return
     try:

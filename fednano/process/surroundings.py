@@ -8,11 +8,14 @@ import importlib.util
 import os
 import resource
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from fednano.core.files import can_write
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
@@ -113,6 +116,12 @@ def require_open_files(key: str) -> None:
         )
 
 
+def require_shared_memory(key: str, folder: Path = Path("/dev/shm")) -> None:
+    """Raise ValueError if the choice `key`, which needs it, finds no shared memory on Linux; a small one will do."""
+    if sys.platform == "linux" and not folder.is_dir():
+        raise ValueError(f"{folder} must exist with {key}; mount a tmpfs there, or use runtime=virtual")
+
+
 def _require_current_folder() -> None:
     try:
         Path.cwd()
@@ -122,21 +131,12 @@ def _require_current_folder() -> None:
 
 def _require_temporary_folder() -> None:
     given = os.environ.get("TMPDIR")
-    if given and not _writable(Path(given)):
+    if given and not can_write(Path(given)):
         raise ValueError(f"TMPDIR must be a folder that can be written, got {given}; create it or unset TMPDIR")
     try:
         tempfile.gettempdir()
     except FileNotFoundError:
         raise ValueError("TMPDIR must be set, since no folder such as /tmp can be written; name one") from None
-
-
-def _writable(folder: Path) -> bool:
-    """Whether files can be made in a folder: tried out, since a full or read-only disk is not in the permissions."""
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
 
 
 def _name_user() -> None:

@@ -122,6 +122,41 @@ def test_a_deployment_trains_what_the_virtual_clock_trains(
 
 
 @linux
+def test_surroundings_do_not_matter(steady: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that does not answer, a TMPDIR too long for sockets, ASCII output, a folder whose name needs quoting."""
+    for name, value in {
+        "http_proxy": "http://127.0.0.1:9",
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "all_proxy": "socks5h://127.0.0.1:9",
+        "PYTHONIOENCODING": "ascii",
+        "FLWR_HOME": "/proc/none",
+    }.items():
+        monkeypatch.setenv(name, value)
+    own, temporary = tmp_path / "a 'b\" \\c\n$x,{ü:#=", tmp_path / ("t" * 90)
+    own.mkdir()
+    temporary.mkdir()
+    deployed = Deployed(steady, own / "run", str(temporary))
+    assert deployed.process.wait(WITHIN_S) == 0, deployed.said()
+    assert deployed.summary()["audit"]["violations"] == 0
+    assert "died" not in deployed.said()
+    deployed.clear()
+    deployed.output.close()
+
+
+@linux
+@pytest.mark.slow
+def test_a_logger_that_the_server_refuses_is_bad_input(
+    deploy: Callable[..., Deployed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "garbage")
+    deployed = deploy("logger=wandb", "logger.mode=online")
+    assert deployed.process.wait(WITHIN_S) == 2, deployed.said()
+    assert "or set logger.mode=offline" in deployed.said().splitlines()[-1]
+    assert not deployed.folder.exists()
+    deployed.clear()
+
+
+@linux
 @pytest.mark.slow
 def test_nodes_go_on_while_their_updates_travel(
     deploy: Callable[..., Deployed], steady: list[str], tmp_path: Path

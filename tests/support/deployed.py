@@ -14,6 +14,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
+from fednano.config.quoting import quoted
 from fednano.coordination.redis_link import URL_VARIABLE
 from fednano.coordination.store import Heartbeat
 from fednano.core.clock import pause, wall
@@ -40,7 +41,7 @@ class Deployed:
         words = ["runtime=deployment", "runtime.transfer_s=60", *overrides]
         self.output = folder.with_name("output").open("w+")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fednano.run", *words, f"hydra.run.dir={folder}"],
+            [sys.executable, "-m", "fednano.run", *words, f"hydra.run.dir={quoted(str(folder))}"],
             env={**os.environ, "TMPDIR": temporary, "OMP_NUM_THREADS": "1"},
             cwd=folder.parent,
             stdout=self.output,

@@ -46,7 +46,7 @@ SERVER_ENDS_S = 5.0
 NODE_ENDS_S = 15.0  # the trainer ends after its current step, then the SuperNode
 
 
-class RefusedError(ValueError):
+class BadInputError(ValueError):
     """The server refused the run as bad input that only it could find, such as invalid credentials of a logger."""
 
 
@@ -127,7 +127,7 @@ class Conductor:
         self._steps = Lines(private / STEPS)
 
     def run(self, strategy: str, resume: bool) -> Outcome:
-        """The whole run. An error is part of the outcome. Raises RefusedError if the server refuses the run."""
+        """The whole run. An error is part of the outcome. Raises BadInputError if the server refuses the run."""
         summary: dict[str, Any] = {"status": "failed"}
         error: Exception | None = None
         try:
@@ -139,11 +139,11 @@ class Conductor:
                 pause(POLL_S)
             self._follow()
             if status.raised and (self._private / REFUSED).exists():
-                raise RefusedError((self._private / REFUSED).read_text(encoding="utf-8"))
+                raise BadInputError((self._private / REFUSED).read_text(encoding="utf-8"))
             if status.failed:
                 raise RuntimeError(status.details)
             summary = json.loads((self._folder / "summary.json").read_text(encoding="utf-8"))
-        except RefusedError:
+        except BadInputError:
             self._console.stop()
             raise
         except Exception as raised:

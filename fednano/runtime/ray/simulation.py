@@ -26,7 +26,7 @@ from fednano.federation.plan import Site
 from fednano.flower.compat.simulation import ray_backend
 from fednano.process import sweeper
 from fednano.process.child import Child
-from fednano.process.surroundings import require_open_files
+from fednano.process.surroundings import require_open_files, require_shared_memory
 from fednano.process.temporary import socket_place, temporary_folder
 from fednano.runtime.beginning import message_bytes
 from fednano.runtime.engine import Engine, transport
@@ -96,6 +96,7 @@ class Simulation:
         if world() > 1:
             raise ValueError(f"runtime={self.name} starts its own processes; run it without torchrun")
         require_open_files(f"runtime={self.name}")
+        require_shared_memory(f"runtime={self.name}")
         socket_place()
         self._check_devices(parts.hardware.device)
 

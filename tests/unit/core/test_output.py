@@ -74,7 +74,11 @@ def test_paths_that_are_no_text_can_be_printed(tmp_path: Path) -> None:
 
 
 def test_output_keeps_its_order_and_arrives_whole_through_a_slow_pipe() -> None:
-    code = "import os\nos.set_blocking(1, False)\nfor i in range(20000): print(i)"
+    code = (
+        "import fcntl, os\nos.set_blocking(1, False)\n"
+        "if hasattr(fcntl, 'F_SETPIPE_SZ'): fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 4096)\n"  # less than is written at once
+        "for i in range(20000): print(i)"
+    )
     ran = subprocess.run([sys.executable, "-c", SAYS + code], stdout=subprocess.PIPE, check=True)
     assert [int(line) for line in ran.stdout.split()] == list(range(20000))
 
