@@ -2,47 +2,67 @@
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fednano.config.checks import check_node
 from fednano.config.errors import one_line
 from fednano.config.moved import with_current_targets
+from fednano.config.targets import PARTIAL, TARGET, check_targets, imported, is_special
 
 
 def build_groups(cfg: DictConfig, groups: Sequence[str]) -> dict[str, Any]:
     """Build the object of every group in `groups`; returns them by group.
 
+    Nothing is imported before every `_target_` of all groups was found to be allowed.
+
     Raises:
         ValueError: a bad key or value; the message names it and a remedy.
     """
-    built = {}
+    nodes = {}
     for group in groups:
         try:
-            node = with_current_targets(OmegaConf.to_container(cfg[group], resolve=True))
+            nodes[group] = with_current_targets(OmegaConf.to_container(cfg[group], resolve=True))
         except OmegaConfBaseException as error:
             raise ValueError(f"{group}: {one_line(error)}") from error
+    for group, node in nodes.items():
+        check_targets(node, group)
+    built = {}
+    for group, node in nodes.items():
         check_node(node, group)
-        assert isinstance(node, dict)
-        built[group] = _make(group, node)
+        built[group] = _made(node, group, node, "")
     return built
 
 
-def _make(group: str, node: dict[str, Any]) -> Any:
-    """Instantiate a group; re-raises the class's own ValueError rather than the error that Hydra wraps it in."""
+def _made(value: Any, group: str, node: dict[str, Any], place: str) -> Any:
+    """The object at `place`, the dotted path within a group's `node`; its own ValueError gets that path.
+
+    Values are taken as they are: unlike Hydra's `instantiate`, this never resolves what resolving has produced.
+    """
+    if isinstance(value, list):
+        return [_made(item, group, node, f"{place}.{index}".lstrip(".")) for index, item in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    target = value.get(TARGET)
+    made = {
+        key: _made(child, group, node, f"{place}.{key}".lstrip("."))
+        for key, child in value.items()
+        if target is None or not is_special(str(key))
+    }
+    if target is None:
+        return made
+    cls = imported(target, f"{group}.{place}".rstrip("."))
+    if value.get(PARTIAL):
+        return partial(cls, **made)
     try:
-        return instantiate(node, _convert_="all")
-    except Exception as error:
-        cause = error.__cause__
-        while cause is not None and not isinstance(cause, ValueError):
-            cause = cause.__cause__
-        place = re.search(r"^full_key: (\S+)$", str(error), re.MULTILINE)
-        if cause and place and (text := _placed(str(cause), group, node, place[1])) != str(cause):
+        return cls(**made)
+    except ValueError as error:
+        if place and (text := _placed(str(error), group, node, place)) != str(error):
             raise ValueError(text) from None
-        raise cause or error from None
+        raise
 
 
 def _placed(text: str, group: str, node: dict[str, Any], place: str) -> str:

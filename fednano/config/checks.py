@@ -1,11 +1,12 @@
 """Checks of a resolved configuration against the classes that it names, before any of them is instantiated."""
 
-import importlib
 import inspect
 import types
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from fednano.config.targets import PARTIAL, check_special, imported, is_special
 
 MISSING = "???"
 
@@ -22,11 +23,12 @@ def check_node(node: dict[str, Any], where: str) -> None:
             f"{where}._target_ must be the dotted path of a class, got {'nothing' if given is None else given}; "
             f"add it to the YAML file, or choose another {where}"
         )
-    cls = _resolve(node["_target_"], where)
+    cls = imported(node["_target_"], where)
+    check_special(node, where)
     signature = inspect.signature(cls)
     hints = get_type_hints(cls)
     for key, value in node.items():
-        if key.startswith("_"):
+        if is_special(key):
             continue
         full = f"{where}.{key}"
         if key not in signature.parameters:
@@ -41,12 +43,18 @@ def check_node(node: dict[str, Any], where: str) -> None:
             check_node(value, full)
             continue
         check_value(full, value, hints.get(key, Any))
-        for name, item in value.items() if isinstance(value, dict) else ():
-            if isinstance(item, dict) and "_target_" in item:
-                check_node(item, f"{full}.{name}")
+        _check_items(value, full)
     for key, parameter in signature.parameters.items():
-        if parameter.default is inspect.Parameter.empty and key not in node:
+        if parameter.default is inspect.Parameter.empty and key not in node and not node.get(PARTIAL):
             raise ValueError(f"{where}.{key} is not set; add +{where}.{key}=VALUE")
+
+
+def _check_items(value: Any, where: str) -> None:
+    """Check every `_target_` inside a mapping or a list."""
+    if isinstance(value, dict | list):
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            check = check_node if isinstance(item, dict) and "_target_" in item else _check_items
+            check(item, f"{where}.{name}")
 
 
 def check_record(node: Any, cls: type, where: str) -> None:
@@ -74,17 +82,6 @@ def check_value(key: str, value: Any, hint: Any) -> None:
 def _shown(value: Any) -> str:
     """A value as YAML writes it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _resolve(target: str, where: str) -> Any:
-    module, _, name = target.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"{where}._target_={target} cannot be imported ({error}); give the dotted path of a class, and run the "
-            "command in the folder that holds its module or add that folder to PYTHONPATH"
-        ) from error
 
 
 def _fits(value: Any, hint: Any) -> bool:

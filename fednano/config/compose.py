@@ -3,8 +3,9 @@
 import difflib
 import re
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,27 +13,26 @@ import yaml  # type: ignore[import-untyped]  # Hydra reads YAML with it
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import fednano
 from fednano.config.command_help import command_help
 from fednano.config.errors import ConfigError, one_line
+from fednano.config.places import conf_dir, modules_named_in
+from fednano.config.targets import allow, check_targets, is_allowed
+
+__all__ = ["SEARCH_PATH", "command_line", "compose_config", "conf_dir", "search_path", "with_hydra_flags"]
 
 SEARCH_PATH = "hydra.searchpath"  # configuration folders in addition to fednano's own
-
-
-def conf_dir() -> Path:
-    """The folder of fednano's YAML files: beside the package in a checkout, inside it when installed from a wheel."""
-    package = Path(fednano.__file__).parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
+HYDRAS = ("hydra", "hydra_plugins")  # packages whose classes Hydra's own keys may name
 
 
 def compose_config(overrides: Sequence[str], config_name: str = "config", with_hydra: bool = False) -> DictConfig:
     """Compose `config_name` with `overrides`. Raises ConfigError."""
     _refuse_fragments(overrides)
+    _refuse_packages(overrides)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         try:
@@ -54,11 +54,13 @@ def compose_config(overrides: Sequence[str], config_name: str = "config", with_h
 def command_line() -> Namespace:
     """Hydra's options and the overrides of this process's command line, in any order; `--config-dir` at most once.
 
-    Afterwards options stand before overrides in `sys.argv`, as Hydra needs them. Raises ConfigError.
+    Modules that the line allows, by `--allow-module` or in the YAML files of a folder that it names, may be named in
+    `_target_` from now on. Afterwards options stand before overrides in `sys.argv`, as Hydra needs them, without
+    `--allow-module`, which is not Hydra's. Raises ConfigError.
     """
+    modules, given = _allowed_on(sys.argv[1:])
     parser = get_args_parser()
     parser.error = _refused_option  # type: ignore[method-assign]
-    given = sys.argv[1:]
     if sum(re.fullmatch(r"(--config-dir|-cd)(=.*)?", word) is not None for word in given) > 1:
         raise ConfigError("--config-dir must be given once; put all your YAML files below one folder")
     arguments: Namespace = parser.parse_intermixed_args(given)
@@ -66,7 +68,55 @@ def command_line() -> Namespace:
     for override in reversed(arguments.overrides):
         del options[len(options) - 1 - options[::-1].index(override)]
     sys.argv[1:] = [*options, *arguments.overrides]
+    folders = [Path(arguments.config_dir)] if arguments.config_dir else []
+    folders += [
+        Path(place.removeprefix("file://")) for place in _searched(arguments.overrides) if "pkg://" not in place
+    ]
+    allow([*modules, *(module for folder in folders for module in modules_named_in(folder))])
+    _check_hydras(arguments.overrides)
     return arguments
+
+
+def _allowed_on(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The values of `--allow-module`, and the other words of a command line. Raises ConfigError without a value."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.error = _refused_option  # type: ignore[method-assign]
+    parser.add_argument("--allow-module", action="append", default=[])
+    known, rest = parser.parse_known_args(words)
+    return known.allow_module, rest
+
+
+def _searched(overrides: Sequence[str]) -> list[str]:
+    """The entries of `hydra.searchpath` in overrides; of a list that Hydra cannot read, none."""
+    found: list[str] = []
+    for override in overrides:
+        if override.lstrip("+").partition("=")[0] == SEARCH_PATH:
+            with suppress(HydraException):
+                value = OverridesParser.create().parse_override(override).value()
+                found += map(str, value if isinstance(value, list) else [value])
+    return found
+
+
+def _refuse_packages(overrides: Sequence[str]) -> None:
+    """Refuse to search a package that is not allowed, since Hydra imports it."""
+    for place in _searched(overrides):
+        scheme, _, package = place.partition("://")
+        if scheme == "pkg" and not is_allowed(package.replace("/", ".")):
+            raise ConfigError(
+                f"{SEARCH_PATH} must name folders or allowed packages, got {place}; add --allow-module "
+                f"{package.replace('/', '.')}"
+            )
+
+
+def _check_hydras(overrides: Sequence[str]) -> None:
+    """Check the classes that overrides of Hydra's own keys name."""
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        if key.partition(".")[0] == "hydra" and "_target_" in override:
+            with suppress(HydraException):
+                value = OverridesParser.create().parse_override(override).value()
+                where, _, last = key.rpartition(".")
+                check_targets({last: value}, where, also=HYDRAS)
 
 
 def _refused_option(message: str) -> NoReturn:

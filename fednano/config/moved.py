@@ -22,7 +22,9 @@ def with_current_targets(node: Any) -> Any:
     return node
 
 
-def _current(target: str) -> str:
+def _current(target: Any) -> Any:
+    if not isinstance(target, str):
+        return target
     module, _, name = target.rpartition(".")
     if target in MOVED:
         return MOVED[target]

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from fednano.config.compose import compose_config
+from fednano.config.recorded import check_recorded
 from fednano.training.checkpoint import Checkpoints, Snapshot
 
 
@@ -50,7 +51,10 @@ def reopen(overrides: Sequence[str]) -> Reopened:
 
 
 def recorded_config(folder: Path, given: str) -> DictConfig:
-    """The configuration recorded in a run's folder, which the user gave as `given`. Raises ValueError without one."""
+    """The configuration recorded in a run's folder, which the user gave as `given`.
+
+    Raises ValueError without one, or if it names classes that are not allowed: the folder may be somebody else's.
+    """
     for name in ("config.yaml", "events.jsonl"):
         if not (folder / name).is_file():
             raise ValueError(f"{given} has no {name}; give the folder of a run, such as outputs/NAME/DATE_TIME")
@@ -60,6 +64,7 @@ def recorded_config(folder: Path, given: str) -> DictConfig:
         raise ValueError(f"{given}: config.yaml is damaged ({error}); restore it") from error
     if not isinstance(cfg, DictConfig):
         raise ValueError(f"{given}: config.yaml has no keys; restore it")
+    check_recorded(cfg, given)
     return cfg
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from fednano.config.compose import compose_config, with_hydra_flags
 from fednano.config.errors import guarded
+from fednano.config.targets import allowed
 from fednano.coordination.redis_link import Address
 from fednano.node.settings import NodeSettings, checked, encode
 from fednano.node.supervisor import Supervisor
@@ -29,7 +30,7 @@ def main(overrides: Sequence[str], form: str | None = None) -> int:
     """Run the node described by `overrides` until a signal comes, or print a file that starts it; the exit code."""
     settings, data = checked(compose_config(overrides, "node"))
     if form:
-        print(FORMS[form](settings, overrides), end="")
+        print(FORMS[form](settings, [*(f"--allow-module={module}" for module in allowed()), *overrides]), end="")
         return 0
     Address.from_environment()  # checked here, read by the trainer
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
