@@ -232,3 +232,12 @@ def test_the_numbering_goes_on_whatever_issued_says(server: EmbeddedRedis, run: 
         with closing(RedisStore(server.address, run, RealClock(), HEARTBEAT_S)) as store:
             assert store.grant("site_a", 0, 500.0).id == 0
             assert store.sync()
+
+
+def test_only_a_value_of_another_type_is_read_as_none(link: Link) -> None:
+    wrong: list[RedisCommand] = [("SADD", link.key("a"), "x"), ("GET", link.key("a")), ("PING",)]
+    assert link.read(wrong) == [1, None, True]
+    with pytest.raises(RuntimeError, match="WRONGTYPE"):
+        link.transact(wrong)
+    with pytest.raises(RuntimeError, match="failed"):
+        link.read([("EVAL", "return redis.error_reply('no')", 0)])
