@@ -124,12 +124,15 @@ def _run_config(folder: Path) -> Any:
 
 def _with_data(cfg: Any, run: Any) -> Any:
     """The configuration that names the corpus: the command's, or else the run's."""
+    from fednano.config.recorded import check_recorded
+
     if cfg.get("data"):
         return cfg
     if run is None or "data" not in run:
         raise ValueError(
             f"model_dir must have a run's config.yaml beside it, got {cfg.model_dir}; add data=… as for the run"
         )
+    check_recorded(run.data, f"model_dir={cfg.model_dir}: data")
     return run
 
 

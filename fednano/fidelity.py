@@ -24,6 +24,7 @@ from rich.table import Table
 
 from fednano.config.compose import compose_config
 from fednano.config.errors import guarded
+from fednano.config.targets import allow
 from fednano.core.clock import VirtualClock
 from fednano.core.event_log import read_log
 from fednano.core.events import Evaluated, Event, RoundMerged, RoundSkipped
@@ -139,8 +140,12 @@ def main(arguments: list[str]) -> int:
         default=WITHIN,
         help="exit with 1 if a figure is off by more than this share; default %(default)s",
     )
+    parser.add_argument(
+        "--allow-module", action="append", default=[], help="a module outside fednano whose classes the run may name"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     chosen = parser.parse_args(arguments)
+    allow(chosen.allow_module)
     found = compare(chosen.folder)
     if chosen.json:
         print(json.dumps(found, indent=2))

@@ -32,6 +32,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
+@pytest.fixture(autouse=True)
+def nothing_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test's command line allows ends with the test."""
+    monkeypatch.setenv("FEDNANO_ALLOW_MODULES", "")
+
+
 @pytest.fixture(scope="session")
 def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two sources of English text: the docstrings of some modules of the standard library, many times a paragraph."""

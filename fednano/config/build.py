@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -13,24 +13,30 @@ from fednano.config.checks import MISSING, check_node
 from fednano.config.errors import one_line
 from fednano.config.moved import with_current_targets
 from fednano.config.paths import with_absolute_paths
+from fednano.config.targets import PARTIAL, TARGET, check_targets, imported, is_special
 
 
 def build_groups(cfg: DictConfig, groups: Sequence[str], base: Path | None = None) -> dict[str, Any]:
     """Build the object of every group in `groups`; returns them by group.
 
-    Relative paths are seen from `base`, by default the current folder.
+    Nothing is imported before every `_target_` of all groups was found to be allowed. Relative paths are seen from
+    `base`, by default the current folder.
 
     Raises:
         ValueError: a bad key or value; the message names it and a remedy.
     """
-    built = {}
+    nodes = {}
     for group in groups:
         node = with_current_targets(plain(cfg, group))
         if (isinstance(node, str) and node == MISSING) or node is None:
             raise ValueError(f"{group} is not set; add {group}=CHOICE")
+        check_targets(node, group)
+        nodes[group] = node
+    built = {}
+    for group, node in nodes.items():
         check_node(node, group)
-        assert isinstance(node, dict)
-        built[group] = _make(group, with_absolute_paths(node, base))
+        absolute = with_absolute_paths(node, base)
+        built[group] = _made(absolute, group, absolute, "")
     return built
 
 
@@ -49,32 +55,37 @@ def plain(cfg: DictConfig, key: str) -> Any:
         raise ValueError(f"{key} must refer to values that exist ({one_line(error)}); correct it") from error
 
 
-def _make(group: str, node: dict[str, Any]) -> Any:
-    """Instantiate a group; re-raises the class's own ValueError rather than the error that Hydra wraps it in."""
+def _made(value: Any, group: str, node: dict[str, Any], place: str) -> Any:
+    """The object at `place`, the dotted path within a group's `node`; its own ValueError gets that path.
+
+    Values are taken as they are: unlike Hydra's `instantiate`, this never resolves what resolving has produced.
+    """
+    if isinstance(value, list):
+        return [_made(item, group, node, f"{place}.{index}".lstrip(".")) for index, item in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    target = value.get(TARGET)
+    made = {
+        key: _made(child, group, node, f"{place}.{key}".lstrip("."))
+        for key, child in value.items()
+        if target is None or not is_special(str(key))
+    }
+    if target is None:
+        return made
+    cls = imported(target, f"{group}.{place}".rstrip("."))
+    if value.get(PARTIAL):
+        return partial(cls, **made)
     try:
-        return instantiate(node, _convert_="all")
-    except Exception as error:
-        cause = error.__cause__
-        while cause is not None and not isinstance(cause, ValueError):
-            cause = cause.__cause__
-        place = re.search(r"^full_key: (\S+)$", str(error), re.MULTILINE)
-        if cause and place and (text := _placed(str(cause), group, node, place[1])) != str(cause):
+        return cls(**made)
+    except ValueError as error:
+        if place and (text := _placed(str(error), group, node, place)) != str(error):
             raise ValueError(text) from None
-        if cause is None:
-            cause = _innermost(error)
-            where = f"{group}.{place[1]}" if place else group
-            raise ValueError(
-                f"{where} cannot be made with these settings ({type(cause).__name__}: {one_line(cause)}); correct them"
-            ) from error
-        raise cause from None
-
-
-def _innermost(error: BaseException) -> Exception:
-    """The error that an error was raised from in the end."""
-    while isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    assert isinstance(error, Exception)
-    return error
+        raise
+    except Exception as error:
+        where = f"{group}.{place}".rstrip(".")
+        raise ValueError(
+            f"{where} cannot be made with these settings ({type(error).__name__}: {one_line(error)}); correct them"
+        ) from error
 
 
 def _placed(text: str, group: str, node: dict[str, Any], place: str) -> str:

@@ -1,6 +1,5 @@
 """Checks of a resolved configuration against the classes that it names, before any of them is instantiated."""
 
-import importlib
 import inspect
 import types
 from collections.abc import Sequence
@@ -9,12 +8,12 @@ from enum import Enum
 from os import PathLike
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from fednano.config.targets import PARTIAL, check_special, imported, is_special
 from fednano.core.ranges import LEAST, MOST, Range, usual
 
 MISSING = "???"
 LONGEST = 4096  # characters of a string, as of a path
 SHOWN = 80  # characters of a value that a message shows
-HYDRAS = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_")  # keys that Hydra reads itself
 
 
 def check_node(node: dict[str, Any], where: str) -> None:
@@ -29,9 +28,11 @@ def check_node(node: dict[str, Any], where: str) -> None:
             f"{where}._target_ must be the dotted path of a class, got {'nothing' if given is None else given}; "
             f"add it to the YAML file, or choose another {where}"
         )
-    cls, signature, hints = _resolve(node["_target_"], where)
+    cls = imported(node["_target_"], where)
+    check_special(node, where)
+    signature, hints = _settings_of(cls, node["_target_"], where)
     for key, value in node.items():
-        if key in HYDRAS:
+        if is_special(key):
             continue
         full = f"{where}.{key}"
         if key not in signature.parameters:
@@ -45,13 +46,19 @@ def check_node(node: dict[str, Any], where: str) -> None:
         if isinstance(value, dict) and "_target_" in value:
             check_node(value, full)
             continue
-        nested = _nested(value)
-        for name, item in nested.items():
-            check_node(item, f"{full}.{name}")
+        _check_items(value, full)
         check_value(full, value, hints.get(key, Any))
     for key, parameter in signature.parameters.items():
-        if parameter.default is inspect.Parameter.empty and key not in node:
+        if parameter.default is inspect.Parameter.empty and key not in node and not node.get(PARTIAL):
             raise ValueError(not_set(f"{where}.{key}", "+"))
+
+
+def _check_items(value: Any, where: str) -> None:
+    """Check every `_target_` inside a mapping or a list."""
+    if isinstance(value, dict | list):
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            check = check_node if isinstance(item, dict) and "_target_" in item else _check_items
+            check(item, f"{where}.{name}")
 
 
 def check_record(node: Any, cls: type, where: str) -> None:
@@ -99,24 +106,10 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, int) and not usual(value) else str(value)
 
 
-def _nested(value: Any) -> dict[Any, dict[str, Any]]:
-    """The items of a mapping or list that name classes of their own, by key or position."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return {name: item for name, item in items if isinstance(item, dict) and "_target_" in item}
-
-
-def _resolve(target: str, where: str) -> tuple[Any, inspect.Signature, dict[str, Any]]:
-    """The class that `target` names, the signature of its constructor, and the annotations of its settings."""
-    module, _, name = target.rpartition(".")
+def _settings_of(cls: Any, target: str, where: str) -> tuple[inspect.Signature, dict[str, Any]]:
+    """The signature of a class's constructor, and the annotations of its settings."""
     try:
-        cls = getattr(importlib.import_module(module), name)
-    except Exception as error:  # whatever a module of the user's own raises
-        raise ValueError(
-            f"{where}._target_={shown(target)} cannot be imported ({error}); give the dotted path of a class, and run "
-            "the command in the folder that holds its module or add that folder to PYTHONPATH"
-        ) from error
-    try:
-        return cls, inspect.signature(cls), get_type_hints(cls, include_extras=True)
+        return inspect.signature(cls), get_type_hints(cls, include_extras=True)
     except Exception as error:
         raise ValueError(
             f"{where}._target_={shown(target)} has no settings that can be read ({error}); give the dotted path of a "

@@ -18,4 +18,5 @@ def command_help(conf: Path, name: str) -> str:
     found += groups
     if keys:
         found += ["", "Keys and their defaults; ??? must be given:", "", keys.strip()]
+    found += ["", "--config-dir FOLDER adds a folder of yours; --allow-module MODULE lets _target_ name its classes"]
     return "\n".join(found)

@@ -3,9 +3,9 @@
 import difflib
 import re
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,26 +18,24 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import fednano
 from fednano.config.checks import shown
 from fednano.config.command_help import command_help
 from fednano.config.errors import ConfigError, one_line
+from fednano.config.places import conf_dir, modules_named_in
 from fednano.config.quoting import quoted, quoted_overrides
+from fednano.config.targets import allow, check_targets, is_allowed
+
+__all__ = ["SEARCH_PATH", "command_line", "compose_config", "conf_dir", "search_path", "with_hydra_flags"]
 
 SEARCH_PATH = "hydra.searchpath"  # configuration folders in addition to fednano's own
-
-
-def conf_dir() -> Path:
-    """The folder of fednano's YAML files: beside the package in a checkout, inside it when installed from a wheel."""
-    package = Path(fednano.__file__).parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
+HYDRAS = ("hydra", "hydra_plugins")  # packages whose classes Hydra's own keys may name
 
 
 def compose_config(overrides: Sequence[str], config_name: str = "config", with_hydra: bool = False) -> DictConfig:
     """Compose `config_name` with `overrides`. Raises ConfigError."""
     overrides = quoted_overrides(overrides)
     with refusals(overrides, config_name, lambda choices: compose_config(choices, config_name)):
+        _refuse_packages(overrides)
         refuse_no_choices(overrides)
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -100,11 +98,13 @@ def refuse_no_choices(overrides: Sequence[str]) -> None:
 def command_line() -> Namespace:
     """Hydra's options and the overrides of this process's command line, in any order; `--config-dir` at most once.
 
-    Afterwards options stand before overrides in `sys.argv`, as Hydra needs them. Raises ConfigError.
+    Modules that the line allows, by `--allow-module` or in the YAML files of a folder that it names, may be named in
+    `_target_` from now on. Afterwards options stand before overrides in `sys.argv`, as Hydra needs them, without
+    `--allow-module`, which is not Hydra's. Raises ConfigError.
     """
+    modules, given = _allowed_on(sys.argv[1:])
     parser = get_args_parser()
     parser.error = _refused_option  # type: ignore[method-assign]
-    given = sys.argv[1:]
     if sum(re.fullmatch(r"(--config-dir|-cd)(=.*)?", word) is not None for word in given) > 1:
         raise ConfigError("--config-dir must be given once; put all your YAML files below one folder")
     arguments: Namespace = parser.parse_intermixed_args(given)
@@ -114,6 +114,13 @@ def command_line() -> Namespace:
     if options and options[-1] in ("--info", "-i"):
         options.append(arguments.info)  # it would take an override for its value
     sys.argv[1:] = [*options, *arguments.overrides]
+    folders = [Path(arguments.config_dir)] if arguments.config_dir else []
+    folders += [
+        Path(place.removeprefix("file://")) for place in _searched(arguments.overrides) if "pkg://" not in place
+    ]
+    allow([*modules, *(module for folder in folders for module in modules_named_in(folder))])
+    _refuse_packages(arguments.overrides)
+    _check_hydras(arguments.overrides)
     return arguments
 
 
@@ -121,6 +128,48 @@ def hand_over(arguments: Namespace, overrides: Sequence[str]) -> None:
     """Put `overrides` in place of those in `arguments` and, for Hydra, in `sys.argv`, where they come last."""
     sys.argv[len(sys.argv) - len(arguments.overrides) :] = overrides
     arguments.overrides = list(overrides)
+
+
+def _allowed_on(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The values of `--allow-module`, and the other words of a command line. Raises ConfigError without a value."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.error = _refused_option  # type: ignore[method-assign]
+    parser.add_argument("--allow-module", action="append", default=[])
+    known, rest = parser.parse_known_args(words)
+    return known.allow_module, rest
+
+
+def _searched(overrides: Sequence[str]) -> list[str]:
+    """The entries of `hydra.searchpath` in overrides; of a list that Hydra cannot read, none."""
+    found: list[str] = []
+    for override in overrides:
+        if override.lstrip("+").partition("=")[0] == SEARCH_PATH:
+            with suppress(HydraException):
+                value = OverridesParser.create().parse_override(override).value()
+                found += map(str, value if isinstance(value, list) else [value])
+    return found
+
+
+def _refuse_packages(overrides: Sequence[str]) -> None:
+    """Refuse to search a package that is not allowed, since Hydra imports it."""
+    for place in _searched(overrides):
+        scheme, _, package = place.partition("://")
+        if scheme == "pkg" and not is_allowed(package.replace("/", ".")):
+            raise ConfigError(
+                f"{SEARCH_PATH} must name folders or allowed packages, got {place}; add --allow-module "
+                f"{package.replace('/', '.')}"
+            )
+
+
+def _check_hydras(overrides: Sequence[str]) -> None:
+    """Check the classes that overrides of Hydra's own keys name."""
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        if key.partition(".")[0] == "hydra" and "_target_" in override:
+            with suppress(HydraException):
+                value = OverridesParser.create().parse_override(override).value()
+                where, _, last = key.rpartition(".")
+                check_targets({last: value}, where, also=HYDRAS)
 
 
 def _refused_option(message: str) -> NoReturn:

@@ -25,7 +25,7 @@ def with_current_targets(node: Any) -> Any:
 def current_target(target: Any) -> Any:
     """The current path of the class at `target`, an import path of this or an earlier version."""
     if not isinstance(target, str):
-        return with_current_targets(target)
+        return target
     module, _, name = target.rpartition(".")
     if target in MOVED:
         return MOVED[target]

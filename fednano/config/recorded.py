@@ -1,4 +1,4 @@
-"""Digest of the configuration recorded in a run folder."""
+"""Check and digest of a configuration that was recorded in a run's folder, or sent by a server."""
 
 import hashlib
 import json
@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+
+from fednano.config.moved import with_current_targets
+from fednano.config.targets import check_targets
 
 FREE = ("checkpoint_keep", "logger", "data.root", "data.path")
 
@@ -32,3 +35,29 @@ def recorded_sha256(folder: Path) -> str:
     path = folder / "config.yaml"
     config = OmegaConf.load(path) if path.is_file() else None
     return config_sha256(config) if isinstance(config, DictConfig) else ""
+
+
+def check_recorded(cfg: DictConfig, given: str) -> None:
+    """Raise ValueError unless the configuration names only allowed classes and is resolved.
+
+    It may be somebody else's. fednano records configurations resolved, and an interpolation would put this process's
+    environment into values that somebody else chose, such as a URL. `given` begins the message.
+    """
+    plain = with_current_targets(OmegaConf.to_container(cfg, resolve=False))
+    assert isinstance(plain, dict)
+    _refuse_interpolations(plain, "", given)
+    for key, node in plain.items():
+        try:
+            check_targets(node, str(key))
+        except ValueError as error:
+            raise ValueError(f"{given}: {error}, if you trust this configuration") from None
+
+
+def _refuse_interpolations(node: Any, where: str, given: str) -> None:
+    if isinstance(node, dict | list):
+        for key, child in node.items() if isinstance(node, dict) else enumerate(node):
+            _refuse_interpolations(child, f"{where}.{key}" if where else str(key), given)
+    elif isinstance(node, str) and "${" in node:
+        raise ValueError(
+            f"{given}: {where} must be a plain value in a recorded configuration, got {node}; write the value itself"
+        )

@@ -105,6 +105,7 @@ class Link:
         self._redis = Redis.from_url(
             address.url,
             decode_responses=True,
+            encoding_errors="replace",  # anybody with the password may write bytes that are no text
             protocol=2,
             retry=Retry(NoBackoff(), 0),
             socket_timeout=TIMEOUT_S,
@@ -132,8 +133,12 @@ class Link:
         except (LostError, ValueError):
             return False
 
-    def transact(self, commands: Iterable[RedisCommand]) -> list[Any]:
-        """The answers to the commands, which run as one transaction.
+    def read(self, commands: Iterable[RedisCommand]) -> list[Any]:
+        """`transact`, with None as the answer of a command that fails because its key holds another type of value."""
+        return self.transact(commands, lenient=True)
+
+    def transact(self, commands: Iterable[RedisCommand], lenient: bool = False) -> list[Any]:
+        """The answers to the commands, which run as one transaction; `lenient` is for `read`.
 
         Raises:
             LostError: the server cannot be reached, or not yet.
@@ -143,7 +148,13 @@ class Link:
             with self._redis.pipeline(transaction=True) as pipeline:
                 for command in commands:
                     pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-                return pipeline.execute()
+                answers = pipeline.execute(raise_on_error=False)
+            for index, answer in enumerate(answers):
+                if isinstance(answer, Exception):
+                    if not lenient or not str(answer).startswith("WRONGTYPE"):
+                        raise answer
+                    answers[index] = None
+            return answers
         except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
             raise ValueError(
                 f"{self._address.source}: Redis at {self._address.host} refuses the user name or password, or a "

@@ -1,11 +1,12 @@
 """The node's side of the coordination store in Redis. Training never waits for Redis and continues without it."""
 
 import hmac
-import json
 from collections import deque
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import inf
+
+import msgspec
 
 from fednano.coordination.courier import Courier
 from fednano.coordination.redis_link import (
@@ -19,6 +20,7 @@ from fednano.coordination.redis_link import (
     LostError,
     RedisCommand,
 )
+from fednano.coordination.sayings import count_of, number_of, said_step, token_digest
 from fednano.coordination.store import Heartbeat, NameTakenError, StopRequestedError
 from fednano.core.clock import Clock, pause
 from fednano.core.inner_step import InnerStep
@@ -28,26 +30,34 @@ STEPS_WAITING = 1000  # at the node, while Redis is lost
 
 # Returns the name's owner if that is another node; otherwise takes the name and sets the heartbeat.
 HEARTBEAT = """
-local owner = redis.call('GET', KEYS[1])
-if owner and owner ~= ARGV[1] then return owner end
+local owner = redis.pcall('GET', KEYS[1])
+if type(owner) == 'string' and owner ~= ARGV[1] then return owner end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[4])
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[4])
-redis.call('SADD', KEYS[3], ARGV[3])
+if type(redis.pcall('SADD', KEYS[3], ARGV[3])) == 'table' then
+  redis.call('DEL', KEYS[3])
+  redis.call('SADD', KEYS[3], ARGV[3])
+end
 redis.call('PEXPIRE', KEYS[3], ARGV[5])
 return false
 """
+TELL = """
+for i = 3, #ARGV do redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'step', ARGV[i]) end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return false
+"""
 LEAVE = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('UNLINK', KEYS[1], KEYS[2]) end
+if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('UNLINK', KEYS[1], KEYS[2]) end
 return false
 """
 
 
 @dataclass(frozen=True)
 class _SeenLease:
-    """A lease as last seen in Redis: its token, None if it is not in force; times on the node's clock."""
+    """A lease as last seen in Redis: the digest of its token, None if not in force; times on the node's clock."""
 
     lease: int
-    token: str | None = None
+    digest: str | None = None
     expires: float = -inf
     drain_at: float = inf
 
@@ -116,7 +126,7 @@ class NodeStore:
         seen = self._seen
         if seen is None or seen.lease != lease:
             return True  # not known yet, or Redis is lost: the server decides
-        if seen.token is None or not hmac.compare_digest(seen.token.encode(), token.encode()):
+        if seen.digest is None or not hmac.compare_digest(seen.digest.encode(), token_digest(token).encode()):
             return False
         return self._clock.now() < seen.expires
 
@@ -177,7 +187,7 @@ class NodeStore:
         return self._link.key("name", self._name), self._link.key("heartbeat", self._name)
 
     def _say(self, heartbeat: Heartbeat) -> None:
-        nodes, said = self._link.key("nodes"), json.dumps(asdict(heartbeat))
+        nodes, said = self._link.key("nodes"), msgspec.json.encode(heartbeat).decode()
         arguments = (heartbeat.incarnation, said, self._name, int(self._ttl_s * 1000), DAY_MS)
         (other,) = self._link.transact([("EVAL", HEARTBEAT, 3, *self._own_keys(), nodes, *arguments)])
         self._owner = other or heartbeat.incarnation
@@ -186,7 +196,7 @@ class NodeStore:
 
     def _listen(self, lease: int) -> None:
         link = self._link
-        time, issued, stop, token, left_ms, due = link.transact(
+        time, issued, stop, digest, left_ms, due = link.read(
             [
                 ("TIME",),
                 *(("GET", link.key(kind)) for kind in ("issued", "stop")),
@@ -196,28 +206,29 @@ class NodeStore:
             ]
         )
         now = self._clock.now()
-        if issued is None:
+        if (granted := count_of(issued)) is None:
             return  # Redis restarted empty; the server will repopulate it
         known: list[RedisCommand] = []
         if stop:
             self._stop = True
             known.append(("SET", link.key("stopped", self._name), 1, "PX", DAY_MS))
-        if token is not None:
+        if digest is not None:
             redis_now = int(time[0]) + int(time[1]) / 1e6
-            drain_at = now + float(due) - redis_now if due else inf
-            self._seen = _SeenLease(lease, token, now + left_ms / 1000, drain_at)
-            if due:
+            at = number_of(due)
+            drain_at = now + at - redis_now if at is not None else inf
+            self._seen = _SeenLease(lease, digest, now + left_ms / 1000, drain_at)
+            if at is not None and left_ms > 0:
                 known.append(("SET", link.key("ack", lease), 1, "PX", left_ms))
-        elif lease < int(issued):
+        elif lease < granted:
             self._seen = _SeenLease(lease)
         if known:
             link.transact(known)
 
     def _tell_steps(self) -> None:
         stream = self._link.key("steps")
-        told: list[RedisCommand] = []
-        while self._steps and len(told) < STEPS_WAITING:
-            step = json.dumps(asdict(self._steps.popleft()))
-            told.append(("XADD", stream, "MAXLEN", "~", STEPS_KEPT, "*", "step", step))
-        if told:
-            self._link.transact([*told, ("PEXPIRE", stream, DAY_MS)])
+        steps: list[str] = []
+        while self._steps and len(steps) < STEPS_WAITING:
+            steps.append(said_step(self._steps.popleft()))
+        if steps:
+            # Steps are only shown: if the stream takes none, they are lost and the node works on.
+            self._link.transact([("EVAL", TELL, 1, stream, STEPS_KEPT, DAY_MS, *steps)])

@@ -1,6 +1,6 @@
 """The `coordination` choices: where a run keeps its leases and requests."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
@@ -77,11 +77,11 @@ class Coordination:
             with EmbeddedRedis() as server:
                 yield Serving(server.address, server)
 
-    def store(self, run: str, clock: Clock) -> "RedisStore":
+    def store(self, run: str, clock: Clock, clients: Collection[str] | None = None) -> "RedisStore":
         """The server's side of the store, in a process started with `Serving.environment`. Raises ValueError."""
         from fednano.coordination.redis_store import RedisStore
 
-        return RedisStore(self._address(), run, clock)
+        return RedisStore(self._address(), run, clock, clients=clients)
 
     def _address(self) -> "Address":
         from fednano.coordination.redis_link import Address

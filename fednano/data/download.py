@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -14,6 +15,8 @@ from fednano.core.clock import pause
 from fednano.core.files import sha256_of, write_atomically
 
 LONGEST_WAIT_S = 60.0
+MOST_REDIRECTS = 10
+MOST_BYTES = 1 << 35  # of a file; more than any shard
 PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
 
 
@@ -74,6 +77,8 @@ class Downloader:
                     self._receive(url, part)
                 part.check()
                 accept(part.path)
+            except httpx.InvalidURL as error:
+                raise ValueError(f"{url} must be a URL ({error}); {self.hint}") from error
             except httpx.RequestError as error:
                 cause = str(error) or type(error).__name__
             except BrokenOffError as error:
@@ -108,19 +113,47 @@ class Downloader:
             headers["Range"] = f"bytes={offset}-"
             if begun.etag:
                 headers["If-Range"] = begun.etag
-        with self.client.stream("GET", url, headers=headers, follow_redirects=True) as response:
+        with self._opened(url, headers) as responses:
+            response = responses[-1]
             self._require_body(url, response)
-            sent = _identity(response)
+            sent = _identity(responses)
+            if sent.size is not None and sent.size > MOST_BYTES:
+                raise ValueError(f"{url} announces {sent.size} bytes, but may have {MOST_BYTES} at most; {self.hint}")
             if response.status_code != httpx.codes.PARTIAL_CONTENT:
                 part.begin(sent)
-            elif sent != begun or not response.headers["Content-Range"].startswith(f"bytes {offset}-"):
+            elif sent != begun or not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
                 raise DamagedError("the server continued with a different file")
+            left = (MOST_BYTES if sent.size is None else sent.size) - part.size()
             with part.path.open("ab") as file:
                 # Without a chunk size: what it would hold back is lost when the connection breaks.
                 for chunk in response.iter_raw():
+                    left -= len(chunk)
+                    if left < 0:
+                        raise DamagedError(f"the server sent more than {sent.size or MOST_BYTES} bytes")
                     file.write(chunk)
                     if self.stop.is_set():
                         raise StoppedError
+
+    @contextmanager
+    def _opened(self, url: str, headers: dict[str, str]) -> Iterator[Sequence[httpx.Response]]:
+        """The responses on the way to a file, the last one open; redirects never lead from https to anything else."""
+        request = self.client.build_request("GET", url, headers=headers)
+        responses: list[httpx.Response] = []
+        while True:
+            response = self.client.send(request, stream=True, follow_redirects=False)
+            responses.append(response)
+            try:
+                if response.next_request is None:
+                    yield responses
+                    return
+            finally:
+                response.close()
+            following = response.next_request
+            if request.url.scheme == "https" != following.url.scheme:
+                raise ValueError(f"{url} must stay on https, but was redirected to {following.url}; {self.hint}")
+            if len(responses) > MOST_REDIRECTS:
+                raise ValueError(f"{url} was redirected more than {MOST_REDIRECTS} times; {self.hint}")
+            request = following
 
     def _require_body(self, url: str, response: httpx.Response) -> None:
         status = f"{response.status_code} {response.reason_phrase}".strip()
@@ -172,15 +205,27 @@ class _Part:
         self._note.unlink(missing_ok=True)
 
 
-def _identity(response: httpx.Response) -> Identity:
-    """The identity in the headers. The hub announces a large file's SHA-256 in the redirect that leads to it."""
+def _identity(responses: Sequence[httpx.Response]) -> Identity:
+    """The identity in the headers. The hub announces size and SHA-256 of a large file in the redirect that leads to it.
+
+    Raises DamagedError if the announced sizes differ.
+    """
+    response = responses[-1]
     etag = response.headers.get("ETag")
     if etag is not None and etag.startswith("W/"):  # weak: the same meaning, not necessarily the same bytes
         etag = None
-    linked = [r.headers.get("X-Linked-ETag", "").strip('"') for r in (*response.history, response)]
+    linked = [r.headers.get("X-Linked-ETag", "").strip('"') for r in responses]
     sha256 = next((found for found in linked if re.fullmatch("[0-9a-f]{64}", found)), None)
     if response.status_code == httpx.codes.PARTIAL_CONTENT:
-        size = response.headers["Content-Range"].rpartition("/")[2]
+        said = response.headers.get("Content-Range", "").rpartition("/")[2]
     else:
-        size = response.headers.get("Content-Length", "")
-    return Identity(etag, int(size) if size.isdecimal() else None, sha256)
+        said = response.headers.get("Content-Length", "")
+    sizes = [_size(said), *(_size(r.headers.get("X-Linked-Size", "")) for r in responses)]
+    known = [size for size in sizes if size is not None]
+    if len(set(known)) > 1:
+        raise DamagedError(f"the server announces {max(known)} bytes and {min(known)} bytes")
+    return Identity(etag, known[0] if known else None, sha256)
+
+
+def _size(said: str) -> int | None:
+    return int(said) if said.isascii() and said.isdecimal() and len(said) < 20 else None

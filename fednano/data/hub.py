@@ -48,7 +48,8 @@ class Content:
 class HubShards:
     """The first `shards` shards for training, and shard `last_shard` held out; all rows have one source, `name`.
 
-    `pattern` makes a file name from a number. An attempt fails after `timeout_s` without a byte.
+    `pattern` makes a file name from a number. An attempt fails after `timeout_s` without a byte. `sha256` gives the
+    digests of files by name, where they are known: a file with another digest is not taken.
     """
 
     name: str
@@ -62,6 +63,7 @@ class HubShards:
     retries: int
     timeout_s: float
     partition: Partition
+    sha256: dict[str, str] = field(default_factory=dict)
     wait: Callable[[float], None] = field(default=pause, repr=False)
 
     def __post_init__(self) -> None:
@@ -69,6 +71,12 @@ class HubShards:
             require_text(f"data.{key}", getattr(self, key))
         for key, least in (("last_shard", 1), ("shards", 1), ("threads", 1), ("retries", 0)):
             require_whole(f"data.{key}", getattr(self, key), least)
+        _require_file_name("data.name", self.name, "climbmix")
+        for file, digest in self.sha256.items():
+            if not re.fullmatch("[0-9a-f]{64}", digest):
+                raise ValueError(
+                    f"data.sha256.{file} must be 64 digits 0-9 and a-f, got {digest}; correct or remove it"
+                )
         if not re.match(r"https?://[^/\s]+", self.base_url):
             raise ValueError(f"data.base_url must be an http or https URL, got {self.base_url}; set it to one")
         if self.shards > self.last_shard:
@@ -76,6 +84,9 @@ class HubShards:
                 f"data.shards must be <= {self.last_shard}, all training shards of {self.name}, got {self.shards}; "
                 "use fewer"
             )
+        if re.search(r"\{[^}]*([.\[]|\d{4})", self.pattern):  # would read attributes, or fill the memory
+            raise ValueError(f"data.pattern must take a number, got {self.pattern}; {PATTERN_REMEDY}")
+        _require_file_name("data.pattern", self._file_name(0), "shard_{:05d}.parquet", self.pattern)
         if self._file_name(0) == self._file_name(1):
             raise ValueError(f"data.pattern must hold a place for a number, got {self.pattern}; {PATTERN_REMEDY}")
         if not isinstance(self.timeout_s, float | int) or not self.timeout_s > 0:
@@ -113,11 +124,9 @@ class HubShards:
         """The content of the shard at `path`, from its note if size and footer agree; None: download it."""
         content = _noted(path)
         try:
-            if (
-                content
-                and path.stat().st_size == content.file_bytes
-                and pq.read_metadata(path).num_rows == content.rows
-            ):
+            if content is None or self.sha256.get(path.name, content.sha256) != content.sha256:
+                return None
+            if path.stat().st_size == content.file_bytes and pq.read_metadata(path).num_rows == content.rows:
                 return content
         except (FileNotFoundError, ValueError, TypeError, pa.ArrowException):
             return None
@@ -174,7 +183,10 @@ class HubShards:
             text_bytes = sum(length or 0 for length in lengths)
         except (pa.ArrowInvalid, OSError) as error:
             raise DamagedError(f"it is not a complete Parquet file: {error}") from error
-        return Content(parquet.metadata.num_rows, text_bytes, path.stat().st_size, sha256_of(path))
+        found = sha256_of(path)
+        if found != self.sha256.get(name, found):
+            raise DamagedError(f"its SHA-256 is {found}, but data.sha256 has {self.sha256[name]}")
+        return Content(parquet.metadata.num_rows, text_bytes, path.stat().st_size, found)
 
     def _write_manifest(self, folder: Path, store: Path, names: Sequence[str]) -> None:
         files = []
@@ -195,6 +207,14 @@ class HubShards:
             source_column=None,
             text_column=self.text_column,
         ).write(folder)
+
+
+def _require_file_name(key: str, name: str, example: str, given: str | None = None) -> None:
+    """ValueError unless `name` is that of a file or folder in the data folder itself, and not hidden."""
+    if not re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*", name) or len(name.encode()) > 200:
+        raise ValueError(
+            f"{key} must be a plain file name, got {name if given is None else given!r}; set one like {example}"
+        )
 
 
 def _note(path: Path) -> Path:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from fednano.config.build import build_groups, plain
 from fednano.config.checks import check_record, check_value, not_set, shown
 from fednano.config.paths import with_absolute_paths
+from fednano.config.recorded import check_recorded
 from fednano.coordination.memory import MemoryStore
 from fednano.coordination.store import CoordinationStore
 from fednano.core.progress import Progress, Silent
@@ -22,7 +23,7 @@ from fednano.model.scaling import derived_shape
 from fednano.runtime.beginning import message_bytes
 from fednano.runtime.parts import Parts, RunSettings
 from fednano.runtime.protocol import Conducted, Runtime
-from fednano.runtime.recipe import Recipe
+from fednano.runtime.recipe import BUILD, Recipe
 from fednano.training.budget import Budget
 from fednano.training.evaluate import Validation
 
@@ -74,7 +75,7 @@ class Experiment:
         bytes_per_token = validation.bytes / validation.tokens
         tokens_per_row = 1 + corpus.train_bytes / corpus.train_rows / bytes_per_token
         parts = Parts(
-            recipe=Recipe(f"{__name__}.{rebuilt.__name__}", OmegaConf.to_yaml(OmegaConf.create(self._config))),
+            recipe=Recipe(BUILD, OmegaConf.to_yaml(OmegaConf.create(self._config))),
             settings=settings,
             gpt=gpt,
             optim=groups.optim,
@@ -140,6 +141,7 @@ def rebuilt(config: str) -> Parts:
     """The parts of a run, from its resolved configuration as YAML; the data must be prepared already."""
     cfg = OmegaConf.create(config)
     assert isinstance(cfg, DictConfig)
+    check_recorded(cfg, "the run's configuration")
     experiment = Experiment(cfg)
     return experiment.parts(experiment.prepare(Silent()), MemoryStore())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from fednano.config.compose import SEARCH_PATH, compose_config
-from fednano.config.recorded import recorded_sha256
+from fednano.config.recorded import check_recorded, recorded_sha256
 from fednano.core.files import read_json, reading
 from fednano.training.checkpoint import Checkpoints, Snapshot
 
@@ -55,7 +55,10 @@ def reopen(overrides: Sequence[str]) -> Reopened:
 
 
 def recorded_config(folder: Path, given: str) -> DictConfig:
-    """The configuration recorded in a run's folder, which the user gave as `given`. Raises ValueError without one."""
+    """The configuration recorded in a run's folder, which the user gave as `given`.
+
+    Raises ValueError without one, or if it names classes that are not allowed: the folder may be somebody else's.
+    """
     for name in ("config.yaml", "events.jsonl"):
         if not (folder / name).is_file():
             raise ValueError(f"{given} has no {name}; give the folder of a run, such as outputs/NAME/DATE_TIME")
@@ -69,6 +72,7 @@ def recorded_config(folder: Path, given: str) -> DictConfig:
     for group, choice in EARLIER.items():
         if group not in cfg:
             cfg[group] = choice
+    check_recorded(cfg, given)
     return cfg
 
 

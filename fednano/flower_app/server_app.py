@@ -38,7 +38,7 @@ def build(folder: Path, run: str, clock: Clock) -> Launch:
         raise ValueError(
             f"runtime must be deployment in {folder}/config.yaml, got {runtime.name}; use runtime=deployment"
         )
-    store = experiment.groups.coordination.store(run, clock)
+    store = experiment.groups.coordination.store(run, clock, experiment.settings.names)
     parts = experiment.parts(experiment.prepare(Silent()), store)
     return Launch(
         name=cfg.name,

@@ -19,6 +19,7 @@ from typing import Any
 from fednano.config.compose import compose_config, with_hydra_flags
 from fednano.config.errors import guarded
 from fednano.config.quoting import toml_quoted
+from fednano.config.targets import allowed
 from fednano.coordination.redis_link import Address
 from fednano.node.settings import NodeSettings, checked, encode
 from fednano.node.supervisor import Supervisor
@@ -37,7 +38,7 @@ def main(overrides: Sequence[str], form: str | None = None) -> int:
     settle()
     settings, data = checked(compose_config(overrides, "node"))
     if form:
-        print(FORMS[form](settings, overrides), end="")
+        print(FORMS[form](settings, [*(f"--allow-module={module}" for module in allowed()), *overrides]), end="")
         return 0
     Address.from_environment()  # checked here, read by the trainer
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)

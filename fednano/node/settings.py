@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from fednano.config.checks import MISSING, check_value
+from fednano.config.recorded import check_recorded
 from fednano.core.clock import pause
 from fednano.core.files import reading
 from fednano.process.temporary import SOCKET_BYTES
@@ -127,32 +127,20 @@ def run_config(path: Path, data: dict[str, Any] | None) -> DictConfig:
 def told_config(path: Path, data: dict[str, Any] | None) -> tuple[str, DictConfig]:
     """Wait until the server has sent the run's id and configuration; returns both.
 
-    Raises ValueError if they name code outside fednano: a server may assign work, but not run code of its own.
+    Raises ValueError if they name code outside fednano and the modules that this node's owner allows: a server may
+    assign work, but not run code of its own.
     """
     while not path.exists():
         pause(POLL_S)
     told = json.loads(path.read_text(encoding="utf-8"))
     plain = json.loads(told["config"])
-    for target in _targets(plain):
-        if not str(target).startswith("fednano."):
-            raise ValueError(
-                f"the server's _target_ must be a class of fednano, got {target}; set run= and config= here"
-            )
     return str(told["run"]), _with_data(OmegaConf.create(plain), data, "the server's configuration")
 
 
 def _with_data(cfg: Any, data: dict[str, Any] | None, source: str) -> DictConfig:
     if not isinstance(cfg, DictConfig) or not isinstance(cfg.get("data"), DictConfig):
         raise ValueError(f"{source} is not the configuration of a run; name the config.yaml of one")
+    check_recorded(cfg, source)
     if data is not None:
         cfg.data = {**data, "partition": cfg.data.partition}  # only the run decides how rows are dealt to clients
     return cfg
-
-
-def _targets(node: Any) -> Iterator[Any]:
-    """The `_target_` values in a configuration."""
-    if isinstance(node, dict):
-        yield from (value for key, value in node.items() if key == "_target_")
-        node = list(node.values())
-    for child in node if isinstance(node, list) else ():
-        yield from _targets(child)

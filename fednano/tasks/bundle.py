@@ -64,7 +64,7 @@ def _tasks(folder: Path, entry: dict[str, Any], baselines: dict[str, float]) -> 
         raise ValueError(f"{where}: {label} has icl_task_type={kind}; use one of {', '.join(KINDS)}")
     if label not in baselines:
         raise ValueError(f"{folder / BASELINES} has no Eval Task named {label}; add its row")
-    items = list(_items(folder / DATA / entry["dataset_uri"], KINDS[kind]))
+    items = list(_items(_inside(folder / DATA, entry["dataset_uri"], where), KINDS[kind]))
     for shots in entry["num_fewshot"]:
         name = label if len(entry["num_fewshot"]) == 1 else f"{label} ({shots}-shot)"
         yield EvaluationTask(
@@ -74,6 +74,14 @@ def _tasks(folder: Path, entry: dict[str, Any], baselines: dict[str, float]) -> 
             delimiter=entry.get("continuation_delimiter", " "),
             baseline=baselines[label],
         )
+
+
+def _inside(data: Path, uri: Any, where: Path) -> Path:
+    """The file that an entry names, which must lie in the bundle's data folder."""
+    path = data / str(uri)
+    if "\x00" in str(uri) or not path.resolve().is_relative_to(data.resolve()):
+        raise ValueError(f"{where} must name files in {DATA}, got {uri!r}; take the bundle's own file")
+    return path
 
 
 def _items(path: Path, make: Callable[[dict[str, Any]], Item]) -> Iterator[Item]:

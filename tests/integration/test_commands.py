@@ -58,7 +58,7 @@ def refused(overrides: list[str]) -> str:
         ("batch_size=1.5", ("batch_size must be a whole number or null, got 1.5",)),
         ("eval_tokens=100", ("eval_tokens must be >= model.sequence_len=256", "got 100", "use 256 or more")),
         ("packing=best", ("packing=best", "use one of best_fit, stream")),
-        ("optim.schedule._target_=no.Such", ("optim.schedule._target_=no.Such", "dotted path")),
+        ("optim.schedule._target_=no.Such", ("optim.schedule._target_ must be", "got no.Such; add --allow-module no")),
         ("optim.state=mean", ("optim.state must be keep, reset or average, got mean",)),
         ("++resume=a/b", ("as resume=FOLDER, got a/b",)),
         ("name=a/b", ("name must be a valid folder name, got a/b", "use letters")),

@@ -40,8 +40,9 @@ def mine(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> str:
-    """For runs in this process: the override that --config-dir makes, with `mine` importable."""
+    """For runs in this process: the override that --config-dir makes, with `mine` importable and allowed."""
     monkeypatch.syspath_prepend(str(EXTENDING))
+    monkeypatch.setenv("FEDNANO_ALLOW_MODULES", "mine,support")
     return f"hydra.searchpath=['file://{EXTENDING / 'conf'}']"
 
 
@@ -220,7 +221,9 @@ class Weightless(DiLoCo):
         return 0.0
 
 
-def test_what_a_strategy_returns_is_checked(tiny: list[str], tmp_path: Path) -> None:
+def test_what_a_strategy_returns_is_checked(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDNANO_ALLOW_MODULES", __name__)
+
     def outcome(name: str) -> Outcome:
         experiment = Experiment(compose_config([*tiny, f"strategy._target_={__name__}.{name}"]))
         parts = experiment.parts(experiment.prepare(Silent()), MemoryStore())

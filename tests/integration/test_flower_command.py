@@ -13,6 +13,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.common.config import fuse_dicts, parse_config_args
 from flwr.supercore.run import Run
 from flwr.superlink.grid.inmemory_grid import InMemoryGrid
+from omegaconf.errors import ConfigKeyError
 
 from fednano import flower_config
 from fednano.config.compose import compose_config
@@ -31,7 +32,7 @@ from fednano.runtime.deployment.superlink import app_folder
 from fednano.runtime.ray.grid import WrappedGrid
 from fednano.runtime.ray.simulation import Simulation
 from fednano.runtime.ray.stage import RECORD, Stage
-from fednano.runtime.recipe import Recipe
+from fednano.runtime.recipe import BUILD, Recipe
 
 Config = dict[str, Any]
 
@@ -197,10 +198,36 @@ def test_the_client_app_goes_to_the_trainer_or_trains(task: Message, tmp_path: P
     )
     with pytest.raises(ValueError, match="start the node by python"):
         entry.app(task, context())
-    # What is built is what the stage names: its answer is no trainer.
-    Stage(Recipe("fednano.nowhere.build", ""), 1, 0.0, tmp_path).attach(task)
-    with pytest.raises(ModuleNotFoundError, match="nowhere"):
+    # What is built is what the stage holds: its answer is no trainer.
+    Stage(Recipe(BUILD, "name: without the rest"), 1, 0.0, tmp_path).attach(task)
+    with pytest.raises(ConfigKeyError, match="Missing key"):
         entry.app(task, context())
+
+
+def test_a_message_names_neither_a_function_nor_the_modules_of_a_configuration(task: Message, tmp_path: Path) -> None:
+    touched = tmp_path / "touched"
+    Stage(Recipe("os.system", f"touch {touched}"), 1, 0.0, tmp_path).attach(task)
+    with pytest.raises(ValueError, match=r"must name fednano\.experiment\.experiment\.rebuilt, got os\.system"):
+        entry.app(task, context())
+    assert not touched.exists()
+    Stage(Recipe(BUILD, "codec: {_target_: antigravity.Codec}"), 2, 0.0, tmp_path).attach(task)
+    with pytest.raises(ValueError, match=r"codec\._target_ must be a class of fednano .* got antigravity\.Codec"):
+        entry.app(task, context())
+    assert "antigravity" not in sys.modules
+
+
+def test_run_config_allows_no_module(tmp_path: Path) -> None:
+    conf = tmp_path / "strategy"
+    conf.mkdir()
+    (conf / "theirs.yaml").write_text("_target_: theirs.Strategy\nname: theirs\n")
+    _, cfg = serve.composed(
+        [f"hydra.searchpath=['file://{tmp_path}']", "strategy=theirs", f"hydra.run.dir={tmp_path}/run"]
+    )
+    with pytest.raises(ValueError, match=r"strategy\._target_ must be a class of fednano or of an allowed module"):
+        Experiment(cfg)
+    with pytest.raises(ValueError, match=r"must name folders or allowed packages, got pkg://antigravity;"):
+        serve.composed(["hydra.searchpath=['pkg://antigravity']"])
+    assert "antigravity" not in sys.modules
 
 
 def test_the_client_app_imports_no_torch() -> None:

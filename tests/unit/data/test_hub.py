@@ -324,6 +324,16 @@ def test_a_body_that_stays_damaged_is_an_error(bench: Bench) -> None:
     assert not (bench.root / "toy_set" / FIRST).exists()
 
 
+def test_a_file_has_the_digest_that_the_user_knows(bench: Bench) -> None:
+    known = hashlib.sha256(bench.hub.files[FIRST]).hexdigest()
+    bench.ensure(sha256={FIRST: known})
+    bench.ensure(sha256={FIRST: known})
+    assert len(bench.hub.of(FIRST)) == 1
+    bench.fails(f"its SHA-256 is {known}, but data.sha256 has {'0' * 64}", retries=0, sha256={FIRST: "0" * 64})
+    bench.ensure(sha256={FIRST: known})
+    assert len(bench.hub.of(FIRST)) == 3, "a file with another digest is not kept"
+
+
 def test_a_busy_server_is_asked_again_when_it_says(bench: Bench) -> None:
     bench.hub.faults[FIRST] = ["503", "429"]
     bench.ensure()
@@ -427,6 +437,15 @@ def test_several_at_once_fetch_it_once(bench: Bench) -> None:
         ({"base_url": "ftp://x"}, "data.base_url must be an http or https URL, got ftp://x; "),
         ({"pattern": "shard.parquet"}, "data.pattern must hold a place for a number, got shard.parquet; set one like"),
         ({"pattern": "{x}"}, "data.pattern must take a number, got {x}"),
+        ({"pattern": "../s_{}.parquet"}, r"data.pattern must be a plain file name, got '\.\./s_{}\.parquet'; set"),
+        ({"pattern": "/tmp/{}"}, "data.pattern must be a plain file name, got '/tmp/{}'; "),
+        ({"pattern": "a\\{}"}, "data.pattern must be a plain file name, "),
+        ({"pattern": "a\0{}"}, "data.pattern must be a plain file name, "),
+        ({"pattern": "{:099999999}"}, "data.pattern must take a number, "),
+        ({"pattern": "{0.__class__}{0}"}, "data.pattern must take a number, "),
+        ({"name": "../elsewhere"}, r"data.name must be a plain file name, got '\.\./elsewhere'; "),
+        ({"name": ".."}, r"data.name must be a plain file name, got '\.\.'; "),
+        ({"sha256": {"a": "0"}}, "data.sha256.a must be 64 digits 0-9 and a-f, got 0; "),
         ({"timeout_s": 0}, "data.timeout_s must be seconds > 0, got 0; "),
         ({"retries": -1}, "data.retries must be a whole number >= 0, got -1; "),
         ({"threads": 0}, "data.threads must be a whole number >= 1, got 0; "),

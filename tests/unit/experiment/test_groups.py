@@ -27,6 +27,11 @@ class Unfinished:
         return profile
 
 
+@pytest.fixture(autouse=True)
+def allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDNANO_ALLOW_MODULES", __name__)
+
+
 def with_planner(tiny: list[str], cls: type) -> Experiment:
     cfg: Any = compose_config(tiny)
     cfg.planner = {"_target_": f"{__name__}.{cls.__name__}"}

@@ -28,7 +28,9 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def given(tmp_path: Path) -> list[str]:
     """Overrides that are enough."""
-    (tmp_path / "config.yaml").write_text("data: {path: theirs, partition: {_target_: iid}}\nseed: 1\n")
+    (tmp_path / "config.yaml").write_text(
+        "data: {path: theirs, partition: {_target_: fednano.data.partition.Iid}}\nseed: 1\n"
+    )
     return ["name=site_a", "superlink=localhost:9092", "run=r1", f"config={tmp_path / 'config.yaml'}"]
 
 
@@ -87,7 +89,7 @@ def test_a_node_may_keep_the_corpus_elsewhere(given: list[str], tmp_path: Path) 
     assert settings.name == "site_a"
     cfg = run_config(tmp_path / "config.yaml", data)
     assert (cfg.data.path, cfg.data.separator, cfg.seed) == ("/mine", None, 1)
-    assert cfg.data.partition == {"_target_": "iid"}, "how rows are dealt is the run's alone"
+    assert cfg.data.partition == {"_target_": "fednano.data.partition.Iid"}, "how rows are dealt is the run's alone"
     assert run_config(tmp_path / "config.yaml", None).data.path == "theirs"
     with pytest.raises(ConfigError):
         compose_config([*given, "data.path=/mine"], "node")
@@ -106,12 +108,17 @@ def test_what_the_server_tells_is_taken_unless_it_names_other_code(tmp_path: Pat
         path.write_text(json.dumps({"run": "r7", "config": json.dumps(config)}))
         return path
 
-    theirs = {"data": {"_target_": "fednano.data", "path": "theirs", "partition": {}}, "list": [{"a": 1}]}
+    theirs = {
+        "data": {"_target_": "fednano.data.local.TextFolder", "path": "theirs", "partition": {}},
+        "list": [{"a": 1}],
+    }
     run, cfg = told_config(tell(theirs), {"path": "mine"})
     assert (run, cfg.data.path, cfg.list[0].a) == ("r7", "mine", 1)
     with pytest.raises(ValueError, match="is not the configuration of a run"):
         told_config(tell([]), None)
-    with pytest.raises(ValueError, match=r"_target_ must be a class of fednano, got os.system"):
+    with pytest.raises(
+        ValueError, match=r"list\.0\.deep\._target_ must be a class of fednano or of an allowed module, got os\.system"
+    ):
         told_config(tell({**theirs, "list": [{"deep": {"_target_": "os.system"}}]}), None)
 
 

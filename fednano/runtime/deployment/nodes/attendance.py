@@ -30,6 +30,8 @@ def store_value(address: Address, run: str, key: str) -> str | None:
             (value,) = link.transact([("GET", link.key(key))])
         except LostError as error:
             raise SignalError(f"Redis at {address.host} does not answer") from error
+        except RuntimeError as error:
+            raise SignalError(f"{key} in Redis holds no text ({error})") from error
     return None if value is None else str(value)
 
 
