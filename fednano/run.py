@@ -75,8 +75,12 @@ def _preflight(arguments: Any) -> None:
         if not arguments.multirun and not rank():
             _refuse_used_folder(Path(cfg.hydra.run.dir))
         experiments.append(Experiment(_without_hydra(cfg)))
+    progress = _progress()
+    groups = [experiment.groups for experiment in experiments]
+    for line in dict.fromkeys(line for g in groups for line in (*g.volatility.described, *g.energy.described)):
+        progress.note(line)
     for experiment in experiments:
-        check_traces(experiment.parts(experiment.prepare(_progress()), MemoryStore()))
+        check_traces(experiment.parts(experiment.prepare(progress), MemoryStore()))
 
 
 def _progress() -> "Progress":

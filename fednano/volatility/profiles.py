@@ -25,6 +25,11 @@ class Profile(ABC):
         """Whether clients keep coming forever; if not, a run may outlast them."""
         return True
 
+    @property
+    def described(self) -> tuple[str, ...]:
+        """A line for each of the user's own traces that it follows: file, span, and how stamps were read."""
+        return ()
+
     @abstractmethod
     def availability(self, client: str, index: int, seed: int) -> Availability:
         """When `client`, which has this index, is up. Equal arguments give equal windows."""
