@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fednano.config.build import build_groups
 from fednano.config.compose import compose_config, with_hydra_flags
 from fednano.config.errors import ConfigError, guarded
+from fednano.core.text import decoded
 
 if TYPE_CHECKING:
     from fednano.model.generate import Sampling
@@ -136,7 +137,7 @@ def _checked_prompts(chosen: dict[str, Any]) -> list[str]:
     if prompt:
         raise ConfigError(f"prompts must be empty with prompt={prompt}, got {file}; remove one of them")
     try:
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
+        lines = decoded(Path(file).read_bytes()).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"prompts must be a UTF-8 text file, got {file} ({error}); name another file") from error
     prompts = [line for line in lines if line.strip()]

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from fednano.core.files import sha256_of
 from fednano.data.manifest import Manifest, ShardFile, Split
+from fednano.data.strings import as_strings
 
 V = TypeVar("V")
 Rows = Sequence[int] | npt.NDArray[np.integer[Any]]
@@ -150,7 +151,7 @@ class _OpenShard:
 
     def read(self, group: int) -> Any:
         """The texts of one row group; a null reads as an empty document, which keeps row ids unchanged."""
-        return self._file.read_row_group(group, columns=[self._column]).column(0).fill_null("")
+        return as_strings(self._file.read_row_group(group, columns=[self._column]).column(0)).fill_null("")
 
 
 class _Lru(Generic[V]):

@@ -80,7 +80,7 @@ def _tasks(folder: Path, entry: dict[str, Any], baselines: dict[str, float]) -> 
 def _items(path: Path, make: Callable[[dict[str, Any]], Item]) -> Iterator[Item]:
     if not path.is_file():
         raise ValueError(f"{path} does not exist; complete the bundle or take the task out of {INDEX}")
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
@@ -93,7 +93,7 @@ def _items(path: Path, make: Callable[[dict[str, Any]], Item]) -> Iterator[Item]
 def _baselines(path: Path) -> dict[str, float]:
     """The random baselines by task, as shares; the file has them in per cent."""
     found = {}
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         for row in csv.DictReader(file):
             try:
                 found[row["Eval Task"]] = float(row["Random baseline"]) / 100
