@@ -41,7 +41,7 @@ def unfold(local: Sequence[float], seasons: Sequence[Season | None], by_order: b
         if season is None and by_order:
             season = _season(local[at], raw, step, now)
         if season is not None:
-            if (now is not None and season != now) or (now is None and seasons[at] is None):
+            if (now is not None and season != now) or (now is None and (seasons[at] is None or raw <= 0)):
                 shift += HOUR if season == "winter" else -HOUR
                 changes.append(_day(local[at]))
             now = season

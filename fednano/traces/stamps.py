@@ -14,7 +14,7 @@ from fednano.traces import calendar, counts
 from fednano.traces.column import Reading, StampColumn
 from fednano.traces.trace import Array
 
-_INTERVAL = re.compile(r"(.*\d.*?)(?: [-–] .*|(?<=[\dZ])/(?=\d{4}-|P).*)")
+_ISO_INTERVAL = re.compile(r"(\d{4}-[^/]*)/(?:\d{4}-|P).*")
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
 
 
@@ -39,7 +39,7 @@ def read_stamps(cells: Sequence[str], lines: Sequence[int], file: str, name: str
     Raises ValueError, naming file, row, stamp and remedy, if a stamp cannot be read, the column has no reading or more
     than one, or the stamps do not ascend.
     """
-    begins = [match[1].strip() if (match := _INTERVAL.fullmatch(cell)) else cell for cell in cells]
+    begins = [_begin(cell) for cell in cells]
     column = StampColumn(file=file, name=name, lines=lines, cells=cells, begins=begins)
     numeric = [_NUMBER.fullmatch(cell) is not None for cell in begins]
     if numeric[0] and not all(numeric):
@@ -52,9 +52,16 @@ def read_stamps(cells: Sequence[str], lines: Sequence[int], file: str, name: str
 
 def is_stamp(cell: str) -> bool:
     """Whether `cell` is a number or a date in any order."""
-    match = _INTERVAL.fullmatch(cell)
-    begin = match[1].strip() if match else cell
+    begin = _begin(cell)
     return bool(_NUMBER.fullmatch(begin)) or calendar.is_date(begin)
+
+
+def _begin(cell: str) -> str:
+    """The stamp in `cell`; of an interval its start."""
+    for dash in (" - ", " – "):
+        if dash in cell:
+            return cell.partition(dash)[0].strip()
+    return match[1] if "/" in cell and (match := _ISO_INTERVAL.fullmatch(cell)) else cell
 
 
 def _check_ascending(column: StampColumn, reading: Reading, times: Array) -> None:
