@@ -16,6 +16,7 @@ from typing import Any
 from fednano.core.failures import naming
 from fednano.core.interrupts import unwinding
 from fednano.core.progress import Progress
+from fednano.core.text import decoded
 
 LEAST_ROOM = 1 << 16  # bytes
 
@@ -51,9 +52,12 @@ def reading(path: Path, remedy: str) -> Iterator[None]:
 
 
 def read_text(path: Path, remedy: str) -> str:
-    """The text of a UTF-8 file, without a byte order mark. Raises ValueError as `reading` does."""
+    """The text of a file in UTF-8, or in UTF-16 with a byte order mark, without that mark.
+
+    Raises ValueError as `reading` does.
+    """
     with reading(path, remedy):
-        return path.read_text(encoding="utf-8-sig")
+        return decoded(path.read_bytes())
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:

@@ -15,6 +15,9 @@ class Progress(Protocol):
     def finish(self) -> None:
         """The task ended or was given up."""
 
+    def note(self, line: str) -> None:
+        """Something that the user should see; between two tasks."""
+
 
 class Silent:
     """Shows nothing."""
@@ -26,4 +29,7 @@ class Silent:
         pass
 
     def finish(self) -> None:
+        pass
+
+    def note(self, line: str) -> None:
         pass

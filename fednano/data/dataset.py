@@ -11,6 +11,7 @@ from fednano.core.files import require_writable
 from fednano.core.progress import Progress
 from fednano.data.partition import Partition
 from fednano.data.shards import Corpus
+from fednano.data.strings import holds_text
 
 
 class Dataset(Protocol):
@@ -60,7 +61,7 @@ def require_text_column(column: str, schema: pa.Schema, file: str) -> None:
     """ValueError unless a Parquet `file` with this `schema` has the column and it holds strings."""
     require_column("data.text_column", column, schema, file)
     kind = schema.field(column).type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+    if not holds_text(kind):
         raise ValueError(
             f"data.text_column must be a column of strings, got {column} of type {kind} in {file}; name another one"
         )

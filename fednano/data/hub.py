@@ -30,6 +30,7 @@ from fednano.data.download import DamagedError, Downloader
 from fednano.data.manifest import MANIFEST, Manifest, ShardFile, SourceCount, Split
 from fednano.data.partition import Partition
 from fednano.data.shards import Corpus
+from fednano.data.strings import as_strings
 
 PATTERN_REMEDY = "set one like shard_{:05d}.parquet"
 
@@ -177,7 +178,7 @@ class HubShards:
             parquet = pq.ParquetFile(path)
             require_text_column(self.text_column, parquet.schema_arrow, name)
             lengths = (
-                pc.sum(pc.binary_length(batch.column(0))).as_py()
+                pc.sum(pc.binary_length(as_strings(batch.column(0)))).as_py()
                 for batch in parquet.iter_batches(columns=[self.text_column])
             )
             text_bytes = sum(length or 0 for length in lengths)

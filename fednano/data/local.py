@@ -4,6 +4,7 @@ The corpus is keyed by the settings and by the names, sizes and times of the fil
 new corpus. Files are read piece by piece; none is held in memory as a whole, unless a single document is that large.
 """
 
+import codecs
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -15,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fednano.config.paths import UserPath
-from fednano.core.files import is_stray, made_once, reading
+from fednano.core.files import made_once
 from fednano.core.progress import Progress
+from fednano.core.text import encoding_of, shown, utf8
 from fednano.data.dataset import (
     keyed,
     require_column,
@@ -26,6 +28,7 @@ from fednano.data.dataset import (
     require_whole,
     root_folder,
 )
+from fednano.data.found import found_in
 from fednano.data.manifest import MANIFEST, Manifest
 from fednano.data.partition import Partition
 from fednano.data.shards import Corpus
@@ -60,7 +63,7 @@ class ParquetFolder:
         """Raise ValueError if the folder, matching files or, in the first file, the columns are missing."""
         root_folder(self.root)
         if _kept(self) is None:
-            self._open(found_files(self.path, self.pattern)[0])
+            self._open(found_in(self.path, self.pattern).files[0])
 
     def ensure(self, progress: Progress) -> Corpus:
         """The corpus; converted first if the folder in its present state has none yet."""
@@ -73,39 +76,53 @@ class ParquetFolder:
     def documents(self, file: Path) -> Iterator[Document]:
         """(text, source) of every row of `file`. Raises ValueError if a column is missing or does not hold strings."""
         folder = Path(self.path).expanduser()
-        fallback = _sub_folder(file, folder) or folder.resolve().name
+        fallback = _sub_folder(file, folder) or utf8(folder.resolve().name)
         columns = [self.text_column, *([self.source_column] if self.source_column else [])]
-        batches = self._open(file).iter_batches(batch_size=READ_ROWS, columns=columns)
-        while (batch := self._next(batches, file)) is not None:
-            texts = batch.column(self.text_column).to_pylist()
-            named = batch.column(self.source_column).to_pylist() if self.source_column else [None] * len(texts)
+        for batch in self._batches(file, columns):
+            texts = batch[self.text_column]
+            named = batch[self.source_column] if self.source_column else [None] * len(texts)
             for text, source in zip(texts, named, strict=True):
                 if text is not None:
                     yield text, fallback if source is None else str(source)
 
-    @staticmethod
-    def _next(batches: Iterator[Any], file: Path) -> Any:
-        """The next batch, or None after the last. Raises ValueError naming the file if it is torn."""
-        with reading(file, "replace it or narrow data.pattern"):
-            return next(batches, None)
+    def _batches(self, file: Path, columns: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
+        """The values of `columns`, some rows at a time."""
+        batches = self._open(file).iter_batches(batch_size=READ_ROWS, columns=list(columns))
+        while True:
+            try:
+                batch = next(batches, None)
+                values = None if batch is None else {name: batch.column(name).to_pylist() for name in columns}
+            except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+                raise ValueError(
+                    f"data.path must hold whole Parquet files with text in UTF-8, got {shown(file)} ({error}); "
+                    "write it again or narrow data.pattern"
+                ) from error
+            if values is None:
+                return
+            yield values
 
     def _open(self, file: Path) -> Any:
         try:
             parquet = pq.ParquetFile(file)
-        except (pa.ArrowException, OSError) as error:
+        except pa.ArrowException as error:
             raise ValueError(
-                f"data.path must hold Parquet files, got {file}; narrow data.pattern or replace the file ({error})"
+                f"data.path must hold Parquet files, got {shown(file)} ({error}); narrow data.pattern or replace the "
+                "file"
             ) from error
+        except OSError as error:
+            raise _unreadable(file, error) from error
         schema = parquet.schema_arrow
-        require_text_column(self.text_column, schema, str(file))
+        require_text_column(self.text_column, schema, shown(file))
         if self.source_column is not None:
-            require_column("data.source_column", self.source_column, schema, str(file))
+            require_column("data.source_column", self.source_column, schema, shown(file))
         return parquet
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextFolder:
-    """Text files in UTF-8. A file is one document, or several with `separator` between them.
+    """Text files in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
+
+    A file is one document, or several with `separator` between them.
 
     A document longer than `document_chars` is cut at blank lines (without any, at line ends) into pieces of about that
     length; None cuts nothing. The source is the top-level sub-folder, or without one the file's stem.
@@ -130,7 +147,7 @@ class TextFolder:
         """Raise ValueError if the folder or matching files are missing."""
         root_folder(self.root)
         if _kept(self) is None:
-            found_files(self.path, self.pattern)
+            found_in(self.path, self.pattern)
 
     def ensure(self, progress: Progress) -> Corpus:
         """The corpus; converted first if the folder in its present state has none yet."""
@@ -141,34 +158,18 @@ class TextFolder:
         return "text", {"separator": self.separator, "document_chars": self.document_chars}
 
     def documents(self, file: Path) -> Iterator[Document]:
-        """(text, source) of every document in `file`. Raises ValueError if it is not UTF-8."""
-        source = _sub_folder(file, Path(self.path).expanduser()) or file.stem
+        """(text, source) of every document in `file`. Raises ValueError if it cannot be read as text."""
+        source = _sub_folder(file, Path(self.path).expanduser()) or utf8(file.stem)
         try:
             for text in pieces(_read(file), self.separator, self.document_chars):
                 yield text, source
-        except (UnicodeDecodeError, OSError) as error:
-            reason = error.reason if isinstance(error, UnicodeDecodeError) else error.strerror
-            remedy = "convert it or narrow data.pattern"
-            raise ValueError(f"data.path must hold UTF-8 files, got {file} ({reason}); {remedy}") from error
-
-
-def found_files(path: str, pattern: str) -> list[Path]:
-    """The files that match `pattern` in the folder `path`, by name; not those that desktops leave there.
-
-    Raises ValueError if there are none.
-    """
-    folder = Path(path).expanduser()
-    if not os.path.exists(folder):  # noqa: PTH110  # False for a name that is too long, where Path raises
-        raise ValueError(f"data.path must be a folder that exists, got {path}; name one that holds {pattern}")
-    if not folder.is_dir():
-        raise ValueError(f"data.path must be a folder, got {path}; name its folder and set data.pattern={folder.name}")
-    try:
-        files = sorted(file for file in folder.glob(pattern) if file.is_file() and not is_stray(file.name))
-    except (ValueError, IndexError, NotImplementedError, OSError) as error:
-        raise ValueError(f"data.pattern must be a glob, got {pattern} ({error}); set one like **/*.txt") from error
-    if not files:
-        raise ValueError(f"data.path must hold files matching data.pattern={pattern}, got {path}; change either one")
-    return files
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"data.path must hold UTF-8 files, got {shown(file)} ({error.reason} at byte {_undecodable(file)}); "
+                "convert it or narrow data.pattern"
+            ) from error
+        except OSError as error:
+            raise _unreadable(file, error) from error
 
 
 def pieces(chunks: Iterator[str], separator: str | None, document_chars: int | None) -> Iterator[str]:
@@ -202,14 +203,46 @@ def _cut(text: str, document_chars: int | None) -> list[str]:
 
 
 def _read(file: Path) -> Iterator[str]:
-    with file.open(encoding="utf-8-sig") as opened:
-        while chunk := opened.read(READ_CHARS):
+    with file.open("rb") as opened:
+        encoding = encoding_of(opened.read(4))
+    with file.open(encoding=encoding) as opened_text:
+        while chunk := opened_text.read(READ_CHARS):
+            if 5 * chunk.count("\0") > len(chunk):
+                raise ValueError(
+                    f"data.path must hold text files, got {shown(file)}, which is full of zero bytes as UTF-16 is "
+                    "without a byte order mark; convert it to UTF-8 or narrow data.pattern"
+                )
             yield chunk
+
+
+def _unreadable(file: Path, error: OSError) -> ValueError:
+    return ValueError(
+        f"data.path must hold files that can be read, got {shown(file)} ({error.strerror or error}); "
+        "change its permissions or narrow data.pattern"
+    )
+
+
+def _undecodable(file: Path) -> int:
+    """The offset of the first byte in `file` that is no text in its encoding."""
+    with file.open("rb") as opened:
+        encoding = encoding_of(opened.read(4))
+        opened.seek(0)
+        decoder, start = codecs.getincrementaldecoder(encoding)(), 0
+        while True:
+            held = len(decoder.getstate()[0])
+            chunk = opened.read(READ_CHARS)
+            try:
+                decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                return start - held + error.start
+            if not chunk:
+                return start
+            start += len(chunk)
 
 
 def _sub_folder(file: Path, folder: Path) -> str | None:
     parts = file.relative_to(folder).parts
-    return parts[0] if len(parts) > 1 else None
+    return utf8(parts[0]) if len(parts) > 1 else None
 
 
 def _require_common(root: str, path: str, pattern: str, validation_fraction: float) -> None:
@@ -257,18 +290,20 @@ def _converted(data: ParquetFolder | TextFolder, progress: Progress) -> Corpus:
     if kept is not None:
         return kept
     name, settings = _settings(data)
-    files = found_files(data.path, data.pattern)
+    found = found_in(data.path, data.pattern)
     root = root_folder(data.root)
-    states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in found.files]
     folder = root / keyed(name, settings, states)
 
     def make(partial: Path) -> None:
+        if others := found.others():
+            progress.note(f"{shown(data.path)}: left out {others}; data.pattern={data.pattern} names what is read")
         write_corpus(
             partial,
             name,
             settings,
-            _documents(data, files, progress),
-            origin=f"data.path={data.path}",
+            _documents(data, found.files, progress),
+            origin=f"data.path={shown(data.path)}",
             validation_fraction=data.validation_fraction,
         )
 
@@ -281,7 +316,7 @@ def _converted(data: ParquetFolder | TextFolder, progress: Progress) -> Corpus:
 
 
 def _documents(data: ParquetFolder | TextFolder, files: Sequence[Path], progress: Progress) -> Iterator[Document]:
-    progress.start(f"reading {data.path}", len(files), "files")
+    progress.start(f"reading {shown(data.path)}", len(files), "files")
     try:
         for file in files:
             yield from data.documents(file)

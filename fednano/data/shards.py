@@ -17,6 +17,7 @@ from fednano.core.failures import StorageError
 from fednano.core.files import reading
 from fednano.core.progress import Progress, Silent
 from fednano.data.manifest import Manifest, ShardFile, Split
+from fednano.data.strings import as_strings
 from fednano.data.verified import require_digest, verify_once
 
 V = TypeVar("V")
@@ -165,7 +166,7 @@ class _OpenShard:
     def read(self, group: int) -> Any:
         """The texts of one row group; a null reads as an empty document, which keeps row ids unchanged."""
         with _intact(self._path):
-            return self._file.read_row_group(group, columns=[self._column]).column(0).fill_null("")
+            return as_strings(self._file.read_row_group(group, columns=[self._column]).column(0)).fill_null("")
 
 
 @contextmanager

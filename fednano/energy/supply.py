@@ -7,6 +7,7 @@ from typing import Literal
 from fednano.config.paths import UserPath
 from fednano.core.ranges import Duration, Speedup
 from fednano.energy.accounting import Signals
+from fednano.traces.rows import PACKAGE_PREFIX
 from fednano.traces.table import fill, read_table
 from fednano.traces.trace import Trace
 from fednano.volatility.periodic import check_speedup
@@ -37,8 +38,11 @@ class Column:
     on_end: Literal["error", "repeat", "hold"] = "error"
     scale: float = 1.0
 
-    def read(self, where: str) -> dict[str, Trace]:
-        """The traces by column, scaled. Raises ValueError, which names the configuration key `where`."""
+    def read(self, where: str) -> tuple[dict[str, Trace], str]:
+        """The traces by column, scaled, and a line about the file.
+
+        Raises ValueError, which names the configuration key `where`.
+        """
         if self.columns in ([], {}):
             raise ValueError(
                 f"{where}.columns must name at least one column, got {self.columns}; use [A, B], {{client_0: A}} or "
@@ -55,7 +59,7 @@ class Column:
             times, values, _ = fill(table, name, self.on_gap, where)
             end = float(table.times[-1] + (table.times[-1] - table.times[0]) / (len(table.times) - 1))
             traces[name] = Trace(times, self.scale * values, self.interpolation, end, self.on_end == "repeat")
-        return traces
+        return traces, table.described()
 
     def column(self, client: str, index: int, traces: dict[str, Trace], where: str) -> Trace:
         """The trace of a client. Raises ValueError if it has none."""
@@ -84,6 +88,8 @@ class Supply:
         integration: exact: over the steps or lines of the signals; grid: sums over steps of `grid_s`.
         grid_s: step of the grid, seconds of the run.
         paused_watts: power of a site outside its windows in the baseline that pauses.
+
+    `described` has a line for each of the user's own files: its span, and how stamps were read.
     """
 
     name: str
@@ -96,6 +102,7 @@ class Supply:
     grid_s: Duration = 60.0
     paused_watts: float = 0.0
     traces: dict[str, dict[str, Trace]] = field(init=False, repr=False, compare=False)
+    described: tuple[str, ...] = field(init=False, repr=False, compare=False, default=())
 
     def __post_init__(self) -> None:
         if self.offset_s is not None and not 0.0 <= self.offset_s < math.inf:
@@ -159,7 +166,9 @@ class Supply:
         if source is None:
             return {}
         if isinstance(source, Column):
-            traces = source.read(where)
+            traces, line = source.read(where)
+            if not source.file.startswith(PACKAGE_PREFIX):
+                object.__setattr__(self, "described", (*self.described, line))
             low = min(trace.values.min() for trace in traces.values())
         else:
             values = source if isinstance(source, list) else [source]

@@ -21,6 +21,9 @@ def check_jobs(jobs: Sequence[Job], progress: Progress) -> None:
     for job in jobs:
         with job.entered():
             experiments.append(Experiment(job.cfg, job.base))
+    groups = [experiment.groups for experiment in experiments]
+    for line in dict.fromkeys(line for g in groups for line in (*g.volatility.described, *g.energy.described)):
+        progress.note(line)
     for job, experiment in zip(jobs, experiments, strict=True):
         with job.entered():
             check_traces(experiment.parts(experiment.prepare(progress), MemoryStore()))

@@ -202,6 +202,10 @@ class RichProgress:
         else:
             self._print(f"{self._what}: {self._amount()} in {units.duration(wall() - self._start)}")
 
+    def note(self, line: str) -> None:
+        """Print a line that stays on screen."""
+        self._print(line)
+
     def _amount(self) -> str:
         def text(n: int) -> str:
             return units.size(n) if self._unit == "bytes" else f"{n:,}"

@@ -99,7 +99,7 @@ def _items(path: Path, make: Callable[[dict[str, Any]], Item]) -> Iterator[Item]
 def _baselines(path: Path) -> dict[str, float]:
     """The random baselines by task, as shares; the file has them in per cent."""
     found = {}
-    with reading(path, "take the bundle's own file"), path.open(encoding="utf-8", newline="") as file:
+    with reading(path, "take the bundle's own file"), path.open(encoding="utf-8-sig", newline="") as file:
         for row in csv.DictReader(file):
             try:
                 found[row["Eval Task"]] = float(row["Random baseline"]) / 100

@@ -1,24 +1,21 @@
 """Tables of numbers over time, read from CSV files as grid operators and their clients export them."""
 
-import csv
-import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from fednano.core.text import shown
+from fednano.traces.calendar import shown_moment
+from fednano.traces.numbers import MISSING, read_numbers
+from fednano.traces.rows import read_sheet
+from fednano.traces.stamps import is_stamp, read_stamps
 from fednano.traces.trace import Array
 
-PACKAGE_PREFIX = "package:"
-MISSING = {"", "-", "n/a", "n/e", "na", "nan", "null", "none"}
-_DAY_FIRST = ("%d.%m.%Y %H:%M", "%d/%m/%Y %H:%M", "%d/%m/%Y %H:%M:%S")  # ENTSO-E
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """Columns over time.
 
@@ -27,85 +24,69 @@ class Table:
         times: (n,) seconds since the first row.
         rows: (n,) line numbers in the file, counted from 1 as editors do.
         columns: (n,) values by name; NaN where one is missing.
+        first: the first stamp in seconds since 1970; None if stamps have no date.
+        read_as: how stamps were read; empty for ISO 8601 and for seconds.
     """
 
     file: str
     times: Array
     rows: Sequence[int]
     columns: dict[str, Array]
+    first: float | None = None
+    read_as: str = ""
 
-
-def resolve(file: str, where: str = "volatility") -> Path:
-    """The path of `file`; `package:NAME` is one that comes with fednano. Raises ValueError unless it exists.
-
-    Here and below, `where` is the configuration key that error messages name.
-    """
-    own = Path(__file__).parent / "data"
-    path = own / file.removeprefix(PACKAGE_PREFIX) if file.startswith(PACKAGE_PREFIX) else Path(file).expanduser()
-    if not path.is_file():
-        shipped = ", ".join(sorted(PACKAGE_PREFIX + p.name for p in own.glob("*.csv")))
-        raise ValueError(f"{where}.file={file} does not exist; give a CSV file, or one of {shipped}")
-    return path
-
-
-def read_rows(file: str, needed: Sequence[str], where: str = "volatility") -> Iterator[tuple[int, dict[str, str]]]:
-    """(line, cells by column name) of a CSV file; lines that begin with # are skipped.
-
-    Raises:
-        ValueError: the file does not exist or is not UTF-8, a column is missing, or a row has another length.
-    """
-    try:
-        with resolve(file, where).open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream)
-            header: list[str] | None = None
-            for cells in reader:
-                if not cells or cells[0].startswith("#"):
-                    continue
-                if header is None:
-                    header = [cell.strip() for cell in cells]
-                    _check_header(file, header, needed)
-                    continue
-                if len(cells) != len(header):
-                    raise ValueError(
-                        f"{file}, row {reader.line_num}: {len(cells)} cells under {len(header)} columns; fix the row"
-                    )
-                yield reader.line_num, dict(zip(header, (cell.strip() for cell in cells), strict=True))
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise ValueError(f"{file} cannot be read as CSV in UTF-8 ({error}); export it again") from error
-    if header is None:
-        raise ValueError(f"{file} is empty; give a CSV file with a header")
+    def described(self) -> str:
+        """The file, its span and the reading of its stamps, on one line."""
+        last = float(self.times[-1])
+        begin, end = (
+            ("0 s", f"{last:,.6g} s") if self.first is None else map(shown_moment, (self.first, self.first + last))
+        )
+        step = statistics.median(np.diff(self.times).tolist())
+        read_as = f", read as {self.read_as}" if self.read_as else ""
+        return f"{shown(self.file)}: {len(self.times):,} rows, {begin} to {end}, usual step {step:,.6g} s{read_as}"
 
 
 def read_table(file: str, time_column: str | None, columns: Sequence[str] | None, where: str = "volatility") -> Table:
     """The named `columns` of a CSV file; None: all except the time column. `time_column` None is the first column.
 
-    Stamps are seconds or ISO 8601; without a zone they are UTC. An interval, as ENTSO-E writes it, counts by its start.
+    `stamps.py` says how stamps are read; without a zone they are UTC. An interval, as ENTSO-E writes it, counts by its
+    start.
 
     Raises:
-        ValueError: `read_rows` refuses the file, a stamp or number cannot be read, stamps do not ascend, or there are
-            fewer than two rows. The message names file, row and remedy.
+        ValueError: `read_sheet` refuses the file, a stamp or number cannot be read or could be read in two ways, stamps
+            do not ascend, or there are fewer than two rows. The message names file, row and remedy.
     """
-    stamps: list[float] = []
-    lines: list[int] = []
-    values: dict[str, list[float]] = {}
-    for line, cells in read_rows(file, [*([time_column] if time_column else []), *(columns or [])], where):
-        time_column = time_column or next(iter(cells))
-        if not values:
-            values = {name: [] for name in columns or [name for name in cells if name != time_column]}
-        stamp = seconds(cells[time_column], file, line)
-        if stamps and stamp <= stamps[-1]:
-            what = "repeats the stamp before it" if stamp == stamps[-1] else "is earlier than the row before it"
-            raise ValueError(f"{file}, row {line}: {cells[time_column]} {what}; sort the rows and remove duplicates")
-        stamps.append(stamp)
-        lines.append(line)
-        for name, column in values.items():
-            column.append(number(cells[name], file, line, name, where))
-    if len(stamps) < 2:
-        raise ValueError(f"{file} has {len(stamps)} rows; a trace needs 2 or more")
-    if not values:
+    sheet = read_sheet(file, [*([time_column] if time_column else []), *(columns or [])], where)
+    time_column = time_column or sheet.header[0]
+    names = list(columns or [name for name in sheet.header if name != time_column])
+    rows = sheet.rows
+    if rows and _is_units(dict(zip(sheet.header, rows[0][1], strict=True)), time_column, names):
+        rows = rows[1:]
+    cells = {name: [row[sheet.header.index(name)] for _, row in rows] for name in (time_column, *names)}
+    if is_stamp(time_column) and any(is_stamp(name) for name in names):
+        raise ValueError(f"{file} has no header; name its columns in the first row")
+    if len(rows) < 2:
+        raise ValueError(f"{file} has {len(rows)} rows; a trace needs 2 or more")
+    if not names:
         raise ValueError(f"{file} has no column besides {time_column}; add one for each site")
-    times = np.array(stamps) - stamps[0]
-    return Table(file, times, lines, {name: np.array(column) for name, column in values.items()})
+    lines = [line for line, _ in rows]
+    stamps = read_stamps(cells[time_column], lines, file, time_column)
+    values = read_numbers({name: cells[name] for name in names}, lines, file, sheet.separator, where)
+    return Table(
+        file=file,
+        times=stamps.times,
+        rows=lines,
+        columns={name: np.array(column) for name, column in values.items()},
+        first=stamps.first,
+        read_as=stamps.read_as,
+    )
+
+
+def _is_units(cells: dict[str, str], time_column: str, names: Sequence[str]) -> bool:
+    """Whether the first row holds units: words under every column."""
+    return not is_stamp(cells[time_column]) and not any(
+        cells[name].lower() in MISSING or is_stamp(cells[name]) for name in names
+    )
 
 
 def fill(
@@ -141,57 +122,3 @@ def fill(
     times, values = np.concatenate((times, held[:, 0]))[order], np.concatenate((values, held[:, 1]))[order]
     keep = np.append(True, np.diff(times) > 0)
     return times[keep], values[keep], gaps
-
-
-def seconds(cell: str, file: str, line: int) -> float:
-    """A stamp in seconds, from any origin. Raises ValueError naming file, row and remedy."""
-    try:
-        value = float(cell)
-    except ValueError:
-        moment = _moment(cell)
-        if moment is None:
-            raise ValueError(
-                f"{file}, row {line}: {cell!r} is not a time; use ISO 8601 such as 2026-03-01T00:00Z, or seconds"
-            ) from None
-        value = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    if not math.isfinite(value):
-        raise ValueError(f"{file}, row {line}: {cell!r} is not a time; use ISO 8601 or seconds")
-    return value
-
-
-def number(cell: str, file: str, line: int, name: str, where: str = "volatility") -> float:
-    """A value; NaN if the cell is empty or marked as missing. Raises ValueError naming file, row, column and remedy."""
-    if cell.lower() in MISSING:
-        return math.nan
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.inf
-    if math.isinf(value):
-        raise ValueError(
-            f"{file}, row {line}: {cell!r} under {name} is not a number; write one with a decimal point, leave the "
-            f"cell empty, or leave the column out of {where}.columns"
-        )
-    return value
-
-
-def _moment(cell: str) -> datetime | None:
-    begin = cell.split(" - ", maxsplit=1)[0].strip()
-    try:
-        return datetime.fromisoformat(begin)
-    except ValueError:
-        pass
-    for form in _DAY_FIRST:
-        try:
-            return datetime.strptime(begin, form)
-        except ValueError:
-            continue
-    return None
-
-
-def _check_header(file: str, header: Sequence[str], needed: Sequence[str]) -> None:
-    if len(set(header)) != len(header):
-        raise ValueError(f"{file}: two columns share a name in {', '.join(header)}; rename one")
-    for name in needed:
-        if name not in header:
-            raise ValueError(f"{file} has no column {name}; it has {', '.join(header)}")

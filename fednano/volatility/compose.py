@@ -59,6 +59,10 @@ class Compose(Profile):
             [part.speed(client, index, self._seed(seed, name)) for name, part in self._of(index).items()],
         )
 
+    @property
+    def described(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(line for part in self.parts.values() for line in part.described))
+
     def foreseen(self, crashes: bool) -> "Compose":
         return replace(self, parts={name: part.foreseen(crashes) for name, part in self.parts.items()})
 

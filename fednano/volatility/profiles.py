@@ -31,6 +31,11 @@ class Profile(ABC):
         """Mean seconds between two arrivals of a client, or two changes of its speed; infinite if there are few."""
         return math.inf
 
+    @property
+    def described(self) -> tuple[str, ...]:
+        """A line for each of the user's own traces that it follows: file, span, and how stamps were read."""
+        return ()
+
     @abstractmethod
     def availability(self, client: str, index: int, seed: int) -> Availability:
         """When `client`, which has this index, is up. Equal arguments give equal windows."""

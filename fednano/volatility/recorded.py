@@ -7,10 +7,14 @@ from typing import Literal
 
 from fednano.config.paths import UserPath
 from fednano.core.ranges import Speedup
-from fednano.traces.table import number, read_rows
+from fednano.traces.calendar import is_date
+from fednano.traces.numbers import number
+from fednano.traces.rows import read_rows
 from fednano.volatility.availability import Availability, Exit, Window
 from fednano.volatility.periodic import check_speedup
 from fednano.volatility.profiles import Leaving
+
+SINCE_1970_S = 1e8  # a start as late as this is no time of a record, but a date
 
 # (row, start, stop, exit); exit is None if the file gives none
 Interval = tuple[int, float, float, Exit | None]
@@ -53,6 +57,7 @@ class Intervals(Leaving):
             recorded[client].append(interval)
         if not recorded:
             raise ValueError(f"{self.file} has no windows; add rows with client,start,stop")
+        self._check_serial_days(recorded)
         object.__setattr__(self, "recorded", recorded)
         if self.on_end == "repeat":
             self._check_period()
@@ -98,8 +103,8 @@ class Intervals(Leaving):
             shift += self.period
 
     def _interval(self, line: int, cells: dict[str, str]) -> Interval:
-        start = number(cells["start"], self.file, line, "start")
-        stop = number(cells["stop"], self.file, line, "stop") if cells["stop"] else math.inf
+        start = self._seconds(line, "start", cells["start"])
+        stop = self._seconds(line, "stop", cells["stop"]) if cells["stop"] else math.inf
         if not (0.0 <= start < stop):
             raise ValueError(
                 f"{self.file}, row {line}: a window must start at 0 s or later and stop after its start, got {start:g} "
@@ -111,6 +116,25 @@ class Intervals(Leaving):
                 f"{self.file}, row {line}: exit must be drain, crash or empty, got {leaves}; choose one of them"
             )
         return line, start, stop, leaves or None  # type: ignore[return-value]
+
+    def _seconds(self, line: int, name: str, cell: str) -> float:
+        if not is_date(cell) and (name == "stop" or not number(cell, self.file, line, name) >= SINCE_1970_S):
+            return number(cell, self.file, line, name)
+        raise ValueError(
+            f"{self.file}, row {line}: {name} must be seconds since the record began, got {cell}; subtract "
+            "its beginning"
+        )
+
+    def _check_serial_days(self, recorded: dict[str, list[Interval]]) -> None:
+        """Days of a spreadsheet would be windows of less than a second, after hours without any."""
+        windows = [interval for intervals in recorded.values() for interval in intervals]
+        line, start, *_ = min(windows, key=lambda interval: interval[1])
+        ends = [stop for _, _, stop, _ in windows if stop < math.inf]
+        if start >= 10_000 and ends and max(ends) - start < len(windows):
+            raise ValueError(
+                f"{self.file}, row {line}: start must be seconds since the record began, got {start:g}, which seems to "
+                "count days; write seconds"
+            )
 
     def _check_period(self) -> None:
         for client, intervals in self.recorded.items():

@@ -12,6 +12,7 @@ import numpy as np
 
 from fednano.config.paths import UserPath
 from fednano.core.ranges import Speedup
+from fednano.traces.rows import PACKAGE_PREFIX
 from fednano.traces.table import Table, fill, read_table
 from fednano.traces.trace import Trace
 from fednano.volatility.availability import Availability
@@ -70,6 +71,7 @@ class Traced(Leaving):
     speedup: Speedup = 1.0
     planned: bool = field(init=False, default=False)
     signals: dict[str, FilledSignal] = field(init=False, repr=False, compare=False)
+    read: str = field(init=False, repr=False, compare=False, default="")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,12 +82,17 @@ class Traced(Leaving):
         check_speedup(self.speedup)
         names = list(dict.fromkeys(self.columns.values() if isinstance(self.columns, dict) else self.columns or []))
         table = read_table(self.file, self.time_column, names or None)
+        object.__setattr__(self, "read", table.described())
         object.__setattr__(self, "signals", {name: self._signal(table, name) for name in table.columns})
 
     @property
     def ending(self) -> Literal["repeat", "hold", "down", "error"]:
         """What happens after the last row."""
         return self.on_end or self.on_gap
+
+    @property
+    def described(self) -> tuple[str, ...]:
+        return () if self.file.startswith(PACKAGE_PREFIX) else (self.read,)
 
     @property
     def endless(self) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from support.paths import REPOSITORY
+from support.paths import FIXTURES, REPOSITORY
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from fednano.config.build import build_groups
@@ -330,6 +330,20 @@ def test_ctrl_c_ends_a_run_with_a_summary(tiny: list[str], tmp_path: Path) -> No
     assert summary["status"] == "interrupted"
     assert summary["rounds"] >= 3
     assert (tmp_path / "stopped" / "checkpoints").iterdir()
+
+
+def test_a_run_says_once_how_it_read_each_trace_of_the_users_own(
+    command: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    excel, iso = FIXTURES / "hourly_excel.csv", FIXTURES / "hourly_iso.csv"
+    signals = ["energy=trace", "energy.price=null", f"energy.carbon.file={excel}", "energy.carbon.on_end=repeat"]
+    windows = ["volatility=trace", f"volatility.file={iso}", "volatility.threshold=1e9", "volatility.on_end=repeat"]
+    own = [*(override for override in tiny if not override.startswith("volatility")), *signals, *windows]
+    ended = command("run", *own, "rounds=1", "runtime.compute=analytic", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    span = "48 rows, 2024-{}-01 00:00 to 2024-{}-02 23:00, usual step 3,600 s"
+    assert ended.stdout.count(f"{iso}: {span.format('01', '01')}\n") == 1
+    assert ended.stdout.count(f"{excel}: {span.format('03', '03')}, read as Excel's serial days\n") == 1
 
 
 def test_prepare_makes_corpus_and_tokenizer(command: Command, text_folder: Path, tmp_path: Path) -> None:

@@ -55,6 +55,9 @@ def test_prompts_come_from_a_file(say: Say, tmp_path: Path) -> None:
     first, second = say("prompt=the array", "temperature=0"), say("prompt=ähnlich", "temperature=0")
     assert said == f"── prompt 1 of 2\n{first}── prompt 2 of 2\n{second}"
     assert "── prompt 2 of 2, sample 3 of 3\nähnlich" in say(f"prompts={file}", "samples=3")
+    for encoding in ("utf-8-sig", "utf-16"):
+        file.write_bytes("the array\r\n\r\nähnlich\r\n".encode(encoding))
+        assert say(f"prompts={file}", "temperature=0") == said
 
 
 def test_a_conversation_answers_each_line(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:

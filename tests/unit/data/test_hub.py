@@ -397,6 +397,20 @@ def test_shards_put_there_by_hand_need_no_network(bench: Bench) -> None:
     assert bench.hub.requests == []
 
 
+def test_shards_whose_strings_are_laid_out_in_other_ways(bench: Bench) -> None:
+    store = bench.root / "toy_set"
+    store.mkdir(parents=True)
+    column = pa.array([*texts_of(0), None])
+    layouts = (column.dictionary_encode(), column.cast(pa.string_view()), pa.nulls(2))
+    for number, layout in zip((0, 1, LAST), layouts, strict=True):
+        pq.write_table(pa.table({"text": layout}), store / f"shard_{number:05d}.parquet")
+    corpus = bench.data().ensure(Silent())
+    found = [text for array in corpus.iter_texts("train") for text in array.to_pylist()]
+    assert found == 2 * [*texts_of(0), ""]
+    assert corpus.texts(range(corpus.train_rows)).to_pylist() == found
+    assert corpus.train_bytes == 2 * sum(len(text.encode()) for text in texts_of(0))
+
+
 def test_a_wrong_column_is_named_with_those_that_there_are(bench: Bench) -> None:
     wrong = r"^data.text_column must be a column of shard_0000\d.parquet, got body; use one of text$"
     bench.fails(wrong, text_column="body")

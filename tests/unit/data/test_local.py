@@ -1,6 +1,8 @@
 """Folders of the user's own: every document once, its source right, every mistake named."""
 
 import dataclasses
+import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -219,6 +221,137 @@ def test_files_of_another_kind_are_named_and_leave_nothing(tmp_path: Path) -> No
         text_data(tmp_path).ensure(Silent())
     one_line(error)
     assert [path.suffix for path in (tmp_path / "root").iterdir()] == [".lock"]
+
+
+def test_text_with_a_byte_order_mark_is_read_in_its_encoding(tmp_path: Path) -> None:
+    for encoding in ("utf-8-sig", "utf-16", "utf-32"):
+        write(tmp_path / "own/a.txt", "")
+        (tmp_path / f"own/{encoding}.txt").write_bytes(f"Café in {encoding}.\r\nÉnd.".encode(encoding))
+    (tmp_path / "own/be.txt").write_bytes(b"\xfe\xff" + "Big.".encode("utf-16-be"))
+    found = contents(text_data(tmp_path).ensure(Silent()))
+    assert found == {(e, f"Café in {e}.\nÉnd.") for e in ("utf-8-sig", "utf-16", "utf-32")} | {("be", "Big.")}
+
+
+def test_text_that_is_none_is_refused_by_name_and_place(tmp_path: Path) -> None:
+    write(tmp_path / "own/a.txt", "fine")
+    (tmp_path / "own/b.txt").write_bytes(b"\xef\xbb\xbf" + b"x" * (1 << 20) + "é".encode() + b"caf\xe9 au lait")
+    with pytest.raises(ValueError, match=r"got .*b\.txt \(.* at byte 1048584\); convert it"):
+        text_data(tmp_path).ensure(Silent())
+    (tmp_path / "own/b.txt").write_bytes("UTF-16 without a mark".encode("utf-16-le"))
+    with pytest.raises(ValueError, match=r"got .*b\.txt, which is full of zero bytes as UTF-16 is .*; convert it"):
+        text_data(tmp_path).ensure(Silent())
+    write(tmp_path / "own/b.txt", "A stray \0 stays.")
+    assert ("b", "A stray \0 stays.") in contents(text_data(tmp_path).ensure(Silent()))
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "own/a.txt", "fine")
+    data = text_data(tmp_path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ValueError, match=r"^data.path must hold files that can be read, got .*a.txt \(Permission den"):
+        list(data.documents(tmp_path / "own/a.txt"))
+
+
+TEXTS = [f"Document {i}." for i in range(40)]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(TEXTS),
+        pa.array(TEXTS, pa.large_string()),
+        pa.array(TEXTS, pa.string_view()),
+        pa.array(TEXTS).dictionary_encode(),
+        pa.array(TEXTS, pa.large_string()).dictionary_encode(),
+        pa.chunked_array([pa.array(TEXTS[:20]).dictionary_encode(), pa.array(TEXTS[20:]).dictionary_encode()]),
+    ],
+    ids=lambda column: str(column.type).replace(" ", ""),
+)
+def test_text_columns_of_every_layout(tmp_path: Path, column: object) -> None:
+    write_parquet(tmp_path / "own/a.parquet", {"text": column})  # type: ignore[dict-item]
+    write_parquet(tmp_path / "own/empty.parquet", {"text": pa.nulls(3)})  # type: ignore[dict-item]
+    data = parquet_data(tmp_path)
+    data.check()
+    assert contents(data.ensure(Silent())) == {("own", text) for text in TEXTS}
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.list_(pa.string()), pa.struct([("text", pa.string())])])
+def test_columns_of_other_things_are_refused_by_type(tmp_path: Path, kind: pa.DataType) -> None:
+    write_parquet(tmp_path / "own/a.parquet", {"text": pa.nulls(3, kind)})  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match=r"must be a column of strings, got text of type (binary|list|struct)"):
+        parquet_data(tmp_path).check()
+
+
+def test_damage_inside_a_parquet_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "own/a.parquet"
+    raw = [text.encode() for text in TEXTS]
+    raw[7] = b"caf\xe9"
+    array = pa.array(raw, pa.binary())
+    write_parquet(file, {"text": pa.Array.from_buffers(pa.string(), len(array), array.buffers())})  # type: ignore[dict-item]
+    with pytest.raises(
+        ValueError, match=r"^data.path must hold whole Parquet files .*, got .*a.parquet .*write it again"
+    ):
+        parquet_data(tmp_path).ensure(Silent())
+    write_parquet(file, {"text": TEXTS})  # type: ignore[dict-item]
+    damaged = bytearray(file.read_bytes())
+    damaged[20:120] = bytes(100)
+    file.write_bytes(damaged)
+    with pytest.raises(
+        ValueError, match=r"^data.path must hold whole Parquet files .*, got .*a.parquet .*write it again"
+    ):
+        parquet_data(tmp_path).ensure(Silent())
+
+
+def test_names_in_no_encoding_make_a_corpus_and_a_message(tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    write(odd / os.fsdecode(b"po\xe8me") / "a.txt", "one")
+    write(odd / os.fsdecode(b'b\xe9 "quoted"\n.txt'), "two")
+    corpus = text_data(tmp_path, path=str(odd)).ensure(Silent())
+    assert contents(corpus) == {(r"po\xe8me", "one"), ('b\\xe9 "quoted"\n', "two")}
+    assert set(corpus.source_names) <= {r"po\xe8me", 'b\\xe9 "quoted"\n'}
+    (odd / os.fsdecode(b"c\xe9\n.txt")).write_bytes(b"\xff")
+    with pytest.raises(ValueError, match=r"caf\\xe9/c\\xe9\\n\.txt \(invalid start byte at byte 0\)") as error:
+        text_data(tmp_path, path=str(odd)).ensure(Silent())
+    one_line(error).encode()
+
+
+def test_an_ordinary_folder_keeps_the_name_of_its_corpus(tmp_path: Path) -> None:
+    """A new name would convert everybody's corpus again, and no old run could resume."""
+    write(tmp_path / "own/b/one.txt", "first")
+    write(tmp_path / "own/a.txt", "second")
+    states = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in (
+        tmp_path / "own/a.txt", tmp_path / "own/b/one.txt",
+    )]  # fmt: skip
+    settings = {
+        "separator": None, "document_chars": 16384, "path": str(tmp_path / "own"), "pattern": "**/*.txt",
+        "validation_fraction": 0.02,
+    }  # fmt: skip
+    digest = hashlib.sha256(json.dumps([settings, states], sort_keys=True).encode()).hexdigest()
+    assert text_data(tmp_path).ensure(Silent()).folder.name == f"text-{digest[:12]}"
+
+
+def test_what_is_left_out_is_said_once(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt", "c.pdf", "d.pdf", "e.docx", "LICENSE"):
+        write(tmp_path / "own" / name, name)
+
+    class Told(Silent):
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def note(self, line: str) -> None:
+            self.lines.append(line)
+
+    told = Told()
+    text_data(tmp_path).ensure(told)
+    text_data(tmp_path).ensure(told)
+    (line,) = told.lines
+    assert line.endswith(
+        "own: left out 4 files (.pdf 2, .docx 1, without suffix 1); data.pattern=**/*.txt names what is read"
+    )
 
 
 def test_an_empty_corpus_is_named(tmp_path: Path) -> None:

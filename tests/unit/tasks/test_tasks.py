@@ -185,6 +185,13 @@ def test_a_damaged_bundle_is_refused(bundle: Path, file: str, old: str, new: str
     assert words in str(caught.value)
 
 
+def test_byte_order_marks_and_other_line_ends_are_no_part_of_a_bundle(bundle: Path) -> None:
+    plain = read_bundle(bundle)
+    for file in bundle.rglob("*.*"):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_bundle(bundle) == plain
+
+
 def test_another_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"has no core\.yaml; name the folder of a CORE bundle, or use tasks=builtin"):
         read_bundle(tmp_path)

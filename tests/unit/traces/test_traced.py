@@ -245,7 +245,7 @@ def test_clients_are_given_columns_by_name(write) -> None:
 
 @pytest.mark.parametrize(("name", "unit"), [("solar", "W/m²"), ("carbon", "g/kWh"), ("price", "€/MWh")])
 def test_the_shipped_traces_are_whole_and_labelled(name: str, unit: str) -> None:
-    import fednano.traces.table as module
+    import fednano.traces.rows as module
 
     file = f"package:synthetic_{name}.csv"
     with module.resolve(file).open(encoding="utf-8") as stream:
@@ -290,6 +290,10 @@ def test_recorded_windows_repeat(write) -> None:
         ("a,0,5\na,7,\n", {"on_end": "repeat"}, "row 3 stops at inf s"),
         ("a,0,5\n", {"on_end": "repeat", "period_s": 4}, "begins again at 4 s, but .*row 2 stops at 5 s"),
         ("a,0,5\n", {"on_end": "repeat"}, "begins again at 5 s"),
+        ("a,2024-01-01,2024-01-02\n", {}, "row 2: start must be seconds since the record began, got 2024-01-01; sub"),
+        ("a,0,2024-01-02\n", {}, "row 2: stop must be seconds since the record began, got 2024-01-02"),
+        ("a,1704067200,1704070800\n", {}, "row 2: start must be seconds since the record began, got 1704067200"),
+        ("a,45352.1,45352.2\n", {}, "row 2: start must be seconds .*, got 45352.1, which seems to count days"),
         ("a,0,5\n", {"match": "luck"}, "match must be name or turn, got luck"),
     ],
 )
