@@ -63,7 +63,7 @@ def read_rows(file: str, needed: Sequence[str], where: str = "volatility") -> It
                     continue
                 if header is None:
                     header = [cell.strip() for cell in cells]
-                    _check_header(file, header, needed)
+                    _check_header(file, header, needed, where)
                     continue
                 if len(cells) != len(header):
                     raise ValueError(
@@ -189,9 +189,9 @@ def _moment(cell: str) -> datetime | None:
     return None
 
 
-def _check_header(file: str, header: Sequence[str], needed: Sequence[str]) -> None:
+def _check_header(file: str, header: Sequence[str], needed: Sequence[str], where: str) -> None:
     if len(set(header)) != len(header):
         raise ValueError(f"{file}: two columns share a name in {', '.join(header)}; rename one")
     for name in needed:
         if name not in header:
-            raise ValueError(f"{file} has no column {name}; it has {', '.join(header)}")
+            raise ValueError(f"{file} has no column {name}; it has {', '.join(header)}; correct {where} or the file")
