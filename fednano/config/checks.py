@@ -208,5 +208,5 @@ def _described(hint: Any) -> str:  # noqa: PLR0911  # one for each kind of annot
     if origin is dict:
         return f"a mapping of names whose values are each {_described(arguments[1])}"
     if isinstance(hint, type) and hint not in _NAMES:
-        return f"an object with a _target_, such as a {hint.__name__}"
+        return f"an object with a _target_, as {hint.__name__} asks for"
     return _NAMES.get(hint, str(hint))

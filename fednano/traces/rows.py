@@ -73,7 +73,7 @@ def read_sheet(file: str, needed: Sequence[str], where: str = "volatility") -> S
     header, below = rows[at][1], [row for row in rows[at + 1 :] if any(row[1]) and row[1] != rows[at][1]]
     while not header[-1] and all(not any(cells[len(header) - 1 :]) for _, cells in below):
         header = header[:-1]
-    _check_header(file, header, needed)
+    _check_header(file, header, needed, where)
     return Sheet(header, [(line, _fitted(file, line, cells, len(header))) for line, cells in below], separator)
 
 
@@ -134,9 +134,9 @@ def _header_at(rows: Sequence[CsvRow], needed: Sequence[str]) -> int:
     return begins if titles or not any(rows[begins - 1][1]) else first
 
 
-def _check_header(file: str, header: Sequence[str], needed: Sequence[str]) -> None:
+def _check_header(file: str, header: Sequence[str], needed: Sequence[str], where: str) -> None:
     if len(set(header)) != len(header):
         raise ValueError(f"{file}: two columns share a name in {', '.join(header)}; rename one")
     for name in needed:
         if name not in header:
-            raise ValueError(f"{file} has no column {name}; it has {', '.join(header)}")
+            raise ValueError(f"{file} has no column {name}; it has {', '.join(header)}; correct {where} or the file")
