@@ -38,14 +38,14 @@ def recorded_sha256(folder: Path) -> str:
 
 
 def check_recorded(cfg: DictConfig, given: str) -> None:
-    """Raise ValueError unless the configuration names only allowed classes and is resolved.
+    """Raise ValueError if the configuration names a class that is not allowed, or calls a resolver.
 
-    It may be somebody else's. fednano records configurations resolved, and an interpolation would put this process's
-    environment into values that somebody else chose, such as a URL. `given` begins the message.
+    It may be somebody else's. A resolver such as `oc.env` would put this process's environment into values that somebody
+    else chose. fednano records values, so that none is needed. `given` begins the message.
     """
     plain = with_current_targets(OmegaConf.to_container(cfg, resolve=False))
     assert isinstance(plain, dict)
-    _refuse_interpolations(plain, "", given)
+    _refuse_resolvers(plain, "", given)
     for key, node in plain.items():
         try:
             check_targets(node, str(key))
@@ -53,11 +53,11 @@ def check_recorded(cfg: DictConfig, given: str) -> None:
             raise ValueError(f"{given}: {error}, if you trust this configuration") from None
 
 
-def _refuse_interpolations(node: Any, where: str, given: str) -> None:
+def _refuse_resolvers(node: Any, where: str, given: str) -> None:
     if isinstance(node, dict | list):
         for key, child in node.items() if isinstance(node, dict) else enumerate(node):
-            _refuse_interpolations(child, f"{where}.{key}" if where else str(key), given)
-    elif isinstance(node, str) and "${" in node:
+            _refuse_resolvers(child, f"{where}.{key}" if where else str(key), given)
+    elif isinstance(node, str) and ":" in node.partition("${")[2]:
         raise ValueError(
-            f"{given}: {where} must be a plain value in a recorded configuration, got {node}; write the value itself"
+            f"{given}: {where} must call no resolver in a recorded configuration, got {node}; write the value itself"
         )

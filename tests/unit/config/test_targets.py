@@ -204,12 +204,13 @@ def test_resuming_a_foreign_folder_imports_nothing(theirs: Path, tmp_path: Path)
     assert not (theirs / "imported").exists()
 
 
-def test_a_recorded_configuration_reads_no_environment() -> None:
-    cfg = OmegaConf.create(
-        {"data": {"_target_": "fednano.data.hub.HubShards", "urls": ["x", "http://a/${oc.env:KEY}"]}}
-    )
-    with pytest.raises(ValueError, match=r"^given: data\.urls\.1 must be a plain value in a recorded configuration"):
+@pytest.mark.parametrize("value", ["http://a/${oc.env:KEY}", "${a.${oc.env:KEY}}", "${${name}:KEY}", "\\${oc.env:KEY}"])
+def test_a_recorded_configuration_reads_no_environment(value: str) -> None:
+    cfg = OmegaConf.create({"name": "oc.env", "data": {"urls": ["http://x:80", value, "${name}"]}})
+    with pytest.raises(ValueError, match=r"^given: data\.urls\.1 must call no resolver in a recorded configuration"):
         check_recorded(cfg, "given")
+    cfg.data.urls[1] = "http://a:1/${name}"
+    check_recorded(cfg, "given")
 
 
 def test_only_a_nodes_owner_allows_modules_there(tmp_path: Path) -> None:
