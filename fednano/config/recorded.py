@@ -40,8 +40,8 @@ def recorded_sha256(folder: Path) -> str:
 def check_recorded(cfg: DictConfig, given: str) -> None:
     """Raise ValueError if the configuration names a class that is not allowed, or calls a resolver.
 
-    It may be somebody else's. A resolver such as `oc.env` would put this process's environment into values that somebody
-    else chose. fednano records values, so that none is needed. `given` begins the message.
+    It may be somebody else's. A resolver such as `oc.env` would put this process's environment into values that
+    somebody else chose. fednano records values, so that none is needed. `given` begins the message.
     """
     plain = with_current_targets(OmegaConf.to_container(cfg, resolve=False))
     assert isinstance(plain, dict)
