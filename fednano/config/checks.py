@@ -85,6 +85,10 @@ def check_value(key: str, value: Any, hint: Any) -> None:
     """Raise ValueError unless a plain `value` fits the annotation `hint`, with its range if it has one."""
     if value == MISSING:
         raise ValueError(not_set(key))
+    if isinstance(value, dict) and get_origin(hint) is dict and all(isinstance(name, str) for name in value):
+        for name, item in value.items():
+            check_value(f"{key}.{name}", item, get_args(hint)[1])
+        return
     if not _fits(value, hint):
         raise ValueError(f"{key} must be {_described(hint)}, got {shown(value)}; change it")
     if said := _refused(value, hint):

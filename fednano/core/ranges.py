@@ -32,15 +32,15 @@ class Range:
 
     def missed(self, value: float) -> tuple[str, str]:
         """(condition, remedy) of the limit that a `value` out of range misses."""
+        if math.isnan(value):
+            return "a number", "use one"
         if self.ge is not None and not value >= self.ge:
             return f">= {_shown(self.ge)}", f"use {_shown(self.ge)} or more"
         if self.gt is not None and not value > self.gt:
             return f"> {_shown(self.gt)}", "use more"
         if self.le is not None and not value <= self.le:
             return f"<= {_shown(self.le)}", f"use {_shown(self.le)} or less"
-        if self.lt is not None and not value < self.lt:
-            return f"< {_shown(self.lt)}", "use less"
-        return "a number", "use one"
+        return f"< {_shown(self.lt or 0)}", "use less"
 
 
 def _shown(limit: float) -> str:

@@ -3,12 +3,15 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from fednano.core.events import Event, RoundMerged, RoundSkipped
+from fednano.core.ranges import Range
 
 ROUNDS = "rounds"
 TOKENS, VIRTUAL_HOURS, WALL_HOURS = "budget.tokens", "budget.virtual_hours", "budget.wall_hours"
 HOUR_S = 3600.0
+Hours = Annotated[float, Range(le=math.inf)]  # checked below
 PATIENCE = 10_000  # skipped rounds in a row, more than in a long night with too few clients
 
 
@@ -26,8 +29,8 @@ class Budget:
     """
 
     tokens: int | None = None
-    virtual_hours: float | None = None
-    wall_hours: float | None = None
+    virtual_hours: Hours | None = None
+    wall_hours: Hours | None = None
 
     def __post_init__(self) -> None:
         for key, value in vars(self).items():

@@ -61,10 +61,13 @@ def test_stragglers_take_longer_and_the_fast_wait_for_none(tiny: list[str]) -> N
         (["volatility=markov", "volatility.exit=jump"], "volatility.exit must be drain, crash or mixed, got jump"),
         (
             ["volatility=compose", "volatility.parts.machine.mean_up_s=0"],
-            r"volatility\.parts\.machine\.mean_up_s must be > 0 seconds, got 0",
+            r"volatility\.parts\.machine\.mean_up_s must be >= 0.001, got 0; use 0.001 or more",
         ),
         (["volatility=compose", "+volatility.parts.machine.life=3"], "volatility.parts.machine.life=3 sets a key"),
-        (["volatility=compose", "volatility.parts.machine=3"], "volatility.parts.machine must be a profile, got 3; "),
+        (
+            ["volatility=compose", "volatility.parts.machine=3"],
+            "volatility.parts.machine must be an object with a _target_",
+        ),
         (["volatility=trace", "volatility.columns={client_0: almeria}"], "names no column for client_1"),
         (["network=flaky", "network.jitter_s=[a]"], r"jitter_s must be a number or a list .*, got \['a'\]"),
     ],
