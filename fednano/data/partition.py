@@ -80,7 +80,7 @@ class Dirichlet:
 
     def deal(self, sources: Sources, n_sources: int, clients: int, seed: int) -> Pools:
         _require_enough(len(sources), clients)
-        generator = np.random.default_rng([seed, *b"partition"])
+        generator = np.random.default_rng([seed % (1 << 64), *b"partition"])  # negative seeds too
         hands: list[list[RowIds]] = [[] for _ in range(clients)]
         for ids in _rows_of_sources(sources, n_sources):
             proportions = generator.dirichlet(np.full(clients, self.alpha))

@@ -17,7 +17,7 @@ def sizes(pools: Pools) -> list[int]:
     partition=st.sampled_from([Iid(), BySource(), Dirichlet(0.001), Dirichlet(0.3), Dirichlet(1000.0)]),
     sources=st.lists(st.integers(0, 6), min_size=1, max_size=200),
     clients=st.integers(1, 40),
-    seed=st.integers(0, 2**32),
+    seed=st.integers(-(2**63), 2**63 - 1),
 )
 def test_every_row_is_in_exactly_one_pool(partition: Partition, sources: list[int], clients: int, seed: int) -> None:
     codes = np.array(sources, dtype=np.int32)
