@@ -91,7 +91,8 @@ def main(overrides: Sequence[str]) -> int:
 def _check(cfg: Any) -> None:
     from omegaconf import OmegaConf
 
-    from fednano.config.checks import check_value, not_set, shown
+    from fednano.config.checks import check_value, not_set
+    from fednano.config.errors import shown
 
     if OmegaConf.is_missing(cfg, "model_dir"):
         raise ValueError("model_dir must be set; add model_dir=outputs/…/model")

@@ -12,9 +12,8 @@ import sys
 from collections.abc import Sequence
 
 from fednano.config.build import build_groups, plain
-from fednano.config.checks import shown
 from fednano.config.compose import compose_config, with_hydra_flags
-from fednano.config.errors import guarded
+from fednano.config.errors import guarded, shown
 from fednano.process.surroundings import settle
 
 

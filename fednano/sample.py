@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fednano.config.build import build_groups, plain
-from fednano.config.checks import not_set, shown
+from fednano.config.checks import not_set
 from fednano.config.compose import compose_config, with_hydra_flags
-from fednano.config.errors import ConfigError, guarded
+from fednano.config.errors import ConfigError, guarded, shown
 from fednano.core.files import read_text
 from fednano.core.output import reader_gone
 from fednano.core.ranges import Range

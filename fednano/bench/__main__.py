@@ -44,11 +44,14 @@ def main(arguments: list[str]) -> int:
         asked = name in ("-h", "--help")
         print(USAGE, file=sys.stdout if asked else sys.stderr)
         return 0 if asked else 2
-    bench = importlib.import_module(BENCHES[name])
+    return guarded(lambda: _run(BENCHES[name], rest))
+
+
+def _run(module: str, arguments: list[str]) -> int:
     with unwinding():  # the processes that it measures end with it
-        bench.main(rest)
+        importlib.import_module(module).main(arguments)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: main(sys.argv[1:])))
+    sys.exit(main(sys.argv[1:]))

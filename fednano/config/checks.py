@@ -8,12 +8,12 @@ from enum import Enum
 from os import PathLike
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from fednano.config.errors import shown
 from fednano.config.targets import PARTIAL, check_special, imported, is_special
 from fednano.core.ranges import LEAST, MOST, Range, usual
 
 MISSING = "???"
 LONGEST = 4096  # characters of a string, as of a path
-SHOWN = 80  # characters of a value that a message shows
 
 
 def check_node(node: dict[str, Any], where: str) -> None:
@@ -98,16 +98,6 @@ def check_value(key: str, value: Any, hint: Any) -> None:
 def not_set(key: str, sign: str = "") -> str:
     """The message for a key without a value; `sign` is + if the configuration lacks the key."""
     return f"{key} is not set; add {sign}{key}=VALUE"
-
-
-def shown(value: Any) -> str:
-    """A value as YAML writes it, at a length that a line can hold."""
-    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else _text(value)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]}… ({len(text)} characters)"
-
-
-def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, int) and not usual(value) else str(value)
 
 
 def _settings_of(cls: Any, target: str, where: str) -> tuple[inspect.Signature, dict[str, Any]]:

@@ -18,9 +18,8 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fednano.config.checks import shown
 from fednano.config.command_help import command_help
-from fednano.config.errors import ConfigError, one_line
+from fednano.config.errors import ConfigError, one_line, shown
 from fednano.config.places import conf_dir, modules_named_in
 from fednano.config.quoting import quoted, quoted_overrides
 from fednano.config.targets import allow, check_targets, is_allowed

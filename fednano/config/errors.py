@@ -3,14 +3,17 @@
 import re
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from fednano.core.failures import explained
 from fednano.core.interrupts import LINE, code_of
 from fednano.core.output import tolerate_output
+from fednano.core.ranges import usual
 from fednano.core.ranks import check_ranks, rank
 
 FAILED = 1  # exit code of a command that fails after it began
 BAD_INPUT = 2  # exit code of a command that refuses its input
+SHOWN = 80  # characters of a value that a message shows
 LONG_WORD, KEPT = re.compile(r"\S{500,}"), 80
 REFUSAL = "fednano: "  # prefix of the line that says why
 
@@ -79,3 +82,13 @@ def _say(error: Exception) -> int:
 def one_line(error: Exception) -> str:
     """The text of an error with its line breaks replaced by spaces, and very long words shortened."""
     return LONG_WORD.sub(lambda word: f"{word[0][:KEPT]}… ({len(word[0])} characters)", " ".join(str(error).split()))
+
+
+def shown(value: Any) -> str:
+    """A value as YAML writes it, at a length that a line can hold."""
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else _text(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]}… ({len(text)} characters)"
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int) and not usual(value) else str(value)

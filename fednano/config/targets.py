@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from fednano.config.errors import shown
 from fednano.config.places import own_modules
 
 # Child processes inherit it. No configuration and no message sets it: only a process's own command line.
@@ -55,19 +56,20 @@ def check_targets(node: Any, where: str, also: Collection[str] = ()) -> None:
 def _check_target(target: Any, where: str, also: Collection[str]) -> None:
     module = str(target).rpartition(".")[0]
     if not isinstance(target, str) or not module or not _dotted(target):
+        given = "nothing" if target is None else shown(target)
         raise ValueError(
-            f"{where}._target_ must be the dotted path of a class, got {'nothing' if target is None else target}; add "
-            "it to the YAML file, or make another choice"
+            f"{where}._target_ must be the dotted path of a class, got {given}; add it to the YAML file, or make another "
+            "choice"
         )
     if module in own_modules() or is_allowed(module, also):
         return
     if module.partition(".")[0] == "fednano":
         raise ValueError(
-            f"{where}._target_ must be one of fednano's choices, got {target}; name a class as a YAML file of its "
-            "conf/ does"
+            f"{where}._target_ must be one of fednano's choices, got {shown(target)}; name a class as a YAML file of "
+            "its conf/ does"
         )
     raise ValueError(
-        f"{where}._target_ must be a class of fednano or of an allowed module, got {target}; add --allow-module "
+        f"{where}._target_ must be a class of fednano or of an allowed module, got {shown(target)}; add --allow-module "
         f"{module}"
     )
 
@@ -82,18 +84,18 @@ def imported(target: str, where: str) -> Any:
         found = getattr(importlib.import_module(module), name)
     except Exception as error:  # whatever a module of the user's own raises
         raise ValueError(
-            f"{where}._target_={target} cannot be imported ({error}); give the dotted path of a class, and run the "
-            "command in the folder that holds its module or add that folder to PYTHONPATH"
+            f"{where}._target_={shown(target)} cannot be imported ({error}); give the dotted path of a class, and run "
+            "the command in the folder that holds its module or add that folder to PYTHONPATH"
         ) from error
     home = str(getattr(found, "__module__", None))
     ours = module in own_modules() and not is_allowed(module)
     if not inspect.isclass(found) and (ours or not inspect.isroutine(found)):
-        raise ValueError(f"{where}._target_ must be a class, got {target}; name a class")
+        raise ValueError(f"{where}._target_ must be a class, got {shown(target)}; name a class")
     same = home == module if ours else home.partition(".")[0] == module.partition(".")[0] or is_allowed(home)
     if not same:
         raise ValueError(
-            f"{where}._target_ must be defined in its module, got {target} of {home}; name a class that is defined "
-            f"in {module.partition('.')[0]}"
+            f"{where}._target_ must be defined in its module, got {shown(target)} of {home}; name a class that is "
+            f"defined in {module.partition('.')[0]}"
         )
     return found
 

@@ -16,7 +16,7 @@ COUNT_MOST = 2**53
 FASTEST_S, SLOWEST_S = 1e-6, 86_400.0  # of an inner step
 
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
-Count = Annotated[int, Meta(ge=0, le=COUNT_MOST)]
+Whole = Annotated[int, Meta(ge=0, le=COUNT_MOST)]
 
 
 class _Heartbeat(Struct, frozen=True, kw_only=True):
@@ -30,11 +30,11 @@ class _Heartbeat(Struct, frozen=True, kw_only=True):
 
 class _Step(Struct, frozen=True, kw_only=True):
     client: Name
-    round: Count
+    round: Whole
     step: Annotated[int, Meta(ge=1, le=COUNT_MOST)]
-    steps: Count
+    steps: Whole
     loss: float | None  # None: not finite
-    tokens: Count
+    tokens: Whole
 
 
 _HEARTBEAT, _STEP = msgspec.json.Decoder(_Heartbeat), msgspec.json.Decoder(_Step)

@@ -7,7 +7,8 @@ from typing import Any, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 
 from fednano.config.build import build_groups, plain
-from fednano.config.checks import check_record, check_value, not_set, shown
+from fednano.config.checks import check_record, check_value, not_set
+from fednano.config.errors import shown
 from fednano.config.paths import with_absolute_paths
 from fednano.config.recorded import check_recorded
 from fednano.coordination.memory import MemoryStore

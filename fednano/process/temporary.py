@@ -32,7 +32,7 @@ def temporary_folder() -> Iterator[Path]:
     lock = os.open(made, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        (made / MARK).touch()
+        (made / MARK).touch(mode=0o600)
         # Other runs look for this name, so the folder gets it only once it is locked.
         folder = made.rename(made.with_name(made.name.replace(UNLOCKED, PREFIX, 1)))
         try:

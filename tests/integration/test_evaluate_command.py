@@ -64,7 +64,7 @@ def test_sources_add_up_to_all_the_text(model_dir: Path, tiny: list[str], tmp_pa
     [
         ("batch_size=0", "batch_size must be >= 1, got 0; use 1"),
         ("max_item=3", "did you mean max_items"),
-        ("tasks=no/such", "tasks=no/such has no core.yaml"),
+        ("tasks=no/such", "no/such has no core.yaml"),
         ("output=no/such/file", "output must be in a folder that exists, got no/such/file; create no/such"),
         ("model_dir=no/such", "add data="),
         ("eval_tokens=many", "eval_tokens must be a whole number or null, got many"),

@@ -13,7 +13,6 @@ from flwr.app import Context, Message, RecordDict
 from flwr.common.config import fuse_dicts, parse_config_args
 from flwr.supercore.run import Run
 from flwr.superlink.grid.inmemory_grid import InMemoryGrid
-from omegaconf.errors import ConfigKeyError
 
 from fednano import flower_config
 from fednano.config.compose import compose_config
@@ -200,7 +199,7 @@ def test_the_client_app_goes_to_the_trainer_or_trains(task: Message, tmp_path: P
         entry.app(task, context())
     # What is built is what the stage holds: its answer is no trainer.
     Stage(Recipe(BUILD, "name: without the rest"), 1, 0.0, tmp_path).attach(task)
-    with pytest.raises(ConfigKeyError, match="Missing key"):
+    with pytest.raises(ValueError, match=r"^seed is not set; add \+seed=VALUE"):
         entry.app(task, context())
 
 

@@ -23,15 +23,17 @@ SAMPLE = 500
 @pytest.fixture
 def made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Groups with settings that came before are not built again, which takes most of a case's time."""
-    make, made = build._make, dict[str, Any]()
+    make, made = build._made, dict[str, Any]()
 
-    def remembered(group: str, node: dict[str, Any]) -> Any:
+    def remembered(value: Any, group: str, node: dict[str, Any], place: str) -> Any:
+        if place:
+            return make(value, group, node, place)
         key = f"{group} {json.dumps(node)}"
         if key not in made:
-            made[key] = make(group, node)
+            made[key] = make(value, group, node, place)
         return made[key]
 
-    monkeypatch.setattr(build, "_make", remembered)
+    monkeypatch.setattr(build, "_made", remembered)
 
 
 @pytest.fixture

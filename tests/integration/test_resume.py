@@ -67,7 +67,8 @@ def test_wall_time_adds_up(run: Run) -> None:
     assert resumed["train_s"] > snapshot.train_s > 0
 
 
-@pytest.mark.parametrize("runtime", [pytest.param("centralized", marks=pytest.mark.slow), "virtual"])
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["centralized", "virtual"])
 def test_a_killed_run_goes_on_from_its_newest_checkpoint(
     command: Command, tiny: list[str], tmp_path: Path, runtime: str
 ) -> None:

@@ -107,6 +107,7 @@ def test_what_workers_began_others_end(run: Run, monkeypatch: pytest.MonkeyPatch
     assert_same(run(*CHURN, folder="alone", resume=True), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are looked for in /proc")
 def test_a_killed_run_goes_on_and_leaves_no_worker(command: Command, tiny: list[str], tmp_path: Path) -> None:
     options = [*tiny, "rounds=20", "checkpoint_every=2", "eval_tokens=64"]
@@ -199,7 +200,8 @@ def fails(rows: object) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are looked for in /proc")
-@pytest.mark.parametrize("signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_whole_group_stops_in_order(tiny: list[str], tmp_path: Path, signum: signal.Signals) -> None:
     options = [*tiny, "rounds=400", TWO, "hydra.run.dir=run"]
     process = subprocess.Popen(

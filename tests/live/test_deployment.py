@@ -122,6 +122,7 @@ def test_a_deployment_trains_what_the_virtual_clock_trains(
 
 
 @linux
+@pytest.mark.slow
 def test_surroundings_do_not_matter(steady: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy that does not answer, a TMPDIR too long for sockets, ASCII output, a folder whose name needs quoting."""
     for name, value in {

@@ -229,7 +229,7 @@ def test_every_choice_is_what_it_is_called(choice: str) -> None:
         ("+coordination.password=x", "coordination.password=x sets a key that Coordination does not have"),
         (
             "+coordination.ca_file=ca.pem",
-            "coordination.ca_file must be null with coordination.kind=auto, got ca.pem; use coordination=redis",
+            "ca.pem; use coordination=redis",
         ),
         ("+coordination.url_env='redis://a'", "must be the name of an environment variable, got"),
     ],

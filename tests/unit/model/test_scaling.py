@@ -85,6 +85,7 @@ def test_nanochat_runs_and_learns(run: Callable[..., dict[str, Any]], runtime: s
     assert summary["weights_sha256"] == run(*options, folder="again")["weights_sha256"]
 
 
+@pytest.mark.slow
 def test_the_command_runs_samples_and_writes_what_it_derived(
     command: Callable[..., Any], tiny: list[str], tmp_path: Path
 ) -> None:
