@@ -58,8 +58,8 @@ def _check_target(target: Any, where: str, also: Collection[str]) -> None:
     if not isinstance(target, str) or not module or not _dotted(target):
         given = "nothing" if target is None else shown(target)
         raise ValueError(
-            f"{where}._target_ must be the dotted path of a class, got {given}; add it to the YAML file, or make another "
-            "choice"
+            f"{where}._target_ must be the dotted path of a class, got {given}; add it to the YAML file, or make "
+            "another choice"
         )
     if module in own_modules() or is_allowed(module, also):
         return
