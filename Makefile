@@ -1,9 +1,10 @@
 .DEFAULT_GOAL := help
-.PHONY: help run simulation flwr-config test slow chaos fidelity map lint bench fuzz wheels
+.PHONY: help run simulation flwr-config test slow chaos soak fidelity map lint bench fuzz wheels
 
 # Libraries to compare with, in addition to tiktoken and tokenizers, which the tests install.
 PEERS := --with 'gigabpe>=0.1,<0.2' --with 'gigatoken>=0.10,<0.11' --with 'rustbpe>=0.1,<0.2' --with 'bpeasy>=0.1.6,<0.2'
 FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 3600
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -34,6 +35,9 @@ fidelity: ## compare two live federations, one of them volatile, with replays on
 	uv run python -m fednano.run $(LIVE) $(VOLATILE) strategy.local_steps=120 rounds=15 hydra.run.dir=$$folder/volatile && \
 	uv run python -m fednano.run $(LIVE) volatility=none strategy.local_steps=60 rounds=5 hydra.run.dir=$$folder/steady && \
 	uv run python -m fednano.fidelity $$folder/volatile && uv run python -m fednano.fidelity $$folder/steady
+
+soak: ## kill runs at random moments, resume them, compare their ends; SOAK_SECONDS=3600
+	uv run python tests/support/soak.py --seconds $(SOAK_SECONDS) --seed $$(date +%s)
 
 map: ## list files per folder, the longest files and functions, positional records, import cycles
 	uv run python tests/support/house.py

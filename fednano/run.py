@@ -188,9 +188,21 @@ def _resume(arguments: Any) -> int:
     run = reopen([*search_path(arguments), *arguments.overrides])
     if run.completed:
         if not rank():
-            print(f"fednano: resume={run.folder} is completed; there is nothing to do")
+            print(f"fednano: resume={run.folder} is completed; {_completed(run.folder)}")
         return 0
     return _ended(*_run(run.cfg, run.folder, run.snapshot))
+
+
+def _completed(folder: Path) -> str:
+    """Write the report of a completed run that was killed just before it did; returns what was left to do."""
+    if (folder / "report.html").exists():
+        return "there is nothing to do"
+    from fednano.core.files import remove_unwritten
+    from fednano.report.html import write_report
+
+    remove_unwritten(folder)
+    write_report(folder)
+    return "its report.html was missing and is written"
 
 
 def _ended(outcome: "Outcome", asked: EndAsked) -> int:

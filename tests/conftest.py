@@ -1,20 +1,17 @@
 """A small real corpus and a quick way to run an experiment on it."""
 
-import inspect
 import json
-import logging
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-import textwrap
-import unittest
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.texts import write_docstrings
 
 from fednano.process.environment import QUIET
 
@@ -42,17 +39,7 @@ def nothing_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
 def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two sources of English text: the docstrings of some modules of the standard library, many times a paragraph."""
     folder = tmp_path_factory.mktemp("texts")
-    for module in (unittest.case, logging, textwrap, subprocess, inspect):
-        documents = [inspect.getdoc(member) or "" for _, member in inspect.getmembers(module)]
-        methods = [
-            inspect.getdoc(method) or ""
-            for _, cls in inspect.getmembers(module, inspect.isclass)
-            for _, method in inspect.getmembers(cls, inspect.isroutine)
-        ]
-        source = folder / module.__name__.split(".")[0]
-        source.mkdir(exist_ok=True)
-        for i, text in enumerate(sorted({t for t in documents + methods if len(t) > 80})):
-            (source / f"{i:04d}.txt").write_text(text, encoding="utf-8")
+    write_docstrings(folder)
     return folder
 
 

@@ -86,6 +86,13 @@ def write_whole(path: Path, data: bytes) -> None:
             raise
 
 
+def remove_unwritten(folder: Path) -> None:
+    """Remove what killed processes left in `folder` of files of `write_whole`; no other process may write there."""
+    for path in folder.iterdir():
+        if re.fullmatch(r".+\.\d+\.\d+\.tmp", path.name) and path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write `text` as UTF-8, whole or not at all; creates the folder."""
     write_whole(path, text.encode())

@@ -1,6 +1,5 @@
 """The report of a run, `report.html`: one self-contained page, made from the run folder."""
 
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from fednano.core.events import Event
-from fednano.core.files import read_json, read_text
+from fednano.core.files import read_json, read_text, write_atomically
 from fednano.core.inner_step import InnerStep
 from fednano.report import energy, page, units
 from fednano.report.figures import Figures
@@ -62,12 +61,7 @@ def _write(folder: Path, history: History) -> Path:
     drawn = folder / "energy.json"
     curves = _read_object(drawn)["carbon_g_kwh"] if drawn.exists() else {}
     target = folder / "report.html"
-    draft = folder / f".report.html.{os.getpid()}"
-    try:
-        draft.write_text(render(folder, history, figures, text, curves), encoding="utf-8")
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_atomically(target, render(folder, history, figures, text, curves))
     return target
 
 

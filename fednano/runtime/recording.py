@@ -66,6 +66,8 @@ class _Marker:
 
     def __init__(self, parts: Parts, session: Session, clock: Clock, trainer: Resumable) -> None:
         self._checkpoints = Checkpoints(session.folder / "checkpoints", parts.settings.checkpoint_keep)
+        if session.resume:
+            self._checkpoints.tidy(session.resume)
         self._config_sha256 = recorded_sha256(session.folder)
         self._store = parts.store
         self._session = session

@@ -17,7 +17,7 @@ from fednano.core import tensors
 from fednano.core.event_log import EventLog, read_log
 from fednano.core.events import finite
 from fednano.core.failures import in_one_line, naming
-from fednano.core.files import write_atomically
+from fednano.core.files import remove_unwritten, write_atomically
 from fednano.core.ranks import rank
 from fednano.report.audit import Auditor
 from fednano.report.console import Console
@@ -62,7 +62,9 @@ def run_in_folder(
     meter = Meter(parts)
     loggers = logger.open(folder, config, meter.so_far)
     event_log = EventLog(events, resume.event_log if resume else None)
-    if not resume:
+    if resume:
+        remove_unwritten(folder)
+    else:
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
     console = Console(name, folder, out)
     auditor, report = Auditor(), LiveReport(console.figures)

@@ -5,25 +5,23 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-
 from fednano.config.errors import one_line, warn
 from fednano.core.event_log import LogMark, require_beginning
 from fednano.core.events import CheckpointSaved, finite
-from fednano.core.failures import named
-from fednano.core.files import read_json, reading, remove_unfinished, write_atomically, write_folder
+from fednano.core.files import read_json, remove_unfinished, write_atomically, write_folder
 from fednano.core.sealed import MANIFEST, check_seal, seal
 from fednano.core.tensors import State
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.strategy.base import ServerState
 from fednano.tokenizer import Tokenizer
 from fednano.training.recorder import RunProgress
+from fednano.training.tensor_files import load_tensors, save_tensors
 
 WEIGHTS, OUTER, MEAN = "weights.safetensors", "outer.safetensors", "mean.safetensors"
 INNER, STATE = "inner", "state.json"
@@ -100,12 +98,12 @@ class Checkpoints:
         state = snapshot.state
 
         def fill(folder: Path) -> None:
-            _save(state.weights, folder / WEIGHTS)
-            _save(state.outer, folder / OUTER)
-            _save(state.inner, folder / MEAN)
+            save_tensors(state.weights, folder / WEIGHTS)
+            save_tensors(state.outer, folder / OUTER)
+            save_tensors(state.inner, folder / MEAN)
             (folder / INNER).mkdir()
             for client, inner in snapshot.inner.items():
-                _save(inner, folder / INNER / f"{client}.safetensors")
+                save_tensors(inner, folder / INNER / f"{client}.safetensors")
             apart = ("state", "inner", "event_log")
             rest = {f.name: getattr(snapshot, f.name) for f in fields(Snapshot) if f.name not in apart}
             record = {**rest, "progress": asdict(snapshot.progress), "tape": asdict(snapshot.event_log)}
@@ -126,7 +124,17 @@ class Checkpoints:
         ours = [path for path in self._all(self._folder) if _is_ours(path)]
         upto = [path for path in ours if _number(path) <= _number(saved)]
         for old in {*ours} - {*upto[-self._keep :]}:
-            shutil.rmtree(old, ignore_errors=True)
+            _remove(old)
+
+    def tidy(self, resumed: Snapshot) -> None:
+        """Remove what a killed process left: checkpoints half written or half removed, and surplus ones.
+
+        Those of rounds after the checkpoint that the run resumes from stay until the next one is saved.
+        """
+        remove_unfinished(self._folder, NAME)
+        ours = [path for path in self._all(self._folder) if _is_ours(path)]
+        for old in [path for path in ours if _number(path) <= resumed.progress.rounds][: -self._keep]:
+            _remove(old)
 
     @staticmethod
     def load(folder: Path) -> Snapshot:
@@ -141,9 +149,9 @@ class Checkpoints:
             record = read_json(folder / STATE, RESTORE)
             if record.pop("format", 1) not in (1, FORMAT):
                 raise ValueError(f"{STATE} has a format of another version")
-            weights, outer, mean = (_tensors(folder / name) for name in (WEIGHTS, OUTER, MEAN))
+            weights, outer, mean = (load_tensors(folder / name) for name in (WEIGHTS, OUTER, MEAN))
             state = ServerState(weights, outer, record.pop("version"), mean)
-            inner = {Path(name).stem: _tensors(folder / name) for name in files if Path(name).parent.name == INNER}
+            inner = {Path(name).stem: load_tensors(folder / name) for name in files if Path(name).parent.name == INNER}
             record["progress"] = RunProgress.from_record(record["progress"])
             record["event_log"] = LogMark(**record.pop("tape"))
             record["up"], record["leaving"] = tuple(record["up"]), tuple(record["leaving"])
@@ -204,6 +212,14 @@ def _is_ours(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink() and (is_sealed(path) or (path / STATE).is_file())
 
 
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint; if the process is killed meanwhile, what is left is not named like one."""
+    doomed = checkpoint.with_name(f".{checkpoint.name}.{os.getpid()}.old")
+    with suppress(OSError):
+        checkpoint.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
 def _make_way(target: Path) -> None:
     """Rename whatever is in the place of a new checkpoint but is none."""
     if os.path.lexists(target) and not _is_ours(target):
@@ -242,7 +258,7 @@ def save_model(folder: Path, weights: State, config: GPTConfig, save_tokenizer: 
     """Export a model for sampling and other tools: weights, configuration, tokenizer."""
 
     def fill(target: Path) -> None:
-        _save(weights, target / MODEL, {"format": "pt"})
+        save_tensors(weights, target / MODEL, {"format": "pt"})
         write_json(target / CONFIG, {**config.to_dict(), SEALED_BY: MANIFEST})
         save_tokenizer(target / TOKENIZER)
         seal(target)
@@ -311,16 +327,9 @@ def load_tokenizer(folder: Path, model: GPT) -> Tokenizer:
 def _read_tensors(named: str, path: Path) -> State:
     """The tensors of a safetensors file. Raises a ValueError that begins with `named` if it cannot be read."""
     try:
-        return _tensors(path)
+        return load_tensors(path)
     except ValueError as error:
         raise ValueError(f"{named} has a damaged {path.name} ({error}); restore it or name another") from error
-
-
-def _tensors(path: Path) -> State:
-    """The tensors of a safetensors file. Raises ValueError naming it if it cannot be read."""
-    with reading(path, RESTORE):
-        state: State = load_file(path)
-        return state
 
 
 def _differences(expected: State, found: State) -> list[str]:
@@ -334,17 +343,3 @@ def _differences(expected: State, found: State) -> list[str]:
             if name in found and found[name].shape != tensor.shape
         ),
     ]
-
-
-def _save(state: State, path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file. Raises OSError, as any other writing does."""
-    try:
-        save_file(_contiguous(state), path, metadata)
-    except SafetensorError as error:
-        if found := re.search(r"os error (\d+)", str(error)):
-            raise named(int(found[1]), path) from error
-        raise
-
-
-def _contiguous(state: State) -> State:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}

@@ -23,14 +23,14 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 FULL = """
 import sys
 from safetensors import SafetensorError
-from fednano.training import checkpoint
-save, saved = checkpoint.save_file, []
+from fednano.training import tensor_files
+save, saved = tensor_files.save_file, []
 def full(*given):
     saved.append(given)
     if len(saved) > 8:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
     save(*given)
-checkpoint.save_file = full
+tensor_files.save_file = full
 from fednano.run import main
 sys.exit(main())
 """
