@@ -69,7 +69,7 @@ def _command(claims: ExitStack) -> int:
         return LAUNCH
     if arguments.experimental_rerun:
         return _rerun(arguments.experimental_rerun, claims)
-    if any(override.startswith("resume=") for override in arguments.overrides):
+    if any(override.startswith("resume=") and override != "resume=null" for override in arguments.overrides):
         return _resume(arguments)
     job = _preflight(arguments, claims)
     if not rank():

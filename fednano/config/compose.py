@@ -252,7 +252,8 @@ def _unknown_key(
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         merging = re.match(r"Error merging override (.*)", str(error), re.DOTALL)
         if merging:
-            return f"{shown(merging[1])} sets what it cannot be ({one_line(cause)}); use another value"
+            why = one_line(cause).partition(" full_key:")[0]
+            return f"{shown(merging[1])} sets what it cannot be ({why}); use another value"
         if override := re.match(r"Could not delete from config. '([^']+)' does not exist", str(error)):
             return f"~{override[1]} deletes a key that is null or does not exist; leave it out"
         return one_line(cause)

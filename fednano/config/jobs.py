@@ -32,6 +32,7 @@ from fednano.config.quoting import quoted_overrides
 
 DEFAULT = "config"  # the name of the configuration that a run composes
 NOW = "${now:"  # what a folder named after the time has in its name
+OWN_FOLDERS = ("checkpoints", "model")  # of a run, in its folder
 ONE_AT_MOST = ("run", "multirun", "cfg", "info", "shell_completion")
 
 
@@ -115,6 +116,7 @@ def planned(arguments: Namespace, task: TaskFunction) -> PlannedLaunch:
             return _sweep(hydra, name, overrides)
         folder = _folder(cfg, "run.dir")
         _check_package(arguments, cfg)
+        _check_output_subdir(cfg)
         return PlannedLaunch(
             jobs=(Job(cfg, folder),),
             overrides=tuple(overrides),
@@ -180,6 +182,8 @@ def _sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> PlannedLaunch:
         with refusals(words, name, lambda choices: hydra.compose_config(name, choices, RunMode.RUN)):
             parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(words)
             (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+        if not batch:
+            raise ConfigError(f"values to sweep over must make at least one job, got {' '.join(words)}; correct them")
         jobs = [_job_of_sweep(hydra, name, base, words, number) for number, words in enumerate(batch)]
     return PlannedLaunch(
         jobs=tuple(jobs),
@@ -244,7 +248,15 @@ def _of(cfg: DictConfig, key: str) -> Any:
         value = OmegaConf.select(cfg.hydra, key, throw_on_missing=True)
     if key.endswith("dir"):
         check_value(f"hydra.{key}", value, str)
+        if not value:
+            raise ConfigError(f"hydra.{key} must name a folder, got nothing; name one or leave the key out")
     return value
+
+
+def _check_output_subdir(cfg: DictConfig) -> None:
+    name = OmegaConf.select(cfg.hydra, "output_subdir")
+    if name in OWN_FOLDERS:
+        raise ConfigError(f"hydra.output_subdir must not be a folder of the run's own, got {name}; use another name")
 
 
 def _timed(node: DictConfig) -> bool:

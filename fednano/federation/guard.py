@@ -7,6 +7,7 @@ from statistics import median
 from typing import Literal, Protocol
 
 LEAST = 8  # accepted norms below which their median says too little
+FLOOR = 0.01  # of the global model's norm: an update that short does little harm, however short others were
 STATE_SLACK = 10.0  # gradients, and so an optimizer's state, vary more than updates do
 
 Length = tuple[float, int]
@@ -58,7 +59,8 @@ class NormGuard:
     A median cannot be moved far by clients that are in the minority. It needs some updates, so before the first
     `LEAST` of them the limit is the same multiple of the norm of the global model, which honest updates stay below. An
     update grows with its steps, at least with their square root and at most in proportion, so each accepted norm is
-    first scaled to the steps at hand by the more generous of the two.
+    first scaled to the steps at hand by the more generous of the two. Updates below `FLOOR` of the model's norm always
+    pass, so that a learning rate that begins near 0 does not shut out all later updates.
 
     Source: norm clipping (Sun et al. 2019, 1911.07963), with an adaptive bound as in Andrew et al. 2021 (1905.03871).
 
@@ -91,7 +93,7 @@ class NormGuard:
         if len(accepted) < LEAST:
             return min(fixed, self.multiple * model_norm())
         usual = median(norm * _growth(steps / own) for norm, own in accepted[-self.window :])
-        return min(fixed, self.multiple * usual)
+        return min(fixed, max(self.multiple * usual, FLOOR * model_norm()))
 
     def state_limit(self, accepted: Sequence[float], model_norm: Callable[[], float]) -> float:
         if self.multiple is None:

@@ -80,7 +80,7 @@ class Intake:
             length = tensors.norm(delta)
             if not all(map(math.isfinite, (length, result.done.loss, inner_length))):
                 return Received(refused="non_finite")
-            limit, outlying = self._limit(length, inner_length, result.done.steps, state)
+            limit, outlying = self._limit(length, inner_length, result.done.steps, round_, state)
             if outlying:
                 return Received(refused="outlying", cause=outlying)
             if length > limit:
@@ -141,12 +141,16 @@ class Intake:
                 return str(error)
         return None
 
-    def _limit(self, length: float, inner_length: float, steps: int, state: ServerState) -> tuple[float, str]:
+    def _limit(
+        self, length: float, inner_length: float, steps: int, round_: Round, state: ServerState
+    ) -> tuple[float, str]:
         """The guard's limit of an update's norm, and why the update is refused; empty if it is not."""
         guard, progress = self.plan.guard, self.progress
 
         def model_norm() -> float:
-            return tensors.norm(state.weights)
+            if round_.model_norm is None:
+                round_.model_norm = tensors.norm(state.weights)
+            return round_.model_norm
 
         limit = guard.limit(progress.norms, steps, model_norm)
         if length > limit and guard.action == "refuse":
@@ -158,7 +162,7 @@ class Intake:
     def _remember(self, event: UpdateFolded, inner_length: float) -> None:
         """Note the norms of an accepted update for the guard's next limits."""
         progress, window = self.progress, self.plan.guard.window
-        if window and math.isfinite(event.norm):
+        if window and 0.0 < event.norm < math.inf:  # at a learning rate of 0 it says nothing
             progress.norms = (*progress.norms, (event.norm, event.steps))[-window:]
             progress.state_norms = (*progress.state_norms, inner_length)[-window:] if inner_length else ()
 

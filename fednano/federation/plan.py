@@ -118,6 +118,7 @@ class Round:
     served: set[str] = field(default_factory=set)  # clients that got a task since they came up
     planned: dict[int, int] = field(default_factory=dict)  # lease → steps that were planned, or done once submitted
     given: dict[int, Given] = field(default_factory=dict)  # lease → when its task was given
+    model_norm: float | None = None  # of the global model, once the guard has asked for it
     alone: bool = False  # single-client mode
     adopts: bool = False  # the weights submitted in single-client mode become the global model
     adopted: State | None = None

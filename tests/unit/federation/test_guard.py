@@ -14,7 +14,7 @@ ALWAYS = [Window(0, math.inf, "drain")]
 
 
 def never() -> float:
-    raise AssertionError("the global model's norm is not needed")
+    return 0.0  # the global model's norm does not matter
 
 
 def test_before_there_is_a_median_the_model_is_the_measure():
@@ -38,6 +38,22 @@ def test_one_update_moves_the_median_little():
 @pytest.mark.parametrize(("steps", "limit"), [(4, 40.0), (16, 160.0), (1, 20.0)])
 def test_more_steps_make_a_longer_update(steps: int, limit: float):
     assert NormGuard(multiple=10.0).limit([(4.0, 4)] * LEAST, steps, never) == limit
+
+
+def test_short_updates_pass_however_short_the_others_were():
+    guard = NormGuard(multiple=10.0)
+    assert guard.limit([(1e-30, 5)] * LEAST, 5, lambda: 100.0) == 1.0
+
+
+def test_updates_of_length_0_say_nothing():
+    """As with a learning rate that begins at 0."""
+
+    def spoil(task, result, delta):
+        return result, {name: tensor * (0.0 if task.round < 5 else 1.0) for name, tensor in delta.items()}
+
+    played = federate([ALWAYS, ALWAYS], rounds=8, weight=1.0, guard=NormGuard(), spoil=spoil)
+    assert not played.of(UpdateRefused)
+    assert played.federation._progress.norms == ((10.0, 10),) * 6
 
 
 def test_a_fixed_bound_holds_beside_the_median():
