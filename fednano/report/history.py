@@ -1,5 +1,7 @@
 """The history of a run, from its event log, for drawing: curves, rounds, and each client's windows and work."""
 
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from fednano.core.events import (
 from fednano.report.figures import Figures
 
 MAX_LANES = 64
+SETTLE_EVERY = 16  # rounds
 # The events that `History.draw` uses.
 DRAWN = (
     RunStarted,
@@ -58,6 +61,29 @@ class WorkBar:
     note: str = ""
 
 
+@dataclass
+class SettledBars:
+    """Work that no later event changes, in a fraction of the memory of as many `WorkBar`s."""
+
+    times: "array[float]" = field(default_factory=lambda: array("d"))  # start and stop in turn
+    counts: "array[int]" = field(default_factory=lambda: array("q"))  # round and steps in turn
+    told: "array[int]" = field(default_factory=lambda: array("l"))  # index into `words`
+    words: dict[tuple[str, str], int] = field(default_factory=dict)  # (kind, note) → index
+
+    def add(self, bar: WorkBar) -> None:
+        self.times.extend((bar.start, bar.stop))
+        self.counts.extend((bar.round, bar.steps))
+        self.told.append(self.words.setdefault((bar.kind, bar.note), len(self.words)))
+
+    def __iter__(self) -> Iterator[WorkBar]:
+        times, counts, words = iter(self.times), iter(self.counts), list(self.words)
+        for told in self.told:
+            kind, note = words[told]
+            yield WorkBar(
+                start=next(times), stop=next(times), kind=kind, round=next(counts), steps=next(counts), note=note
+            )
+
+
 @dataclass(frozen=True, kw_only=True)
 class RoundBar:
     """A finished round: `updates` accumulated, and `tokens` merged into the global model."""
@@ -71,17 +97,28 @@ class RoundBar:
 
 @dataclass(kw_only=True)
 class ClientLane:
-    """One client's windows, its work by (round, lease), and its crashes.
+    """One client's windows, its work of the last rounds by (round, lease), and its crashes.
 
-    Overlapped steps have the key (round, lease, 0).
+    Overlapped steps have the key (round, lease, 0). `bars` has the work of all rounds.
     """
 
     client: str
     windows: list[tuple[float, float]] = field(default_factory=list)
     work: dict[tuple[int, ...], WorkBar] = field(default_factory=dict)
+    settled: SettledBars = field(default_factory=SettledBars)
     crashes: list[float] = field(default_factory=list)
     up_since: float | None = None
     open: set[tuple[int, ...]] = field(default_factory=set)  # keys of `work` without an outcome yet
+
+    @property
+    def bars(self) -> list[WorkBar]:
+        """All work of the client; that of the last rounds comes last."""
+        return [*self.settled, *self.work.values()]
+
+    def settle(self, before: int) -> None:
+        """Store the work of rounds below `before` compactly, unless its outcome is open."""
+        for key in [key for key in self.work if key[0] < before and key not in self.open]:
+            self.settled.add(self.work.pop(key))
 
 
 @dataclass(kw_only=True)
@@ -114,11 +151,13 @@ class History:
                 if lane:
                     _draw(lane, event)
             case RoundMerged():
+                self._settle(event.round)
                 self.losses.append(Sample(event.tokens_total, event.t, event.train_loss, event.round))
                 self.rounds.append(
                     RoundBar(round=event.round, t=event.t, updates=len(event.leases), tokens=event.tokens, merged=True)
                 )
             case RoundSkipped():
+                self._settle(event.round)
                 self.rounds.append(
                     RoundBar(round=event.round, t=event.t, updates=event.updates, tokens=0, merged=False)
                 )
@@ -129,6 +168,11 @@ class History:
         """Close windows and work that are open at the last event; mark work of skipped rounds as discarded."""
         skipped = {r.round for r in self.rounds if not r.merged}
         for lane in self.lanes.values():
+            # The work of all rounds once more, since that of skipped rounds is drawn differently.
+            settled, lane.settled = lane.settled, SettledBars()
+            for bar in settled:
+                discarded = bar.kind in ("full", "drained") and bar.round in skipped
+                lane.settled.add(replace(bar, kind="discarded") if discarded else bar)
             if lane.up_since is not None:
                 lane.windows.append((lane.up_since, self.figures.t))
                 lane.up_since = None
@@ -137,6 +181,12 @@ class History:
                     lane.work[key] = replace(span, stop=self.figures.t)
                 elif span.kind in ("full", "drained") and span.round in skipped:
                     lane.work[key] = replace(span, kind="discarded")
+
+    def _settle(self, ended: int) -> None:
+        """Store what can no longer change, now and then: refusals of late updates come within the next rounds."""
+        if ended % SETTLE_EVERY == 0:
+            for lane in self.lanes.values():
+                lane.settle(ended - SETTLE_EVERY)
 
     def _lane(self, client: str) -> ClientLane | None:
         if client not in self.lanes and len(self.lanes) < MAX_LANES:

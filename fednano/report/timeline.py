@@ -62,7 +62,7 @@ def timeline(history: History) -> Timeline | None:
 
     If rounds of seconds are hours apart, the drawing is wide enough to show them.
     """
-    end = max([history.figures.t, *(s.stop for lane in history.lanes.values() for s in lane.work.values())])
+    end = max([history.figures.t, *(s.stop for lane in history.lanes.values() for s in lane.bars)])
     if not history.lanes or end <= 0:
         return None
     shown = list(history.lanes.values())
@@ -72,7 +72,7 @@ def timeline(history: History) -> Timeline | None:
     frame = Frame(width=width, height=8 + pitch * len(shown) + 40, left=label, right=12, top=8)
     x = Scale(0.0, end, frame.left, frame.x1)
     merges = [x(r.t) for r in history.rounds if r.merged]
-    present = {span.kind for lane in shown for span in lane.work.values()}
+    present = {span.kind for lane in shown for span in lane.bars}
     return Timeline(
         frame=frame,
         lanes=tuple(_lane(lane, x, frame.top + k * pitch, pitch) for k, lane in enumerate(shown)),
@@ -87,7 +87,7 @@ def timeline(history: History) -> Timeline | None:
 
 def _zoom(lanes: Sequence[ClientLane], end: float, plot: float) -> float:
     """The width that the run should take, as a multiple (>= 1) of `plot` pixels."""
-    lengths = [span.stop - span.start for lane in lanes for span in lane.work.values() if span.stop > span.start]
+    lengths = [span.stop - span.start for lane in lanes for span in lane.bars if span.stop > span.start]
     if not 0 < len(lengths) <= MAX_WIDE_BARS:
         return 1.0
     px = plot * statistics.median(lengths) / end
@@ -104,7 +104,7 @@ def _lane(lane: ClientLane, x: Scale, top: float, pitch: float) -> DrawnLane:
         )
         for start, stop in lane.windows
     ]
-    work = sorted(lane.work.values(), key=lambda span: span.start)
+    work = sorted(lane.bars, key=lambda span: span.start)
     return DrawnLane(
         client=lane.client,
         y=y,

@@ -233,7 +233,7 @@ def test_steps_ahead_count_as_computing_and_the_wait_does_not() -> None:
     history = History()
     for event in play.events:
         history.add(event)
-    drawn = sorted((span.start, span.stop, span.kind) for span in history.lanes["c0"].work.values())
+    drawn = sorted((span.start, span.stop, span.kind) for span in history.lanes["c0"].bars)
     assert drawn == [(2, 12, "full"), (12, 14, "full"), (16, 24, "full")]
     assert measure(play.events).step_s == {"c0": 1.0}
 

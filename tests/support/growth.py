@@ -1,0 +1,60 @@
+"""Memory and open files of this process during a run: a line `ROUND KIB DESCRIPTORS` for each of some rounds.
+
+python tests/support/growth.py FOLDER ROUND,ROUND,… OVERRIDE …
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from fednano.config.compose import compose_config
+from fednano.coordination.memory import MemoryStore
+from fednano.core.events import Event, RoundMerged, RoundSkipped
+from fednano.core.inner_step import InnerStep
+from fednano.core.progress import Silent
+from fednano.experiment.experiment import Experiment
+from fednano.report.sinks import Energy, Sink
+from fednano.runtime.run_folder import run_in_folder
+
+
+def held() -> tuple[int, int]:
+    """KiB of memory, and the number of open files."""
+    status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    kib = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+    return kib, len(list(Path("/proc/self/fd").iterdir()))
+
+
+class Growth:
+    """A logger that prints what is held at the end of some rounds."""
+
+    def __init__(self, rounds: set[int]) -> None:
+        self._rounds = rounds
+
+    def open(self, folder: Path, config: dict[str, Any], energy: Energy) -> list[Sink]:
+        return [self]
+
+    def event(self, event: Event) -> None:
+        if isinstance(event, RoundMerged | RoundSkipped) and event.round in self._rounds:
+            print(event.round, *held(), flush=True)
+
+    def step(self, step: InnerStep) -> None:
+        pass
+
+    def close(self, summary: dict[str, Any]) -> None:
+        pass
+
+
+def main() -> None:
+    folder, rounds, *overrides = sys.argv[1:]
+    cfg = compose_config(overrides)
+    experiment = Experiment(cfg)
+    parts = experiment.parts(experiment.prepare(Silent()), MemoryStore())
+    growth = Growth({int(word) for word in rounds.split(",")})
+    with open("/dev/null", "w") as nowhere:  # noqa: PTH123
+        run_in_folder(Path(folder), "growth", experiment.runtime, parts, growth, {}, None, Console(file=nowhere))
+
+
+if __name__ == "__main__":
+    main()
