@@ -4,14 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from support.deployed import linux
 
 SOAK = Path(__file__).parents[1] / "support" / "soak.py"
 
 
 @linux
-@pytest.mark.slow
 def test_killed_runs_end_the_same() -> None:
     ended = subprocess.run(
         [sys.executable, SOAK, "--kills", "20", "--seed", "1"], capture_output=True, text=True, check=False
