@@ -183,7 +183,7 @@ class Intake:
             ahead=result.ahead,
             weight=weight,
             norm=length,
-            clip=clip,
+            clip=clip if clip < 1.0 else None,
             train_loss=done.loss,
             drained=done.drained,
             bytes=size,

@@ -6,8 +6,10 @@ import pytest
 import torch
 from support.toy_federation import federate
 
+from fednano.core.event_log import to_line
 from fednano.core.events import UpdateFolded, UpdateRefused
 from fednano.federation.guard import LEAST, NormGuard, Unguarded
+from fednano.federation.plan import UNGUARDED
 from fednano.volatility.availability import Window
 
 ALWAYS = [Window(0, math.inf, "drain")]
@@ -121,7 +123,7 @@ def test_a_clipped_update_enters_at_the_limit():
         guard=NormGuard(action="clip"),
         spoil=lies_once(1e6, 5),
     )
-    clipped = [event for event in played.of(UpdateFolded) if event.clip != 1.0]
+    clipped = [event for event in played.of(UpdateFolded) if event.clip is not None]
     assert [(event.client, event.round, event.norm) for event in clipped] == [("c1", 5, 100.0)]
     assert clipped[0].clip == pytest.approx(1e-5)
     # Five rounds of −10 each, then the mean of −10 and −100.
@@ -132,3 +134,12 @@ def test_an_unguarded_run_takes_anything_finite():
     played = federate([ALWAYS, ALWAYS], rounds=6, weight=50.0, spoil=lies_once(1e6, 5))
     assert not played.of(UpdateRefused)
     assert float(played.federation.state.weights["w"]) < -1e6
+
+
+def test_what_the_guard_leaves_alone_looks_as_without_a_guard():
+    guarded, plain = (
+        federate([ALWAYS, ALWAYS], rounds=3, weight=50.0, guard=guard) for guard in (NormGuard(), UNGUARDED)
+    )
+    logs = [[to_line(event).partition(b',"wall_')[0] for event in played.events] for played in (guarded, plain)]
+    assert logs[0] == logs[1]
+    assert not any(b'"clip"' in line for line in logs[0])
