@@ -41,7 +41,7 @@ MARKOV = ("volatility=markov", "volatility.mean_up_s=8", "volatility.mean_down_s
 CONFIGURATIONS = {
     "diloco": (*MARKOV, "optim=muon_adamw"),
     "fedavg": (*MARKOV, "strategy=fedavg"),
-    "workers": (*MARKOV, "hardware.workers=2", "optim.state=average"),
+    "workers": (*MARKOV, "hardware.workers=2"),
     "overlap": (*MARKOV, "round.overlap=3", "network.latency_s=1.25", "checkpoint_every=3"),
     "average": (*MARKOV, "optim.state=average"),
     "elastic": (*MARKOV, "round.elastic=true", "clients=2", "strategy.local_steps=2"),
