@@ -159,7 +159,7 @@ def test_the_centralized_baseline_trains_what_is_merged_within_the_virtual_hours
     [
         (("budget.tokens=2200",), (10, 31, 52)),
         pytest.param(("budget.virtual_hours=0.011",), (10, 31, 52), marks=pytest.mark.slow),
-        (("runtime=centralized", "budget.tokens=2200"), (5, 14, 22)),
+        pytest.param(("runtime=centralized", "budget.tokens=2200"), (5, 14, 22), marks=pytest.mark.slow),
     ],
 )
 def test_a_run_with_a_budget_that_is_stopped_anywhere_ends_the_same(

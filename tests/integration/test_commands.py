@@ -358,6 +358,7 @@ def test_prepare_makes_corpus_and_tokenizer(command: Command, text_folder: Path,
     assert tokenizer.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_the_sweep_file_makes_a_command_that_runs(tiny: list[str], tmp_path: Path) -> None:
     """Like the agent of wandb, whose own functions fill in the command's macros."""
     sweep = yaml.safe_load((REPOSITORY / "sweeps" / "outer_lr.yaml").read_text())

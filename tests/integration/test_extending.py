@@ -168,6 +168,7 @@ def test_forgetting_what_clients_keep_would_show(own: str, run: Run, monkeypatch
     assert run(*options, folder="stopped", resume=True)["weights_sha256"] != whole["weights_sha256"]
 
 
+@pytest.mark.slow
 def test_worker_processes_keep_the_same(own: str, run: Run) -> None:
     options = (own, *KEEPING, *CHURN)
     whole = run(*options)

@@ -521,6 +521,7 @@ def test_a_run_overlaps_but_not_over_its_checkpoints(run: Callable[..., Any]) ->
     assert overlapped["val_bpb"] == pytest.approx(plain["val_bpb"], rel=0.05)
 
 
+@pytest.mark.slow
 def test_an_overlapped_run_stopped_anywhere_ends_the_same(run: Callable[..., Any]) -> None:
     whole = run(*CHURN, folder="whole")
     events = event_log(whole)

@@ -227,7 +227,9 @@ def test_while_a_reply_is_on_its_way_nothing_is_saved() -> None:
     assert [event.round for event in emitted if isinstance(event, CheckpointSaved)] == [3, 4, 5]
 
 
-@pytest.mark.parametrize(("optim", "stops"), [("muon_adamw", [0, 3, 20, 47]), ("nanochat", [33])])
+@pytest.mark.parametrize(
+    ("optim", "stops"), [("muon_adamw", [0, 3, 20, 47]), pytest.param("nanochat", [33], marks=pytest.mark.slow)]
+)
 def test_a_federated_run_stopped_anywhere_ends_the_same(run: Run, optim: str, stops: list[int]) -> None:
     options = (*CHURN, f"optim={optim}", "eval_tokens=64")
     whole = run(*options)

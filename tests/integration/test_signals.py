@@ -110,7 +110,8 @@ def test_a_signal_while_data_is_prepared_leaves_nothing_half_made(
     assert again.returncode == 0, again.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_run_that_a_signal_ends_at_any_moment_goes_on_to_the_same_end(
     command: Command, tiny: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
