@@ -92,6 +92,7 @@ VALUES = {
     "str": st.text(),
     "int": INTEGERS,
     "float": st.one_of(st.floats(), st.integers(), st.just(-0.0)),
+    "float | None": st.none() | st.floats(),
     "bool": st.booleans(),
     "tuple[str, ...]": st.lists(st.text(), max_size=3).map(tuple),
     "tuple[float, ...]": st.lists(st.floats(allow_nan=False), max_size=3).map(tuple),
