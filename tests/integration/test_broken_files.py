@@ -9,12 +9,9 @@ import pytest
 from support.mutations import limited
 
 from fednano import evaluate, fidelity, flower_config, prepare, sample
-from fednano.bench.sample import random_model
 from fednano.config.errors import guarded
 from fednano.report.__main__ import main as report
 from fednano.tasks.bundle import read_bundle
-from fednano.tokenizer import Tokenizer
-from fednano.training.checkpoint import save_model
 
 Break = Callable[[Path], object]
 LIMIT_S = 20.0  # a pipe would be waited for without end
@@ -35,15 +32,6 @@ BREAKS: dict[str, Break] = {
     "a device": lambda path: _no_file(path, lambda place: place.symlink_to("/dev/zero")),
 }
 each_break = pytest.mark.parametrize("damage", BREAKS.values(), ids=BREAKS)
-
-
-@pytest.fixture(scope="module")
-def whole_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tokenizer = Tokenizer.train(["the array of the arrays, ähnlich"] * 50, 280)
-    model = random_model(1, 16, tokenizer.vocab_size)
-    folder = tmp_path_factory.mktemp("run") / "model"
-    save_model(folder, model.state_dict(), model.config, tokenizer.save)
-    return folder
 
 
 @pytest.fixture
@@ -67,25 +55,25 @@ Said = Callable[[Callable[[], int]], str]
 
 @each_break
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
-def test_files_of_a_model(whole_model: Path, tmp_path: Path, said: Said, name: str, damage: Break) -> None:
-    folder = shutil.copytree(whole_model, tmp_path / "model")
+def test_files_of_a_model(model_dir: Path, tmp_path: Path, said: Said, name: str, damage: Break) -> None:
+    folder = shutil.copytree(model_dir, tmp_path / "model")
     damage(folder / name)
     assert name in said(lambda: sample.main([f"model_dir={folder}", "hardware.threads=1"]))
 
 
 @each_break
-def test_a_file_of_prompts(whole_model: Path, tmp_path: Path, said: Said, damage: Break) -> None:
+def test_a_file_of_prompts(model_dir: Path, tmp_path: Path, said: Said, damage: Break) -> None:
     file = tmp_path / "prompts.txt"
     file.write_text("the\n" * 10)
     if damage is BREAKS["torn"] or damage is BREAKS["a list"]:
         return  # such a file is one of prompts
     damage(file)
-    assert str(file) in said(lambda: sample.main([f"model_dir={whole_model}", f"prompts={file}"]))
+    assert str(file) in said(lambda: sample.main([f"model_dir={model_dir}", f"prompts={file}"]))
 
 
 @each_break
-def test_the_configuration_beside_a_model(whole_model: Path, tmp_path: Path, said: Said, damage: Break) -> None:
-    folder = shutil.copytree(whole_model, tmp_path / "model")
+def test_the_configuration_beside_a_model(model_dir: Path, tmp_path: Path, said: Said, damage: Break) -> None:
+    folder = shutil.copytree(model_dir, tmp_path / "model")
     (tmp_path / "config.yaml").write_text("data: {a: {b: [1, 2, 3]}, c: d}\n")
     damage(tmp_path / "config.yaml")
     assert said(lambda: evaluate.main([f"model_dir={folder}", "hardware.threads=1", "tasks=none"]))
@@ -151,19 +139,19 @@ HOSTILE = ("???", "null", "-1", "nan", "[1]", "{a:1}", str(10**24), "word")
 @pytest.mark.parametrize(
     "key", ["tokens", "samples", "temperature", "top_k", "top_p", "seed", "interactive", "model_dir"]
 )
-def test_hostile_values_of_sample(whole_model: Path, said: Said, key: str, value: str) -> None:
+def test_hostile_values_of_sample(model_dir: Path, said: Said, key: str, value: str) -> None:
     if (key, value) == ("seed", "-1"):
         return  # a seed like any other
-    line = said(lambda: sample.main([f"model_dir={whole_model}", "hardware.threads=1", f"{key}={value}"]))
+    line = said(lambda: sample.main([f"model_dir={model_dir}", "hardware.threads=1", f"{key}={value}"]))
     assert key in line
 
 
 @pytest.mark.parametrize("value", HOSTILE)
 @pytest.mark.parametrize("key", ["eval_tokens", "batch_size", "max_items", "seed", "output", "hardware", "tasks"])
-def test_hostile_values_of_evaluate(whole_model: Path, said: Said, key: str, value: str) -> None:
+def test_hostile_values_of_evaluate(model_dir: Path, said: Said, key: str, value: str) -> None:
     if (key, value) in (("eval_tokens", "null"), ("output", "null"), ("output", "word"), ("seed", "-1")):
         return  # valid
-    assert key in said(lambda: evaluate.main([f"model_dir={whole_model}", f"{key}={value}"]))
+    assert key in said(lambda: evaluate.main([f"model_dir={model_dir}", f"{key}={value}"]))
 
 
 @pytest.mark.parametrize("value", HOSTILE)

@@ -11,21 +11,10 @@ from safetensors.torch import load_file, save_file
 from support.damage import flip
 
 from fednano import evaluate, sample
-from fednano.bench.sample import random_model
 from fednano.config.errors import guarded
 from fednano.tokenizer import Tokenizer
-from fednano.training.checkpoint import save_model
 
 Say = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tokenizer = Tokenizer.train(["the array of the arrays, ähnlich"] * 50, 280)
-    model = random_model(1, 16, tokenizer.vocab_size)
-    folder = tmp_path_factory.mktemp("run") / "model"
-    save_model(folder, model.state_dict(), model.config, tokenizer.save)
-    return folder
 
 
 @pytest.fixture

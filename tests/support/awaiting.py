@@ -13,3 +13,13 @@ def until(there: Callable[[], object]) -> None:
     while not there():
         assert wall() - begun < WITHIN_S
         pause(0.005)
+
+
+def eventually(condition: Callable[[], bool], within_s: float = 20.0) -> bool:
+    """Whether it comes true."""
+    until = wall() + within_s
+    while not condition():
+        if wall() > until:
+            return False
+        pause(0.01)
+    return True

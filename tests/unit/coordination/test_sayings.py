@@ -4,8 +4,7 @@ import hashlib
 import json
 import logging
 import math
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.awaiting import eventually
 
 from fednano.coordination.embedded import EmbeddedRedis
 from fednano.coordination.redis_link import Link, RedisCommand
@@ -20,7 +20,7 @@ from fednano.coordination.redis_node import NodeStore
 from fednano.coordination.redis_store import RedisStore
 from fednano.coordination.sayings import LONGEST, count_of, heartbeat_of, number_of, said_step, step_of, token_digest
 from fednano.coordination.store import Heartbeat
-from fednano.core.clock import RealClock, pause, wall
+from fednano.core.clock import RealClock
 from fednano.core.inner_step import InnerStep
 
 HEARTBEAT_S = 0.1
@@ -37,11 +37,6 @@ def server() -> Iterator[EmbeddedRedis]:
 
 
 @pytest.fixture
-def run() -> str:
-    return uuid.uuid4().hex
-
-
-@pytest.fixture
 def store(server: EmbeddedRedis, run: str) -> Iterator[RedisStore]:
     with closing(RedisStore(server.address, run, RealClock(), HEARTBEAT_S, clients=("site_a", "site_b"))) as store:
         yield store
@@ -51,22 +46,6 @@ def store(server: EmbeddedRedis, run: str) -> Iterator[RedisStore]:
 def post(server: EmbeddedRedis, run: str) -> Iterator[NodeStore]:
     with closing(NodeStore(server.address, run, "site_a", RealClock(), HEARTBEAT_S)) as post:
         yield post
-
-
-@pytest.fixture
-def link(server: EmbeddedRedis, run: str) -> Iterator[Link]:
-    with closing(Link(server.address, run)) as link:
-        yield link
-
-
-def eventually(condition: Callable[[], bool], within_s: float = 20.0) -> bool:
-    """Whether it comes true."""
-    until = wall() + within_s
-    while not condition():
-        if wall() > until:
-            return False
-        pause(0.01)
-    return True
 
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)

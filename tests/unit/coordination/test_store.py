@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.awaiting import eventually
 from support.inner_steps import step_of
 
 from fednano.coordination.courier import MOST_S
@@ -24,7 +25,7 @@ from fednano.coordination.redis_node import LEAVE, NodeStore
 from fednano.coordination.redis_store import ENDLESS_S, RedisStore
 from fednano.coordination.sayings import token_digest
 from fednano.coordination.store import CoordinationStore, Heartbeat, Lease, NameTakenError, StopRequestedError
-from fednano.core.clock import RealClock, pause, wall
+from fednano.core.clock import RealClock, wall
 from fednano.core.inner_step import InnerStep
 
 HEARTBEAT_S = 0.1
@@ -66,22 +67,6 @@ class Ahead(RealClock):
 def post(server: EmbeddedRedis, run: str) -> Iterator[NodeStore]:
     with closing(NodeStore(server.address, run, "site_a", Ahead(), HEARTBEAT_S)) as post:
         yield post
-
-
-@pytest.fixture
-def link(server: EmbeddedRedis, run: str) -> Iterator[Link]:
-    with closing(Link(server.address, run)) as link:
-        yield link
-
-
-def eventually(condition: Callable[[], bool], within_s: float = 20.0) -> bool:
-    """Whether it comes true."""
-    until = wall() + within_s
-    while not condition():
-        if wall() > until:
-            return False
-        pause(0.01)
-    return True
 
 
 def kill(server: EmbeddedRedis) -> None:

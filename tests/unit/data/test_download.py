@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support.serving import listening
 
 from fednano.data import download
 from fednano.data.download import Downloader
@@ -60,12 +61,8 @@ def serving(certificates: Certificates | None) -> Iterator[Server]:
         context.load_cert_chain(certificates.certificate, certificates.key)
         server.socket = context.wrap_socket(server.socket, server_side=True)
     served.url = f"{'https' if certificates else 'http'}://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield served
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with listening(server):
+        yield served
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.damage import flip
+from support.serving import listening
 
 from fednano.core.progress import Silent
 from fednano.data.download import _Part
@@ -119,12 +120,8 @@ def hub() -> Iterator[Hub]:
     handler = type("BoundHandler", (Handler,), {"hub": served})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     served.url = f"http://127.0.0.1:{server.server_address[1]}/main"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield served
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with listening(server):
+        yield served
 
 
 @dataclass
