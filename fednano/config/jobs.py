@@ -210,7 +210,7 @@ def _sweep_base(hydra: Hydra, name: str, overrides: Sequence[str]) -> tuple[Dict
                 break
             lenient = [f"++{word}" if word in known else word for word in lenient]
         except Exception:
-            break
+            break  # composing once more, below, says in one line what is wrong
     return _composed(hydra, name, lenient, RunMode.MULTIRUN), lenient
 
 

@@ -76,15 +76,7 @@ def run_in_folder(
         session = Session(folder=folder, event_log=event_log, sink=sink, resume=resume)
         outcome = runtime.run(parts, session)
         wall_s = session.wall_s
-        if outcome.error:
-            written.failed(outcome.error)
-        with written.or_failed():
-            event_log.flush()
-        if outcome.state.weights:
-            with written.or_failed():
-                save_model(folder / "model", outcome.state.weights, parts.gpt, parts.tokenizer.save)
-        with written.or_failed():
-            write_json(folder / "energy.json", meter.curves())
+        _write_results(folder, parts, outcome, event_log, meter, written)
         energy = meter.account(outcome.progress.tokens)
         written.summary = finite(
             summarise(written.told(outcome), parts, runtime.name, event_log, wall_s, auditor, energy)
@@ -107,6 +99,21 @@ def run_in_folder(
             sink.close(written.summary)
         with written.closing():
             event_log.close()
+
+
+def _write_results(
+    folder: Path, parts: Parts, outcome: Outcome, event_log: EventLog, meter: Meter, written: "Written"
+) -> None:
+    """Write what the summary tells of: the last events, the model, and the energy account's curves."""
+    if outcome.error:
+        written.failed(outcome.error)
+    with written.or_failed():
+        event_log.flush()
+    if outcome.state.weights:
+        with written.or_failed():
+            save_model(folder / "model", outcome.state.weights, parts.gpt, parts.tokenizer.save)
+    with written.or_failed():
+        write_json(folder / "energy.json", meter.curves())
 
 
 class Written:
