@@ -25,6 +25,7 @@ from omegaconf import DictConfig
 
 from fednano.config.compose import command_line, conf_dir, hand_over, search_path
 from fednano.config.errors import ended, failed, guarded, refuse
+from fednano.config.hydra_checks import check_options
 from fednano.config.jobs import Job, chosen_late, planned, rerun
 from fednano.core.claim import CLAIM
 from fednano.core.event_log import InUseError
@@ -62,10 +63,14 @@ def _command(claims: ExitStack) -> int:
     arguments = command_line()
     settle()
     if arguments.shell_completion:
+        check_options(arguments)
         return LAUNCH
     if arguments.help or arguments.hydra_help or arguments.info or arguments.cfg:
         # Hydra composes what it shows; errors are reported here.
-        hand_over(arguments, planned(arguments, launch).overrides)
+        shown = planned(arguments, launch).overrides
+        if arguments.hydra_help:  # it is of Hydra's own node alone
+            shown = tuple(word for word in shown if word.lstrip("+~").startswith("hydra"))
+        hand_over(arguments, shown)
         return LAUNCH
     if arguments.experimental_rerun:
         return _rerun(arguments.experimental_rerun, claims)

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import yaml  # type: ignore[import-untyped]  # Hydra reads YAML with it
 from hydra import compose, initialize_config_dir
+from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -27,6 +28,7 @@ from fednano.config.targets import allow, check_targets, is_allowed
 __all__ = ["SEARCH_PATH", "command_line", "compose_config", "conf_dir", "search_path", "with_hydra_flags"]
 
 SEARCH_PATH = "hydra.searchpath"  # configuration folders in addition to fednano's own
+FOR_RUN = ("multirun", "info", "shell_completion", "package", "experimental_rerun", "config_name", "config_path")
 HYDRAS = ("hydra", "hydra_plugins")  # packages whose classes Hydra's own keys may name
 
 
@@ -67,9 +69,20 @@ def refusals(
     except (HydraException, OmegaConfBaseException, OSError) as error:
         raise ConfigError(one_line(error)) from error
     except Exception as error:  # for some values Hydra and the YAML reader fail in ways of their own
+        why = one_line(error)
+        alone = [word for word in overrides if _fails_alone(word, recompose, why)] if len(overrides) > 1 else []
         raise ConfigError(
-            f"{' '.join(map(shown, overrides))} cannot be composed ({one_line(error)}); correct the value"
+            f"{' '.join(map(shown, alone or overrides))} cannot be composed ({why}); correct the value"
         ) from error
+
+
+def _fails_alone(override: str, recompose: Callable[[list[str]], DictConfig], why: str) -> bool:
+    """Whether composing with nothing but `override` fails for the same reason."""
+    try:
+        recompose([override])
+    except Exception as error:
+        return why in one_line(error)
+    return False
 
 
 def refuse_no_choices(overrides: Sequence[str]) -> None:
@@ -197,6 +210,12 @@ def require_config_dir(given: str) -> Path:
 def with_hydra_flags(config_name: str, command: Callable[[Sequence[str]], int]) -> int:
     """Run `command` with the command line's overrides; with --help or --cfg, print the configuration instead."""
     arguments = command_line()
+    if arguments.hydra_help:
+        print(Hydra.format_args_help(get_args_parser()))
+        return 0
+    for name in FOR_RUN:
+        if getattr(arguments, name):
+            raise ConfigError(f"--{name.replace('_', '-')} is an option of fednano.run only; remove it")
     overrides = [*search_path(arguments), *arguments.overrides]
     if arguments.help:
         print(command_help(conf_dir(), config_name))
@@ -227,6 +246,8 @@ def _torn(error: yaml.MarkedYAMLError) -> str:
 def _unknown_choice(error: MissingConfigException, overrides: Sequence[str]) -> str:
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
     options = [option for option in error.options or [] if not option.startswith("_")]
+    if not group and str(error).startswith("Cannot find primary config"):
+        return f"--config-name must be the name of a YAML file in conf/ or in --config-dir, got {choice}; name another"
     if not group:
         return one_line(error)
     remedy = f"use one of {', '.join(options)}"

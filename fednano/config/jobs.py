@@ -28,12 +28,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from fednano.config.checks import check_value
 from fednano.config.compose import conf_dir, refusals, refuse_no_choices, require_config_dir, unknown_key
 from fednano.config.errors import ConfigError
+from fednano.config.hydra_checks import check_options, check_plugins
 from fednano.config.quoting import quoted_overrides
 
 DEFAULT = "config"  # the name of the configuration that a run composes
 NOW = "${now:"  # what a folder named after the time has in its name
 OWN_FOLDERS = ("checkpoints", "model")  # of a run, in its folder
-ONE_AT_MOST = ("run", "multirun", "cfg", "info", "shell_completion")
 
 
 @dataclass(frozen=True)
@@ -96,27 +96,25 @@ class PlannedLaunch:
 
 def planned(arguments: Namespace, task: TaskFunction) -> PlannedLaunch:
     """The jobs that Hydra will launch for a command line. Raises ConfigError."""
-    chosen = [name for name in ONE_AT_MOST if getattr(arguments, name)]
-    if len(chosen) > 1:
-        raise ConfigError(f"--{chosen[0]} must be the only one of its kind, got --{chosen[1]} too; remove one of them")
-    if arguments.resolve and not arguments.cfg:
-        raise ConfigError("--resolve must be given with --cfg, got no --cfg; add --cfg job")
+    check_options(arguments)
     name, overrides = arguments.config_name or DEFAULT, quoted_overrides(arguments.overrides)
     with _hydra(arguments, task) as hydra:
         if arguments.multirun:
-            return _sweep(hydra, name, overrides)
+            return _sweep(hydra, name, overrides, task)
         try:
             cfg = _composed(hydra, name, overrides)
         except ConfigError:
             # As one run. Values to sweep over can still come with hydra.mode=MULTIRUN.
             if arguments.cfg or arguments.info or hydra.get_mode(name, overrides) != RunMode.MULTIRUN:
                 raise
-            return _sweep(hydra, name, overrides)
+            return _sweep(hydra, name, overrides, task)
         if cfg.hydra.mode == RunMode.MULTIRUN and not arguments.cfg and not arguments.info:
-            return _sweep(hydra, name, overrides)
+            return _sweep(hydra, name, overrides, task)
         folder = _folder(cfg, "run.dir")
         _check_package(arguments, cfg)
         _check_output_subdir(cfg)
+        if not (arguments.help or arguments.hydra_help or arguments.cfg or arguments.info):
+            check_plugins(hydra, cfg, task, multirun=False)
         return PlannedLaunch(
             jobs=(Job(cfg, folder),),
             overrides=tuple(overrides),
@@ -169,8 +167,9 @@ def _composed(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode =
         return hydra.compose_config(name, list(overrides), mode)
 
 
-def _sweep(hydra: Hydra, name: str, overrides: Sequence[str]) -> PlannedLaunch:
+def _sweep(hydra: Hydra, name: str, overrides: Sequence[str], task: TaskFunction) -> PlannedLaunch:
     base, lenient = _sweep_base(hydra, name, overrides)
+    check_plugins(hydra, base, task, multirun=True)
     folder = _folder(base, "sweep.dir")
     if chosen_late(base.hydra):
         jobs = [Job(base, folder)]
@@ -198,6 +197,7 @@ def _sweep_base(hydra: Hydra, name: str, overrides: Sequence[str]) -> tuple[Dict
     """What Hydra composes before it chooses any swept value, and the overrides with which it can.
 
     A key that only the swept choices of a group have is not there yet, so it is added; each job is checked without.
+    Hydra's own groups cannot be swept, so a key of theirs is there or does not exist.
     """
     lenient = list(overrides)
     while True:
@@ -206,7 +206,7 @@ def _sweep_base(hydra: Hydra, name: str, overrides: Sequence[str]) -> tuple[Dict
         except ConfigCompositionException as error:
             key = unknown_key(error)
             known = [word for word in lenient if word.partition("=")[0] == key]
-            if not known:
+            if not known or str(key).startswith("hydra."):
                 break
             lenient = [f"++{word}" if word in known else word for word in lenient]
         except Exception:

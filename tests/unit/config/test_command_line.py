@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fednano.config.compose import command_line, compose_config, search_path
+from fednano.config.compose import command_line, compose_config, search_path, with_hydra_flags
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,23 @@ def test_bad_options_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, gi
     with pytest.raises(ValueError) as caught:
         command_line()
     assert str(caught.value).startswith(says)
+
+
+@pytest.mark.parametrize("option", [["-m"], ["--info"], ["--config-name=x"], ["--shell-completion"], ["-p", "seed"]])
+def test_commands_that_launch_nothing_refuse_options_of_a_launch(
+    monkeypatch: pytest.MonkeyPatch, option: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["prepare.py", *option])
+    with pytest.raises(ValueError, match=r"^--[a-z-]+ is an option of fednano.run only; remove it$"):
+        with_hydra_flags("prepare", lambda _: 0)
+
+
+def test_hydras_options_are_listed_and_the_command_not_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["prepare.py", "--hydra-help"])
+    assert with_hydra_flags("prepare", lambda _: 1) == 0
+    assert "--config-dir" in capsys.readouterr().out
 
 
 def composed(monkeypatch: pytest.MonkeyPatch, folder: Path, written: str, *overrides: str) -> None:

@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from fednano.config.compose import command_line, hand_over
+from fednano.config.hydra_checks import check_options
 from fednano.config.jobs import PlannedLaunch, planned
 
 Planner = Callable[..., PlannedLaunch]
@@ -149,11 +150,27 @@ def test_paths_with_letters_outside_ascii_are_read_as_they_are(plan: Planner) ->
         (["seed=1,2"], "Ambiguous value for argument 'seed=1,2'"),
         (["name=é(b"], "name=é(b cannot be read as KEY=VALUE; quote values that contain spaces, commas, letters out"),
         (["--config-dir", "nowhere"], "--config-dir must be a folder, got nowhere; "),
-        (["--config-name", "nope"], "Cannot find primary config 'nope'"),
+        (
+            ["--config-name", "nope"],
+            "--config-name must be the name of a YAML file in conf/ or in --config-dir, got nope; ",
+        ),
         (["--config-path", "/nowhere"], "Primary config directory not found."),
         (["--cfg", "job", "-m"], "--multirun must be the only one of its kind, got --cfg too; "),
         (["--resolve"], "--resolve must be given with --cfg, got no --cfg; "),
         (["--cfg", "job", "--package", "nope.x"], "--package must name a part of the configuration, got nope.x; "),
+        (["--package", "seed"], "--package must be given with --cfg, got no --cfg; add --cfg job"),
+        (["-m", "hydra.launcher.x=1"], "hydra.launcher.x=1 sets a key that does not exist; add an argument that its"),
+        (["-m", "+hydra.launcher.x=1"], "hydra.launcher must be what Hydra can use, got {'_target_': 'hydra._internal"),
+        (["-m", "hydra.launcher=null"], "hydra.launcher must be what Hydra can use, got null (Hydra launcher is not"),
+        (["-m", "+hydra.sweeper.x=1"], "hydra.sweeper must be what Hydra can use, got {'_target_': 'hydra._internal"),
+        (["hydra.mode=MULTIRUN", "hydra.sweeper=null"], "hydra.sweeper must be what Hydra can use, got null (Hydra sw"),
+        (
+            ["-m", "hydra.sweeper._target_=hydra.A"],
+            "hydra.sweeper must be what Hydra can use, got {'_target_': 'hydra.",
+        ),
+        (["-m", "hydra.sweeper.max_batch_size=0"], "hydra.sweeper.max_batch_size must be >= 1, got 0; use 1 or more"),
+        (["+hydra.callbacks.x=5"], "hydra.callbacks must be what Hydra can use, got {'x': 5} ("),
+        (["clients=3", "hydra=null"], "hydra=null cannot be composed ("),
         (["--cfg", "job", "sed=3"], "sed=3 sets a key that does not exist; did you mean seed?"),
     ],
     ids=lambda given: " ".join(given) if isinstance(given, list) else "",
@@ -163,6 +180,30 @@ def test_every_error_is_one_line(plan: Planner, words: list[str], says: str) -> 
         plan(*words)
     assert str(error.value).startswith(says)
     assert "\n" not in str(error.value)
+
+
+NO_SHELL = "--shell-completion must be given with install=SHELL, uninstall=SHELL or query=SHELL alone, got "
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], f"{NO_SHELL}none; use one of bash, fish, zsh as SHELL"),
+        (["install=nonsense"], f"{NO_SHELL}install=nonsense; "),
+        (["install=bash", "seed=1"], f"{NO_SHELL}install=bash seed=1; "),
+        (["query=bash"], "query=bash must be asked by a shell, which sets COMP_LINE; use install=bash instead"),
+        (["-m"], "--multirun must be the only one of its kind, got --shell-completion too; remove one of them"),
+    ],
+)
+def test_completion_is_asked_of_a_shell(monkeypatch: pytest.MonkeyPatch, words: list[str], says: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["run.py", "--shell-completion", *words])
+    monkeypatch.delenv("COMP_LINE", raising=False)
+    with pytest.raises(ValueError) as error:
+        check_options(command_line())
+    assert str(error.value).startswith(says)
+    monkeypatch.setenv("COMP_LINE", "")
+    monkeypatch.setattr(sys, "argv", ["run.py", "--shell-completion", "query=fish"])
+    check_options(command_line())
 
 
 def test_info_after_an_override_takes_no_value(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,81 @@
+"""Checks of Hydra's own options, and of the plugins and callbacks that its node names, before Hydra uses them."""
+
+import os
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.hydra import Hydra
+from hydra.core.plugins import Plugins
+from hydra.plugins.completion_plugin import CompletionPlugin
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from fednano.config.checks import check_value
+from fednano.config.errors import ConfigError, one_line, shown
+from fednano.core.ranges import Range
+
+ONE_AT_MOST = ("run", "multirun", "cfg", "info", "shell_completion")
+COMPLETIONS = ("install", "uninstall", "query")  # what --shell-completion does, each as KEY=SHELL
+
+
+def check_options(arguments: Namespace) -> None:
+    """Refuse options that do not go together. Raises ConfigError."""
+    chosen = [name for name in ONE_AT_MOST if getattr(arguments, name)]
+    if len(chosen) > 1:
+        first, second = (f"--{name.replace('_', '-')}" for name in chosen[:2])
+        raise ConfigError(f"{first} must be the only one of its kind, got {second} too; remove one of them")
+    for name in ("resolve", "package"):
+        if getattr(arguments, name) and not arguments.cfg:
+            raise ConfigError(f"--{name} must be given with --cfg, got no --cfg; add --cfg job")
+    if arguments.shell_completion:
+        _check_completion(arguments.overrides)
+
+
+def _check_completion(overrides: Sequence[str]) -> None:
+    plugins: Any = Plugins.instance().discover(CompletionPlugin)
+    shells = sorted(plugin.provides() for plugin in plugins)
+    given = " ".join(overrides)
+    action, _, shell = given.partition("=")
+    if action not in COMPLETIONS or shell not in shells:
+        raise ConfigError(
+            f"--shell-completion must be given with {', '.join(f'{name}=SHELL' for name in COMPLETIONS[:-1])} or "
+            f"{COMPLETIONS[-1]}=SHELL alone, got {shown(given or 'none')}; use one of {', '.join(shells)} as SHELL"
+        )
+    if action == "query" and "COMP_LINE" not in os.environ:
+        raise ConfigError(f"{given} must be asked by a shell, which sets COMP_LINE; use install={shell} instead")
+
+
+def check_plugins(hydra: Hydra, cfg: DictConfig, task: TaskFunction, multirun: bool) -> None:
+    """Refuse callbacks, a launcher or a sweeper that Hydra cannot make; the latter two serve only a sweep.
+
+    Raises ConfigError.
+    """
+    with _making("hydra.callbacks", cfg):
+        callbacks = Callbacks(cfg)
+    if not multirun:
+        return
+    context, plugins = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks), Plugins.instance()
+    with _making("hydra.launcher", cfg):
+        plugins.instantiate_launcher(hydra_context=context, task_function=task, config=cfg)
+    with _making("hydra.sweeper", cfg):
+        plugins.instantiate_sweeper(hydra_context=context, task_function=task, config=cfg)
+    if "max_batch_size" in cfg.hydra.sweeper:
+        check_value(
+            "hydra.sweeper.max_batch_size", cfg.hydra.sweeper.max_batch_size, Annotated[int, Range(ge=1)] | None
+        )
+
+
+@contextmanager
+def _making(key: str, cfg: DictConfig) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # a plugin can raise anything
+        node = OmegaConf.select(cfg, key)
+        given: Any = None if node is None else OmegaConf.to_container(node, resolve=False)
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        raise ConfigError(
+            f"{key} must be what Hydra can use, got {shown(given)} ({one_line(cause)}); correct it or leave it out"
+        ) from error
