@@ -117,7 +117,10 @@ def compare(folder: Path) -> dict[str, dict[str, float]]:
         raise ValueError(
             f"folder must hold events.jsonl, got {folder}; name the folder of a run, such as outputs/NAME/DATE_TIME"
         )
-    measured = measure(read_log(events))
+    try:
+        measured = measure(read_log(events))
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{events} must hold events as a run writes them, got others; restore the file") from error
     predicted = replay(folder, measured)
     step_s = known(measured.step_s, tuple(measured.windows))
     pairs = {

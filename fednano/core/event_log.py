@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from math import nan
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -20,11 +21,16 @@ from fednano.core.events import EVENTS, WALL_PREFIX, Event
 from fednano.core.failures import naming
 
 FLUSH_S = 0.2
+SHOWN = 40  # characters of a name that a message shows
 T = TypeVar("T")
 
 
 class InUseError(ValueError):
     """Another process writes the event log."""
+
+
+class DamagedError(ValueError):
+    """An event log is not as its run wrote it; the text is one line with file, line number, fault and remedy."""
 
 
 _encode = msgspec.json.Encoder(enc_hook=lambda number: number.item()).encode  # of NumPy's types
@@ -59,31 +65,49 @@ def _frozen(value: Any) -> Any:
 
 
 def read_log(path: Path) -> Iterator[Event]:
-    """The events of an `events.jsonl`, in order. Raises ValueError naming the file and a line that is no event."""
+    """The events of an `events.jsonl`, in order. Raises DamagedError naming a line that is no event."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
-            try:
-                event = from_line(line)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ValueError(f"{path}, line {number} is not an event of this version ({error!r})") from error
-            yield event
+            yield _used(path, number, line, from_record)
 
 
-def read_whole(path: Path, parse: Callable[[dict[str, Any]], T]) -> Iterator[T | None]:
-    """The results of `parse` for each line's JSON object, in order; None for a last line without a line break.
+def read_whole(path: Path, use: Callable[[dict[str, Any]], T]) -> Iterator[T | None]:
+    """The results of `use` for each line's JSON object, in order; None for a last line without a line break.
 
-    Raises ValueError naming the line that `parse` cannot read.
+    Raises DamagedError naming the line that `use` fails for, be it no event or one that does not follow from those
+    before it.
     """
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.endswith(b"\n"):
                 yield None
                 return
-            try:
-                item = parse(msgspec.json.decode(line))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ValueError(f"{path}, line {number} is not an event of this version ({error!r})") from error
-            yield item
+            yield _used(path, number, line, use)
+
+
+def _used(path: Path, number: int, line: bytes, use: Callable[[dict[str, Any]], T]) -> T:
+    try:
+        return use(msgspec.json.decode(line))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise DamagedError(f"{path}, line {number} {_fault(line)}; restore the file") from error
+
+
+def _fault(line: bytes) -> str:
+    """What is wrong with a line that could not be used, as the predicate of a sentence."""
+    try:
+        record = msgspec.json.decode(line)
+    except ValueError:
+        return "is not JSON" if line.endswith(b"\n") else "is incomplete"
+    if not isinstance(record, dict) or not isinstance(record.get("event"), str):
+        return "names no event"
+    name = record["event"]
+    if name not in EVENTS:
+        return f"names an event that this version does not know, {name[:SHOWN]!a}"
+    try:
+        from_record(record)
+    except TypeError:
+        return f"does not have the fields of a {name}"
+    return f"is a {name} that does not follow from the lines before it"
 
 
 @dataclass(frozen=True)
@@ -129,14 +153,19 @@ class _Digests:
 
 
 def require_beginning(path: Path, keep: LogMark) -> None:
-    """Raise ValueError unless the event log at `path` begins with the events that `keep` marks."""
+    """Raise DamagedError unless the event log at `path` begins with the events that `keep` marks."""
     with path.open("rb") as file:
         if not _Digests().read(file, keep):
             raise _other_beginning(path, keep)
 
 
-def _other_beginning(path: Path, keep: LogMark) -> ValueError:
-    return ValueError(f"{path} does not begin with the {keep.events} events before the checkpoint; restore it")
+def _other_beginning(path: Path, keep: LogMark) -> DamagedError:
+    try:
+        for _ in islice(read_log(path), keep.events):
+            pass
+    except DamagedError as error:
+        return error
+    return DamagedError(f"{path} does not begin with the {keep.events} events before the checkpoint; restore the file")
 
 
 class EventLog:
@@ -152,7 +181,7 @@ class EventLog:
 
     Raises:
         InUseError: another process writes the event log; the file is unchanged.
-        ValueError: the event log does not begin as `keep` says; the file is unchanged.
+        DamagedError: the event log does not begin as `keep` says; the file is unchanged.
     """
 
     def __init__(self, path: Path | None, keep: LogMark | None = None) -> None:

@@ -62,11 +62,8 @@ def recorded_config(folder: Path, given: str) -> DictConfig:
     for name in ("config.yaml", "events.jsonl"):
         if not (folder / name).is_file():
             raise ValueError(f"{given} has no {name}; give the folder of a run, such as outputs/NAME/DATE_TIME")
-    try:
-        with reading(folder / "config.yaml", "restore it"):
-            cfg = OmegaConf.load(folder / "config.yaml")
-    except ValueError as error:
-        raise ValueError(f"{given}: config.yaml is damaged ({error})") from error
+    with reading(folder / "config.yaml", "restore it"):
+        cfg = OmegaConf.load(folder / "config.yaml")
     if not isinstance(cfg, DictConfig):
         raise ValueError(f"{given}: config.yaml has no keys; restore it")
     for group, choice in EARLIER.items():

@@ -8,6 +8,9 @@ if __name__ == "__main__":  # first, since the imports below take a while
 import sys
 from pathlib import Path
 
+from jinja2 import TemplateError
+
+from fednano.config.errors import refuse
 from fednano.core.output import tolerate_output
 from fednano.report import units
 from fednano.report.audit import audit_log
@@ -20,6 +23,7 @@ Writes report.html into the folder of a run (outputs/NAME/DATE_TIME) and prints 
 
   --audit   instead, check in the event log that no row was lost or trained twice; exits with 1 if one was"""
 AUDIT = "--audit"
+FIGURES = "events.jsonl, summary.json and energy.json"
 
 
 def main(arguments: list[str]) -> int:
@@ -44,11 +48,19 @@ def main(arguments: list[str]) -> int:
         if audits:
             return _audit(folder)
         print(write_report(folder))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        # Files that can be read may still hold other things than a run writes.
-        print(f"fednano: cannot {'audit' if audits else 'report on'} {folder}: {error}", file=sys.stderr)
-        return 2
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, TemplateError) as error:
+        return refuse(_told(error, folder, "audit" if audits else "report on"))
     return 0
+
+
+def _told(error: Exception, folder: Path, action: str) -> Exception:
+    """The error to tell the user of."""
+    if isinstance(error, ValueError):
+        return error
+    if isinstance(error, OSError):
+        return ValueError(f"cannot {action} {folder}: {error}")
+    # Files that can be read may still hold other things than a run writes.
+    return ValueError(f"{folder} must hold the figures of a run, got others; restore its {FIGURES}")
 
 
 def _audit(folder: Path) -> int:

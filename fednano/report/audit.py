@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fednano.core.event_log import from_record, read_whole
-from fednano.core.events import Event, LeaseGranted, LeaseReleased, RoundMerged, RunEnded, UpdateFolded
+from fednano.core.events import EVENTS, Event, LeaseGranted, LeaseReleased, RoundMerged, RunEnded, UpdateFolded
 from fednano.core.inner_step import InnerStep
 from fednano.data.ledger import Position
 
@@ -243,23 +243,23 @@ def audit(events: Iterable[Event]) -> Auditor:
 def audit_log(path: Path) -> Auditor:
     """The audit of an `events.jsonl`, read line by line; an incomplete last line is ignored.
 
-    Raises ValueError naming a line that is not an event.
+    Raises DamagedError naming a line that is not an event.
     """
     auditor = Auditor()
-    for event in read_whole(path, _audited):
-        match event:
-            case None:
-                auditor.torn = True
-            case Event():
-                auditor.event(event)
-            case _:
-                auditor.events += 1
+
+    def hear(record: dict[str, Any]) -> bool:
+        name = record["event"]
+        if name in AUDITED:
+            auditor.event(from_record(record))
+        elif name in EVENTS:  # as most are: it has nothing to do with rows
+            auditor.events += 1
+        else:
+            raise LookupError(name)
+        return True
+
+    for whole in read_whole(path, hear):
+        auditor.torn = not whole
     return auditor
-
-
-def _audited(record: dict[str, Any]) -> Event | str:
-    """The event of a line, or only its name if it has nothing to do with rows, as most have."""
-    return from_record(record) if record["event"] in AUDITED else str(record["event"])
 
 
 def _pieces(spans: Iterable[tuple[int, int, int]]) -> list[AuditedPiece]:

@@ -4,6 +4,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from fednano.core.event_log import EventLog, from_record, read_whole
 from fednano.core.events import (
@@ -241,16 +242,18 @@ def _refuse(lane: ClientLane, event: UpdateRefused) -> None:
 def read_history(path: Path) -> History:
     """The history in an `events.jsonl`. An incomplete last line is ignored and sets `torn`.
 
-    Raises ValueError naming a line that is not an event.
+    Raises DamagedError naming a line that is not an event, or not one that a run writes there.
     """
-    history = History()
-    event_log = EventLog(None)
-    for event in read_whole(path, from_record):
-        if event is None:
-            history.torn = True
-        else:
-            history.add(event)
-            event_log.append(event)
+    history, event_log = History(), EventLog(None)
+
+    def add(record: dict[str, Any]) -> bool:
+        event = from_record(record)
+        history.add(event)
+        event_log.append(event)
+        return True
+
+    for whole in read_whole(path, add):
+        history.torn = not whole
     history.finish()
     history.tape_sha256 = event_log.sha256()
     return history

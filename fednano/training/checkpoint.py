@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fednano.config.errors import one_line, warn
-from fednano.core.event_log import LogMark, require_beginning
+from fednano.core.event_log import DamagedError, LogMark, require_beginning
 from fednano.core.events import CheckpointSaved, finite
 from fednano.core.files import read_json, remove_unfinished, write_atomically, write_folder
 from fednano.core.sealed import MANIFEST, check_seal, seal
@@ -166,25 +166,29 @@ class Checkpoints:
         """The newest sound checkpoint in `folder`, None if it holds no checkpoint at all.
 
         A damaged one is skipped with a warning that names the file. So is one that `events`, the run's event log, does
-        not lead up to. Raises ValueError if no checkpoint is sound.
+        not lead up to. Raises ValueError if no checkpoint is sound, DamagedError if that is the event log's fault.
         """
-        faults: list[str] = []
+        faults: list[tuple[Path, Exception]] = []
         for path in reversed(cls._all(folder)):
             try:
                 snapshot = cls.load(path)
                 if events:
                     require_beginning(events, snapshot.event_log)
             except (OSError, ValueError) as error:
-                faults.append(f"{path}: {_cause(error)}")
+                faults.append((path, error))
                 continue
-            for fault in faults:
-                warn(f"skipped the checkpoint {fault}")
+            for skipped, fault in faults:
+                warn(f"skipped the checkpoint {skipped}: {_cause(fault)}")
             if not is_sealed(path):
                 warn(f"{path} is of an earlier version, without digests; it cannot be verified")
             return snapshot
-        if faults:
-            raise ValueError(f"no checkpoint of the run is sound ({faults[0]}); restore one or start a new run")
-        return None
+        if not faults:
+            return None
+        newest, fault = faults[0]
+        if isinstance(fault, DamagedError):
+            raise fault
+        why = f"{newest}: {_cause(fault)}"
+        raise ValueError(f"no checkpoint of the run is sound ({why}); restore one or start a new run")
 
     @classmethod
     def exist(cls, folder: Path) -> bool:
@@ -251,7 +255,10 @@ def _is_state(path: Path) -> bool:
 
 
 def _cause(error: Exception) -> str:
-    return one_line(error.__cause__ if isinstance(error.__cause__, Exception) else error)
+    """What is wrong with a checkpoint, without the remedy for that alone."""
+    if isinstance(error, DamagedError) or not isinstance(error.__cause__, Exception):
+        return one_line(error).partition("; ")[0]
+    return one_line(error.__cause__).partition("; ")[0]
 
 
 def save_model(folder: Path, weights: State, config: GPTConfig, save_tokenizer: Callable[[Path], None]) -> None:

@@ -163,7 +163,9 @@ def test_no_event_log_or_a_damaged_one_is_bad_input(tmp_path: Path, capsys) -> N
     assert main(["--audit", str(tmp_path)]) == 2
     (tmp_path / "events.jsonl").write_text('{"event": "RoundMerged"}\n')
     assert main(["--audit", str(tmp_path)]) == 2
-    assert "line 1 is not an event of this version" in capsys.readouterr().err
+    log = tmp_path / "events.jsonl"
+    said = f"fednano: {log}, line 1 does not have the fields of a RoundMerged; restore the file\n"
+    assert capsys.readouterr().err.endswith(said)
     with pytest.raises(ValueError, match="line 1"):
         audit_log(tmp_path / "events.jsonl")
 
