@@ -197,6 +197,7 @@ def _in_zone(column: StampColumn, read_as: str, local: Sequence[float], seasons:
     return Reading(
         seconds=unfolded.seconds,
         first=local[0],
+        last=local[-1],
         read_as=", ".join(filter(None, notes)),
         at_clock_change=unfolded.unresolved,
     )

@@ -27,11 +27,14 @@ class Reading:
     Args:
         seconds: one for each stamp.
         first: the first stamp in seconds since 1970, None if it has no date.
+        last: the last stamp as the file has it, in seconds since 1970, where a change of the clocks lies between them;
+            None: as far from `first` as time passed.
         read_as: how they were read; empty for ISO 8601 and for seconds.
         at_clock_change: indices of stamps within the hour that clocks repeat in autumn.
     """
 
     seconds: Sequence[float]
     first: float | None = None
+    last: float | None = None
     read_as: str = ""
     at_clock_change: frozenset[int] = frozenset()

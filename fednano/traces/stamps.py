@@ -25,11 +25,13 @@ class Stamps:
     Args:
         times: (n,) seconds since the first.
         first: the first stamp in seconds since 1970, in UTC or in the file's own zone; None if it has no date.
+        last: the last one likewise. Where clocks changed, the difference is not the time that passed.
         read_as: how stamps were read, such as "Excel's serial days"; empty for ISO 8601 and for seconds.
     """
 
     times: Array
     first: float | None
+    last: float | None
     read_as: str
 
 
@@ -47,7 +49,11 @@ def read_stamps(cells: Sequence[str], lines: Sequence[int], file: str, name: str
     reading = counts.read(column) if numeric[0] else calendar.read(column)
     times = np.array(reading.seconds, dtype=np.float64)
     _check_ascending(column, reading, times)
-    return Stamps(times - times[0], reading.first, reading.read_as)
+    times = times - times[0]
+    last = reading.last
+    if last is None and reading.first is not None:
+        last = reading.first + float(times[-1])
+    return Stamps(times, reading.first, last, reading.read_as)
 
 
 def is_stamp(cell: str) -> bool:

@@ -24,7 +24,7 @@ class Table:
         times: (n,) seconds since the first row.
         rows: (n,) line numbers in the file, counted from 1 as editors do.
         columns: (n,) values by name; NaN where one is missing.
-        first: the first stamp in seconds since 1970; None if stamps have no date.
+        first, last: these stamps in seconds since 1970, in UTC or in the file's own zone; None if they have no date.
         read_as: how stamps were read; empty for ISO 8601 and for seconds.
     """
 
@@ -33,13 +33,15 @@ class Table:
     rows: Sequence[int]
     columns: dict[str, Array]
     first: float | None = None
+    last: float | None = None
     read_as: str = ""
 
     def described(self) -> str:
-        """The file, its span and the reading of its stamps, on one line."""
-        last = float(self.times[-1])
+        """The file, its first and last stamp and the reading of its stamps, on one line."""
         begin, end = (
-            ("0 s", f"{last:,.6g} s") if self.first is None else map(shown_moment, (self.first, self.first + last))
+            ("0 s", f"{float(self.times[-1]):,.6g} s")
+            if self.first is None or self.last is None
+            else map(shown_moment, (self.first, self.last))
         )
         step = statistics.median(np.diff(self.times).tolist())
         read_as = f", read as {self.read_as}" if self.read_as else ""
@@ -78,6 +80,7 @@ def read_table(file: str, time_column: str | None, columns: Sequence[str] | None
         rows=lines,
         columns={name: np.array(column) for name, column in values.items()},
         first=stamps.first,
+        last=stamps.last,
         read_as=stamps.read_as,
     )
 

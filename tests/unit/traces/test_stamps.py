@@ -187,9 +187,19 @@ def test_both_platforms_of_entsoe_through_the_autumn_night() -> None:
     old = read_table(str(FIXTURES / "entsoe_autumn_old.csv"), None, None)
     assert old.times.tolist() == [3600.0 * k for k in range(8)]
     assert old.described().endswith(
-        "entsoe_autumn_old.csv: 8 rows, 2024-10-27 00:00 to 2024-10-27 07:00, usual step 3,600 s, read as day first, "
+        "entsoe_autumn_old.csv: 8 rows, 2024-10-27 00:00 to 2024-10-27 06:00, usual step 3,600 s, read as day first, "
         "local time, whose clocks change on 2024-10-27"
     )
+
+
+def test_a_file_is_described_by_its_own_first_and_last_stamp(tmp_path: Path) -> None:
+    """Whatever the clocks did in between."""
+    for days, hours in (("2024-03-31", (0, 1, 3, 4, 5)), ("2024-10-27", (0, 1, 2, 2, 3, 4))):
+        rows = [f"{days} {hour:02}:00,{k}" for k, hour in enumerate(hours)]
+        (tmp_path / "local.csv").write_text("\n".join(("time,value", *rows)))
+        described = read_table(str(tmp_path / "local.csv"), None, None).described()
+        assert f"{days} 00:00 to {days} {hours[-1]:02}:00, usual step 3,600 s" in described
+        assert described.endswith(f"whose clocks change on {days}")
 
 
 def test_excel_and_iso_files_are_the_same_hours() -> None:
