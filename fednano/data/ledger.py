@@ -187,12 +187,13 @@ class Ledger:
         """Rows by state, over the epochs begun so far. Each state is counted independently: `lost` rows are in no
         state, `doubled` ones were trained twice or are in two states.
 
-        A partly trained row has the state of its remaining tokens.
+        A partly trained row has the state of its remaining tokens; `partly` of the free rows are such.
         """
         total = sum(pool.rows_total() for pool in self._pools)
         done = sum(pool.rows_done() for pool in self._pools)
         leased = sum(span.rows for grant in self._leased.values() for span in grant.spans)
         free = sum(pool.rows_total() - pool.frontier + sum(s.rows for s in pool.free) for pool in self._pools)
+        partly = sum(s.token > 0 for pool in self._pools for s in pool.free)  # at most the first of a span is
         doubled = sum(pool.doubled for pool in self._pools)
         gap = total - done - leased - free
         return {
@@ -200,6 +201,7 @@ class Ledger:
             "done": done,
             "leased": leased,
             "free": free,
+            "partly": partly,
             "lost": max(0, gap),
             "doubled": doubled + max(0, -gap),
         }

@@ -241,9 +241,20 @@ def _with(figure: str, words: str) -> str:
 
 
 def _dealt(rows: Mapping[str, int | None]) -> str:
-    """The ledger's rows by what became of them."""
-    words = {"done": "trained", "leased": "leased to clients", "free": "left"}
-    parts = ", ".join(f"{rows[key]:,} {word}" for key, word in words.items() if rows.get(key) is not None)
+    """The ledger's rows by what became of them; a long one may be trained in part."""
+    partly, free = rows.get("partly") or 0, rows.get("free")
+    parted = {
+        **rows,
+        "partly": partly or None,
+        "free": None if free is None else free - partly,
+    }
+    words = {
+        "done": "trained whole" if partly else "trained",
+        "partly": "in part",
+        "leased": "leased to clients",
+        "free": "left",
+    }
+    parts = ", ".join(f"{parted[key]:,} {word}" for key, word in words.items() if parted.get(key) is not None)
     total = units.whole(rows.get("total"))
     return f"{total}: {parts}" if parts else total
 

@@ -252,7 +252,8 @@ def total_row(history: History) -> Row:
 LEDGER = {
     "done": "trained",
     "leased": "leased to clients",
-    "free": "not yet trained",
+    "free": "not yet trained whole",
+    "partly": "of these, trained in part",
     "lost": "lost",
     "doubled": "trained twice",
     "total": "total",
@@ -267,6 +268,8 @@ def ledger(rows: dict[str, int | None] | None) -> list[tuple[str, str, float, st
     found = [
         (name, units.whole(rows.get(name)), (rows.get(name) or 0) / total, "") for name in ("done", "leased", "free")
     ]
+    if rows.get("partly"):
+        found.append(("partly", units.whole(rows["partly"]), 0.0, ""))
     for name in ("lost", "doubled"):
         tone = "" if rows.get(name) is None else "bad" if rows[name] else "good"
         found.append((name, units.whole(rows.get(name)), 0.0, tone))

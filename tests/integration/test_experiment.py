@@ -35,7 +35,7 @@ def test_the_run_folder_is_whole(run: Run) -> None:
     summary = run()
     folder = summary.pop("folder")
     assert set(summary) == KEYS
-    assert set(summary["rows"]) == {"total", "done", "leased", "free", "lost", "doubled"}
+    assert set(summary["rows"]) == {"total", "done", "leased", "free", "partly", "lost", "doubled"}
     assert set(summary["bytes"]) == {"up", "down"}
     assert summary["status"] == "completed"
     assert summary["val_bpb"] < summary["val_bpb_initial"]

@@ -13,14 +13,14 @@ def test_leases_follow_each_other() -> None:
     ledger = Ledger([10])
     assert ledger.lease(0, 0, 4).spans == (Span(0, 0, 4),)
     assert ledger.lease(1, 0, 3).spans == (Span(4, 0, 7),)
-    assert ledger.counts() == {"total": 10, "done": 0, "leased": 7, "free": 3, "lost": 0, "doubled": 0}
+    assert ledger.counts() == {"total": 10, "done": 0, "leased": 7, "free": 3, "partly": 0, "lost": 0, "doubled": 0}
 
 
 def test_a_partly_trained_row_goes_on_at_its_token() -> None:
     ledger = Ledger([10])
     ledger.lease(0, 0, 4)
     ledger.settle(0, 2, 17)
-    assert ledger.counts() == {"total": 10, "done": 2, "leased": 0, "free": 8, "lost": 0, "doubled": 0}
+    assert ledger.counts() == {"total": 10, "done": 2, "leased": 0, "free": 8, "partly": 1, "lost": 0, "doubled": 0}
     assert ledger.lease(1, 0, 3).spans == (Span(2, 17, 4), Span(4, 0, 5))
     ledger.settle(1, 5, 0)
     assert ledger.counts()["done"] == 5
@@ -38,7 +38,7 @@ def test_epochs_follow_each_other() -> None:
     ledger = Ledger([3])
     ledger.lease(0, 0, 5)
     ledger.settle(0, 5, 0)
-    assert ledger.counts() == {"total": 6, "done": 5, "leased": 0, "free": 1, "lost": 0, "doubled": 0}
+    assert ledger.counts() == {"total": 6, "done": 5, "leased": 0, "free": 1, "partly": 0, "lost": 0, "doubled": 0}
 
 
 def test_a_cursor_outside_the_lease_changes_nothing() -> None:
@@ -58,7 +58,15 @@ def test_what_was_passed_over_is_free_again() -> None:
     ledger.settle(0, 1, 5)
     assert ledger.lease(1, 0, 8).spans == (Span(1, 5, 2), Span(2, 0, 9))
     ledger.settle(1, 7, 0, [Span(1, 5, 3), Span(4, 2, 5), Span(6, 0, 7)])
-    assert ledger.counts() == {"total": 10, "done": 1 + 1 + 1, "leased": 0, "free": 7, "lost": 0, "doubled": 0}
+    assert ledger.counts() == {
+        "total": 10,
+        "done": 1 + 1 + 1,
+        "leased": 0,
+        "free": 7,
+        "partly": 2,
+        "lost": 0,
+        "doubled": 0,
+    }
     assert ledger.lease(2, 0, 7).spans == (Span(1, 5, 3), Span(4, 2, 5), Span(6, 0, 9), Span(9, 0, 10))
 
 
@@ -188,7 +196,7 @@ def test_a_saved_ledger_frees_its_leases() -> None:
     ledger.settle(0, 2, 3)
     ledger.lease(1, 0, 6)
     restored = Ledger.from_record(json.loads(json.dumps(ledger.to_record())))
-    assert restored.counts() == {"total": 10, "done": 2, "leased": 0, "free": 8, "lost": 0, "doubled": 0}
+    assert restored.counts() == {"total": 10, "done": 2, "leased": 0, "free": 8, "partly": 1, "lost": 0, "doubled": 0}
     assert restored.lease(0, 0, 1).spans == (Span(2, 3, 3),)
 
 

@@ -28,6 +28,7 @@ from fednano.core.events import (
 )
 from fednano.core.inner_step import InnerStep
 from fednano.report import svg, units
+from fednano.report.display import summary_lines
 from fednano.report.figures import figures_of, rows_before
 from fednano.report.history import ClientLane, History, WorkBar
 from fednano.report.html import LiveReport, write_report
@@ -189,6 +190,16 @@ def test_lost_rows_are_shown_in_red(tmp_path: Path) -> None:
         if t == "i" and a.get("class") in ("done", "leased", "free") and "style" in a
     ]
     assert widths == ["width:60.000%", "width:10.000%", "width:30.000%"]
+
+
+def test_rows_that_are_trained_in_part_are_told(tmp_path: Path) -> None:
+    rows = {"total": 30, "done": 0, "leased": 0, "free": 30, "partly": 2, "lost": 0, "doubled": 0}
+    told = dict(summary_lines({"rows": rows}))["rows of training data"]
+    assert told == "30: 0 trained whole, 2 in part, 0 leased to clients, 28 left"
+    page = page_of(write_run(tmp_path, volatile_run(rounds=3), rows=rows))
+    assert "of these, trained in part2" in " ".join(page.texts("section", id="ledger"))
+    told = dict(summary_lines({"rows": {**rows, "partly": 0}}))["rows of training data"]
+    assert told == "30: 0 trained, 0 leased to clients, 30 left"
 
 
 def test_a_centralized_run_has_curves_but_no_timeline(tmp_path: Path) -> None:
