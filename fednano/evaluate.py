@@ -159,7 +159,7 @@ def measure_held_out(
     """{"loss", "bpb", "tokens", "bytes"} of the held-out documents, and the same for each source under "sources".
 
     At most the first `max_tokens` tokens are used, in total and per source. A source shorter than the model's sequence
-    is measured in one shorter row.
+    is measured in one shorter row, and so is held-out text that is shorter as a whole.
     """
     T = subject.model.config.sequence_len
     documents: list[Tokens] = []
@@ -168,7 +168,9 @@ def measure_held_out(
         documents.append(document)
         by_source.setdefault(source, []).append(document)
     progress.start("measuring held-out text", len(by_source) + 1, "sources")
-    whole = _measured(subject, documents, (batch_size, T), max_tokens)
+    targets = sum(map(len, documents)) - 1
+    row = targets if 0 < targets < T <= max_tokens else T
+    whole = _measured(subject, documents, (batch_size, row), max_tokens)
     progress.advance(1)
     whole["sources"] = {}
     for source, own in sorted(by_source.items()):

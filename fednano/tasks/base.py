@@ -14,7 +14,7 @@ class TaskSource(Protocol):
     """A `tasks` choice. A new one needs a class and a YAML file, anywhere."""
 
     def tasks(self, documents: Documents, seed: int) -> list[EvaluationTask]:
-        """The tasks, in the order of measurement. Raises ValueError if there are none."""
+        """The tasks, in the order of measurement. Raises ValueError for tasks that cannot be read."""
 
 
 @dataclass(frozen=True)

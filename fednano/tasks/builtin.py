@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fednano.config.errors import warn
 from fednano.core.randomness import generator
 from fednano.tasks.base import Documents
 from fednano.tasks.items import EvaluationTask, Item, LanguageModelling, MultipleChoice
@@ -11,6 +12,10 @@ from fednano.tasks.items import EvaluationTask, Item, LanguageModelling, Multipl
 PARAGRAPH_WORDS = range(15, 120)
 SENTENCE_WORDS = range(5, 60)
 CHOICES = 4
+NEEDS = {
+    "last_word": f"a paragraph of {PARAGRAPH_WORDS[0]} to {PARAGRAPH_WORDS[-1]} words",
+    "next_sentence": f"sentences of {CHOICES} documents, two of them in a row",
+}
 _LAST_WORD = re.compile(r"(.*\S) ([A-Za-z]{3,})[.!?:]?")
 _SENTENCE_END = re.compile(r"(?<=[.!?]) (?=[A-Z])")
 
@@ -26,19 +31,20 @@ class Builtin:
 def builtin_tasks(documents: Sequence[str], seed: int) -> list[EvaluationTask]:
     """`last_word` and `next_sentence` from `documents`, without examples.
 
-    Raises ValueError if the documents lack paragraphs to complete or sentences to continue.
+    A task for which the documents have no item is left out, with a warning that says why.
     """
     paragraphs = [_paragraphs(document) for document in documents]
     makers = {"last_word": (last_words(paragraphs), 0.0), "next_sentence": (next_sentences(paragraphs, seed), 0.25)}
-    for label, (items, _) in makers.items():
-        if not items:
-            raise ValueError(
-                f"tasks=builtin needs an item of {label}, got none in {len(documents)} held-out documents; "
-                "use tasks=none or more data"
-            )
+    lacking = [f"{label} ({NEEDS[label]})" for label, (items, _) in makers.items() if not items]
+    if lacking:
+        warn(
+            f"tasks=builtin leaves out {' and '.join(lacking)}, for which the held-out documents, "
+            f"{len(documents)} in number, do not suffice; use more data, or tasks=none for no tasks"
+        )
     return [
         EvaluationTask(label=label, items=items, shots=0, delimiter=" ", baseline=baseline)
         for label, (items, baseline) in makers.items()
+        if items
     ]
 
 

@@ -59,6 +59,20 @@ def test_sources_add_up_to_all_the_text(model_dir: Path, tiny: list[str], tmp_pa
     assert not (model_dir.parent / "evaluation.json").exists()
 
 
+def test_one_short_held_out_document_is_measured_and_tasks_are_left_out(
+    model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own").mkdir()
+    for name in "abc":
+        (tmp_path / "own" / f"{name}.txt").write_text(f"the array {name}")
+    found = measured(model_dir, "data=text", f"data.path={tmp_path / 'own'}", f"data.root={tmp_path}", "batch_size=2")
+    assert found["validation"]["tokens"] < 16, "fewer than the model's sequence"
+    assert found["validation"]["bytes"] == len("the array a")
+    assert (found["tasks"], found["mean_centred"]) == ({}, None)
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert "leaves out last_word (" in line and "next_sentence (" in line
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
