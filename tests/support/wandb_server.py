@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
+
+from support.serving import listening
 
 PROJECT = {"id": "p", "name": "p", "entity": {"id": "e", "name": "e"}}
 BUCKET = {"id": "b", "name": "n", "displayName": "d", "sweepName": None, "historyLineCount": 0, "project": PROJECT}
@@ -36,11 +37,6 @@ class _Answers(BaseHTTPRequestHandler):
 @contextmanager
 def wandb_server() -> Iterator[str]:
     """The URL of a server, which is gone after the block."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Answers) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
+    with listening(server):
+        yield f"http://127.0.0.1:{server.server_port}"
