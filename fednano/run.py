@@ -27,7 +27,7 @@ from fednano.config.compose import command_line, conf_dir, hand_over, search_pat
 from fednano.config.errors import ended, failed, guarded, refuse
 from fednano.config.hydra_checks import check_options
 from fednano.config.jobs import Job, chosen_late, planned, rerun
-from fednano.core.claim import CLAIM
+from fednano.core.claim import CLAIM, remove_left
 from fednano.core.event_log import InUseError
 from fednano.core.failures import explained
 from fednano.core.interrupts import EndAsked, SignalledError, asked_to_end, unwinding
@@ -194,8 +194,12 @@ def _resume(arguments: Any) -> int:
     if run.completed:
         if not rank():
             print(f"fednano: resume={run.folder} is completed; {_completed(run.folder)}")
+            remove_left(run.folder)
         return 0
-    return _ended(*_run(run.cfg, run.folder, run.snapshot))
+    ended = _run(run.cfg, run.folder, run.snapshot)
+    if not rank():
+        remove_left(run.folder)
+    return _ended(*ended)
 
 
 def _completed(folder: Path) -> str:

@@ -71,6 +71,17 @@ def claim_new(folder: Path) -> Claim:
     raise AssertionError("counting never ends")
 
 
+def remove_left(folder: Path) -> None:
+    """Remove the claim that a killed process left in `folder`, unless a living one on this machine holds it.
+
+    For whoever has just written the folder under another lock, as a resumed run has under that of its event log.
+    """
+    path = folder / CLAIM
+    with suppress(OSError), path.open("r+", encoding="utf-8") as file:
+        if _lock(file) is not False and _is_at(file, path):
+            path.unlink()
+
+
 def _missing(folder: Path) -> Iterator[Path]:
     """The folders that have to be made for `folder`, innermost first."""
     while not folder.exists():

@@ -2,14 +2,17 @@
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console as RichConsole
 
 from fednano.config.compose import compose_config
+from fednano.config.jobs import NOW
 from fednano.coordination.memory import MemoryStore
+from fednano.core.claim import claim_new
 from fednano.core.clock import Clock
 from fednano.core.progress import Silent
 from fednano.experiment.experiment import Experiment
@@ -69,10 +72,19 @@ def begin(grid: Grid, run_config: RunConfig) -> None:
     if simulated:
         _simulate(grid, folder, cfg, experiment, out)
         return
-    folder.mkdir(parents=True)
-    OmegaConf.save(OmegaConf.create(experiment.resolved(cfg)), folder / "config.yaml")
-    with temporary_folder() as control:
-        live.serve(grid, folder, control, secrets.token_hex(8), False, build, out)
+    with _claimed(folder) as own, temporary_folder() as control:
+        OmegaConf.save(OmegaConf.create(experiment.resolved(cfg)), own / "config.yaml")
+        live.serve(grid, own, control, secrets.token_hex(8), False, build, out)
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[Path]:
+    """The folder, made and claimed within the block, or one beside it if another run has just made it."""
+    claim = claim_new(folder)
+    try:
+        yield claim.folder
+    finally:
+        claim.release()
 
 
 def composed(overrides: Sequence[str]) -> tuple[Path, DictConfig]:
@@ -83,7 +95,8 @@ def composed(overrides: Sequence[str]) -> tuple[Path, DictConfig]:
         raise ValueError(
             f"resume must be null with flwr run, got {cfg.resume}; use python -m fednano.run resume={cfg.resume}"
         )
-    if folder.exists():
+    timed = NOW in str(OmegaConf.to_container(cfg.hydra.run, resolve=False)["dir"])  # type: ignore[index,call-overload]
+    if folder.exists() and not timed:
         raise ValueError(f"hydra.run.dir={folder} exists already; choose another folder or remove it")
     plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     assert isinstance(plain, DictConfig)
@@ -95,9 +108,9 @@ def _simulate(grid: Grid, folder: Path, cfg: DictConfig, experiment: Experiment,
     parts = experiment.parts(experiment.prepare(Silent()), MemoryStore())
     runtime = HostedSimulation(experiment.runtime, grid)
     runtime.check(parts)
-    folder.mkdir(parents=True)
     config = experiment.resolved(cfg)
-    outcome = run_in_folder(folder, cfg.name, runtime, parts, experiment.groups.logger, config, out=out)
+    with _claimed(folder) as own:
+        outcome = run_in_folder(own, cfg.name, runtime, parts, experiment.groups.logger, config, out=out)
     if outcome.error:
         raise outcome.error
 

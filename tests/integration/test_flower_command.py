@@ -17,6 +17,7 @@ from flwr.superlink.grid.inmemory_grid import InMemoryGrid
 from fednano import flower_config
 from fednano.config.compose import compose_config
 from fednano.coordination.memory import MemoryStore
+from fednano.core.claim import CLAIM
 from fednano.core.progress import Silent
 from fednano.experiment.experiment import Experiment
 from fednano.flower import records
@@ -258,6 +259,16 @@ def test_a_simulation_of_too_few_nodes_is_refused(tiny: list[str], clients: int)
 def test_a_run_folder_that_is_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"hydra.run.dir={tmp_path} exists already"):
         serve.composed([f"hydra.run.dir={tmp_path}"])
+
+
+def test_two_runs_of_one_second_get_a_folder_each(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    folder, _ = serve.composed([f"hydra.run.dir={tmp_path}/${{now:x}}"])
+    assert folder == tmp_path / "x"
+    with serve._claimed(folder) as first, serve._claimed(folder) as second:
+        assert (first.name, second.name) == ("x_1", "x_2")
+        assert (first / CLAIM).exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["x"], "nothing was written into the others"
 
 
 def test_nothing_is_written_for_a_bad_value(defaults: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

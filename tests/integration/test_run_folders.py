@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fednano.core.claim import claim
+from fednano.core.claim import CLAIM, claim
 from fednano.evaluate import main as evaluate
 from fednano.run import main
 
@@ -37,6 +38,29 @@ def go(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Go:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def leave_claim(folder: Path) -> Path:
+    """The claim that a killed process left in `folder`."""
+    path = folder / CLAIM
+    path.write_text(json.dumps({"host": socket.gethostname(), "pid": 2**22 + 1}))
+    return path
+
+
+def test_a_claim_that_a_killed_run_left_goes_with_the_next_run(go: Go, tiny: list[str]) -> None:
+    Path("run").mkdir()
+    left = leave_claim(Path("run"))
+    assert go("hydra.run.dir=run", "rounds=2", "checkpoint_every=1") == 0
+    assert not left.exists()
+    leave_claim(Path("run"))
+    assert go("resume=run", plain=True) == 0, "completed"
+    assert not left.exists()
+    leave_claim(Path("run"))
+    for name in ("summary.json", "report.html"):
+        Path("run", name).unlink()
+    assert go("resume=run", plain=True) == 0
+    assert Path("run/report.html").exists()
+    assert not left.exists()
 
 
 def line(capsys: pytest.CaptureFixture[str]) -> str:
