@@ -98,7 +98,7 @@ def write_atomically(path: Path, text: str) -> None:
     write_whole(path, text.encode())
 
 
-def write_folder(target: Path, fill: Callable[[Path], None]) -> None:
+def write_folder(target: Path, fill: Callable[[Path], object]) -> None:
     """Let `fill` write into a temporary folder, then rename it to `target`; a failure leaves nothing behind."""
     remove_unfinished(target.parent, re.escape(target.name))
     temporary, replaced = (target.with_name(f".{target.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
@@ -154,16 +154,8 @@ def made_once(folder: Path, ready: str, make: Callable[[Path], object], progress
             return
         if folder.exists():
             raise ValueError(f"{folder} exists without a {ready}; move it away or set another data.root")
-        partial = folder.with_name(folder.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
         with unwinding():
-            try:
-                partial.mkdir()
-                make(partial)
-                partial.rename(folder)
-            except BaseException:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
+            write_folder(folder, make)
 
 
 def require_writable(key: str, root: Path) -> None:

@@ -178,10 +178,11 @@ def test_a_failure_leaves_nothing_and_a_stale_part_is_cleared(tmp_path: Path) ->
     with pytest.raises(RuntimeError, match="killed"):
         made_once(folder, "ready", fail, Silent())
     assert [path.name for path in tmp_path.iterdir()] == ["c.lock"]
-    (tmp_path / "c.partial").mkdir()
-    (tmp_path / "c.partial" / "stale").touch()
+    (tmp_path / ".c.123.tmp").mkdir()
+    (tmp_path / ".c.123.tmp" / "stale").touch()
     made_once(folder, "ready", lambda partial: (partial / "ready").touch(), Silent())
     assert [path.name for path in folder.iterdir()] == ["ready"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "c.lock"]
     made_once(folder, "ready", fail, Silent())
 
 
