@@ -194,8 +194,12 @@ def _held_out(tokenizer: "Tokenizer", corpus: "Corpus") -> "Iterator[tuple[str, 
 def _measured(
     subject: Subject, documents: "Sequence[Tokens]", shape: tuple[int, int], max_tokens: int
 ) -> dict[str, Any]:
+    from fednano.experiment.sizes import check_held_out
     from fednano.training.evaluate import Validation
 
+    B, T = shape
+    rows = min(B, max(1, min(sum(map(len, documents)), max_tokens) // T))
+    check_held_out(subject.model.config, rows, T, subject.hardware.device)
     validation = Validation(documents, subject.tokenizer.token_lengths(), shape, max_tokens)
     device = next(subject.model.parameters()).device
     loss, bpb = validation.measure(subject.model, device, subject.hardware, lambda: None)
@@ -235,6 +239,10 @@ def measure_tasks(
 
 
 def _logits(subject: Subject, tokens: Any, *, first: int) -> Any:
+    from fednano.experiment.sizes import check_task
+
+    texts, length = tokens.shape
+    check_task(subject.model.config, texts, length, length - first, subject.hardware.device)
     with subject.hardware.autocast():
         return subject.model.logits(tokens, first=first)
 

@@ -10,6 +10,8 @@ import torch
 from fednano.experiment.groups import Groups
 from fednano.federation.plan import Site
 from fednano.model.arch import Arch
+from fednano.model.gpt import GPTConfig
+from fednano.model.loss import SLICE_ROWS
 from fednano.model.scaling import HEAD_DIM, Depth, block_matrices, padded_vocabulary
 from fednano.optim.inner import AdamW, MuonAdamW
 from fednano.process.memory import machine_bytes
@@ -23,6 +25,8 @@ STEP = 8  # bytes per parameter of a further model that trains: weights and grad
 TOKEN = 32  # bytes per token of a batch: ids and targets, twice
 CHANNEL = 12  # bytes per token, layer and channel that a backward pass needs at least
 MUCH = 1 << 60
+LOGIT = 8  # bytes per logit: before and after the soft cap
+ACTIVATION = 2  # bytes per channel of a forward pass, which may run in half precision
 CLIENT = 2000  # bytes per client: its name, windows and site
 
 
@@ -43,6 +47,37 @@ def check_memory(groups: Groups, settings: RunSettings) -> None:
             f"{key} must fit into memory, got {needs[key][0]}, with which the run needs about {_shown(total)} of "
             f"{_shown(memory)}; use a smaller one"
         )
+
+
+def check_held_out(config: GPTConfig, batch_size: int, tokens: int, device: str) -> None:
+    """Raise ValueError if measuring `batch_size` rows of `tokens` tokens at once needs more memory than there is."""
+    logits = min(batch_size * tokens, SLICE_ROWS)  # as many positions as have theirs at once
+    needed, memory = _measuring_bytes(config, batch_size * tokens, logits), machine_bytes() + _device_bytes(device)
+    if needed > memory:
+        raise ValueError(
+            f"batch_size must fit into memory, got {batch_size}, with which measuring needs about {_shown(needed)} of "
+            f"{_shown(memory)}; use a smaller one"
+        )
+
+
+def check_task(config: GPTConfig, texts: int, tokens: int, judged: int, device: str) -> None:
+    """Raise ValueError if an item of a task needs more memory than there is: `texts` texts of `tokens` tokens each.
+
+    Of each text, `judged` tokens have logits, all at once.
+    """
+    needed = _measuring_bytes(config, texts * tokens, texts * judged)
+    memory = machine_bytes() + _device_bytes(device)
+    if needed > memory:
+        raise ValueError(
+            f"tasks must have items that fit into memory, got one of {texts} texts of {tokens} tokens, which needs "
+            f"about {_shown(needed)} of {_shown(memory)} with a vocabulary of {config.vocab_size}; use tasks=none"
+        )
+
+
+def _measuring_bytes(config: GPTConfig, tokens: int, logits: int) -> float:
+    """Bytes of a forward pass of `tokens` tokens with the logits of `logits` of them."""
+    channels = config.width * (2 + config.arch.mlp_ratio)
+    return tokens * (TOKEN // 2 + ACTIVATION * channels) + LOGIT * logits * config.vocab_size
 
 
 def check_work(groups: Groups, settings: RunSettings) -> None:
@@ -113,6 +148,8 @@ def _needs(groups: Groups, settings: RunSettings) -> dict[str, tuple[int, float]
     workers = groups.hardware.workers
     needs["hardware.workers"] = (workers, max(0, workers - 1) * STEP * (blocks + rest))
     width = TOKEN + CHANNEL * depth.width * depth.depth
+    logits = LOGIT * min(settings.batch_size * depth.sequence_len, SLICE_ROWS) * groups.tokenizer.vocab_size
+    needs["tokenizer.vocab_size"] = (groups.tokenizer.vocab_size, rest * bytes_each + logits)
     needs["batch_size"] = (settings.batch_size, settings.batch_size * depth.sequence_len * width)
     return needs
 

@@ -11,6 +11,8 @@ from omegaconf import OmegaConf
 from fednano import evaluate
 from fednano.config.compose import compose_config
 from fednano.config.errors import guarded
+from fednano.experiment import sizes
+from fednano.training.checkpoint import load_model
 
 
 @pytest.fixture
@@ -71,6 +73,24 @@ def test_one_short_held_out_document_is_measured_and_tasks_are_left_out(
     assert (found["tasks"], found["mean_centred"]) == ({}, None)
     [line] = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert "leaves out last_word (" in line and "next_sentence (" in line
+
+
+def test_what_does_not_fit_into_memory_is_refused_by_arithmetic(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load_model(model_dir).config
+    rows = 16 * 8 * (16 + 2 * config.width * (2 + config.arch.mlp_ratio)) + 8 * 16 * 8 * config.vocab_size
+    for memory, words in ((rows - 1, "batch_size must fit into memory, got 8, with"), (rows, "")):
+        monkeypatch.setattr(sizes, "machine_bytes", lambda memory=memory: memory)
+        capsys.readouterr()
+        overrides = [f"model_dir={model_dir}", "hardware.threads=1", "tasks=none", "batch_size=8"]
+        assert guarded(lambda given=overrides: evaluate.main(given)) == (2 if words else 0)  # type: ignore[misc]
+        said = capsys.readouterr().err
+        assert said.startswith(f"fednano: {words}" if words else "")
+        assert len(said.splitlines()) == bool(words)
+    sizes.check_task(config, 4, 16, 1, "cpu")
+    with pytest.raises(ValueError, match=r"tasks must have items that fit into memory, got one of 40 texts of 16 tok"):
+        sizes.check_task(config, 40, 16, 16, "cpu")
 
 
 @pytest.mark.parametrize(
