@@ -29,7 +29,7 @@ class InUseError(ValueError):
     """Another process writes the event log."""
 
 
-class DamagedError(ValueError):
+class DamagedLogError(ValueError):
     """An event log is not as its run wrote it; the text is one line with file, line number, fault and remedy."""
 
 
@@ -65,7 +65,7 @@ def _frozen(value: Any) -> Any:
 
 
 def read_log(path: Path) -> Iterator[Event]:
-    """The events of an `events.jsonl`, in order. Raises DamagedError naming a line that is no event."""
+    """The events of an `events.jsonl`, in order. Raises DamagedLogError naming a line that is no event."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             yield _used(path, number, line, from_record)
@@ -74,7 +74,7 @@ def read_log(path: Path) -> Iterator[Event]:
 def read_whole(path: Path, use: Callable[[dict[str, Any]], T]) -> Iterator[T | None]:
     """The results of `use` for each line's JSON object, in order; None for a last line without a line break.
 
-    Raises DamagedError naming the line that `use` fails for, be it no event or one that does not follow from those
+    Raises DamagedLogError naming the line that `use` fails for, be it no event or one that does not follow from those
     before it.
     """
     with path.open("rb") as lines:
@@ -89,7 +89,7 @@ def _used(path: Path, number: int, line: bytes, use: Callable[[dict[str, Any]], 
     try:
         return use(msgspec.json.decode(line))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise DamagedError(f"{path}, line {number} {_fault(line)}; restore the file") from error
+        raise DamagedLogError(f"{path}, line {number} {_fault(line)}; restore the file") from error
 
 
 def _fault(line: bytes) -> str:
@@ -153,19 +153,21 @@ class _Digests:
 
 
 def require_beginning(path: Path, keep: LogMark) -> None:
-    """Raise DamagedError unless the event log at `path` begins with the events that `keep` marks."""
+    """Raise DamagedLogError unless the event log at `path` begins with the events that `keep` marks."""
     with path.open("rb") as file:
         if not _Digests().read(file, keep):
             raise _other_beginning(path, keep)
 
 
-def _other_beginning(path: Path, keep: LogMark) -> DamagedError:
+def _other_beginning(path: Path, keep: LogMark) -> DamagedLogError:
     try:
         for _ in islice(read_log(path), keep.events):
             pass
-    except DamagedError as error:
+    except DamagedLogError as error:
         return error
-    return DamagedError(f"{path} does not begin with the {keep.events} events before the checkpoint; restore the file")
+    return DamagedLogError(
+        f"{path} does not begin with the {keep.events} events before the checkpoint; restore the file"
+    )
 
 
 class EventLog:
@@ -181,7 +183,7 @@ class EventLog:
 
     Raises:
         InUseError: another process writes the event log; the file is unchanged.
-        DamagedError: the event log does not begin as `keep` says; the file is unchanged.
+        DamagedLogError: the event log does not begin as `keep` says; the file is unchanged.
     """
 
     def __init__(self, path: Path | None, keep: LogMark | None = None) -> None:

@@ -243,7 +243,7 @@ def audit(events: Iterable[Event]) -> Auditor:
 def audit_log(path: Path) -> Auditor:
     """The audit of an `events.jsonl`, read line by line; an incomplete last line is ignored.
 
-    Raises DamagedError naming a line that is not an event.
+    Raises DamagedLogError naming a line that is not an event.
     """
     auditor = Auditor()
 

@@ -242,7 +242,7 @@ def _refuse(lane: ClientLane, event: UpdateRefused) -> None:
 def read_history(path: Path) -> History:
     """The history in an `events.jsonl`. An incomplete last line is ignored and sets `torn`.
 
-    Raises DamagedError naming a line that is not an event, or not one that a run writes there.
+    Raises DamagedLogError naming a line that is not an event, or not one that a run writes there.
     """
     history, event_log = History(), EventLog(None)
 

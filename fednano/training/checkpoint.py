@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fednano.config.errors import one_line, warn
-from fednano.core.event_log import DamagedError, LogMark, require_beginning
+from fednano.core.event_log import DamagedLogError, LogMark, require_beginning
 from fednano.core.events import CheckpointSaved, finite
 from fednano.core.files import read_json, remove_unfinished, write_atomically, write_folder
 from fednano.core.sealed import MANIFEST, check_seal, seal
@@ -166,7 +166,7 @@ class Checkpoints:
         """The newest sound checkpoint in `folder`, None if it holds no checkpoint at all.
 
         A damaged one is skipped with a warning that names the file. So is one that `events`, the run's event log, does
-        not lead up to. Raises ValueError if no checkpoint is sound, DamagedError if that is the event log's fault.
+        not lead up to. Raises ValueError if no checkpoint is sound, DamagedLogError if that is the event log's fault.
         """
         faults: list[tuple[Path, Exception]] = []
         for path in reversed(cls._all(folder)):
@@ -184,11 +184,10 @@ class Checkpoints:
             return snapshot
         if not faults:
             return None
-        newest, fault = faults[0]
-        if isinstance(fault, DamagedError):
+        path, fault = faults[0]
+        if isinstance(fault, DamagedLogError):
             raise fault
-        why = f"{newest}: {_cause(fault)}"
-        raise ValueError(f"no checkpoint of the run is sound ({why}); restore one or start a new run")
+        raise ValueError(f"no checkpoint of the run is sound ({path}: {_cause(fault)}); restore one or start a new run")
 
     @classmethod
     def exist(cls, folder: Path) -> bool:
@@ -256,9 +255,8 @@ def _is_state(path: Path) -> bool:
 
 def _cause(error: Exception) -> str:
     """What is wrong with a checkpoint, without the remedy for that alone."""
-    if isinstance(error, DamagedError) or not isinstance(error.__cause__, Exception):
-        return one_line(error).partition("; ")[0]
-    return one_line(error.__cause__).partition("; ")[0]
+    has_own = isinstance(error.__cause__, Exception) and not isinstance(error, DamagedLogError)
+    return one_line(error.__cause__ if has_own else error).partition("; ")[0]  # type: ignore[arg-type]
 
 
 def save_model(folder: Path, weights: State, config: GPTConfig, save_tokenizer: Callable[[Path], None]) -> None:

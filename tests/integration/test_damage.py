@@ -11,7 +11,7 @@ from support.runs import StopsAfter, assert_same
 
 from fednano import prepare
 from fednano.config.errors import guarded
-from fednano.core.event_log import DamagedError, LogMark, require_beginning
+from fednano.core.event_log import DamagedLogError, LogMark, require_beginning
 from fednano.training.checkpoint import Checkpoints
 
 Run = Callable[..., dict[str, Any]]
@@ -90,7 +90,7 @@ def test_a_bit_that_flips_in_the_event_log_is_seen(stopped: Path) -> None:
         flip(events, at)
     for at in range(0, begins, 97):
         flip(events, at, at % 8)
-        with pytest.raises(DamagedError, match=LINE):
+        with pytest.raises(DamagedLogError, match=LINE):
             newest()
         flip(events, at, at % 8)
     require_beginning(events, LogMark(newer.events, newer.sha256))  # as an earlier version marked it

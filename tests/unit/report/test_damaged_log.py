@@ -8,7 +8,7 @@ import pytest
 from support.damage import flip
 from support.event_logs import volatile_run
 
-from fednano.core.event_log import DamagedError, EventLog, read_log
+from fednano.core.event_log import DamagedLogError, EventLog, read_log
 from fednano.report.__main__ import main
 
 FIRST = 60  # events: each kind is among them
@@ -67,7 +67,7 @@ def test_the_line_says_what_is_wrong(events: Path, capsys: pytest.CaptureFixture
     lines[4] = line
     events.write_text("\n".join((*lines, "")))
     expected = f"{events}, line 5 {says}; restore the file"
-    with pytest.raises(DamagedError) as caught:
+    with pytest.raises(DamagedLogError) as caught:
         list(read_log(events))
     assert str(caught.value) == expected
     for options in ([], ["--audit"]):
