@@ -1,4 +1,4 @@
-"""A long run takes no more memory and opens no more files than a short one."""
+"""A long run takes no more memory and opens no more files than a short one, nor does a long sweep."""
 
 import subprocess
 import sys
@@ -12,14 +12,35 @@ MOST = 1.03
 
 
 @linux
+@pytest.mark.parametrize(
+    ("jobs", "compute"), [(4, "analytic"), pytest.param(10, "torch", marks=pytest.mark.slow)], ids=["analytic", "torch"]
+)
+def test_a_job_of_a_sweep_leaves_nothing_to_the_next(tiny: list[str], tmp_path: Path, jobs: int, compute: str) -> None:
+    seeds = ",".join(map(str, range(jobs)))
+    ended = subprocess.run(
+        [sys.executable, GROWTH, tmp_path / "sweep", "jobs", *tiny, f"runtime.compute={compute}", f"seed={seeds}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [line.split() for line in ended.stdout.splitlines() if line.startswith("job ")]
+    after = [tuple(map(int, words[2:])) for words in lines]  # (KiB, descriptors, threads, objects)
+    assert len(after) == jobs
+    (kib, opened, _, objects), (kib_at_end, still, _, objects_at_end) = after[1], after[-1]
+    assert (still, objects_at_end) == (opened, objects)
+    assert kib_at_end <= MOST * kib
+
+
+@linux
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("early", "late", "overrides"),
     [
         (200, 1999, ["rounds=2000", "runtime.compute=analytic", "clients=4"]),
+        (200, 1999, ["rounds=2000", "runtime.compute=analytic", "clients=64"]),
         (50, 299, ["rounds=300", "clients=2", "optim=adamw"]),
     ],
-    ids=["analytic", "torch"],
+    ids=["analytic", "many", "torch"],
 )
 def test_memory_and_open_files_do_not_grow_with_the_rounds(
     tiny: list[str], tmp_path: Path, early: int, late: int, overrides: list[str]
