@@ -10,6 +10,7 @@ from fednano.core.interrupts import end_at_signals
 if __name__ == "__main__":  # first, since the imports below take a while
     end_at_signals()
 
+import gc
 import os
 import shutil
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -153,10 +155,19 @@ def _withdraw(folder: Path, held: Collection[Path], hydras: str | None, base: Pa
 def launch(cfg: DictConfig) -> float | None:
     """One job inside its run folder; returns the validation bpb, for sweepers."""
     job = HydraConfig.get()
+    try:
+        return _launch(cfg, job)
+    finally:
+        if job.mode == RunMode.MULTIRUN:
+            gc.collect()  # a job's parts refer to each other, and would hold memory and open files for many jobs more
+
+
+def _launch(cfg: DictConfig, job: HydraConf) -> float | None:
     folder, base = Path(job.runtime.output_dir), Path(job.runtime.cwd)
     held = frozenset(folder.iterdir())
-    if Path.cwd() != base:  # child processes find the user's modules there
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(base), os.environ.get("PYTHONPATH"))))
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if Path.cwd() != base and paths[0] != str(base):  # child processes find the user's modules there
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(base), *paths)))
     from fednano.experiment.preflight import refuse_used_folder
 
     try:

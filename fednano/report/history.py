@@ -19,6 +19,7 @@ from fednano.core.events import (
     UpdateRefused,
     WorkDispatched,
 )
+from fednano.core.packed import Packed
 from fednano.report.figures import Figures
 
 MAX_LANES = 64
@@ -66,23 +67,20 @@ class WorkBar:
 class SettledBars:
     """Work that no later event changes, in a fraction of the memory of as many `WorkBar`s."""
 
-    times: "array[float]" = field(default_factory=lambda: array("d"))  # start and stop in turn
-    counts: "array[int]" = field(default_factory=lambda: array("q"))  # round and steps in turn
-    told: "array[int]" = field(default_factory=lambda: array("l"))  # index into `words`
+    numbers: Packed[tuple[float, float, int, int, int]] = field(  # start, stop, round, steps, index into `words`
+        default_factory=lambda: Packed(lambda *numbers: numbers, "ddiiI")
+    )
     words: dict[tuple[str, str], int] = field(default_factory=dict)  # (kind, note) → index
 
     def add(self, bar: WorkBar) -> None:
-        self.times.extend((bar.start, bar.stop))
-        self.counts.extend((bar.round, bar.steps))
-        self.told.append(self.words.setdefault((bar.kind, bar.note), len(self.words)))
+        told = self.words.setdefault((bar.kind, bar.note), len(self.words))
+        self.numbers.add(bar.start, bar.stop, bar.round, bar.steps, told)
 
     def __iter__(self) -> Iterator[WorkBar]:
-        times, counts, words = iter(self.times), iter(self.counts), list(self.words)
-        for told in self.told:
+        words = list(self.words)
+        for start, stop, round_, steps, told in self.numbers:
             kind, note = words[told]
-            yield WorkBar(
-                start=next(times), stop=next(times), kind=kind, round=next(counts), steps=next(counts), note=note
-            )
+            yield WorkBar(start=start, stop=stop, kind=kind, round=round_, steps=steps, note=note)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +94,10 @@ class RoundBar:
     merged: bool
 
 
+def _round_bar(round: int, t: float, updates: int, tokens: int, merged: int) -> RoundBar:
+    return RoundBar(round=round, t=t, updates=updates, tokens=tokens, merged=bool(merged))
+
+
 @dataclass(kw_only=True)
 class ClientLane:
     """One client's windows, its work of the last rounds by (round, lease), and its crashes.
@@ -104,10 +106,10 @@ class ClientLane:
     """
 
     client: str
-    windows: list[tuple[float, float]] = field(default_factory=list)
+    windows: Packed[tuple[float, float]] = field(default_factory=lambda: Packed(lambda *span: span, "dd"))
     work: dict[tuple[int, ...], WorkBar] = field(default_factory=dict)
     settled: SettledBars = field(default_factory=SettledBars)
-    crashes: list[float] = field(default_factory=list)
+    crashes: "array[float]" = field(default_factory=lambda: array("d"))
     up_since: float | None = None
     open: set[tuple[int, ...]] = field(default_factory=set)  # keys of `work` without an outcome yet
 
@@ -131,9 +133,9 @@ class History:
 
     figures: Figures = field(default_factory=Figures)
     lanes: dict[str, ClientLane] = field(default_factory=dict)
-    evals: list[Sample] = field(default_factory=list)
-    losses: list[Sample] = field(default_factory=list)
-    rounds: list[RoundBar] = field(default_factory=list)
+    evals: Packed[Sample] = field(default_factory=lambda: Packed(Sample, "qddq"))
+    losses: Packed[Sample] = field(default_factory=lambda: Packed(Sample, "qddq"))
+    rounds: Packed[RoundBar] = field(default_factory=lambda: Packed(_round_bar, "qdqqB"))
     torn: bool = False
     tape_sha256: str = ""
 
@@ -153,17 +155,13 @@ class History:
                     _draw(lane, event)
             case RoundMerged():
                 self._settle(event.round)
-                self.losses.append(Sample(event.tokens_total, event.t, event.train_loss, event.round))
-                self.rounds.append(
-                    RoundBar(round=event.round, t=event.t, updates=len(event.leases), tokens=event.tokens, merged=True)
-                )
+                self.losses.add(event.tokens_total, event.t, event.train_loss, event.round)
+                self.rounds.add(event.round, event.t, len(event.leases), event.tokens, True)
             case RoundSkipped():
                 self._settle(event.round)
-                self.rounds.append(
-                    RoundBar(round=event.round, t=event.t, updates=event.updates, tokens=0, merged=False)
-                )
+                self.rounds.add(event.round, event.t, event.updates, 0, False)
             case Evaluated():
-                self.evals.append(Sample(event.tokens_total, event.t, event.val_bpb, event.round))
+                self.evals.add(event.tokens_total, event.t, event.val_bpb, event.round)
 
     def finish(self) -> None:
         """Close windows and work that are open at the last event; mark work of skipped rounds as discarded."""
@@ -175,7 +173,7 @@ class History:
                 discarded = bar.kind in ("full", "drained") and bar.round in skipped
                 lane.settled.add(replace(bar, kind="discarded") if discarded else bar)
             if lane.up_since is not None:
-                lane.windows.append((lane.up_since, self.figures.t))
+                lane.windows.add(lane.up_since, self.figures.t)
                 lane.up_since = None
             for key, span in lane.work.items():
                 if span.kind == "open":
@@ -221,7 +219,7 @@ def _draw(lane: ClientLane, event: ClientUp | ClientDown | WorkDispatched | Upda
 
 def _down(lane: ClientLane, event: ClientDown) -> None:
     if lane.up_since is not None:
-        lane.windows.append((lane.up_since, event.t))
+        lane.windows.add(lane.up_since, event.t)
         lane.up_since = None
     if event.exit == "crash":
         lane.crashes.append(event.t)

@@ -168,7 +168,7 @@ def panels(history: History) -> list[Panel]:
     ]
 
 
-def _panel(title: str, unit: str, samples: list[Sample], history: History, empty: str) -> Panel:
+def _panel(title: str, unit: str, samples: Sequence[Sample], history: History, empty: str) -> Panel:
     def points(x: Callable[[Sample], float]) -> list[tuple[float, float, str]]:
         return [(x(s), s.value, _hover(s, unit)) for s in samples]
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from fednano.core.packed import Packed
+
 MOST_WINDOWS = 5_000_000  # of one client, which are kept; far more than a run has rounds
 
 Exit = Literal["drain", "crash"]
@@ -25,6 +27,10 @@ class Window:
     notice_s: float = math.inf
 
 
+def _window(start: float, stop: float, crash: int, notice_s: float) -> Window:
+    return Window(start, stop, "crash" if crash else "drain", notice_s)
+
+
 class Availability:
     """Windows in order of time, without overlap, read lazily from `windows`.
 
@@ -41,8 +47,9 @@ class Availability:
         self.ends = ends
         self.beyond = beyond
         self._source = windows
-        self._known: list[Window] = []
-        self._stops: list[float] = []
+        self._known = Packed(_window, "ddBd")
+        self._stops = self._known.columns[1]
+        self._last = (-1, Window(0.0, 0.0, "drain"))  # the index and window that were asked for last
 
     def window(self, t: float) -> Window | None:
         """The window that contains `t`, or None while the client is down."""
@@ -93,8 +100,10 @@ class Availability:
                     f"volatility must let a client come and go at most {MOST_WINDOWS:,} times in a run, got more by "
                     f"{window.start:g} s; use longer times up and down, or a shorter run"
                 )
-            if window.stop <= window.start or (self._known and window.start < self._known[-1].stop):
+            if window.stop <= window.start or (self._stops and window.start < self._stops[-1]):
                 raise ValueError(f"a window must not be empty or begin before the previous one ended, got {window}")
-            self._known.append(window)
-            self._stops.append(window.stop)
-        return self._known[bisect_right(self._stops, t)]
+            self._known.add(window.start, window.stop, window.exit == "crash", window.notice_s)
+        k = bisect_right(self._stops, t)
+        if k != self._last[0]:
+            self._last = (k, self._known[k])
+        return self._last[1]

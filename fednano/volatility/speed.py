@@ -2,6 +2,7 @@
 
 import bisect
 import math
+from array import array
 from collections.abc import Iterator
 
 MOST_PIECES = 5_000_000  # which are kept
@@ -16,9 +17,9 @@ class Speed:
 
     def __init__(self, pieces: Iterator[tuple[float, float]]) -> None:
         self._source = pieces
-        self._until: list[float] = []
-        self._factor: list[float] = []
-        self._done: list[float] = []  # seconds at full speed up to the end of each piece
+        self._until = array("d")
+        self._factor = array("d")
+        self._done = array("d")  # seconds at full speed up to the end of each piece
 
     def at(self, t: float) -> float:
         """The factor at `t`."""

@@ -27,6 +27,7 @@ from fednano.core.events import (
     UpdateRefused,
 )
 from fednano.core.inner_step import InnerStep
+from fednano.core.packed import Packed
 from fednano.report import svg, units
 from fednano.report.display import summary_lines
 from fednano.report.figures import figures_of, rows_before
@@ -85,7 +86,7 @@ def history_of_rounds(length: float, pause: float, rounds: int) -> History:
     starts = [k * (length + pause) for k in range(rounds)]
     work = {(k, k): WorkBar(start=t, stop=t + length, kind="full", round=k, steps=25) for k, t in enumerate(starts)}
     end = rounds * (length + pause)
-    history.lanes["a"] = ClientLane(client="a", windows=[(0.0, end)], work=work)
+    history.lanes["a"] = ClientLane(client="a", windows=Packed(lambda *span: span, "dd", [(0.0, end)]), work=work)
     history.figures.t = end
     return history
 
