@@ -116,23 +116,16 @@ def serve(
             outcome = run_in_folder(
                 folder, launch.name, server, launch.parts, launch.logger, launch.config, snapshot, shown
             )
-        if outcome.error:
-            raise RunFailedError from outcome.error
-
-
-class RunFailedError(Exception):
-    """The run failed after it began; its cause is the error."""
+    if outcome.error:
+        _tell(control / FAILED, explained(outcome.error))
+        raise outcome.error
 
 
 @contextmanager
 def _telling(control: Path) -> Iterator[None]:
-    """Tell followers why the server ends, if it refuses the run or if the failure came from outside the program."""
+    """Tell followers why the server refuses the run, or which failure from outside the program ends it."""
     try:
         yield
-    except RunFailedError as failed:
-        assert failed.__cause__
-        _tell(control / FAILED, explained(failed.__cause__))
-        raise failed.__cause__ from None
     except ValueError as error:
         _tell(control / REFUSED, str(error))
         raise
