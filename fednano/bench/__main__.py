@@ -15,7 +15,7 @@ BENCHES = {
     "boundary": "fednano.bench.boundary",
     "loader": "fednano.bench.loader",
     "planners": "fednano.bench.planners",
-    "protocol": "fednano.bench.protocol",
+    "protocol": "fednano.bench.protocol.command",
     "sample": "fednano.bench.sample",
     "tokenizer": "fednano.bench.tokenizer.command",
     "train_step": "fednano.bench.train_step.command",

@@ -21,6 +21,10 @@ REMEDIES = {
 }
 
 
+class OutsideError(Exception):
+    """A failure from outside the program; the text is one line with the cause and the remedy."""
+
+
 class StorageError(OSError):
     """A file cannot be used; the text is one line with the file, the cause and the remedy."""
 
@@ -32,7 +36,8 @@ def explained(error: BaseException) -> str | None:
     """The cause and the remedy in one line; None unless the failure came from outside the program."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, StorageError):  # also as the cause of an error that says what was being done
+        # Also as the cause of an error that says what was being done.
+        if isinstance(cause, StorageError | OutsideError):
             return str(cause)
         cause = cause.__cause__
     if not isinstance(error, OSError) or error.errno not in REMEDIES:

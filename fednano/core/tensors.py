@@ -28,7 +28,8 @@ def subtract(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> State:
 
 def norm(state: Mapping[str, Tensor]) -> float:
     """Euclidean norm over all entries of all tensors, in any order; NaN or infinite if any entry is."""
-    squares = [float(tensor.detach().double().square().sum()) for tensor in state.values()]
+    # Squared in place: the copies of a stranger's update take no more memory than they must.
+    squares = [float(tensor.detach().to(torch.float64, copy=True).square_().sum()) for tensor in state.values()]
     # An exact sum does not depend on the order of the names, which a file does not keep.
     return math.sqrt(math.fsum(squares))
 

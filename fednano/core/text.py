@@ -1,6 +1,7 @@
 """Text of files that other programs wrote: byte order marks, and names that are not UTF-8."""
 
 import codecs
+import reprlib
 
 # The marks of UTF-32 come first: that of its little-endian form begins with that of UTF-16.
 _MARKS = (
@@ -9,6 +10,14 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+
+
+BRIEF = 80  # characters
+
+
+def brief(value: object) -> str:
+    """The beginning of what a stranger sent, for a message about it; a long value is not copied as a whole."""
+    return value[:BRIEF] if isinstance(value, str) else reprlib.repr(value)
 
 
 def encoding_of(head: bytes) -> str:

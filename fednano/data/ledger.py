@@ -271,7 +271,7 @@ def _divided(grant: Grant, cursor: Position, left: Sequence[Span]) -> tuple[list
     if passed:
         raise ValueError(
             f"left must hold ascending parts of the lease's rows {records_of(spans)} before {cursor}, "
-            f"got {records_of(passed)[0]}"
+            f"got {tuple(passed[0])}"
         )
     return trained, free
 

@@ -11,6 +11,7 @@ from fednano.data.ledger import Span
 
 F = TypeVar("F", bound=Struct)
 
+MOST_NAME = 256  # characters of a field's name
 MOST_SPANS = 1 << 20  # of a task
 MOST_LAYOUT = 1 << 24  # bytes, where the names of the tensors are not known beforehand
 
@@ -74,6 +75,12 @@ class ResultFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 def parsed(record: ConfigRecord, kind: type[F], most_spans: int = MOST_SPANS) -> F:
     """The fields of a record. Raises ValueError for one too many, one too few, or one of a wrong type or size."""
+    most = 2 * len(kind.__struct_fields__)  # a few too many are named by the conversion
+    if len(record) > most:
+        raise ValueError(f"a record must hold the fields of {kind.__name__}, got {len(record)} fields")
+    for name in record:
+        if len(name) > MOST_NAME:
+            raise ValueError(f"the name of a field must have <= {MOST_NAME} characters, got {len(name)}")
     fields: Mapping[str, Any] = dict(record)
     for key in ("spans", "left"):  # the limit of a lease, before anything is made of its items
         if isinstance(value := fields.get(key), list) and len(value) > 3 * most_spans:

@@ -76,8 +76,8 @@ class LiveGrid(WrappedGrid):
         """The nodes without a key whose names are known, by name; asks each new node for its name."""
         for reply in self._replies(list(self._introductions)):
             node = self._introductions.pop(reply.metadata.reply_to_message_id, None)
-            if node is not None and not reply.has_error() and NODE in reply.content.config_records:
-                name = reply.content.config_records[NODE].get("name")
+            if node is not None and not reply.has_error() and (told := records.config_of(reply.content, NODE)):
+                name = told.get("name")
                 if isinstance(name, str):
                     self._names[node] = name
         waited_for = {*self._names, *self._introductions.values()}
@@ -88,7 +88,7 @@ class LiveGrid(WrappedGrid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         pushed = list(messages)
-        tasks = [message.content.config_records.get(records.TASK) for message in pushed]
+        tasks = [records.config_of(message.content, records.TASK) for message in pushed]
         for task in tasks:
             if task:
                 mark("pushing", str(task["client"]), round=int(str(task["round"])))
@@ -177,7 +177,7 @@ class LiveGrid(WrappedGrid):
 
 def _shift_busy(content: RecordDict, at: float) -> None:
     """Shift the busy times in a result so that the work ended at `at`."""
-    if (result := content.config_records.get(records.RESULT)) is None:
+    if (result := records.config_of(content, records.RESULT)) is None:
         return
     begun, ended, ahead = (result.get(key) for key in ("busy_from", "busy_until", "ahead"))
     if not (isinstance(begun, float) and isinstance(ended, float) and begun <= ended):

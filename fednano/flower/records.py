@@ -1,6 +1,7 @@
 """Conversion of tasks and results to Flower records and back. Nothing is pickled: fields are scalars, lists, bytes."""
 
 from collections.abc import Iterable
+from itertools import islice
 
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
@@ -9,6 +10,7 @@ from fednano.codec.base import Codec, Direction
 from fednano.codec.fp32 import Fp32
 from fednano.core import tensors
 from fednano.core.tensors import Shapes, State
+from fednano.core.text import brief
 from fednano.data.ledger import Grant, Span
 from fednano.flower import fields
 from fednano.flower.fields import AheadFields, ResultFields, TaskFields
@@ -19,6 +21,7 @@ from fednano.training.worker import Result, Task
 LAYOUT, DATA, LAYOUT_STYPE = "layout", "data", "fednano.layout"
 TASK, RESULT, TENSORS, INNER = "fednano.task", "fednano.result", "fednano.core.tensors", "fednano.inner"
 AHEAD = "fednano.ahead"
+MOST_RECORDS = 8  # of a message; more are not looked at
 LOSSLESS = Fp32()
 
 
@@ -90,10 +93,10 @@ def _unpacked(record: ArrayRecord, codec: Codec, direction: Direction, expected:
         if expected:
             raise ValueError(f"an update must hold {len(expected)} tensors, got none")
         return {}
-    layout = _bytes_in(record, LAYOUT, LAYOUT_STYPE)
-    data = _bytes_in(record, DATA, f"fednano.{codec.name}")
     if len(record) > 2:
         raise ValueError(f"tensors must come in the arrays {LAYOUT} and {DATA}, got {len(record)} arrays")
+    layout = _bytes_in(record, LAYOUT, LAYOUT_STYPE)
+    data = _bytes_in(record, DATA, f"fednano.{codec.name}")
     if expected is None:
         shapes = fields.shapes_of(layout)
     else:
@@ -120,16 +123,19 @@ def _bytes_in(record: ArrayRecord, key: str, stype: str) -> bytes:
     array = record[key]
     if array.stype != stype:
         if key == DATA:
-            raise ValueError(f"tensors are encoded as {array.stype}, not as codec={stype.removeprefix('fednano.')}")
-        raise ValueError(f"array {key} must be of stype {stype}, got {array.stype}")
+            encoded = brief(array.stype)
+            raise ValueError(f"tensors are encoded as {encoded}, not as codec={stype.removeprefix('fednano.')}")
+        raise ValueError(f"array {key} must be of stype {stype}, got {brief(array.stype)}")
     if not isinstance(array.data, bytes) or (array.dtype, array.shape) != ("uint8", (len(array.data),)):
-        raise ValueError(f"array {key} must hold bytes as uint8, got {array.dtype!r} of shape {array.shape!r}")
+        held = f"{brief(array.dtype)} of shape {brief(array.shape)}"
+        raise ValueError(f"array {key} must hold bytes as uint8, got {held}")
     return array.data
 
 
 def payload_bytes(content: RecordDict) -> int:
     """Bytes of the encoded tensors in a message."""
-    return sum(len(record[DATA].data) for record in content.array_records.values() if DATA in record)
+    few = islice(content.values(), MOST_RECORDS)
+    return sum(len(record[DATA].data) for record in few if isinstance(record, ArrayRecord) and DATA in record)
 
 
 def direction_of(content: RecordDict) -> Direction | None:
@@ -138,9 +144,10 @@ def direction_of(content: RecordDict) -> Direction | None:
         if isinstance(content.held, Task):
             return "down"
         return "up" if content.held.done.steps else None
-    if RESULT not in content.config_records:
+    result = config_of(content, RESULT)
+    if result is None:
         return "down"
-    return "up" if content.config_records[RESULT]["steps"] else None
+    return "up" if result.get("steps") else None
 
 
 def pack_task(task: Task, weights: ArrayRecord) -> RecordDict:
@@ -180,7 +187,7 @@ def unpack_task(content: RecordDict) -> tuple[Task, State]:
         tokens_total=c.tokens_total,
         peers=c.peers,
         horizon=c.horizon,
-        inner=unpack_state(content.array_records[INNER]) if INNER in content.array_records else {},
+        inner={} if (inner := arrays_of(content, INNER)) is None else unpack_state(inner),
         seconds=c.seconds,
         token=c.token,
         whole=c.whole,
@@ -256,22 +263,39 @@ def unpack_update(content: RecordDict, codec: Codec, expected: Shapes, inner: Sh
     """
     if isinstance(content, Unpacked):
         return {}, {}
+    if len(content) > MOST_RECORDS:
+        raise ValueError(f"a result must have <= {MOST_RECORDS} records, got {len(content)}")
     if more := content.keys() - {RESULT, TENSORS, *([INNER] if inner else [])}:
-        raise ValueError(f"a result must not have the records {sorted(more)[:3]}")
+        raise ValueError(f"a result must not have the records {[brief(name) for name in sorted(more)[:3]]}")
     update = _unpacked(_arrays(content, TENSORS), codec, "up", expected)
     return update, _unpacked(_arrays(content, INNER), LOSSLESS, "up", inner) if inner else {}
 
 
+def config_of(content: RecordDict, name: str) -> ConfigRecord | None:
+    """The config record of this name, if a message has one.
+
+    Flower's own way to it, `content.config_records`, goes through all records, and there may be a million.
+    """
+    record = content.get(name)
+    return record if isinstance(record, ConfigRecord) else None
+
+
+def arrays_of(content: RecordDict, name: str) -> ArrayRecord | None:
+    """The array record of this name, if a message has one."""
+    record = content.get(name)
+    return record if isinstance(record, ArrayRecord) else None
+
+
 def _config(content: RecordDict, name: str) -> ConfigRecord:
-    if name not in content.config_records:
+    if (record := config_of(content, name)) is None:
         raise ValueError(f"a message without {name}")
-    return content.config_records[name]
+    return record
 
 
 def _arrays(content: RecordDict, name: str) -> ArrayRecord:
-    if name not in content.array_records:
+    if (record := arrays_of(content, name)) is None:
         raise ValueError(f"a message without {name}")
-    return content.array_records[name]
+    return record
 
 
 def _pack_inner(inner: State) -> dict[str, ArrayRecord]:
@@ -295,9 +319,9 @@ def _pack_ahead(ahead: Advance | None) -> dict[str, ConfigRecord]:
 
 
 def _unpack_ahead(content: RecordDict) -> Advance | None:
-    if AHEAD not in content.config_records:
+    if (record := config_of(content, AHEAD)) is None:
         return None
-    c = fields.parsed(content.config_records[AHEAD], AheadFields)
+    c = fields.parsed(record, AheadFields)
     return Advance(c.lease, c.token, Grant(c.pool, fields.spans_of(c.spans)), c.steps)
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # Names and numbers of glibc's malloc.h.
-TRIM_THRESHOLD, TOP_PAD, MMAP_MAX, ARENA_MAX = -1, -2, -4, -8
+TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -2, -3, -4, -8
 GROWTH = 1 << 26  # minimum bytes by which the heap grows
 NEW_OBJECTS = 100_000  # between two collections; the default is 700
 # Where the kernel says how much memory the processes of this group may take, if they are in one with a limit.
@@ -33,6 +33,19 @@ def keep_freed_memory() -> bool:
     take longer than the arithmetic on them. With this setting, the process holds its peak memory until it ends.
     """
     return _tell((TRIM_THRESHOLD, -1), (TOP_PAD, GROWTH), (MMAP_MAX, 0))
+
+
+@contextmanager
+def returning_freed_memory() -> Iterator[None]:
+    """Have the allocator return every large block as soon as it is freed, within the block, if it is glibc's.
+
+    The memory that this process holds is then what it uses, which makes it worth measuring.
+    """
+    _tell((MMAP_THRESHOLD, 1 << 17))
+    try:
+        yield
+    finally:
+        _tell((MMAP_THRESHOLD, 1 << 25))  # where the threshold, which grows by itself, ends
 
 
 def share_heaps() -> bool:

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fednano.coordination.store import CoordinationStore, StopRequestedError
+from fednano.core.failures import OutsideError
 from fednano.core.ranks import local_rank, rank, world
 
 TIMEOUT = timedelta(minutes=10)  # longer than the first rank evaluates or saves while the others wait for it
@@ -23,7 +24,7 @@ TIMEOUT = timedelta(minutes=10)  # longer than the first rank evaluates or saves
 Part = TypeVar("Part", bound=Sequence[Any] | npt.NDArray[Any])
 
 
-class PeerLostError(RuntimeError):
+class PeerLostError(OutsideError):
     """Another rank ended, or did not answer for ten minutes."""
 
 
@@ -96,7 +97,8 @@ def _naming_the_peer() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise PeerLostError(f"another rank ended or does not answer ({error}); see its output for the cause") from error
+        said = " ".join(str(error).split())
+        raise PeerLostError(f"another rank ended or does not answer ({said}); see its output for the cause") from error
 
 
 @contextmanager

@@ -7,15 +7,20 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support.deployed import linux
+from support.faulty import unwritable
 from support.runs import assert_same, summary_of
 
 from fednano.core.event_log import EventLog, read_log
 from fednano.core.events import CheckpointSaved
-from fednano.core.failures import explained, naming
+from fednano.core.failures import REMEDIES, explained, naming
 from fednano.data.shards import Corpus
+from fednano.runtime.run_folder import Written
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -141,3 +146,57 @@ def test_a_failure_outside_the_program_names_the_file_and_the_remedy(number: int
     said = explained(caught.value)
     assert said is not None and said.startswith(f"/data/file cannot be used ({os.strerror(number)}); ")
     assert explained(ValueError("x")) is None
+
+
+# What cannot be written, and how many such writes go well before.
+PLACES = {
+    "checkpoints": 6,
+    "events.jsonl": 2,
+    "metrics.jsonl": 0,
+    "energy.json": 0,
+    "summary.json": 0,
+    "report.html": 0,
+}
+NUMBERS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO]
+
+
+@linux
+@pytest.mark.parametrize(
+    ("place", "number"),
+    [
+        pytest.param(place, number, marks=() if i % len(NUMBERS) == j else pytest.mark.slow)
+        for i, place in enumerate(PLACES)
+        for j, number in enumerate(NUMBERS)
+    ],
+)
+def test_whatever_cannot_be_written_fails_a_run_that_resumes(
+    place: str, number: int, run: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors: list[Exception] = []
+    noted = Written.failed
+
+    def note(written: Written, error: Exception) -> None:
+        errors.append(error)
+        noted(written, error)
+
+    monkeypatch.setattr(Written, "failed", note)
+    options = ["runtime.compute=analytic", "rounds=4", "checkpoint_every=1"]
+    whole = run(*options, folder="whole")
+    path = f"{tmp_path}/full/{place}" if place == "events.jsonl" else place
+    # Without a summary there is none to return.
+    with unwritable(path, number, PLACES[place]) as failed, suppress(FileNotFoundError):
+        run(*options, folder="full")
+    assert failed
+    said = explained(errors[0])
+    assert said is not None and "\n" not in said
+    assert place in said and f"({os.strerror(number)}); {REMEDIES[number]}" in said
+    folder = tmp_path / "full"
+    left = {path.name for path in folder.rglob("*")}
+    assert not [name for name in left if name.endswith(".tmp")]
+    if place == "summary.json":
+        assert "summary.json" not in left
+    else:
+        summary = json.loads((folder / "summary.json").read_text())
+        assert (summary["status"], summary["error"]) == ("failed", said)
+    assert_same(run(*options, folder="full", resume=True), whole)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in whole["folder"].iterdir()}

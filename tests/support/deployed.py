@@ -35,11 +35,11 @@ E, T = TypeVar("E", bound=Event), TypeVar("T")
 class Deployed:
     """`python -m fednano.run runtime=deployment …` in a process, whose temporary files lie in a folder of their own."""
 
-    def __init__(self, overrides: list[str], folder: Path, temporary: str) -> None:
+    def __init__(self, overrides: list[str], folder: Path, temporary: str, output: Path | None = None) -> None:
         self.folder = folder
         self.temporary = temporary
         words = ["runtime=deployment", "runtime.transfer_s=60", *overrides]
-        self.output = folder.with_name("output").open("w+")
+        self.output = (output or folder.with_name("output")).open("w+")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "fednano.run", *words, f"hydra.run.dir={quoted(str(folder))}"],
             env={**os.environ, "TMPDIR": temporary, "OMP_NUM_THREADS": "1"},

@@ -22,7 +22,7 @@ from fednano.coordination.store import CoordinationStore, StopRequestedError
 from fednano.core.clock import pause, wall
 from fednano.core.event_log import from_line
 from fednano.core.events import Event, ProvisionFailed, RoundStarted, SignalLost
-from fednano.core.failures import in_one_line
+from fednano.core.failures import StorageError, in_one_line
 from fednano.flower.compat.superlink import RunStatus, UnreachableError
 from fednano.process.child import Child
 from fednano.process.restarts import RestartPolicy, Restarts, Verdict
@@ -34,7 +34,7 @@ from fednano.runtime.deployment.nodes.attendance import Attendance, Reach, store
 from fednano.runtime.deployment.nodes.local import LocalNodes, redis_server, rerouted
 from fednano.runtime.deployment.nodes.proxy import Proxy
 from fednano.runtime.deployment.security import make_certificates
-from fednano.runtime.deployment.serving import ACTIONS, LOCK, REFUSED, STEPS, read_step, server_pid
+from fednano.runtime.deployment.serving import ACTIONS, FAILED, LOCK, REFUSED, STEPS, read_step, server_pid
 from fednano.runtime.deployment.superlink import SuperLink, environment
 from fednano.runtime.session import Outcome
 from fednano.training.checkpoint import Checkpoints, write_json
@@ -140,6 +140,8 @@ class Conductor:
             self._follow()
             if status.raised and (self._private / REFUSED).exists():
                 raise BadInputError((self._private / REFUSED).read_text(encoding="utf-8"))
+            if status.raised and (self._private / FAILED).exists():
+                raise StorageError((self._private / FAILED).read_text(encoding="utf-8"))
             if status.failed:
                 raise RuntimeError(status.details)
             summary = json.loads((self._folder / "summary.json").read_text(encoding="utf-8"))
@@ -242,7 +244,8 @@ class Conductor:
         return Child(client, command, log=log, environment=secret, grace_s=NODE_ENDS_S, orphan_s=0.0)
 
     def _submit(self, resume: bool) -> None:
-        (self._private / LOCK).unlink(missing_ok=True)
+        for told in (LOCK, FAILED):
+            (self._private / told).unlink(missing_ok=True)
         self._gone_at, self._told_to_stop = None, False
         self._run = self._link.submit(
             {

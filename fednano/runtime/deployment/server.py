@@ -5,8 +5,8 @@ the control folder of `runtime/deployment/serving.py`.
 """
 
 import json
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,6 +20,7 @@ from fednano.coordination.redis_store import RedisStore
 from fednano.coordination.store import LiveStore
 from fednano.core.clock import Clock, RealClock
 from fednano.core.events import Event, UpdateFolded
+from fednano.core.failures import explained
 from fednano.core.inner_step import InnerStep
 from fednano.core.tensors import State
 from fednano.federation.live_members import LiveMembership
@@ -29,7 +30,7 @@ from fednano.process.memory import share_heaps
 from fednano.report.sinks import Fanout, Logger
 from fednano.runtime.beginning import message_bytes
 from fednano.runtime.deployment.inbox import Inbox
-from fednano.runtime.deployment.serving import ACTIONS, REFUSED, STEPS, StopSignal, serving
+from fednano.runtime.deployment.serving import ACTIONS, FAILED, REFUSED, STEPS, StopSignal, serving
 from fednano.runtime.engine import Engine, transport
 from fednano.runtime.parts import Parts
 from fednano.runtime.run_folder import run_in_folder
@@ -104,23 +105,39 @@ def serve(
     """
     share_heaps()  # Flower's grid starts threads for every message
     # The signal may come as soon as the lock is visible, so it is handled first.
-    with StopSignal() as stop, serving(control):
+    with StopSignal() as stop, serving(control), _telling(control):
         snapshot = Checkpoints.newest(folder / "checkpoints", folder / "events.jsonl") if resume else None
         clock = RealClock(POLL_S, at=snapshot.clock if snapshot else 0.0)
-        try:
-            launch = build(folder, store, clock)
-            with closing(launch.store):
-                stop.tell(launch.store)
-                server = LiveServer(launch, grid, clock, control)
-                shown = out or RichConsole(quiet=True)
-                outcome = run_in_folder(
-                    folder, launch.name, server, launch.parts, launch.logger, launch.config, snapshot, shown
-                )
-        except ValueError as error:
-            (control / REFUSED).write_text(str(error), encoding="utf-8")
-            raise
+        launch = build(folder, store, clock)
+        with closing(launch.store):
+            stop.tell(launch.store)
+            server = LiveServer(launch, grid, clock, control)
+            shown = out or RichConsole(quiet=True)
+            outcome = run_in_folder(
+                folder, launch.name, server, launch.parts, launch.logger, launch.config, snapshot, shown
+            )
     if outcome.error:
+        _tell(control / FAILED, explained(outcome.error))
         raise outcome.error
+
+
+@contextmanager
+def _telling(control: Path) -> Iterator[None]:
+    """Tell followers why the server refuses the run, or which failure from outside the program ends it."""
+    try:
+        yield
+    except ValueError as error:
+        _tell(control / REFUSED, str(error))
+        raise
+    except OSError as error:
+        _tell(control / FAILED, explained(error))
+        raise
+
+
+def _tell(path: Path, text: str | None) -> None:
+    if text is not None:
+        with suppress(OSError):  # the control folder's disk may be full too, and the error itself says more
+            path.write_text(text, encoding="utf-8")
 
 
 class LiveServer:

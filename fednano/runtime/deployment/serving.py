@@ -1,8 +1,8 @@
 """The control folder and the stop signal, between the process that serves a live run and the one that shows it.
 
 `LOCK` is locked while the server serves and holds its process id. `STEPS` receives the inner steps that nodes report,
-`ACTIONS` what was done to nodes, for the event log. `REFUSED` says why the server refused the run, if it did. SIGUSR1
-asks the run to stop.
+`ACTIONS` what was done to nodes, for the event log. `REFUSED` says why the server refused the run, if it did, and
+`FAILED` which failure from outside the program made it fail. SIGUSR1 asks the run to stop.
 """
 
 import fcntl
@@ -16,7 +16,8 @@ from pathlib import Path
 from fednano.coordination.store import LiveStore
 from fednano.core.inner_step import InnerStep
 
-LOCK, STEPS, ACTIONS, REFUSED = "server.lock", "steps.jsonl", "actions.jsonl", "refused"
+LOCK, STEPS, ACTIONS = "server.lock", "steps.jsonl", "actions.jsonl"
+REFUSED, FAILED = "refused", "failed"
 
 
 @contextmanager

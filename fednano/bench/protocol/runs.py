@@ -1,20 +1,16 @@
 """The cost of the protocol in addition to training, from runs in their own processes and the files they leave."""
 
-import argparse
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-from rich.table import Table
 
 from fednano.core.clock import Stopwatch
 from fednano.core.event_log import read_log
 from fednano.core.events import Evaluated
-from fednano.report.printer import printer
 
 ANALYTIC = ("runtime.compute=analytic", "eval_tokens=512")
 # Three sites for 15 hours, each up while its grid's carbon intensity is low.
@@ -100,41 +96,3 @@ def growth(events: int) -> Iterator[Run]:
 def overhead(rounds: int) -> Iterator[Run]:
     run("warm-up", (*OVERHEAD, *WARM_UP))
     yield run("d4, H = 50, 4 clients", (*OVERHEAD, f"rounds={rounds}", f"eval_every={rounds}"))
-
-
-def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m fednano.bench protocol", description="Measure what the protocol costs in addition to training."
-    )
-    cases: dict[str, Callable[[argparse.Namespace], Iterator[Run]]] = {
-        "curtailment": lambda chosen: curtailment(),
-        "scale": lambda chosen: scale(chosen.rounds),
-        "growth": lambda chosen: growth(chosen.events),
-        "overhead": lambda chosen: overhead(chosen.train_rounds),
-    }
-    parser.add_argument(
-        "--case", action="append", choices=cases, help="the case to run; repeat it for several (default: all)"
-    )
-    parser.add_argument("--rounds", type=int, default=640, help="rounds of the scale case (default: %(default)s)")
-    parser.add_argument(
-        "--events", type=int, default=100_000, help="events per run of the growth case (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--train-rounds", type=int, default=2, help="rounds of the overhead case (default: %(default)s)"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
-    chosen = parser.parse_args(arguments)
-    runs = [ran for case in chosen.case or cases for ran in cases[case](chosen)]
-    if chosen.json:
-        figures = [{**asdict(r), "us_per_event": r.us_per_event, "overhead": r.overhead} for r in runs]
-        print(json.dumps(figures, indent=2))
-        return
-    table = Table(title="cost of the protocol")
-    table.add_column("run", no_wrap=True)
-    for column in ("events", "virtual h", "process s", "wall s", "µs/event", "peak MB", "overhead"):
-        table.add_column(column, justify="right")
-    for r in runs:
-        share = f"{100 * r.overhead:.1f} %" if r.overhead is not None else "–"
-        cells = (f"{r.events:,}", f"{r.virtual_s / 3600:,.1f}", f"{r.process_s:.1f}", f"{r.wall_s:.1f}")
-        table.add_row(r.name, *cells, f"{r.us_per_event:.1f}", f"{r.peak_mb:,.0f}", share)
-    printer().print(table)
