@@ -53,6 +53,7 @@ def polar_express(matrices: Tensor, steps: int) -> Tensor:
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         polynomial.diagonal(dim1=-2, dim2=-1).add_(a)
         x = polynomial @ x
+    x = x.float()  # under autocast it is not
     x = x * (x.size(-2) ** 0.5 / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-12))
     result: Tensor = x.mT if tall else x
     return result
@@ -87,7 +88,8 @@ class Muon(torch.optim.Optimizer):
     """Nesterov momentum with an orthogonalised direction; the step is scaled by √max(1, rows / cols).
 
     Parameters of the same shape are stacked, so that a step takes a few batched products whatever the number of layers.
-    Their state is stacked as well and kept with the first of them.
+    Their state is stacked as well and kept with the first of them. Under torch.autocast the products of the
+    orthogonalisation run in its precision; the state and the update stay float32.
 
     Args:
         params: matrices; either all matrices of a group have gradients or none.
@@ -114,10 +116,17 @@ class Muon(torch.optim.Optimizer):
         cautious: bool = False,
     ) -> None:
         self._orthogonalize = polar_express if polar else orthogonalize
+        self._equilibrate, self._normalize_variance = equilibrate, normalize_variance
         self._equilibrated, self._cautious = equilibrated, cautious
         super().__init__(
             params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "steps": steps, "beta2": beta2}
         )
+
+    def compile(self) -> None:
+        """Run the arithmetic on stacks under torch.compile from now on; each shape is compiled once."""
+        self._orthogonalize = torch.compile(self._orthogonalize, dynamic=False)
+        self._equilibrate = torch.compile(self._equilibrate, dynamic=False)
+        self._normalize_variance = torch.compile(self._normalize_variance, dynamic=False)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -137,7 +146,7 @@ class Muon(torch.optim.Optimizer):
             state = self.state[parameters[0]]
             if "variance" not in state:
                 state["variance"] = torch.zeros_like(update[..., :1] if rows >= cols else update[..., :1, :])
-            update = normalize_variance(update, state["variance"], group["beta2"])
+            update = self._normalize_variance(update, state["variance"], group["beta2"])
         rate = group["lr"] * max(1.0, rows / cols) ** 0.5
         decay = group["weight_decay"]
         if self._cautious and decay:
@@ -157,4 +166,4 @@ class Muon(torch.optim.Optimizer):
         buffer: Tensor = state["momentum"]
         buffer.lerp_(gradients, 1.0 - momentum)
         direction = gradients.lerp_(buffer, momentum)
-        return equilibrate(direction) if self._equilibrated else direction
+        return self._equilibrate(direction) if self._equilibrated else direction
