@@ -184,11 +184,12 @@ def test_all_devices_need_a_rank_each(monkeypatch: pytest.MonkeyPatch) -> None:
         CudaDDP(**settings)
 
 
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="less than two CUDA devices here")
-def test_all_cuda_devices_train(tiny: list[str], tmp_path: Path) -> None:
-    ranks = torch.cuda.device_count()
-    options = [*tiny, *STEPS, f"clients={ranks}", "runtime=centralized", "hardware=cuda_ddp", "hydra.run.dir=run"]
-    ended = torchrun(tmp_path, "-m", "fednano.run", *options, ranks=ranks)
+@pytest.mark.cuda
+@pytest.mark.slow
+def test_all_devices_train(device: torch.device, tiny: list[str], tmp_path: Path) -> None:
+    ranks, hardware = (torch.cuda.device_count(), "cuda_ddp") if device.type == "cuda" else (2, "cpu")
+    options = [*tiny, *STEPS, "rounds=1", f"clients={ranks}", f"hardware={hardware}", "runtime=centralized"]
+    ended = torchrun(tmp_path, "-m", "fednano.run", *options, "hydra.run.dir=run", ranks=ranks)
     assert ended.returncode == 0, ended.stderr
     assert summary_of(tmp_path / "run")["val_bpb"] < summary_of(tmp_path / "run")["val_bpb_initial"]
 
