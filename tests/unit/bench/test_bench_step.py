@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fednano.bench.__main__ import main
+from fednano.bench.train_step.device import rows_that_fill
 from fednano.bench.train_step.split import PARTS
 
 TINY = ["--depth", "2", "--batch-size", "2", "--sequence-len", "16", "--vocab-size", "300", "--repeats", "2"]
@@ -113,6 +114,7 @@ def test_a_checkout_that_breaks_is_named_in_one_line(tmp_path: Path, capsys: pyt
         (["--nanochat", "nowhere"], "--nanochat must hold nanochat/gpt.py, got nowhere; name a checkout"),
         (["--repeats", "0"], "--repeats must be >= 1, got 0; use 1 or more"),
         (["--sequence-len", "1"], "--sequence-len must be >= 2, got 1; use 2 or more"),
+        (["--fill", "1.5"], "--fill must be >= 0 and < 1, got 1.5; use, for example, 0.8"),
         (["--timeout", "nan"], "--timeout must be > 0, got nan"),
         (["--json", "nowhere/report.json"], "--json must be in a folder that exists, got nowhere/report.json"),
     ],
@@ -127,3 +129,22 @@ def test_senseless_options_are_refused(
     monkeypatch.chdir(tmp_path)
     assert main(["train_step", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_rows_fill_memory_by_the_line_through_two_peaks() -> None:
+    assert rows_that_fill((130, 160), (1, 2), 1000, 1.0) == 30
+    assert rows_that_fill((130, 130), (1, 2), 230, 10.0) == 12  # too small to be seen: at least 10 a row
+    assert rows_that_fill((130, 160), (1, 2), 100, 1.0) == 1
+
+
+def test_a_step_fills_memory_and_a_rival_that_breaks_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "nanochat").mkdir()
+    (tmp_path / "nanochat" / "gpt.py").write_text("raise RuntimeError('no kernels here')", encoding="utf-8")
+    found = ran(tmp_path, "--fill", "1e-9", "--nanochat", str(tmp_path))
+    (ours,) = found["contenders"]
+    assert (ours["name"], ours["batch_size"]) == ("fednano", 1)  # the process itself is larger than that
+    assert ours["tokens_per_s"] == pytest.approx(16 / ours["step_s"])
+    assert "no kernels here" in found["failed"]["nanochat"]
+    assert "nanochat did not run" in capsys.readouterr().out
