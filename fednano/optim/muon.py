@@ -4,7 +4,8 @@ Sources: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural net
 NorMuon (2510.05491); cautious weight decay as in nanochat (Karpathy, 2025).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import torch
@@ -84,6 +85,13 @@ def normalize_variance(update: Tensor, variance: Tensor, beta2: float) -> Tensor
     return update * (scale * (before / after).sqrt())
 
 
+@cache
+def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`function` under torch.compile, the same for the optimizers of all clients."""
+    compiled: Callable[..., Tensor] = torch.compile(function, dynamic=False)
+    return compiled
+
+
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum with an orthogonalised direction; the step is scaled by √max(1, rows / cols).
 
@@ -115,8 +123,9 @@ class Muon(torch.optim.Optimizer):
         beta2: float = 0.0,
         cautious: bool = False,
     ) -> None:
-        self._orthogonalize = polar_express if polar else orthogonalize
-        self._equilibrate, self._normalize_variance = equilibrate, normalize_variance
+        self._orthogonalize: Callable[..., Tensor] = polar_express if polar else orthogonalize
+        self._equilibrate: Callable[..., Tensor] = equilibrate
+        self._normalize_variance: Callable[..., Tensor] = normalize_variance
         self._equilibrated, self._cautious = equilibrated, cautious
         super().__init__(
             params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "steps": steps, "beta2": beta2}
@@ -124,9 +133,9 @@ class Muon(torch.optim.Optimizer):
 
     def compile(self) -> None:
         """Run the arithmetic on stacks under torch.compile from now on; each shape is compiled once."""
-        self._orthogonalize = torch.compile(self._orthogonalize, dynamic=False)
-        self._equilibrate = torch.compile(self._equilibrate, dynamic=False)
-        self._normalize_variance = torch.compile(self._normalize_variance, dynamic=False)
+        self._orthogonalize = _compiled(self._orthogonalize)
+        self._equilibrate = _compiled(self._equilibrate)
+        self._normalize_variance = _compiled(self._normalize_variance)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]

@@ -58,8 +58,11 @@ class Step:
         if not holds:
             self.fail(reason)
 
-    def run(self, *words: str, expect: int = 0) -> str:
-        """Run `python WORDS` in the step's folder, its output on ours; returns that. Fails on another exit code."""
+    def run(self, *words: str, expect: int | None = 0) -> str:
+        """Run `python WORDS` in the step's folder, its output on ours; returns that.
+
+        Fails on another exit code than `expect`; None takes any.
+        """
         shown = shlex.join(["python", *words]).replace(f"{self.out}/", "").replace(f"{ROOT}/", "")
         self._record["commands"].append(shown)
         self._write()
@@ -77,7 +80,9 @@ class Step:
         )
         print(found.stdout, flush=True)
         last = found.stdout.strip().splitlines()[-1:] or [""]
-        self.require(found.returncode == expect, f"exit code {found.returncode} of {shown[:80]}: {last[0][:160]}")
+        self.require(
+            expect in (None, found.returncode), f"exit code {found.returncode} of {shown[:80]}: {last[0][:160]}"
+        )
         return found.stdout
 
     def summary(self, folder: str) -> dict[str, Any]:

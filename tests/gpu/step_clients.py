@@ -16,6 +16,7 @@ def work(step: Step) -> None:
     (step.out / "texts").mkdir(exist_ok=True)
     write_docstrings(step.out / "texts")
     common = [*SIZES, f"data.path={step.out}/texts", f"data.root={step.out}/data", *step.hardware()]
+    common.append("hardware.compile=false")  # every process would compile for itself
 
     def run(folder: str, *overrides: str) -> str:
         step.run("-m", "fednano.run", *common, *overrides, f"hydra.run.dir={step.out}/{folder}")

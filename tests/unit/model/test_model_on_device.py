@@ -1,12 +1,14 @@
 """The model on the device of --device, against the CPU and its own arithmetic."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from support.devices import Operations, compile_quickly, hardware
 from support.reference import fill
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from fednano.bench.sample import NEVER, random_model, uncached
@@ -75,6 +77,33 @@ def test_queries_keys_and_values_have_one_precision(
     with hardware(device, "bfloat16").autocast():
         model.features(torch.arange(16, device=device).view(1, 16))
     assert seen == [{torch.bfloat16}] * 2
+
+
+def test_on_cuda_windows_are_flex_attention_in_one_precision() -> None:
+    """What the compiler is given for a CUDA device, from tensors without memory; needs no such device."""
+    nodes = []
+
+    def keep(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
+        nodes.extend(graph.graph.nodes)
+        return graph.forward
+
+    before = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+    try:
+        # The context manager refuses without a device.
+        torch.set_autocast_enabled("cuda", True)
+        torch.set_autocast_dtype("cuda", torch.bfloat16)
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+            with torch.device("cuda"):
+                model = GPT(GPTConfig.derive(Depth(2, sequence_len=1024), NANOCHAT, 512))
+            tokens = torch.zeros(1, 1024, dtype=torch.int64, device="cuda")
+            torch.compile(model.features, backend=keep, fullgraph=True, dynamic=False)(tokens)
+    finally:
+        torch.set_autocast_enabled("cuda", before[0])
+        torch.set_autocast_dtype("cuda", before[1])
+    kernels = {str(node.target): node for node in nodes if "attention" in str(node.target)}
+    assert any("flex" in name for name in kernels) and any("scaled_dot" in name for name in kernels)
+    for node in kernels.values():
+        assert {argument.meta["example_value"].dtype for argument in node.args[:3]} == {torch.bfloat16}
 
 
 def test_a_window_needs_no_matrix_of_all_pairs(device: torch.device) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.devices import Operations, default_determinism, hardware
+from support.devices import Operations, compile_quickly, default_determinism, hardware
+from torch._dynamo.utils import counters
 
 from fednano.core import tensors
 from fednano.core.clock import VirtualClock
@@ -22,7 +23,7 @@ from fednano.model.gpt import GPT, GPTConfig
 from fednano.model.scaling import Depth
 from fednano.optim.inner import MuonAdamW
 from fednano.training.hardware import CUBLAS_WORKSPACE, Hardware
-from fednano.training.local import LocalTrainer, StepPlan, StepsDone
+from fednano.training.local import LocalTrainer, StepPlan, StepsDone, compile_apart
 from fednano.training.tensor_files import load_tensors, save_tensors
 
 pytestmark = pytest.mark.cuda
@@ -47,8 +48,10 @@ def batches(seed: int, count: int) -> list[Batch]:
     return [Batch(rows[:, :-1], rows[:, 1:], cursor=(i, 0)) for i, rows in enumerate(ids)]
 
 
-def trainer(device: torch.device, dtype: str = "float32") -> LocalTrainer:
-    return LocalTrainer(model=GPT(CONFIG), optim=MuonAdamW(), hardware=hardware(device, dtype), batch_tokens=B * T)
+def trainer(device: torch.device, dtype: str = "float32", *, compiled: bool = False) -> LocalTrainer:
+    return LocalTrainer(
+        model=GPT(CONFIG), optim=MuonAdamW(), hardware=hardware(device, dtype, compiled=compiled), batch_tokens=B * T
+    )
 
 
 def train(found: LocalTrainer, client: str, weights: State, seed: int, steps: int = 3) -> tuple[StepsDone, State]:
@@ -111,6 +114,20 @@ def test_a_step_waits_for_the_device_once_at_its_end(device: torch.device, monke
     assert len(seen) == 3
     for names in seen:
         assert [name for name in names if name in ("aten::_local_scalar_dense", "aten::nonzero")] == [names[-1]]
+
+
+def test_rounds_and_clients_compile_nothing_again(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    compile_quickly(device, monkeypatch)
+    monkeypatch.setattr("fednano.training.local.compile_model", compile_apart)
+    torch._dynamo.reset()
+    subject, weights = trainer(device, compiled=True), first_weights()
+    train(subject, "client_0", weights, seed=0)
+    graphs = counters["stats"]["unique_graphs"]
+    assert graphs >= 2
+    for client in ("client_1", "client_0"):
+        _, weights = train(subject, client, weights, seed=1)
+    assert counters["stats"]["unique_graphs"] == graphs
+    assert not counters["graph_break"]
 
 
 def test_batches_arrive_from_pinned_memory(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
