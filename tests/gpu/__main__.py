@@ -33,6 +33,9 @@ def main(arguments: list[str]) -> int:
     if options.list:
         print("\n".join(STEPS))
         return 0
+    if missing := absent(options.device):
+        print(missing, file=sys.stderr)
+        return 2
     folder = Path(options.out or tempfile.mkdtemp(prefix="fednano_gpu_")).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
@@ -51,6 +54,15 @@ def main(arguments: list[str]) -> int:
     said = "passed" if passed and not skipped else f"passed, without {', '.join(skipped)}" if passed else "failed"
     print(f"{said} in {time.monotonic() - begun:.0f} s; results.md, results.json and output: {folder}")
     return 0 if passed else 1
+
+
+def absent(device: str) -> str:
+    """Why there is nothing to check: one line, empty if the device is there."""
+    import torch
+
+    if not device.startswith("cuda") or torch.cuda.is_available():
+        return ""
+    return f"--device must be on this machine, got {device} but no CUDA device; use --device cpu (make gpu DEVICE=cpu)"
 
 
 def write(folder: Path, found: dict[str, str], outcomes: list[Outcome], options: argparse.Namespace) -> None:

@@ -7,8 +7,8 @@ HASHES = ("weights_sha256", "tape_sha256")
 
 
 def work(step: Step) -> None:
-    # Half of the quickstart, so that three runs and a compilation fit; the data set is the quickstart's own kind.
-    sizes = [*SMALL, "data.packages=[python]", "tokenizer.vocab_size=1000"] if step.small else ["rounds=6"]
+    # A third of the quickstart, so that three runs and a compilation fit; the data set is the quickstart's own kind.
+    sizes = [*SMALL, "data.packages=[python]", "tokenizer.vocab_size=1000"] if step.small else ["rounds=4"]
     common = [*sizes, f"data.root={step.out}/data", "data.workers=4"]
 
     def run(folder: str, *overrides: str) -> dict:

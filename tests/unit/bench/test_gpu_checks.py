@@ -1,6 +1,7 @@
 """The checks on a GPU (`make gpu`): verdicts, limits, results; the steps themselves are stand-ins."""
 
 import importlib
+import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -59,11 +60,42 @@ def test_a_step_has_one_verdict(
         json.dumps(outcome.record())
 
 
-def test_every_step_has_its_file_and_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(GPU))
     spec = importlib.util.spec_from_file_location("gpu_checks", GPU / "__main__.py")
-    checks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(checks)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_step_has_its_file_and_a_share_of_the_time(checks: ModuleType) -> None:
     assert {f"step_{name}" for name in checks.STEPS} == {path.stem for path in GPU.glob("step_*.py")}
     assert all(kept <= limit for limit, kept in checks.STEPS.values())
     assert sum(kept for _, kept in checks.STEPS.values()) < checks.TOTAL_S
+
+
+def test_a_failed_step_keeps_no_other_from_running(
+    checks: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, then in (("a", "sys.exit('last words')"), ("b", "")):
+        record = {"figure": f"figure of {name}"}
+        (tmp_path / f"step_{name}.py").write_text(STEP.format(record=record, then=then), encoding="utf-8")
+    monkeypatch.setattr(checks, "HERE", tmp_path)
+    monkeypatch.setattr(checks, "STEPS", {"a": (60.0, 5.0), "b": (60.0, 5.0)})
+    assert checks.main(["--device", "cpu", "--out", str(tmp_path / "out")]) == 1
+    steps = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))["steps"]
+    assert [(step["name"], step["verdict"]) for step in steps] == [("a", "failed"), ("b", "passed")]
+    assert capsys.readouterr().out.splitlines()[-1].startswith("failed in ")
+    (tmp_path / "step_a.py").write_text(STEP.format(record={}, then="sys.exit(77)"), encoding="utf-8")
+    assert checks.main(["--device", "cpu", "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("passed, without a in ")
+
+
+def test_a_machine_without_the_device_is_told_so_in_one_line(
+    checks: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert checks.main(["--device", "cuda"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("--device must be on this machine, got cuda") and error.count("\n") == 1
