@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run simulation flwr-config test slow chaos soak fidelity map lint bench fuzz wheels
+.PHONY: help run simulation flwr-config test gpu slow chaos soak fidelity map lint bench fuzz wheels
 
 # Libraries to compare with, in addition to tiktoken and tokenizers, which the tests install.
 PEERS := --with 'gigabpe>=0.1,<0.2' --with 'gigatoken>=0.10,<0.11' --with 'rustbpe>=0.1,<0.2' --with 'bpeasy>=0.1.6,<0.2'
@@ -21,6 +21,10 @@ flwr-config: ## add fednano's connections to the configuration of Flower's own c
 test: ## run all tests but the slow ones, Python and Rust
 	uv run pytest -n auto
 	cd rustbpe && cargo test --release
+
+DEVICE ?= cuda
+gpu: ## run the checks on a GPU, in at most 9 minutes; DEVICE=cpu for a small form of each
+	uv run python tests/gpu --device $(DEVICE)
 
 slow: ## run the tests that take minutes each
 	uv run pytest -m slow

@@ -16,6 +16,7 @@ from support.texts import write_docstrings
 from fednano.process.environment import QUIET
 
 if TYPE_CHECKING:
+    import torch
     from support.deployed import Deployed
 
 
@@ -27,6 +28,29 @@ os.environ.update(QUIET)
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Tests that share the cores get one each, and so do the processes that they start.
     os.environ["OMP_NUM_THREADS"] = "1"
+
+
+DEVICE_VARIABLE = "FEDNANO_TEST_DEVICE"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device",
+        default=os.environ.get(DEVICE_VARIABLE, "cpu"),
+        help=f"torch device of the tests marked cuda, which are small on cpu; default: ${DEVICE_VARIABLE}, or cpu",
+    )
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> "torch.device":
+    """The device of --device. Tests with this fixture are marked cuda."""
+    import torch
+
+    chosen = torch.device(request.config.getoption("--device"))
+    if chosen.type == "cuda":
+        # Torch reads it once, at the first product of the process.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    return chosen
 
 
 @pytest.fixture(autouse=True)

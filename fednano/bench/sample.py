@@ -27,7 +27,8 @@ def uncached(model: GPT, prompt: Sequence[int], tokens: int) -> list[int]:
     begin, start = len(text), 0
     for _ in range(tokens):
         start = context_start(start, len(text), T)
-        text.append(int(model.logits(torch.tensor([text[start:]]), first=-1).argmax()))
+        read = torch.tensor([text[start:]], device=model.embedding.weight.device)
+        text.append(int(model.logits(read, first=-1).argmax()))
     return text[begin:]
 
 
@@ -47,7 +48,9 @@ def random_model(depth: int, sequence_len: int, vocab_size: int) -> GPT:
     return model
 
 
-def measure(depth: int, sequence_len: int, vocab_size: int, prompt: int, tokens: int, repeats: int) -> dict[str, float]:
+def measure(
+    depth: int, sequence_len: int, vocab_size: int, prompt: int, tokens: int, repeats: int, device: str = "cpu"
+) -> dict[str, float]:
     """Medians over `repeats` rounds, after an unmeasured one; each round times both ways once.
 
     Returns:
@@ -56,7 +59,7 @@ def measure(depth: int, sequence_len: int, vocab_size: int, prompt: int, tokens:
     Raises:
         ValueError: the two ways give different tokens.
     """
-    model = random_model(depth, sequence_len, vocab_size)
+    model = random_model(depth, sequence_len, vocab_size).to(device)
     text = torch.arange(prompt).remainder(vocab_size).tolist()
     ways = {"cached": cached, "uncached": uncached}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -90,15 +93,17 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--vocab-size", type=int, default=4096, help="size of the vocabulary")
     parser.add_argument("--tokens", type=int, default=256, help="tokens to generate")
     parser.add_argument("--repeats", type=int, default=5, help="measured repeats of each way")
+    parser.add_argument("--device", default="cpu", help="torch device, such as cpu or cuda")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     chosen = parser.parse_args(arguments)
     size = chosen.depth, chosen.sequence_len, chosen.vocab_size
-    figures = measure(*size, chosen.prompt, chosen.tokens, chosen.repeats)
+    figures = measure(*size, chosen.prompt, chosen.tokens, chosen.repeats, chosen.device)
     if chosen.json:
         print(json.dumps(figures, indent=2))
         return
     lengths = f"{chosen.tokens} tokens after {chosen.prompt}"
-    title = f"{lengths}, d{chosen.depth}, {torch.get_num_threads()} threads, medians of {chosen.repeats}"
+    where = f"{torch.get_num_threads()} threads" if chosen.device == "cpu" else chosen.device
+    title = f"{lengths}, d{chosen.depth}, {where}, medians of {chosen.repeats}"
     table = Table(title=title)
     table.add_column("figure")
     table.add_column("value", justify="right")

@@ -90,7 +90,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def rotary_norm(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """RMS norm of each rotated head; x is (B, T, H, D), the tables are (T, 1, D / 2) float32."""
     if not _by_hand(x):
-        return rms_norm(rotate(x, cos, sin))
+        # In lower precision the float32 tables would make queries and keys wider than the values.
+        return rms_norm(rotate(x, cos, sin)).to(x.dtype)
     y: Tensor = _RotaryNorm.apply(x, cos, sin)
     return y
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fednano.model.arch import SMEAR_GATE_WIDTH, VALUE_GATE_WIDTH, Arch
 from fednano.model.cache import Cache, LayerCache
 from fednano.model.fused import mix, relu_squared, rms_norm, rotary_norm
-from fednano.model.loss import softcap_cross_entropy
+from fednano.model.loss import SliceLoss, slice_loss, softcap_cross_entropy
 from fednano.model.scaling import Depth, padded_vocabulary
 from fednano.model.window import attend
 
@@ -270,11 +270,14 @@ class GPT(nn.Module):
 
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy in nats, a scalar; `tokens` and `targets` (B, T) int64; a target of −1 does not count."""
-        x = self.features(tokens).flatten(0, 1)
+        return self.loss(self.features(tokens), targets)
+
+    def loss(self, features: Tensor, targets: Tensor, of_slice: SliceLoss = slice_loss) -> Tensor:
+        """`forward` from the (B, T, C) result of `features` on; `of_slice` as in `softcap_cross_entropy`."""
+        x = features.flatten(0, 1)
         device = x.device.type
         if torch.is_autocast_enabled(device):
             x = x.to(torch.get_autocast_dtype(device))
         config = self.config
-        return softcap_cross_entropy(
-            x, self.head.weight, targets.flatten(), config.arch.logit_softcap, config.vocab_size, IGNORE
-        )
+        cap, vocab_size = config.arch.logit_softcap, config.vocab_size
+        return softcap_cross_entropy(x, self.head.weight, targets.flatten(), cap, vocab_size, IGNORE, of_slice)

@@ -4,7 +4,8 @@ Sources: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural net
 NorMuon (2510.05491); cautious weight decay as in nanochat (Karpathy, 2025).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import torch
@@ -53,6 +54,7 @@ def polar_express(matrices: Tensor, steps: int) -> Tensor:
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         polynomial.diagonal(dim1=-2, dim2=-1).add_(a)
         x = polynomial @ x
+    x = x.float()  # under autocast it is not
     x = x * (x.size(-2) ** 0.5 / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-12))
     result: Tensor = x.mT if tall else x
     return result
@@ -83,11 +85,19 @@ def normalize_variance(update: Tensor, variance: Tensor, beta2: float) -> Tensor
     return update * (scale * (before / after).sqrt())
 
 
+@cache
+def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """`function` under torch.compile, the same for the optimizers of all clients."""
+    compiled: Callable[..., Tensor] = torch.compile(function, dynamic=False)
+    return compiled
+
+
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum with an orthogonalised direction; the step is scaled by √max(1, rows / cols).
 
     Parameters of the same shape are stacked, so that a step takes a few batched products whatever the number of layers.
-    Their state is stacked as well and kept with the first of them.
+    Their state is stacked as well and kept with the first of them. Under torch.autocast the products of the
+    orthogonalisation run in its precision; the state and the update stay float32.
 
     Args:
         params: matrices; either all matrices of a group have gradients or none.
@@ -113,11 +123,19 @@ class Muon(torch.optim.Optimizer):
         beta2: float = 0.0,
         cautious: bool = False,
     ) -> None:
-        self._orthogonalize = polar_express if polar else orthogonalize
+        self._orthogonalize: Callable[..., Tensor] = polar_express if polar else orthogonalize
+        self._equilibrate: Callable[..., Tensor] = equilibrate
+        self._normalize_variance: Callable[..., Tensor] = normalize_variance
         self._equilibrated, self._cautious = equilibrated, cautious
         super().__init__(
             params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "steps": steps, "beta2": beta2}
         )
+
+    def compile(self) -> None:
+        """Run the arithmetic on stacks under torch.compile from now on; each shape is compiled once."""
+        self._orthogonalize = _compiled(self._orthogonalize)
+        self._equilibrate = _compiled(self._equilibrate)
+        self._normalize_variance = _compiled(self._normalize_variance)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -137,7 +155,7 @@ class Muon(torch.optim.Optimizer):
             state = self.state[parameters[0]]
             if "variance" not in state:
                 state["variance"] = torch.zeros_like(update[..., :1] if rows >= cols else update[..., :1, :])
-            update = normalize_variance(update, state["variance"], group["beta2"])
+            update = self._normalize_variance(update, state["variance"], group["beta2"])
         rate = group["lr"] * max(1.0, rows / cols) ** 0.5
         decay = group["weight_decay"]
         if self._cautious and decay:
@@ -157,4 +175,4 @@ class Muon(torch.optim.Optimizer):
         buffer: Tensor = state["momentum"]
         buffer.lerp_(gradients, 1.0 - momentum)
         direction = gradients.lerp_(buffer, momentum)
-        return equilibrate(direction) if self._equilibrated else direction
+        return self._equilibrate(direction) if self._equilibrated else direction

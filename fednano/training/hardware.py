@@ -1,7 +1,9 @@
 """Hardware targets: the device that a client computes on, and its speed on the virtual clock."""
 
 import math
+import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -12,6 +14,7 @@ from fednano.core.ranks import world
 from fednano.process.memory import keep_freed_memory
 
 DTYPES = ("auto", "float32", "bfloat16")
+CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,8 @@ class Hardware:
         train_watts: power of a client that is computing, dealt in the same way.
         workers: processes of one thread each that train clients of runtime=virtual in parallel; with 0 or 1 they train
             in turn in the run's own process, with `threads`.
+        deterministic: whether a CUDA device takes only algorithms that add in a fixed order, so that the same run gives
+            the same weights, bit for bit. CPUs always do.
     """
 
     name: str
@@ -41,6 +46,7 @@ class Hardware:
     idle_watts: float | Sequence[float] = 0.0
     train_watts: float | Sequence[float] = 0.0
     workers: Annotated[int, Range(le=4096)] = 0
+    deterministic: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokens_per_s", tuple(self.tokens_per_s))
@@ -127,6 +133,23 @@ class Hardware:
         if self.threads:
             torch.set_num_threads(self.threads)
         return torch.device(self.device)
+
+    def repeat_exactly(self) -> None:
+        """Make training on a CUDA device repeat bit for bit in this process, if `deterministic`.
+
+        To be called before the first matrix product of the process. Compiled code is covered too: the compiler no
+        longer chooses between kernels by their speed. Sampling below `top_p` has no such algorithm and raises.
+        """
+        if torch.device(self.device).type != "cuda" or not self.deterministic:
+            return
+        os.environ.setdefault(CUBLAS_WORKSPACE, ":4096:8")  # as NVIDIA asks for; torch refuses products without it
+        torch.use_deterministic_algorithms(True)
+        # Nothing here reads memory before it is written; filling it would only cost time.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+    def autocast_step(self) -> AbstractContextManager[object]:
+        """The context in which an optimizer steps: that of a forward pass on CUDA, whose float32 products are slow."""
+        return self.autocast() if torch.device(self.device).type == "cuda" else nullcontext()
 
     def autocast(self) -> torch.autocast:
         """The context in which a forward pass runs."""

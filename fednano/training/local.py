@@ -15,6 +15,7 @@ from fednano.data.ledger import Position, Span
 from fednano.data.loader import IGNORE, Batch
 from fednano.data.prefetch import Ahead
 from fednano.model.gpt import GPT
+from fednano.model.loss import SliceLoss, slice_loss
 from fednano.optim.inner import InnerOptimizer, Optim
 from fednano.strategy.client_part import LocalRule
 from fednano.training.client_memory import ClientMemory, joined, without_kept
@@ -105,14 +106,25 @@ def compile_model(model: GPT) -> Callable[[Tensor, Tensor], Tensor]:
     """The model's loss under torch.compile; (B, T) tokens and targets → scalar.
 
     On CPU only the blocks are compiled, one at a time. Blocks of one kind share their code, so depth costs no extra
-    compilation, and the loss has nothing to fuse.
+    compilation, and the loss has nothing to fuse. Elsewhere everything up to the head is one graph, and one slice of
+    the loss another: as part of the first graph, the loop over slices would be unrolled.
     """
     if model.head.weight.device.type == "cpu":
         for block in model.blocks:
             block.compile(dynamic=False)
         return model
-    compiled: Callable[[Tensor, Tensor], Tensor] = torch.compile(model)
-    return compiled
+    return compile_apart(model)
+
+
+def compile_apart(model: GPT) -> Callable[[Tensor, Tensor], Tensor]:
+    """As `compile_model` does for a GPU."""
+    features = torch.compile(model.features, dynamic=False)
+    of_slice: SliceLoss = torch.compile(slice_loss, dynamic=False)
+
+    def loss(tokens: Tensor, targets: Tensor) -> Tensor:
+        return model.loss(features(tokens), targets, of_slice)
+
+    return loss
 
 
 class LocalTrainer:
@@ -140,6 +152,7 @@ class LocalTrainer:
         self._replicas = replicas or Replicas()
         self._split_rows = split_rows
         self._device = hardware.use()
+        hardware.repeat_exactly()
         self._model = model.to(self._device)
         self._loss = compile_model(self._model) if hardware.compile else self._model
         self._optim = optim
@@ -181,7 +194,7 @@ class LocalTrainer:
         for client, state in states.items():
             self.memory.restore(client, state)
             if optimizer := without_kept(state):
-                self._optimizers[client] = self._optim.build(self._model, self._batch_tokens)
+                self._optimizers[client] = self._built()
                 self._optimizers[client].load(optimizer)
 
     def run(
@@ -247,8 +260,14 @@ class LocalTrainer:
     def _optimizer(self, client: str) -> InnerOptimizer:
         self._copies.pop(client, None)
         if self._optim.state == "reset" or client not in self._optimizers:
-            self._optimizers[client] = self._optim.build(self._model, self._batch_tokens)
+            self._optimizers[client] = self._built()
         return self._optimizers[client]
+
+    def _built(self) -> InnerOptimizer:
+        optimizer = self._optim.build(self._model, self._batch_tokens)
+        if self._hardware.compile and self._device.type != "cpu":
+            optimizer.compile()
+        return optimizer
 
     def _next(self, source: Iterator[Batch]) -> Batch | None:
         batch = next(source, None)
@@ -266,11 +285,13 @@ class LocalTrainer:
         named = dict(self._model.named_parameters()) if rule else {}
         term = rule.loss(named) if rule else None
         (loss if term is None else loss + term).backward()  # type: ignore[no-untyped-call]
-        mean = self._replicas.average(self._model.parameters(), loss.detach(), share)
+        self._replicas.average(self._model.parameters(), share)
         if rule:
             rule.gradients(named)
-        optimizer.step(lr_scale)
-        return mean
+        with self._hardware.autocast_step():
+            optimizer.step(lr_scale)
+        # Last, since reading the loss waits for the device, which by now has all of the step's work queued.
+        return self._replicas.mean(loss.detach(), share)
 
     def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         pair = torch.from_numpy(batch.tokens.copy()), torch.from_numpy(batch.targets.copy())

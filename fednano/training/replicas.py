@@ -46,10 +46,10 @@ class Replicas:
         ready, total = self._sum(torch.tensor([counted is not None, counted or 0], dtype=torch.float64)).tolist()
         return (counted or 0) / max(1.0, total) if ready == self.world else None
 
-    def average(self, parameters: Iterable[Tensor], loss: Tensor, share: float) -> float:
-        """Replace gradients by Σ share · gradient over the ranks; returns Σ share · loss."""
+    def average(self, parameters: Iterable[Tensor], share: float) -> None:
+        """Replace gradients by Σ share · gradient over the ranks."""
         if self.world == 1:
-            return float(loss)
+            return
         by_dtype: dict[torch.dtype, list[Tensor]] = {}
         for parameter in parameters:
             if parameter.grad is not None:
@@ -58,6 +58,11 @@ class Replicas:
             flat = torch.cat([gradient.reshape(-1) for gradient in gradients]).mul_(share)
             parts = torch.split(self._sum(flat), [gradient.numel() for gradient in gradients])
             torch._foreach_copy_(gradients, [p.view_as(g) for p, g in zip(parts, gradients, strict=True)])
+
+    def mean(self, loss: Tensor, share: float) -> float:
+        """Σ share · loss over the ranks. Waits until the loss, a scalar, is computed."""
+        if self.world == 1:
+            return float(loss)
         return float(self._sum(torch.tensor([float(loss) * share], dtype=torch.float64)))
 
     def gather(self, mine: Any) -> list[Any]:

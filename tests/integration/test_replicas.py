@@ -106,8 +106,8 @@ with joined("cpu") as replicas:
     loss.backward()
     share = replicas.share(int((mine[1] != -1).sum()))
     assert share == ((3 if replicas.rank else 16) / 19)
-    mean = replicas.average(model.parameters(), loss.detach(), share)
-    assert abs(mean - float(whole)) < 1e-6
+    replicas.average(model.parameters(), share)
+    assert abs(replicas.mean(loss.detach(), share) - float(whole)) < 1e-6
     for parameter, gradient in zip(model.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-5, atol=1e-7)
 
@@ -184,11 +184,12 @@ def test_all_devices_need_a_rank_each(monkeypatch: pytest.MonkeyPatch) -> None:
         CudaDDP(**settings)
 
 
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="less than two CUDA devices here")
-def test_all_cuda_devices_train(tiny: list[str], tmp_path: Path) -> None:
-    ranks = torch.cuda.device_count()
-    options = [*tiny, *STEPS, f"clients={ranks}", "runtime=centralized", "hardware=cuda_ddp", "hydra.run.dir=run"]
-    ended = torchrun(tmp_path, "-m", "fednano.run", *options, ranks=ranks)
+@pytest.mark.cuda
+@pytest.mark.slow
+def test_all_devices_train(device: torch.device, tiny: list[str], tmp_path: Path) -> None:
+    ranks, hardware = (torch.cuda.device_count(), "cuda_ddp") if device.type == "cuda" else (2, "cpu")
+    options = [*tiny, *STEPS, "rounds=1", f"clients={ranks}", f"hardware={hardware}", "runtime=centralized"]
+    ended = torchrun(tmp_path, "-m", "fednano.run", *options, "hydra.run.dir=run", ranks=ranks)
     assert ended.returncode == 0, ended.stderr
     assert summary_of(tmp_path / "run")["val_bpb"] < summary_of(tmp_path / "run")["val_bpb_initial"]
 

@@ -22,7 +22,8 @@ def main(argv: list[str]) -> None:
     options = parsed(argv)
     with tempfile.TemporaryDirectory() as folder:
         setting = works.prepared(options, Path(folder))
-        found = works.step(setting, options)
+        together = options.device == "cpu" and not options.fill
+        found = works.step(setting, options) if together else works.alone(setting, options)
         if options.clients:
             found["clients"] = works.clients(setting, options)
     show(found, options, printer())
@@ -47,6 +48,16 @@ def parsed(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--sequence-len", type=int, default=256, help="tokens per row")
     parser.add_argument("--vocab-size", type=int, default=4096, help="size of the vocabulary")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the matrix products")
+    parser.add_argument("--device", default="cpu", help="torch device, such as cpu or cuda; contenders take it in turn")
+    parser.add_argument(
+        "--fill",
+        type=float,
+        default=0.0,
+        help="share of the device's memory to fill with rows, instead of --batch-size",
+    )
+    parser.add_argument(
+        "--deterministic", action="store_true", help="on cuda, as in a run: only algorithms that repeat bit for bit"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="default: one per core")
     parser.add_argument(
         "--clients",
@@ -63,6 +74,10 @@ def parsed(argv: list[str]) -> argparse.Namespace:
             raise ValueError(
                 f"--{name.replace('_', '-')} must be >= {least}, got {getattr(options, name)}; use {least} or more"
             )
+    if not 0.0 <= options.fill < 1.0:
+        raise ValueError(f"--fill must be >= 0 and < 1, got {options.fill}; use, for example, 0.8")
+    if options.clients and (options.fill or options.device != "cpu"):
+        options.clients = 0  # processes that share a device would share its memory
     if not options.timeout > 0:
         raise ValueError(f"--timeout must be > 0, got {options.timeout}; use, for example, 600")
     if options.nanochat:

@@ -15,7 +15,7 @@ from fednano.model.arch import NANOCHAT
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.model.scaling import Depth
 from fednano.optim.inner import MuonAdamW
-from fednano.process.memory import keep_freed_memory
+from fednano.training.hardware import Hardware
 from fednano.training.local import compile_model
 
 
@@ -36,16 +36,30 @@ class Setting:
     weights: str
     optim: dict[str, Any]
     nanochat: str = ""
+    device: str = "cpu"
+    deterministic: bool = False
 
     @property
     def config(self) -> GPTConfig:
         return GPTConfig.derive(Depth(self.depth, self.sequence_len), NANOCHAT, self.vocab_size)
 
     def batch(self) -> tuple[Tensor, Tensor]:
-        """Tokens and targets, each (B, T) int64."""
+        """Tokens and targets on the device, each (B, T) int64."""
         draw = torch.Generator().manual_seed(1)
         tokens = torch.randint(0, self.vocab_size, (self.batch_size, self.sequence_len), generator=draw)
-        return tokens, tokens.roll(-1, dims=1)
+        return tokens.to(self.device), tokens.roll(-1, dims=1).to(self.device)
+
+    @property
+    def hardware(self) -> Hardware:
+        return Hardware(
+            name="bench",
+            device=self.device,
+            threads=self.threads,
+            dtype=self.dtype,  # type: ignore[arg-type]
+            compile=self.compiled,
+            tokens_per_s=(1.0,),
+            deterministic=self.deterministic,
+        )
 
 
 class StepContender(Protocol):
@@ -53,8 +67,8 @@ class StepContender(Protocol):
 
     blocks: list[nn.Module]
 
-    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """The forward pass; a scalar."""
+    def loss(self, tokens: Tensor, targets: Tensor, *, eager: bool = False) -> Tensor:
+        """The forward pass; a scalar. `eager` leaves the compiler out, as for a size that is tried once."""
 
     def update(self) -> None:
         """Apply the gradients and clear them."""
@@ -64,20 +78,25 @@ class Fednano:
     """fednano's model and optimizer, as in `LocalTrainer`."""
 
     def __init__(self, setting: Setting) -> None:
-        keep_freed_memory()
-        model = GPT(setting.config)
+        self._hardware = setting.hardware
+        device = self._hardware.use()
+        self._hardware.repeat_exactly()
+        model = GPT(setting.config).to(device)
         model.load_state_dict(torch.load(setting.weights))
         self.blocks: list[nn.Module] = list(model.blocks)
-        self._autocast = torch.autocast("cpu", torch.bfloat16, enabled=setting.dtype == "bfloat16")
         self._optimizer = MuonAdamW(**setting.optim).build(model)
-        self._forward: Callable[..., Tensor] = compile_model(model) if setting.compiled else model
+        if setting.compiled and device.type != "cpu":
+            self._optimizer.compile()
+        self._eager: Callable[..., Tensor] = model
+        self._forward = compile_model(model) if setting.compiled else model
 
-    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        with self._autocast:
-            return self._forward(tokens, targets)
+    def loss(self, tokens: Tensor, targets: Tensor, *, eager: bool = False) -> Tensor:
+        with self._hardware.autocast():
+            return (self._eager if eager else self._forward)(tokens, targets)
 
     def update(self) -> None:
-        self._optimizer.step(1.0)
+        with self._hardware.autocast_step():
+            self._optimizer.step(1.0)
 
 
 class Nanochat:
@@ -104,13 +123,14 @@ class Nanochat:
             )
             model.init_weights()
             model.load_state_dict(renamed(torch.load(setting.weights)))
+            model.to(setting.device)
             self._optimizer = model.setup_optimizer(weight_decay=setting.optim["weight_decay"])
         self._model = model
         self.blocks = list(model.transformer.h)
         self._forward = torch.compile(model, dynamic=False) if setting.compiled else model
 
-    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        loss: Tensor = self._forward(tokens, targets)
+    def loss(self, tokens: Tensor, targets: Tensor, *, eager: bool = False) -> Tensor:
+        loss: Tensor = (self._model if eager else self._forward)(tokens, targets)
         return loss
 
     def update(self) -> None:

@@ -25,6 +25,7 @@ from fednano.model.scaling import Depth, flops_per_token
 
 StepFigures = dict[str, Any]
 SAME_LOSS = 1e-4  # relative difference of the first step's loss up to which models count as the same
+NEAR_LOSS = 1e-2  # the same on a GPU in bfloat16, where contenders round at different places
 
 
 def prepared(options: argparse.Namespace, folder: Path) -> Setting:
@@ -45,6 +46,8 @@ def prepared(options: argparse.Namespace, folder: Path) -> Setting:
         weights=str(folder / "weights.pt"),
         optim=kept,
         nanochat=str(options.nanochat or ""),
+        device=options.device,
+        deterministic=options.deterministic,
     )
     model = GPT(setting.config)
     model.init_weights(torch.Generator().manual_seed(0))
@@ -52,18 +55,20 @@ def prepared(options: argparse.Namespace, folder: Path) -> Setting:
     return setting
 
 
-def started(stack: ExitStack, name: str, setting: Setting, timeout: float) -> tuple[BenchWorker, StepFigures, float]:
-    """(process, its first step, seconds until that step's end) of a new process with an empty compiler cache."""
+def started(
+    stack: ExitStack, name: str, setting: Setting, timeout: float, job: str = "step", **arguments: float
+) -> tuple[BenchWorker, StepFigures, float]:
+    """(process, answer to its first job, seconds until that) of a new process with an empty compiler cache."""
     cache = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
     # The compiler keeps its precompiled headers below TMPDIR, wherever its cache is.
     environment = {"TORCHINDUCTOR_CACHE_DIR": cache, "TMPDIR": cache, "OMP_NUM_THREADS": str(setting.threads)}
     module = "fednano.bench.train_step.worker"
     begin = wall()
-    arguments = json.dumps(asdict(setting))
-    worker = BenchWorker(name, setting.threads, timeout, arguments, module=module, extra_environment=environment)
+    told = json.dumps(asdict(setting))
+    worker = BenchWorker(name, setting.threads, timeout, told, module=module, extra_environment=environment)
     stack.enter_context(worker)
     try:
-        first = worker.ask("step")
+        first = worker.ask(job, **arguments)
     except ContenderError as error:
         raise ValueError(f"{name} failed: {error}; try again without --{name}, or with another version") from error
     return worker, first, wall() - begin
@@ -98,17 +103,62 @@ def step(setting: Setting, options: argparse.Namespace) -> StepFigures:
     }
 
 
+def alone(setting: Setting, options: argparse.Namespace) -> StepFigures:
+    """One contender after another, each with the device to itself; one that fails is left out and named."""
+    contenders: list[StepFigures] = []
+    failed: dict[str, str] = {}
+    machine: StepFigures = {}
+    fit = {"job": "fit", "fill": options.fill} if options.fill else {}
+    for name in ["fednano", "nanochat"] if options.nanochat else ["fednano"]:
+        with ExitStack() as stack:
+            one = replace(setting, compiled=options.compile)
+            try:
+                worker, first, seconds = started(stack, name, one, options.timeout, **fit)
+                turns = [worker.ask("step") for _ in range(options.repeats + 2)][2:]
+                if not machine:
+                    machine = medians({**worker.ask("gemm"), **worker.ask("loss")} for _ in range(options.repeats + 1))
+            except (ValueError, ContenderError) as error:
+                if name == "fednano":
+                    raise ValueError(str(error)) from error
+                failed[name] = str(error)
+                continue
+        contenders.append(
+            {
+                "name": name,
+                "compiled": options.compile,
+                "loss": first["loss"],
+                "first_step_s": seconds,
+                "batch_size": first.get("batch_size", setting.batch_size),
+                "split_s": None,
+                "same_loss": not contenders or abs(first["loss"] / contenders[0]["loss"] - 1.0) < NEAR_LOSS,
+                **medians(turns),
+            }
+        )
+    rate(contenders, setting, machine["flop_per_s"])
+    return {
+        "ceiling_gflop_per_s": machine["flop_per_s"] / 1e9,
+        "contenders": contenders,
+        "failed": failed,
+        "head_and_loss": {**machine, "ratio": machine["loss_s"] / machine["products_s"]},
+    }
+
+
 def rate(contenders: list[StepFigures], setting: Setting, ceiling: float) -> None:
     """Add the figures that follow from `step_s`; `ceiling` is in floating-point operations per second."""
     work = flops_per_token(Depth(setting.depth, setting.sequence_len), setting.vocab_size, NANOCHAT)
-    rivals = {c["compiled"]: c["step_s"] for c in contenders if c["name"] == "nanochat"}
+    rivals = {
+        c["compiled"]: c["step_s"] / c.get("batch_size", setting.batch_size)
+        for c in contenders
+        if c["name"] == "nanochat"
+    }
     for contender in contenders:
-        tokens = setting.batch_size * setting.sequence_len / contender["step_s"]
+        tokens = contender.get("batch_size", setting.batch_size) * setting.sequence_len / contender["step_s"]
         rival = rivals.get(contender["compiled"])
         contender["tokens_per_s"] = tokens
         contender["gflop_per_s"] = tokens * work / 1e9
         contender["share_of_ceiling"] = tokens * work / ceiling
-        contender["ratio"] = rival / contender["step_s"] if rival else None
+        each = contender["step_s"] / contender.get("batch_size", setting.batch_size)
+        contender["ratio"] = rival / each if rival else None
 
 
 def clients(setting: Setting, options: argparse.Namespace) -> StepFigures:

@@ -3,10 +3,15 @@
 import json
 import textwrap
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+import torch
 
 from fednano.bench.__main__ import main
+from fednano.bench.train_step import worker
+from fednano.bench.train_step.contenders import Setting
+from fednano.bench.train_step.device import rows_that_fill
 from fednano.bench.train_step.split import PARTS
 
 TINY = ["--depth", "2", "--batch-size", "2", "--sequence-len", "16", "--vocab-size", "300", "--repeats", "2"]
@@ -113,6 +118,7 @@ def test_a_checkout_that_breaks_is_named_in_one_line(tmp_path: Path, capsys: pyt
         (["--nanochat", "nowhere"], "--nanochat must hold nanochat/gpt.py, got nowhere; name a checkout"),
         (["--repeats", "0"], "--repeats must be >= 1, got 0; use 1 or more"),
         (["--sequence-len", "1"], "--sequence-len must be >= 2, got 1; use 2 or more"),
+        (["--fill", "1.5"], "--fill must be >= 0 and < 1, got 1.5; use, for example, 0.8"),
         (["--timeout", "nan"], "--timeout must be > 0, got nan"),
         (["--json", "nowhere/report.json"], "--json must be in a folder that exists, got nowhere/report.json"),
     ],
@@ -127,3 +133,75 @@ def test_senseless_options_are_refused(
     monkeypatch.chdir(tmp_path)
     assert main(["train_step", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_rows_fill_memory_by_the_line_through_two_peaks() -> None:
+    assert rows_that_fill((130, 160), (1, 2), 1000, 1.0) == 30
+    assert rows_that_fill((130, 130), (1, 2), 230, 10.0) == 12  # too small to be seen: at least 10 a row
+    assert rows_that_fill((130, 160), (1, 2), 100, 1.0) == 1
+
+
+def test_a_step_fills_memory_and_a_rival_that_breaks_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "nanochat").mkdir()
+    (tmp_path / "nanochat" / "gpt.py").write_text("raise RuntimeError('no kernels here')", encoding="utf-8")
+    found = ran(tmp_path, "--fill", "1e-9", "--nanochat", str(tmp_path))
+    (ours,) = found["contenders"]
+    assert (ours["name"], ours["batch_size"]) == ("fednano", 1)  # the process itself is larger than that
+    assert ours["tokens_per_s"] == pytest.approx(16 / ours["step_s"])
+    assert "no kernels here" in found["failed"]["nanochat"]
+    assert "nanochat did not run" in capsys.readouterr().out
+
+
+class Costly:
+    """A contender whose step needs 100 bytes and so many for each row, on a device of 1,000,000 bytes."""
+
+    blocks: ClassVar[list[torch.nn.Module]] = []
+
+    def __init__(self, eager: float, compiled: float) -> None:
+        self.costs = {True: eager, False: compiled}
+        self.rows: list[tuple[int, bool]] = []
+        self.held = 0
+
+    def loss(self, tokens: torch.Tensor, targets: torch.Tensor, *, eager: bool = False) -> torch.Tensor:
+        self.rows.append((tokens.size(0), eager))
+        self.held = int(100 + self.costs[eager] * tokens.size(0))
+        if self.held > 1_000_000:
+            raise torch.cuda.OutOfMemoryError("full")
+        return torch.ones((), requires_grad=True)
+
+    def update(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("compiled_cost", "expected"),
+    [
+        (10_000.0, [80]),  # as much as eager: 80 % of the memory at once
+        (5_000.0, [80, 160]),  # less: more rows, once
+        (14_000.0, [80, 64]),  # more: does not fit at first
+    ],
+)
+def test_rows_follow_what_a_compiled_step_needs(
+    compiled_cost: float, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costly = Costly(10_000.0, compiled_cost)
+    monkeypatch.setitem(worker.CONTENDERS, "costly", lambda setting: costly)
+    monkeypatch.setattr(worker.Device, "total_bytes", lambda self: 1_000_000)
+    monkeypatch.setattr(worker.Device, "peak", lambda self: costly.held)
+    setting = Setting(
+        depth=1,
+        batch_size=1,
+        sequence_len=2,
+        vocab_size=300,
+        dtype="float32",
+        threads=1,
+        compiled=True,
+        weights="",
+        optim={},
+    )
+    found = worker.StepSession("costly", setting).fit(0.8)
+    assert [rows for rows, eager in costly.rows if not eager] == pytest.approx(expected, abs=1)
+    assert found["batch_size"] == costly.rows[-1][0]
+    assert found["peak_bytes"] == costly.held <= 0.95e6

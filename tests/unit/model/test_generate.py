@@ -127,13 +127,6 @@ def test_bad_settings_name_key_value_and_remedy(settings: dict, words: str) -> N
         Sampling(**settings)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-def test_the_cache_changes_no_token_on_cuda(model: GPT) -> None:
-    on_device = random_model(2, 16, 300).to("cuda")
-    steps = generate(on_device, [1, 2, 3], 40, 1, Sampling(temperature=0), NEVER)
-    assert [step[0] for step in steps] == uncached(model, [1, 2, 3], 40)
-
-
 def test_the_bench_compares_equal_texts() -> None:
     figures = measure(depth=1, sequence_len=8, vocab_size=300, prompt=3, tokens=12, repeats=1)
     assert figures["ratio"] == pytest.approx(figures["tokens_per_s"] / figures["uncached_tokens_per_s"])
