@@ -13,7 +13,7 @@ run: ## run the quickstart: prepare the data, train, write the report
 	uv run python -m fednano.run
 
 simulation: ## run the quickstart with its clients side by side, in Ray's processes
-	uv run python -m fednano.run runtime=simulation volatility=none
+	uv run --extra simulation python -m fednano.run runtime=simulation volatility=none
 
 flwr-config: ## add fednano's connections to the configuration of Flower's own command
 	uv run python -m fednano.flower_config
