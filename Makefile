@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run simulation flwr-config test gpu slow chaos soak fidelity map lint bench fuzz wheels
+.PHONY: help run simulation flwr-config test gpu slow chaos soak fidelity map lint bench fuzz wheels bundle
 
 # Libraries to compare with, in addition to tiktoken and tokenizers, which the tests install.
 PEERS := --with 'gigabpe>=0.1,<0.2' --with 'gigatoken>=0.10,<0.11' --with 'rustbpe>=0.1,<0.2' --with 'bpeasy>=0.1.6,<0.2'
@@ -13,7 +13,7 @@ run: ## run the quickstart: prepare the data, train, write the report
 	uv run python -m fednano.run
 
 simulation: ## run the quickstart with its clients side by side, in Ray's processes
-	uv run python -m fednano.run runtime=simulation volatility=none
+	uv run --extra simulation python -m fednano.run runtime=simulation volatility=none
 
 flwr-config: ## add fednano's connections to the configuration of Flower's own command
 	uv run python -m fednano.flower_config
@@ -64,5 +64,9 @@ fuzz: ## feed random input to the Rust core, a minute per target; needs a C++ co
 	cd rustbpe && for target in split encode cuts train; do \
 		cargo fuzz run --sanitizer none $$target -- -max_len=1500 -len_control=0 -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
-wheels: ## build both wheels and try them in an empty environment
+wheels: ## make the bundle for this Python and try it without a network, in an environment that has torch alone
 	tests/wheels.sh
+
+PYTHON ?= 3.12
+bundle: ## write wheels for a machine without a network; PYTHON=3.12, RAY=1, WANDB=1, OUT=dist
+	python3 bundle/make.py --python $(PYTHON) --out $(or $(OUT),dist) $(if $(RAY),--ray) $(if $(WANDB),--wandb)

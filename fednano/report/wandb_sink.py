@@ -30,7 +30,7 @@ class WandbSink:
 
     A server that is lost later costs the run a warning and the upload, since all figures are in the run folder too.
 
-    Raises ValueError if an online run has no valid credentials or reaches no server.
+    Raises ValueError if wandb is not installed, or if an online run has no valid credentials or reaches no server.
     """
 
     def __init__(
@@ -45,7 +45,15 @@ class WandbSink:
         folder: Path,
         energy: Energy,
     ) -> None:
-        import wandb
+        try:
+            import wandb
+        except ModuleNotFoundError as error:
+            if error.name != "wandb":
+                raise
+            raise ValueError(
+                "logger=wandb needs wandb, which is not installed; install it with: pip install wandb, or use "
+                "logger=local"
+            ) from None
 
         self._lost = False
         self._energy = energy

@@ -1,5 +1,9 @@
-"""The simulation runtime: clients train in parallel in Ray's worker processes on this machine, in real time."""
+"""The simulation runtime: clients train in parallel in Ray's worker processes on this machine, in real time.
 
+Ray is an extra of the package. It is imported when a run starts it, so that everything else does without.
+"""
+
+import importlib.util
 import logging
 import math
 import os
@@ -14,7 +18,6 @@ from pathlib import Path
 from threading import Event
 from typing import ClassVar
 
-import ray
 import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -76,6 +79,11 @@ class Simulation:
             )
         if not 0.0 <= self.client_gpus < math.inf:
             raise ValueError(f"runtime.client_gpus must be finite and >= 0, got {self.client_gpus:g}; use 0 or more")
+        if importlib.util.find_spec("ray") is None:  # here, so that no data are prepared in vain
+            raise ValueError(
+                f"runtime={self.name} needs Ray, which is not installed; install it with: pip install "
+                "'fednano[simulation]', or use runtime=virtual"
+            )
 
     def check(self, parts: Parts) -> None:
         if not isinstance(parts.volatility, AlwaysOn):
@@ -184,6 +192,8 @@ class Simulation:
 
         The output of Ray's processes is moved into the run folder.
         """
+        import ray
+
         wanted = math.ceil(parts.settings.clients * self.client_cpus)
         # The paths of Ray's sockets, whose length is limited, begin with this folder.
         with temporary_folder() as place, _swept(place), _flower_at_home_in(place / "flwr"):
