@@ -10,6 +10,7 @@ from torch import Tensor
 from fednano.core.tensors import State
 from fednano.model.gpt import GPT
 from fednano.model.scaling import REFERENCE_BATCH, batch_lr_scale, width_lr_scale
+from fednano.optim.grouped import FusedAdamW, Grouped
 from fednano.optim.muon import POLAR_EXPRESS, Muon
 from fednano.optim.schedule import Schedule, Trapezoid
 
@@ -17,9 +18,9 @@ StatePolicy = Literal["keep", "reset", "average"]
 
 
 class InnerOptimizer:
-    """One or more torch optimizers over one model, stepped together under a common learning-rate scale."""
+    """One or more optimizers over one model, stepped together under a common learning-rate scale."""
 
-    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+    def __init__(self, *parts: Grouped) -> None:
         self.parts = parts
         self._base = [[group["lr"] for group in part.param_groups] for part in parts]
 
@@ -29,7 +30,7 @@ class InnerOptimizer:
             for group, rate in zip(part.param_groups, rates, strict=True):
                 group["lr"] = rate * lr_scale
             part.step()
-            part.zero_grad(set_to_none=True)
+            part.zero_grad()
 
     def compile(self) -> None:
         """Compile what torch.compile makes faster: Muon's arithmetic. AdamW is one kernel already."""
@@ -76,7 +77,7 @@ def blank_state(optimizer: InnerOptimizer) -> State:
     return {name: torch.zeros_like(value, device="cpu") for name, value in optimizer.state().items()}
 
 
-def _parameters(part: torch.optim.Optimizer) -> Iterator[Tensor]:
+def _parameters(part: Grouped) -> Iterator[Tensor]:
     return (parameter for group in part.param_groups for parameter in group["params"])
 
 
@@ -265,5 +266,5 @@ def _group(params: Sequence[Tensor], lr: float, betas: tuple[float, ...], weight
     return {"params": list(params), "lr": lr, "betas": betas, "weight_decay": weight_decay}
 
 
-def _adamw(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=0.0, eps=1e-10, fused=True)
+def _adamw(groups: list[dict[str, Any]]) -> FusedAdamW:
+    return FusedAdamW([g for g in groups if g["params"]])

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fednano.optim.grouped import Grouped
+
 # Quintic coefficients that lift small singular values fastest (Jordan et al. 2024).
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 # Coefficients of the Polar Express, optimal for each step, with a safety factor of 0.02 and a cushion of 2.
@@ -92,7 +94,7 @@ def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return compiled
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Grouped):
     """Nesterov momentum with an orthogonalised direction; the step is scaled by √max(1, rows / cols).
 
     Parameters of the same shape are stacked, so that a step takes a few batched products whatever the number of layers.
@@ -127,9 +129,8 @@ class Muon(torch.optim.Optimizer):
         self._equilibrate: Callable[..., Tensor] = equilibrate
         self._normalize_variance: Callable[..., Tensor] = normalize_variance
         self._equilibrated, self._cautious = equilibrated, cautious
-        super().__init__(
-            params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "steps": steps, "beta2": beta2}
-        )
+        settings = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "steps": steps, "beta2": beta2}
+        super().__init__([{"params": params}], settings)
 
     def compile(self) -> None:
         """Run the arithmetic on stacks under torch.compile from now on; each shape is compiled once."""
@@ -138,8 +139,7 @@ class Muon(torch.optim.Optimizer):
         self._normalize_variance = _compiled(self._normalize_variance)
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        assert closure is None, "Muon takes no closure"
+    def step(self) -> None:
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[Tensor]] = {}
             for parameter in group["params"]:
