@@ -62,6 +62,8 @@ class Intake:
             trained = self._check(result, round_.planned[lease.id])
             if false := self._false(result, round_, trained):
                 return Received(refused="implausible", drained=drained, cause=as_cause(false))
+            if state.weights and not math.isfinite(result.done.loss):  # before megabytes are decoded
+                return Received(refused="non_finite", drained=drained)
             sent, inner = reply.tensors(tensors.shapes(state.weights), tensors.shapes(state.inner))
             round_.inner.check(inner)
             _check_squares(inner)
@@ -78,7 +80,7 @@ class Intake:
         length, inner_length, clip = math.nan, tensors.norm(inner), 1.0
         if delta:
             length = tensors.norm(delta)
-            if not all(map(math.isfinite, (length, result.done.loss, inner_length))):
+            if not (math.isfinite(length) and math.isfinite(inner_length)):
                 return Received(refused="non_finite")
             limit, outlying = self._limit(length, inner_length, result.done.steps, round_, state)
             if outlying:

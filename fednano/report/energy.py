@@ -138,7 +138,7 @@ def _strips(history: History, curves: Mapping[str, Curve]) -> tuple[tuple[Strip,
         top = frame.top + k * PITCH
         y = Scale(0.0, high, top + HEIGHT, top)
         lane = history.lanes.get(client, ClientLane(client=client))
-        work = sorted(lane.work.values(), key=lambda span: span.start)
+        work = sorted(lane.bars, key=lambda span: span.start)
         ups = [
             WorkBar(start=a, stop=b, kind="up", round=0, steps=0, note=f"{client} up {units.duration(b - a)}")
             for a, b in lane.windows

@@ -57,7 +57,7 @@ WARM = (
     "fednano.runtime.run_folder", "fednano.runtime.virtual", "fednano.runtime.centralized", "fednano.report.html",
     "fednano.data.local", "fednano.data.packing", "fednano.optim.muon", "fednano.volatility.periodic",
     "fednano.volatility.traced", "fednano.strategy.diloco", "fednano.tokenizer.train", "fednano.codec.fp32",
-    "fednano.runtime.workers.opening", "torch._dynamo",
+    "fednano.runtime.workers.opening",
 )  # fmt: skip
 WRITES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir")
 AGAIN = 0.65  # probability of one more kill

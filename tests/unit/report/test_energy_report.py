@@ -9,7 +9,8 @@ from support.pages import Page, page_of, tiles, write_run
 
 from fednano.report import units
 from fednano.report.display import summary_lines
-from fednano.report.energy import compared_with_always_on
+from fednano.report.energy import compared_with_always_on, section
+from fednano.report.history import History
 from fednano.report.wandb_sink import _flat
 
 
@@ -80,6 +81,19 @@ def test_the_report_says_where_it_does_not_compare_all_sites(tmp_path: Path) -> 
         (CLIENTS[0], "12.5 % of 3.20 kg"),
         ("", "only the first 32 of 1,000 sites are compared"),
     ]
+
+
+def test_a_site_is_drawn_with_the_work_of_all_rounds() -> None:
+    """Also with that of rounds so long ago that it is kept compactly."""
+    history = History()
+    for event in volatile_run(100):
+        history.add(event)
+    history.finish()
+    drawn = section(history, {"energy": account()}, {CLIENTS[0]: [(0.0, 100.0), (6000.0, 300.0)]})
+    assert drawn is not None
+    bars = drawn.strips[0].work
+    first, last = min(bar.x for bar in bars), max(bar.x + bar.width for bar in bars)
+    assert first < drawn.frame.left + 30 and last > drawn.frame.x1 - 30
 
 
 def test_energy_alone_is_compared_by_energy(tmp_path: Path) -> None:
