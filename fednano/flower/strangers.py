@@ -10,7 +10,7 @@ from fednano.codec.fp32 import Fp32
 from fednano.core.tensors import State
 from fednano.flower import records
 from fednano.flower.compat.live_grid import failed
-from fednano.flower.compat.messages import adopt_identity
+from fednano.flower.compat.messages import adopt_identity, put_unchecked
 from fednano.training.worker import Result
 
 CODEC = Fp32()
@@ -56,7 +56,7 @@ class Strangers:
             "layout with a size of 1e30": lambda content: _arrays(content, b'[["w",[1e30]]]'),
             "layout of 2^32 by 2^32": lambda content: _arrays(content, b'[["w",[4294967296,4294967296]]]'),
             "many fields": lambda content: _fields(content, **self._named(1)),
-            "many records": lambda content: vars(content)["_data"].update(self._named(ConfigRecord())),
+            "many records": lambda content: put_unchecked(content, self._named(ConfigRecord())),
             "cursor of many numbers": lambda content: _fields(content, cursor=numbers),
             "many overlapped steps": lambda content: _fields(content, ahead=[float(n) for n in numbers]),
             "many rows left": lambda content: _fields(content, left=numbers),
@@ -118,7 +118,10 @@ def _arrays(content: RecordDict, layout: bytes | None = None, data: bytes | None
 
 def _described(content: RecordDict, **described: Any) -> None:
     """Describe the tensors otherwise."""
-    vars(_array_of(content)[records.DATA]).update(described)
+    record = _array_of(content)
+    held = record[records.DATA]
+    known = {"dtype": held.dtype, "shape": held.shape, "stype": held.stype, "data": held.data}
+    record[records.DATA] = Array(**known | described)
 
 
 def _fields(content: RecordDict, **changed: Any) -> None:
@@ -130,7 +133,7 @@ def _fields(content: RecordDict, **changed: Any) -> None:
 
 def _forced(content: RecordDict, **changed: Any) -> None:
     """Replace fields of the result by values that Flower does not make."""
-    vars(content[records.RESULT])["_data"].update(changed)
+    put_unchecked(content[records.RESULT], changed)
 
 
 def _nested(depth: int) -> list[Any]:

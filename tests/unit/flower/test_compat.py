@@ -36,7 +36,8 @@ def test_a_checkout_installs_the_version_that_was_tested() -> None:
     major, minor, _ = TESTED_VERSION.split(".")
     bounds = f">={major}.{minor},<{major}.{int(minor) + 1}"
     assert f"flwr=={TESTED_VERSION}" in project["tool"]["uv"]["constraint-dependencies"]
-    assert f"flwr[simulation]{bounds}" in project["project"]["dependencies"]
+    assert f"flwr{bounds}" in project["project"]["dependencies"]
+    assert project["project"]["optional-dependencies"]["simulation"] == [f"flwr[simulation]{bounds}"]
     assert app["project"]["dependencies"] == [f"flwr{bounds}"]
 
 
