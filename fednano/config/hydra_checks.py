@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.hydra import Hydra
 from hydra.core.plugins import Plugins
+from hydra.core.utils import configure_log
 from hydra.plugins.completion_plugin import CompletionPlugin
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -48,11 +49,25 @@ def _check_completion(overrides: Sequence[str]) -> None:
         raise ConfigError(f"{given} must be asked by a shell, which sets COMP_LINE; use install={shell} instead")
 
 
+def check_logging(cfg: DictConfig) -> None:
+    """Refuse settings of logging that cannot be made. Hydra makes them again, with files. Raises ConfigError."""
+    for key in ("hydra_logging", "job_logging"):
+        with _making(f"hydra.{key}", cfg):
+            node = cfg.hydra[key]
+            given: Any = None if node is None else OmegaConf.to_container(node, resolve=False)
+            for name, handler in ((given or {}).get("handlers") or {}).items():
+                if "${" in str(handler):  # such as a file in a folder that is not there yet
+                    given["handlers"][name] = {"class": "logging.NullHandler"}
+            if given is not None:
+                configure_log(OmegaConf.create(given), cfg.hydra.verbose)
+
+
 def check_plugins(hydra: Hydra, cfg: DictConfig, task: TaskFunction, multirun: bool) -> None:
-    """Refuse callbacks, a launcher or a sweeper that Hydra cannot make; the latter two serve only a sweep.
+    """Refuse logging, callbacks, a launcher or a sweeper that Hydra cannot make; the latter two serve only a sweep.
 
     Raises ConfigError.
     """
+    check_logging(cfg)
     with _making("hydra.callbacks", cfg):
         callbacks = Callbacks(cfg)
     if not multirun:

@@ -257,6 +257,8 @@ def _check_output_subdir(cfg: DictConfig) -> None:
     name = OmegaConf.select(cfg.hydra, "output_subdir")
     if name in OWN_FOLDERS:
         raise ConfigError(f"hydra.output_subdir must not be a folder of the run's own, got {name}; use another name")
+    if name is not None and (Path(name).is_absolute() or ".." in Path(name).parts):
+        raise ConfigError(f"hydra.output_subdir must lie in the run folder, got {name}; use a name such as .hydra")
 
 
 def _timed(node: DictConfig) -> bool:

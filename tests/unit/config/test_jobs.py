@@ -147,6 +147,13 @@ def test_paths_with_letters_outside_ascii_are_read_as_they_are(plan: Planner) ->
         (["-m", "strategy=glob(zz*)"], "values to sweep over must make at least one job, got strategy=glob(zz*); "),
         (["hydra.run.dir="], "hydra.run.dir must name a folder, got nothing; "),
         (["hydra.output_subdir=model"], "hydra.output_subdir must not be a folder of the run's own, got model; "),
+        (["hydra.output_subdir=../x"], "hydra.output_subdir must lie in the run folder, got ../x; use a name such as"),
+        (["hydra.output_subdir=/x"], "hydra.output_subdir must lie in the run folder, got /x; use a name such as"),
+        (["hydra.hydra_logging.root=5"], "hydra.hydra_logging must be what Hydra can use, got {"),
+        (
+            ["hydra/job_logging=stdout", "hydra.job_logging.root.level=LOUD"],
+            "hydra.job_logging must be what Hydra can use",
+        ),
         (["seed=1,2"], "Ambiguous value for argument 'seed=1,2'"),
         (["name=é(b"], "name=é(b cannot be read as KEY=VALUE; quote values that contain spaces, commas, letters out"),
         (["--config-dir", "nowhere"], "--config-dir must be a folder, got nowhere; "),
