@@ -17,8 +17,9 @@ uv run --no-sync python tests/support/lend_torch.py "$work/env/lib/python$versio
 if "$python" -I -c 'import fednano' 2> "$work/said"; then echo "the environment is not empty" && exit 1; fi
 # With an index that cannot be reached, and no other source of wheels.
 export PIP_INDEX_URL=http://127.0.0.1:9 PIP_FIND_LINKS='' PYTHON=$python
+export PIP_NO_COMPILE=1 # what is not imported need not be compiled
 "$bundle/install.sh" --target "$work/target"
-PIP_NO_COMPILE=1 "$bundle/install.sh" --venv "$work/venv"
+"$bundle/install.sh" --venv "$work/venv"
 for folder in "$work/target" "$work/venv/lib/python$version/site-packages"; do
     for package in torch numpy ray wandb; do test ! -e "$folder/$package"; done
 done
