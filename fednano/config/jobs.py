@@ -33,7 +33,9 @@ from fednano.config.quoting import quoted_overrides
 
 DEFAULT = "config"  # the name of the configuration that a run composes
 NOW = "${now:"  # what a folder named after the time has in its name
-OWN_FOLDERS = ("checkpoints", "model")  # of a run, in its folder
+# Files and folders of a run, in its folder.
+OWN = ("config.yaml", "events.jsonl", "metrics.jsonl", "summary.json", "energy.json", "evaluation.json", "report.html",
+       ".claim", "checkpoints", "model", "logs", "flower.log", "ray", "wandb")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -255,10 +257,15 @@ def _of(cfg: DictConfig, key: str) -> Any:
 
 def _check_output_subdir(cfg: DictConfig) -> None:
     name = OmegaConf.select(cfg.hydra, "output_subdir")
-    if name in OWN_FOLDERS:
-        raise ConfigError(f"hydra.output_subdir must not be a folder of the run's own, got {name}; use another name")
-    if name is not None and (Path(name).is_absolute() or ".." in Path(name).parts):
-        raise ConfigError(f"hydra.output_subdir must lie in the run folder, got {name}; use a name such as .hydra")
+    if name is None:
+        return
+    parts = Path(name).parts
+    if not parts or Path(name).is_absolute() or ".." in parts:
+        raise ConfigError(f"hydra.output_subdir must be a folder in the run folder, got {name}; use one such as .hydra")
+    if parts[0] in OWN:
+        raise ConfigError(
+            f"hydra.output_subdir must not be a name of the run's own, got {name}; use one such as .hydra"
+        )
 
 
 def _timed(node: DictConfig) -> bool:

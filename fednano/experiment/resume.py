@@ -36,7 +36,12 @@ def reopen(overrides: Sequence[str]) -> Reopened:
         ValueError: another override, a folder that holds no run, a changed configuration, or no sound checkpoint.
     """
     given = compose_config(overrides)
+    if not str(given.resume):
+        raise ValueError("resume must name the folder of a run, got nothing; name one, or leave the key out")
     folder = Path(str(given.resume))
+    for name in ("events.jsonl", "metrics.jsonl"):  # which resuming cuts back to the checkpoint
+        if (folder / name).is_dir():
+            raise ValueError(f"{folder / name} must be a file, got a folder; remove it or restore the file")
     cfg = recorded_config(folder, f"resume={folder}")
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~")

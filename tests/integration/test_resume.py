@@ -122,6 +122,7 @@ def test_what_cannot_be_resumed_is_refused(
             reopen(overrides)
         return " ".join(str(caught.value).split())
 
+    assert refused("resume=").startswith("resume must name the folder of a run, got nothing")
     assert "resume=" in refused(f"resume={tmp_path / 'none'}") and "config.yaml" in refused(f"resume={tmp_path}/empty")
     for override in ("rounds=400", "hardware.threads=2", "checkpoint_every=2", "name=x"):
         assert f"{override} would change the run" in refused(f"resume={folder}", override)
@@ -147,6 +148,12 @@ def test_what_cannot_be_resumed_is_refused(
     assert f"{folder / 'config.yaml'} cannot be read (" in refused(f"resume={folder}")
     (folder / "config.yaml").write_text(config)
     before = (folder / "events.jsonl").read_text()
+    metrics = (folder / "metrics.jsonl").rename(folder / "away")
+    (folder / "metrics.jsonl").mkdir()
+    assert "metrics.jsonl must be a file, got a folder" in refused(f"resume={folder}")
+    assert (folder / "events.jsonl").read_text() == before
+    (folder / "metrics.jsonl").rmdir()
+    metrics.rename(folder / "metrics.jsonl")
     (folder / "events.jsonl").write_text(before[:2000])
     ended = command("run", f"resume={folder}", cwd=tmp_path)
     assert ended.returncode == 2
