@@ -1,5 +1,6 @@
 """The socket between relay and trainer: whole messages, or a refusal that says why."""
 
+import gc
 import json
 import math
 import os
@@ -66,6 +67,7 @@ def test_a_message_arrives_as_it_was_sent(pair: tuple[socket.socket, socket.sock
             "inner": record(large=b"another of that name"),
         }
     )
+    gc.collect()  # what earlier tests left must not be closed meanwhile
     before = descriptors()
     received = passed(pair, WireMessage("train", content))
     assert received.kind == "train"
@@ -122,6 +124,7 @@ ENTRY = ["w", "float32", [4], "fednano.fp32", 16]
 def test_foreign_messages_are_refused(
     pair: tuple[socket.socket, socket.socket], tmp_path: Path, header: object, content: bytes | None, says: str
 ) -> None:
+    gc.collect()  # what earlier tests left must not be closed meanwhile
     before = descriptors()
     with (tmp_path / "arrays").open("w+b") as file:
         file.write(content or b"")
