@@ -172,6 +172,7 @@ def _composed(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode =
 def _sweep(hydra: Hydra, name: str, overrides: Sequence[str], task: TaskFunction) -> PlannedLaunch:
     base, lenient = _sweep_base(hydra, name, overrides)
     check_plugins(hydra, base, task, multirun=True)
+    _check_output_subdir(base)
     folder = _folder(base, "sweep.dir")
     if chosen_late(base.hydra):
         jobs = [Job(base, folder)]

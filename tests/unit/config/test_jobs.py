@@ -147,6 +147,10 @@ def test_paths_with_letters_outside_ascii_are_read_as_they_are(plan: Planner) ->
         (["-m", "strategy=glob(zz*)"], "values to sweep over must make at least one job, got strategy=glob(zz*); "),
         (["hydra.run.dir="], "hydra.run.dir must name a folder, got nothing; "),
         (["hydra.output_subdir=model/x"], "hydra.output_subdir must not be a name of the run's own, got model/x; "),
+        (
+            ["-m", "seed=1,2", "hydra.output_subdir=report.html"],
+            "hydra.output_subdir must not be a name of the run's own, got report.html; ",
+        ),
         (["hydra.output_subdir=.claim"], "hydra.output_subdir must not be a name of the run's own, got .claim; "),
         (["hydra.output_subdir=report.html"], "hydra.output_subdir must not be a name of the run's own, got report."),
         (["hydra.output_subdir=."], "hydra.output_subdir must be a folder in the run folder, got .; use one such as"),
