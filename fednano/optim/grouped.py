@@ -4,6 +4,7 @@ torch.optim.Optimizer imports torch's compiler when it is made, also where nothi
 seconds to the start of every process that trains.
 """
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 
-class Grouped:
+class Grouped(ABC):
     """Groups of parameters, as in torch.optim.Optimizer; a subclass has a method `step`.
 
     Args:
@@ -27,9 +28,9 @@ class Grouped:
         ]
         self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
 
+    @abstractmethod
     def step(self) -> None:
         """Apply the gradients. Parameters without one stay as they are."""
-        raise NotImplementedError
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
