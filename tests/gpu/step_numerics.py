@@ -82,7 +82,7 @@ def worst_norm(found: dict[str, Any], case: dict[str, Any]) -> float:
 
 def steps_of_the_optimizer(step: Step, device: Any) -> list[float]:
     """Losses over the fixture's five steps; later ones amplify rounding, so the first three must be met closely."""
-    from support.reference import fixture, reference_batch, reference_model
+    from support.reference import fixture, optimizer_losses, reference_batch, reference_model
 
     from fednano.config.build import build_groups
     from fednano.config.compose import compose_config
@@ -92,12 +92,7 @@ def steps_of_the_optimizer(step: Step, device: Any) -> list[float]:
     model = reference_model(reference["config"], NANOCHAT).to(device)
     optimizer = build_groups(compose_config(["optim=nanochat"]), ["optim"])["optim"].build(model)
     tokens, targets = (part.to(device) for part in reference_batch(model.config, 2))
-    losses = []
-    for _ in range(5):
-        loss = model(tokens, targets)
-        losses.append(loss.item())
-        loss.backward()
-        optimizer.step(1.0)
+    losses = optimizer_losses(model, optimizer, tokens, targets)
     for index, limit in enumerate((FP32, FP32, FP32, 1e-3)):
         error = relative(losses[index], reference["losses"][index])
         print(f"optimizer: loss {index} off by {error:.2e}, limit {limit:.0e}", flush=True)

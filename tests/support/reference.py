@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fednano.model.arch import Arch
 from fednano.model.gpt import GPT, GPTConfig
+from fednano.optim.inner import InnerOptimizer
 
 
 def fixture(name: str) -> dict[str, Any]:
@@ -54,3 +55,14 @@ def reference_batch(config: GPTConfig, rows: int) -> tuple[Tensor, Tensor]:
     """Tokens and targets, each (rows, T) int64."""
     n = torch.arange(rows * config.sequence_len).view(rows, -1)
     return (17 * n + 5) % config.vocab_size, (29 * n + 11) % config.vocab_size
+
+
+def optimizer_losses(model: GPT, optimizer: InnerOptimizer, tokens: Tensor, targets: Tensor) -> list[float]:
+    """The losses before each of the optimizer fixture's five steps on one batch."""
+    losses = []
+    for _ in range(5):
+        loss = model(tokens, targets)
+        losses.append(loss.item())
+        loss.backward()
+        optimizer.step(1.0)
+    return losses

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from support.reference import fixture, reference_batch, reference_model, role_of
+from support.reference import fixture, optimizer_losses, reference_batch, reference_model, role_of
 
 from fednano.config.build import build_groups
 from fednano.config.compose import compose_config
@@ -95,12 +95,7 @@ def reference_steps(neighbour: int) -> tuple[list[float], dict[str, float]]:
             parameter.mul_(1 + 1e-7 * torch.randn(parameter.shape, generator=draw))
     optimizer = nanochat().build(model)
     tokens, targets = reference_batch(model.config, 2)
-    losses = []
-    for _ in range(5):
-        loss = model(tokens, targets)
-        losses.append(loss.item())
-        loss.backward()
-        optimizer.step(1.0)
+    losses = optimizer_losses(model, optimizer, tokens, targets)
     losses.append(model(tokens, targets).item())
     return losses, {role_of(name): parameter.norm().item() for name, parameter in model.named_parameters()}
 
