@@ -50,8 +50,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(module: str, arguments: list[str]) -> int:
+    bench = importlib.import_module(module).main
     with unwinding():  # the processes that it measures end with it
-        importlib.import_module(module).main(arguments)
+        bench(arguments)
     return 0
 
 
