@@ -99,7 +99,7 @@ class Play:
         )
         federation = Federation(
             strategy=strategy,
-            state=ServerState({}, {}),
+            state=ServerState(),
             plan=Plan(
                 rounds=self.rounds,
                 tokens_per_step=TOKENS,

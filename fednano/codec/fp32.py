@@ -1,7 +1,7 @@
 """The lossless codec: float32, little-endian, row-major, one tensor after the other."""
 
 import math
-import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fednano.codec.base import Direction
-from fednano.core.tensors import Shapes, State
+from fednano.core.tensors import BLOCK, Shapes, State, TensorBlock, whole
 
-LITTLE = "<f4"
+LITTLE = np.dtype("<f4")
 NUMBER = 4  # bytes
 
 
@@ -23,25 +22,27 @@ class Fp32:
     lossless: ClassVar[bool] = True
     name: str = "fp32"
 
-    def size(self, shapes: Shapes, direction: Direction) -> int:
+    def size(self, shapes: Shapes) -> int:
         return NUMBER * sum(map(math.prod, shapes.values()))
 
-    def encode(self, tensors: State, direction: Direction, kept: State) -> tuple[bytes, State]:
+    def encode(self, tensors: State, kept: State, seed: int) -> tuple[bytes, State]:
         return b"".join(map(_bytes_of, tensors.values())), kept
 
-    def decode(self, data: bytes | memoryview, shapes: Shapes, direction: Direction) -> State:
-        expected = self.size(shapes, direction)
+    def decode(self, data: bytes | memoryview, shapes: Shapes) -> State:
+        return whole(shapes, self.blocks(data, shapes))
+
+    def blocks(self, data: bytes | memoryview, shapes: Shapes) -> Iterator[TensorBlock]:
+        expected = self.size(shapes)
         if len(data) != expected:
             raise ValueError(f"an update in float32 must have {expected} bytes for these shapes, got {len(data)}")
-        numbers = np.frombuffer(data, dtype=LITTLE)
-        if sys.byteorder == "big":
-            numbers = numbers.astype(np.float32)
-        state, at = {}, 0
+        at = 0
         for name, shape in shapes.items():
             count = math.prod(shape)
-            state[name] = torch.from_numpy(numbers[at : at + count].copy()).view(shape)
-            at += count
-        return state
+            for start in range(0, count, BLOCK):
+                stretch = np.frombuffer(data, LITTLE, min(BLOCK, count - start), at + NUMBER * start)
+                # A copy, since torch wants memory that may be written to; it stays in the cache.
+                yield TensorBlock(name, start, torch.from_numpy(stretch.astype(np.float32)))
+            at += NUMBER * count
 
 
 def _bytes_of(tensor: Tensor) -> bytes:

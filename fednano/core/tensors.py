@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,9 +11,78 @@ from torch import Tensor
 State = dict[str, Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
 
+BLOCK = 1 << 15  # entries of a block: temporaries of this size stay in the cache, and torch uses one thread for them
+
+
+class TensorBlock(NamedTuple):
+    """A stretch of one tensor: `values`, (n,) float32, are its entries from `start` on, row-major.
+
+    Blocks are read, never changed or kept: they may share memory with what they were decoded from.
+    """
+
+    name: str
+    start: int
+    values: Tensor
+
+
+class Lazy(Mapping[str, Tensor]):
+    """Tensors that are made when asked for: one block after the other by `blocks`, or all at once by name.
+
+    Args:
+        shapes: their shapes by name.
+        blocks: makes all blocks, in the order of `shapes`; it may be called more than once.
+        factor: multiplies every entry.
+    """
+
+    def __init__(self, shapes: Shapes, blocks: Callable[[], Iterator[TensorBlock]], factor: float = 1.0) -> None:
+        self.shapes = dict(shapes)
+        self._blocks, self._factor = blocks, factor
+        self._whole: State | None = None
+
+    def blocks(self) -> Iterator[TensorBlock]:
+        """All entries, block by block; at no time is there more than one block."""
+        for block in self._blocks():
+            yield block if self._factor == 1.0 else block._replace(values=block.values * self._factor)
+
+    def scaled(self, factor: float) -> "Lazy":
+        """The same tensors with every entry multiplied by `factor`."""
+        return Lazy(self.shapes, self._blocks, self._factor * factor)
+
+    def __getitem__(self, name: str) -> Tensor:
+        if self._whole is None:
+            self._whole = whole(self.shapes, self.blocks())
+        return self._whole[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+
+def whole(shapes: Shapes, blocks: Iterator[TensorBlock]) -> State:
+    """The tensors of these shapes that the blocks make up."""
+    flat = {name: torch.empty(math.prod(shape)) for name, shape in shapes.items()}
+    for name, start, values in blocks:
+        flat[name][start : start + values.numel()] = values
+    return {name: flat[name].view(shape) for name, shape in shapes.items()}
+
+
+def blocks(state: Mapping[str, Tensor]) -> Iterator[TensorBlock]:
+    """All entries of all tensors, block by block; decoded on the way if they are `Lazy`."""
+    if isinstance(state, Lazy):
+        yield from state.blocks()
+        return
+    for name, tensor in state.items():
+        flat = tensor.detach().reshape(-1)
+        for start in range(0, flat.numel(), BLOCK):
+            yield TensorBlock(name, start, flat[start : start + BLOCK])
+
 
 def shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor by its name, in the same order."""
+    if isinstance(state, Lazy):
+        return dict(state.shapes)
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
@@ -28,8 +98,7 @@ def subtract(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> State:
 
 def norm(state: Mapping[str, Tensor]) -> float:
     """Euclidean norm over all entries of all tensors, in any order; NaN or infinite if any entry is."""
-    # Squared in place: the copies of a stranger's update take no more memory than they must.
-    squares = [float(tensor.detach().to(torch.float64, copy=True).square_().sum()) for tensor in state.values()]
+    squares = (float(values.to(torch.float64, copy=True).square_().sum()) for _, _, values in blocks(state))
     # An exact sum does not depend on the order of the names, which a file does not keep.
     return math.sqrt(math.fsum(squares))
 

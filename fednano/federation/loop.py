@@ -7,6 +7,7 @@ round, and frees the rows of lost clients.
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from fednano.coordination.store import CoordinationStore, Lease
 from fednano.core.clock import Clock, wall
@@ -115,6 +116,7 @@ class Federation:
 
     def _round(self, transport: Transport, index: int) -> None:
         now = self._clock.now()
+        self.state = replace(self.state, tokens=self._progress.tokens, horizon=self._plan.horizon)
         idle = self._roster.idle(self._roster.everyone)
         self._roster.set_free(idle)
         able = self._able(idle)
@@ -128,7 +130,7 @@ class Federation:
             started=now,
             ends=now + length,
             closes=now + self._strategy.slack * length,
-            accumulator=self._strategy.accumulator(self.state.weights),
+            accumulator=self._strategy.accumulator(self.state),
             inner=WeightedMean(self.state.inner, is_count),
             alone=alone,
             adopts=alone and self._plan.length.alone_merge == "adopt",

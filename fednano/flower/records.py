@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 from itertools import islice
+from typing import Literal
 
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
-from fednano.codec.base import Codec, Direction
+from fednano.codec.base import Codec
 from fednano.codec.fp32 import Fp32
 from fednano.core import tensors
 from fednano.core.tensors import Shapes, State
@@ -24,6 +25,9 @@ AHEAD = "fednano.ahead"
 MOST_RECORDS = 8  # of a message; more are not looked at
 LOSSLESS = Fp32()
 
+Direction = Literal["up", "down"]
+"""up: the update of a client; down: the weights that the server sends."""
+
 
 class Unpacked(RecordDict):
     """A task or a result without conversion, for a grid whose apps run in this process and train no tensors."""
@@ -35,32 +39,32 @@ class Unpacked(RecordDict):
 
 def pack_weights(weights: State) -> ArrayRecord:
     """Pack weights for the way down, without loss."""
-    return _packed(weights, LOSSLESS, "down", {})[0]
+    return _packed(weights, LOSSLESS, {})[0]
 
 
 def pack_update(update: State, codec: Codec, kept: State) -> tuple[ArrayRecord, State]:
     """Encode an update for the way up; returns it and the codec state that replaces `kept`."""
-    return _packed(update, codec, "up", kept)
+    return _packed(update, codec, kept)
 
 
 def pack_state(state: State) -> ArrayRecord:
     """Pack an optimizer's state without loss: nothing would make up for what a lossy codec drops."""
-    return _packed(state, LOSSLESS, "up", {})[0]
+    return _packed(state, LOSSLESS, {})[0]
 
 
 def unpack_state(record: ArrayRecord) -> State:
     """The inverse of `pack_weights` and `pack_state`. Raises ValueError for a wrong layout or length."""
-    return _unpacked(record, LOSSLESS, "down", None)
+    return _unpacked(record, LOSSLESS, None)
 
 
-def _packed(state: State, codec: Codec, direction: Direction, kept: State) -> tuple[ArrayRecord, State]:
+def _packed(state: State, codec: Codec, kept: State) -> tuple[ArrayRecord, State]:
     """Pack all tensors into one array whose `stype` names the codec, with a layout; returns it and the new codec state.
 
     It is one array because Flower sends each array by separate requests.
     """
     if not state:
         return ArrayRecord(), kept
-    data, kept = _encoded(state, codec, direction, kept)
+    data, kept = _encoded(state, codec, kept)
     layout = fields.layout_bytes(tensors.shapes(state))
     arrays = {
         LAYOUT: Array("uint8", (len(layout),), stype=LAYOUT_STYPE, data=layout),
@@ -69,14 +73,14 @@ def _packed(state: State, codec: Codec, direction: Direction, kept: State) -> tu
     return ArrayRecord(arrays), kept
 
 
-def _encoded(state: State, codec: Codec, direction: Direction, kept: State) -> tuple[bytes, State]:
+def _encoded(state: State, codec: Codec, kept: State) -> tuple[bytes, State]:
     """What the codec makes of a state. Raises TypeError or ValueError if the codec does not keep its promises."""
-    data, kept = codec.encode(state, direction, kept)
+    data, kept = codec.encode(state, kept, 0)
     if not isinstance(data, bytes | bytearray | memoryview):
         raise TypeError(
             f"encode of codec={codec.name} must return bytes, got {type(data).__name__}; correct its method"
         )
-    most = codec.size(tensors.shapes(state), direction)
+    most = codec.size(tensors.shapes(state))
     if len(data) > most:
         raise ValueError(
             f"encode of codec={codec.name} must return at most size()={most} bytes, got {len(data)}; correct one"
@@ -84,7 +88,7 @@ def _encoded(state: State, codec: Codec, direction: Direction, kept: State) -> t
     return bytes(data), kept
 
 
-def _unpacked(record: ArrayRecord, codec: Codec, direction: Direction, expected: Shapes | None) -> State:
+def _unpacked(record: ArrayRecord, codec: Codec, expected: Shapes | None) -> State:
     """The inverse of `_packed`. Raises ValueError for another codec's arrays, or a wrong layout or length.
 
     Nothing is parsed or allocated that is larger than the `expected` tensors need, if these are known.
@@ -103,10 +107,10 @@ def _unpacked(record: ArrayRecord, codec: Codec, direction: Direction, expected:
         shapes = fields.shapes_of(layout, 2 * len(fields.layout_bytes(expected)))  # JSON may be spaced out
         if shapes != expected:
             raise ValueError("an update has other tensors than the global model")
-    if len(data) > (most := codec.size(shapes, direction)):
+    if len(data) > (most := codec.size(shapes)):
         raise ValueError(f"codec={codec.name} must have <= {most} bytes for these shapes, got {len(data)}")
     try:
-        state = codec.decode(memoryview(data), shapes, direction)
+        state = codec.decode(memoryview(data), shapes)
     except Exception as error:  # bytes from a stranger may make a codec raise anything
         raise ValueError(f"codec={codec.name} cannot decode these tensors: {error}") from error
     if tensors.shapes(state) != shapes:
@@ -267,8 +271,8 @@ def unpack_update(content: RecordDict, codec: Codec, expected: Shapes, inner: Sh
         raise ValueError(f"a result must have <= {MOST_RECORDS} records, got {len(content)}")
     if more := content.keys() - {RESULT, TENSORS, *([INNER] if inner else [])}:
         raise ValueError(f"a result must not have the records {[brief(name) for name in sorted(more)[:3]]}")
-    update = _unpacked(_arrays(content, TENSORS), codec, "up", expected)
-    return update, _unpacked(_arrays(content, INNER), LOSSLESS, "up", inner) if inner else {}
+    update = _unpacked(_arrays(content, TENSORS), codec, expected)
+    return update, _unpacked(_arrays(content, INNER), LOSSLESS, inner) if inner else {}
 
 
 def config_of(content: RecordDict, name: str) -> ConfigRecord | None:

@@ -33,16 +33,16 @@ def blank_inner(parts: Parts) -> State:
 def message_bytes(parts: Parts) -> MessageBytes:
     """Bytes of a message with the whole model and any averaged optimizer state: exact, or an upper bound."""
     shapes = tensors.shapes(blueprint(parts.gpt).state_dict())
-    inner = LOSSLESS.size(tensors.shapes(blank_inner(parts)), "down")
-    up = parts.codec.size(shapes, "up")
+    inner = LOSSLESS.size(tensors.shapes(blank_inner(parts)))
+    up = parts.codec.size(shapes)
     if up < 0:
         raise ValueError(f"size of codec={parts.codec.name} must be >= 0 bytes, got {up}; correct its method size")
-    return MessageBytes(down=LOSSLESS.size(shapes, "down") + inner, up=up + inner)
+    return MessageBytes(down=LOSSLESS.size(shapes) + inner, up=up + inner)
 
 
 def first_state(parts: Parts, resume: Snapshot | None) -> ServerState:
     """The federation's state at the start of the run or at the checkpoint."""
-    return resume.state if resume else ServerState(untrained(parts), {}, inner=blank_inner(parts))
+    return resume.state if resume else ServerState(weights=untrained(parts), inner=blank_inner(parts))
 
 
 def first_ledger(parts: Parts, resume: Snapshot | None = None) -> Ledger:

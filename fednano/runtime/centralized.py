@@ -53,7 +53,7 @@ class Centralized:
     def _run(self, parts: Parts, session: Session, replicas: Replicas) -> Outcome:
         settings, resume = parts.settings, session.resume
         clock = VirtualClock(resume.clock if resume else 0.0)
-        state = resume.state if resume else ServerState(untrained(parts), {})
+        state = resume.state if resume else ServerState(weights=untrained(parts))
         if resume:
             parts.store.skip(resume.leases)
         tokens, federated = _planned(parts)

@@ -106,7 +106,7 @@ def play(
     federation = federate(
         parts,
         engine,
-        state=ServerState({}, {}),
+        state=ServerState(),
         ledger=first_ledger(parts),
         recorder=recorder,
         store=store,

@@ -59,7 +59,7 @@ def start(parts: Parts, session: Session, engine: Engine) -> FederatedRun:
     if resume:
         parts.store.skip(resume.leases)
     if engine.analytic:
-        state = resume.state if resume else ServerState({}, {})
+        state = resume.state if resume else ServerState()
         horizon = _undisturbed_tokens(parts, engine)
     else:
         state = first_state(parts, resume)

@@ -1,13 +1,16 @@
 """The strategy interface: when updates are merged, their weights, their accumulation and the outer step."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
+
+from torch import Tensor
 
 from fednano.core.tensors import State
 from fednano.strategy.client_part import ClientPart
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ServerState:
     """The global model and the state of the outer optimizer.
 
@@ -16,12 +19,16 @@ class ServerState:
         outer: the outer optimizer's state, names as in `weights` behind a prefix; empty before the first step.
         version: number of outer steps taken.
         inner: the clients' mean inner optimizer state, under `optim.state=average`.
+        tokens: tokens merged so far; a schedule of the outer learning rate follows them.
+        horizon: tokens at which schedules end; 0 if unknown.
     """
 
-    weights: State
-    outer: State
+    weights: State = field(default_factory=dict)
+    outer: State = field(default_factory=dict)
     version: int = 0
     inner: State = field(default_factory=dict)
+    tokens: int = 0
+    horizon: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +56,12 @@ class Accumulator(Protocol):
     Only updates that passed every check get here: same names and shapes as the global model, all numbers finite.
     """
 
-    def add(self, delta: State, weight: float, update: Update) -> None:
-        """Accumulate Δ = θ_global − θ_local of one update. The accumulator may keep the tensors."""
+    def add(self, delta: Mapping[str, Tensor], weight: float, update: Update) -> None:
+        """Accumulate Δ = θ_global − θ_local of one update.
+
+        `fednano.core.tensors.blocks(delta)` goes through it without building its tensors, which are decoded on the way.
+        `dict(delta)` builds them; the accumulator may keep those.
+        """
 
     def result(self) -> State:
         """The pseudo-gradient of all updates, float32; called once."""
@@ -83,8 +94,8 @@ class Strategy(Protocol):
     def weight(self, update: Update) -> float:
         """How much an update counts; above 0."""
 
-    def accumulator(self, like: State) -> Accumulator:
-        """An accumulator for one merge; `like` has the names and shapes of the global model."""
+    def accumulator(self, state: ServerState) -> Accumulator:
+        """An accumulator for the merge onto `state`; its result has the names and shapes of `state.weights`."""
 
     def merge(self, state: ServerState, pseudo_gradient: State) -> ServerState:
         """The outer step: the next state, with its version one higher. `state` is not changed."""

@@ -1,7 +1,7 @@
 """Synchronous rounds of H local steps and one outer step: DiLoCo, with FedAvg as a special case."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 from fednano.core.ranges import Range
@@ -54,9 +54,9 @@ class DiLoCo:
     def weight(self, update: Update) -> float:
         return float(update.tokens) if self.weighting == "tokens" else 1.0
 
-    def accumulator(self, like: State) -> Accumulator:
-        return WeightedMean(like)
+    def accumulator(self, state: ServerState) -> Accumulator:
+        return WeightedMean(state.weights)
 
     def merge(self, state: ServerState, pseudo_gradient: State) -> ServerState:
         weights, outer = self.outer.step(state.weights, state.outer, pseudo_gradient)
-        return ServerState(weights, outer, state.version + 1)
+        return replace(state, weights=weights, outer=outer, version=state.version + 1)

@@ -1,15 +1,14 @@
 """The weighted mean of updates, accumulated one at a time in memory independent of the number of clients."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-from fednano.core.tensors import State
+from fednano.core import tensors
+from fednano.core.tensors import BLOCK, State
 from fednano.strategy.base import Update
-
-BLOCK = 1 << 15  # entries summed at a time, so that temporaries stay in the cache and torch uses one thread
 
 
 class WeightedMean:
@@ -21,30 +20,30 @@ class WeightedMean:
     """
 
     def __init__(self, like: State, is_count: Callable[[str], bool] = lambda name: False) -> None:
-        self._shapes = {name: tensor.shape for name, tensor in like.items()}
+        self._shapes = tensors.shapes(like)
         summed = {name: tensor for name, tensor in like.items() if not is_count(name)}
         self._sum = {name: torch.zeros(tensor.numel(), dtype=torch.float64) for name, tensor in summed.items()}
         self._rest = {name: torch.zeros(tensor.numel()) for name, tensor in summed.items()}
         self._most = {name: torch.zeros_like(like[name], dtype=torch.float32) for name in like.keys() - summed.keys()}
         self._weights: list[float] = []
 
-    def add(self, delta: State, weight: float, update: Update | None = None) -> None:
+    def add(self, delta: Mapping[str, Tensor], weight: float, update: Update | None = None) -> None:
         """Add w·Δ. Raises ValueError if the weight is not positive or names or shapes do not match."""
         if not weight > 0:
             raise ValueError(f"an update's weight must be > 0, got {weight}")
         self.check(delta)
-        for name, total in self._sum.items():
-            flat = delta[name].detach().reshape(-1)
-            for start in range(0, flat.numel(), BLOCK):
-                block = slice(start, start + BLOCK)
-                _add(total[block], self._rest[name][block], flat[block], weight)
-        for name, most in self._most.items():
-            torch.maximum(most, delta[name], out=most)
+        for name, start, values in tensors.blocks(delta):
+            block = slice(start, start + values.numel())
+            if name in self._sum:
+                _add(self._sum[name][block], self._rest[name][block], values, weight)
+            else:
+                most = self._most[name].view(-1)[block]
+                torch.maximum(most, values, out=most)
         self._weights.append(weight)
 
-    def check(self, delta: State) -> None:
+    def check(self, delta: Mapping[str, Tensor]) -> None:
         """Raise ValueError unless names and shapes match the accumulator's."""
-        if {name: t.shape for name, t in delta.items()} != self._shapes:
+        if tensors.shapes(delta) != self._shapes:
             raise ValueError("the names and shapes of an update's tensors must be those of the global model")
 
     def result(self) -> State:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -130,7 +131,7 @@ class Central:
         if not done.steps:
             raise RuntimeError("a lease must hold at least one batch, got none; fix rows_for, which chose its rows")
         moved = tensors.norm(tensors.subtract(state.weights, local))
-        state = ServerState(tensors.clone(local), state.outer, state.version + 1)
+        state = replace(state, weights=tensors.clone(local), version=state.version + 1)
         self._settle(index, state.version - 1, leases, batches, done, moved, started)
         scale = self._schedule.scale(progress.tokens, horizon)
         progress.tokens += done.tokens

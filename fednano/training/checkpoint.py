@@ -150,7 +150,7 @@ class Checkpoints:
             if record.pop("format", 1) not in (1, FORMAT):
                 raise ValueError(f"{STATE} has a format of another version")
             weights, outer, mean = (load_tensors(folder / name) for name in (WEIGHTS, OUTER, MEAN))
-            state = ServerState(weights, outer, record.pop("version"), mean)
+            state = ServerState(weights=weights, outer=outer, version=record.pop("version"), inner=mean)
             inner = {Path(name).stem: load_tensors(folder / name) for name in files if Path(name).parent.name == INNER}
             record["progress"] = RunProgress.from_record(record["progress"])
             record["event_log"] = LogMark(**record.pop("tape"))

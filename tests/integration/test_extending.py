@@ -20,7 +20,7 @@ from fednano.core.tensors import State
 from fednano.experiment.experiment import Experiment
 from fednano.runtime.run_folder import run_in_folder
 from fednano.runtime.session import Outcome
-from fednano.strategy.base import Accumulator, Update
+from fednano.strategy.base import Accumulator, ServerState, Update
 from fednano.strategy.diloco import DiLoCo
 from fednano.strategy.mean import WeightedMean
 
@@ -120,15 +120,15 @@ def test_what_topk_drops_joins_the_next_update(own: str) -> None:
     shapes = tensors.shapes(updates[0])
     sent = []
     for update in updates:
-        data, kept = codec.encode(update, "up", kept)
-        assert len(data) == codec.size(shapes, "up") == 8 * (3 + 1)
-        sent.append(codec.decode(data, shapes, "up"))
+        data, kept = codec.encode(update, kept, 0)
+        assert len(data) == codec.size(shapes) == 8 * (3 + 1)
+        sent.append(codec.decode(data, shapes))
     for name in shapes:
         total = torch.stack([update[name] for update in updates]).sum(0)
         assert torch.allclose(torch.stack([each[name] for each in sent]).sum(0) + kept[name], total, atol=1e-5)
     forged = b"\xff\xff\xff\x7f" * (len(data) // 4)
     with pytest.raises(ValueError, match="outside"):
-        codec.decode(forged, shapes, "up")
+        codec.decode(forged, shapes)
 
 
 def test_a_proximal_term_of_weight_0_is_plain_training_and_a_large_one_holds_clients_back(own: str, run: Run) -> None:
@@ -207,12 +207,12 @@ def test_choices_that_do_not_suit_each_other(own: str, run: Run, words: tuple[st
 class Halves(DiLoCo):
     """A strategy whose accumulator loses half of each tensor."""
 
-    def accumulator(self, like: State) -> Accumulator:
+    def accumulator(self, state: ServerState) -> Accumulator:
         class Half(WeightedMean):
             def result(self) -> State:
                 return {name: tensor[: len(tensor) // 2] for name, tensor in super().result().items()}
 
-        return Half(like)
+        return Half(state.weights)
 
 
 class Weightless(DiLoCo):

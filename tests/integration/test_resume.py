@@ -231,7 +231,7 @@ def test_while_a_reply_is_on_its_way_nothing_is_saved() -> None:
         clock=VirtualClock(),
         progress=RunProgress(),
     )
-    state, ledger = ServerState({}, {}), Ledger([1])
+    state, ledger = ServerState(), Ledger([1])
     recorder.begin(state, ledger)
     for done, quiet in enumerate((True, False, True, True, True, False), 1):
         recorder.progress.rounds = done

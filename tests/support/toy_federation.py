@@ -138,7 +138,7 @@ def federate(
     )
     federation = Federation(
         strategy=DiLoCo(name="test", outer=SGD(1.0), local_steps=H, quorum=quorum, slack=slack),
-        state=ServerState({"w": torch.tensor([weight])}, {}),
+        state=ServerState(weights={"w": torch.tensor([weight])}),
         plan=Plan(
             rounds=rounds,
             tokens_per_step=TOKENS,

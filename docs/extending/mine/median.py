@@ -1,11 +1,13 @@
 """Coordinate-wise median of the updates (Yin et al. 2018, 1803.01498)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from fednano.core.tensors import State
-from fednano.strategy.base import Accumulator, Update
+from fednano.strategy.base import Accumulator, ServerState, Update
 from fednano.strategy.diloco import DiLoCo
 
 
@@ -15,8 +17,8 @@ class Median:
     def __init__(self) -> None:
         self._deltas: list[State] = []
 
-    def add(self, delta: State, weight: float, update: Update) -> None:
-        self._deltas.append(delta)
+    def add(self, delta: Mapping[str, Tensor], weight: float, update: Update) -> None:
+        self._deltas.append(dict(delta))
 
     def result(self) -> State:
         first = self._deltas[0]
@@ -28,5 +30,5 @@ class Median:
 class CoordinateMedian(DiLoCo):
     """DiLoCo whose pseudo-gradient is the median of the updates: a minority of broken clients cannot move it far."""
 
-    def accumulator(self, like: State) -> Accumulator:
+    def accumulator(self, state: ServerState) -> Accumulator:
         return Median()

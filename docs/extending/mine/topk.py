@@ -7,7 +7,6 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from fednano.codec.base import Direction
 from fednano.core.tensors import Shapes, State
 
 INDEX, VALUE = np.dtype("<i4"), np.dtype("<f4")
@@ -32,10 +31,10 @@ class TopK:
         if not 0.0 < self.share <= 1.0:
             raise ValueError(f"codec.share must be above 0 and at most 1, got {self.share}; 0.05 sends one in twenty")
 
-    def size(self, shapes: Shapes, direction: Direction) -> int:
+    def size(self, shapes: Shapes) -> int:
         return sum(self._count(shape) for shape in shapes.values()) * (INDEX.itemsize + VALUE.itemsize)
 
-    def encode(self, tensors: State, direction: Direction, kept: State) -> tuple[bytes, State]:
+    def encode(self, tensors: State, kept: State, seed: int) -> tuple[bytes, State]:
         parts: list[bytes] = []
         residual: State = {}
         for name, tensor in tensors.items():
@@ -45,9 +44,9 @@ class TopK:
             residual[name] = whole.index_fill(0, chosen, 0.0).view_as(tensor)
         return b"".join(parts), residual
 
-    def decode(self, data: bytes | memoryview, shapes: Shapes, direction: Direction) -> State:
-        if len(data) != self.size(shapes, direction):
-            raise ValueError(f"top-k of these tensors takes {self.size(shapes, direction)} bytes, but {len(data)} came")
+    def decode(self, data: bytes | memoryview, shapes: Shapes) -> State:
+        if len(data) != self.size(shapes):
+            raise ValueError(f"top-k of these tensors takes {self.size(shapes)} bytes, but {len(data)} came")
         state: State = {}
         at = 0
         for name, shape in shapes.items():

@@ -131,7 +131,7 @@ class Hall:
             guard=NormGuard(),
         )
         intake = Intake(strategy=strategy, plan=plan, ledger=self._ledger, clock=self._clock, progress=RunProgress())
-        state = ServerState(self.weights, {})
+        state = ServerState(weights=self.weights)
 
         def receive() -> Received:
             (reply,) = self._transport.pull("task")

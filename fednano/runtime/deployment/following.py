@@ -55,7 +55,7 @@ def outcome_of(strategy: str, summary: Mapping[str, Any], clients: int, error: E
     return Outcome(
         status=status,
         strategy=strategy,
-        state=ServerState({}, {}),
+        state=ServerState(),
         progress=progress,
         clients=clients,
         rows=summary.get("rows", {}),

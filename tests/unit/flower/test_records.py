@@ -6,7 +6,6 @@ import pytest
 import torch
 from flwr.app import Array, ArrayRecord, RecordDict
 
-from fednano.codec.base import Direction
 from fednano.codec.fp32 import Fp32
 from fednano.core.tensors import Shapes, State
 from fednano.data.ledger import Grant, Span
@@ -115,15 +114,15 @@ class Unsound(Fp32):
         super().__init__()
         self.breaks = breaks
 
-    def encode(self, tensors: State, direction: Direction, kept: State) -> tuple[bytes, State]:
-        data, kept = super().encode(tensors, direction, kept)
+    def encode(self, tensors: State, kept: State, seed: int) -> tuple[bytes, State]:
+        data, kept = super().encode(tensors, kept, seed)
         return ("text" if self.breaks == "type" else data), kept  # type: ignore[return-value]
 
-    def size(self, shapes: Shapes, direction: Direction) -> int:
-        return super().size(shapes, direction) - (self.breaks == "size")
+    def size(self, shapes: Shapes) -> int:
+        return super().size(shapes) - (self.breaks == "size")
 
-    def decode(self, data: bytes | memoryview, shapes: Shapes, direction: Direction) -> State:
-        state = super().decode(data, shapes, direction)
+    def decode(self, data: bytes | memoryview, shapes: Shapes) -> State:
+        state = super().decode(data, shapes)
         return {name: tensor.double() if self.breaks == "dtype" else tensor for name, tensor in state.items()}
 
 

@@ -52,13 +52,13 @@ def test_accumulator_refuses_what_does_not_fit() -> None:
 def test_nesterov_equals_torch(momentum: float) -> None:
     weights = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
     reference = torch.optim.SGD([weights], lr=0.7, momentum=momentum, nesterov=momentum > 0)
-    state = ServerState(one(1.0, -2.0), {})
+    state = ServerState(weights=one(1.0, -2.0))
     outer = Nesterov(lr=0.7, momentum=momentum)
     for delta in ((0.5, 0.1), (-0.2, 0.3), (0.05, -0.7)):
         weights.grad = torch.tensor(delta)
         reference.step()
         stepped, momenta = outer.step(state.weights, state.outer, one(*delta))
-        state = ServerState(stepped, momenta, state.version + 1)
+        state = ServerState(weights=stepped, outer=momenta, version=state.version + 1)
         torch.testing.assert_close(state.weights["w"], weights.detach())
 
 
@@ -72,7 +72,7 @@ def test_outer_steps_leave_their_arguments_alone() -> None:
 def test_fedavg_of_one_client_is_its_model() -> None:
     fedavg = DiLoCo(name="fedavg", outer=SGD(1.0))
     base, local = one(1.0, 2.0), one(0.25, 3.5)
-    merged = fedavg.merge(ServerState(base, {}, 4), {"w": base["w"] - local["w"]})
+    merged = fedavg.merge(ServerState(weights=base, version=4), {"w": base["w"] - local["w"]})
     assert torch.equal(merged.weights["w"], local["w"])
     assert merged.version == 5
 

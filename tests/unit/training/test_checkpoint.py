@@ -23,7 +23,7 @@ def snapshot() -> Snapshot:
     ledger.lease(0, 0, 6)
     ledger.settle(0, 4, 2)
     return Snapshot(
-        state=ServerState({"w": torch.arange(6.0).view(2, 3)}, {"momentum": torch.ones(3)}, 7),
+        state=ServerState(weights={"w": torch.arange(6.0).view(2, 3)}, outer={"momentum": torch.ones(3)}, version=7),
         inner={"client_0": {"moment": torch.ones(2)}},
         ledger=ledger.to_record(),
         progress=RunProgress(rounds=3, tokens=640),
