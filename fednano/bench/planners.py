@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from fednano.codec.fp32 import Fp32
+from fednano.codec.pair import CodecPair
 from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import VirtualClock
 from fednano.core.events import ClientDown, Event, LeaseReleased, RoundMerged, RunEnded, UpdateFolded, WorkDispatched
@@ -116,7 +116,7 @@ class Play:
             clock=clock,
             recorder=recorder,
         )
-        federation.run(FlowerTransport(self._grid(names, clock, store), Fp32(), trains=False))
+        federation.run(FlowerTransport(self._grid(names, clock, store), CodecPair(), trains=False))
         self.events.append(
             RunEnded(t=clock.now(), status="completed", rounds=self.rounds, tokens_total=recorder.progress.tokens)
         )
@@ -149,7 +149,7 @@ class Play:
                 might_step=presence.might_step,
             )
             nodes.append(VirtualNode(name, own, presence, workers[name].crashed))
-        app = make_client_app(lambda context: workers[str(context.node_config["name"])], Fp32())
+        app = make_client_app(lambda context: workers[str(context.node_config["name"])], CodecPair())
         link = Network(name="link", up_mbit_s=1.0, down_mbit_s=1.0, latency_s=self.transfer_s)
         return self.grid(app=app, nodes=nodes, clock=clock, network=link, size=lambda content: 0)
 

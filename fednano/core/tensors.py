@@ -91,6 +91,13 @@ def clone(state: Mapping[str, Tensor]) -> State:
     return {name: tensor.detach().clone() for name, tensor in state.items()}
 
 
+def scaled(state: Mapping[str, Tensor], factor: float) -> Mapping[str, Tensor]:
+    """The tensors times `factor`; `Lazy` ones stay so."""
+    if isinstance(state, Lazy):
+        return state.scaled(factor)
+    return {name: tensor * factor for name, tensor in state.items()}
+
+
 def subtract(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> State:
     """a − b, name by name, in float32."""
     return {name: a[name].detach().float() - b[name].detach().float() for name in a}

@@ -7,7 +7,7 @@ from itertools import count
 import torch
 from flwr.app import Context, Message, RecordDict
 
-from fednano.codec.fp32 import Fp32
+from fednano.codec.pair import CodecPair
 from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import VirtualClock
 from fednano.core.events import (
@@ -164,7 +164,7 @@ def federate(
         presence = Presence(membership, name, own, 0.25)
         workers[name] = FakeWorker(own, presence, **({"spoil": spoil} if spoil else {}))
         nodes.append(VirtualNode(name, own, presence, workers[name].crashed))
-    app = make_client_app(lambda context: workers[context.node_config["name"]], Fp32())
+    app = make_client_app(lambda context: workers[context.node_config["name"]], CodecPair())
     honest = app
 
     def send(message: Message, context: Context) -> Message:
@@ -174,7 +174,7 @@ def federate(
         return Message(tamper(reply.content), reply_to=message)
 
     grid = VirtualGrid(app=send, nodes=nodes, clock=clock, network=LINK, size=lambda content: 0)
-    app = make_server_app(lambda grid: federation.run(FlowerTransport(grid, Fp32())))
+    app = make_server_app(lambda grid: federation.run(FlowerTransport(grid, CodecPair())))
     app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
     outcome = Outcome(federation, workers, events)
     checked = audit(events)

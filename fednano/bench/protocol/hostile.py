@@ -20,7 +20,7 @@ from fednano.data.ledger import Ledger
 from fednano.federation.guard import NormGuard
 from fednano.federation.intake import Intake, Received
 from fednano.federation.plan import Given, Plan, Round
-from fednano.flower.strangers import CODEC, FULL, Strangers
+from fednano.flower.strangers import CODECS, FULL, Strangers
 from fednano.flower.transport import FlowerTransport
 from fednano.model.arch import SEED
 from fednano.model.gpt import GPTConfig
@@ -83,7 +83,7 @@ class Hall:
         self._ledger.lease(0, 0, ROWS)
         self._clock = VirtualClock(SPENT_S)
         self.replies: list[Any] = []
-        self._transport = FlowerTransport(cast(Any, self), CODEC)
+        self._transport = FlowerTransport(cast(Any, self), CODECS)
 
     def pull_messages(self, message_ids: list[str]) -> list[Any]:
         """As of Flower's grid."""
