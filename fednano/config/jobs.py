@@ -1,6 +1,7 @@
 """The jobs of a command line, composed exactly as Hydra will compose them when it launches them."""
 
 import pickle
+import re
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,18 +21,23 @@ from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import env_override, setup_globals, validate_config_path
 from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
 from fednano.config.checks import check_value
-from fednano.config.compose import conf_dir, refusals, refuse_no_choices, require_config_dir, unknown_key
-from fednano.config.errors import ConfigError
+from fednano.config.compose import conf_dir, require_config_dir
+from fednano.config.errors import ConfigError, shown
 from fednano.config.hydra_checks import check_options, check_plugins
 from fednano.config.quoting import quoted_overrides
+from fednano.config.references import cannot_resolve
+from fednano.config.refusals import refusals, refuse_no_choices, unknown_key
 
 DEFAULT = "config"  # the name of the configuration that a run composes
+_REFERENCE = re.compile(r"\$\{[^{}]*\}")
 NOW = "${now:"  # what a folder named after the time has in its name
 # Files and folders of a run, in its folder.
 OWN = ("config.yaml", "events.jsonl", "metrics.jsonl", "summary.json", "energy.json", "evaluation.json", "report.html",
@@ -99,7 +105,7 @@ class PlannedLaunch:
 def planned(arguments: Namespace, task: TaskFunction) -> PlannedLaunch:
     """The jobs that Hydra will launch for a command line. Raises ConfigError."""
     check_options(arguments)
-    name, overrides = arguments.config_name or DEFAULT, quoted_overrides(arguments.overrides)
+    name, overrides = _check_name(arguments), quoted_overrides(arguments.overrides)
     with _hydra(arguments, task) as hydra:
         if arguments.multirun:
             return _sweep(hydra, name, overrides, task)
@@ -107,14 +113,15 @@ def planned(arguments: Namespace, task: TaskFunction) -> PlannedLaunch:
             cfg = _composed(hydra, name, overrides)
         except ConfigError:
             # As one run. Values to sweep over can still come with hydra.mode=MULTIRUN.
-            if arguments.cfg or arguments.info or hydra.get_mode(name, overrides) != RunMode.MULTIRUN:
+            if arguments.cfg or arguments.info or not _sweeps(hydra, name, overrides):
                 raise
             return _sweep(hydra, name, overrides, task)
-        if cfg.hydra.mode == RunMode.MULTIRUN and not arguments.cfg and not arguments.info:
+        if _of(cfg, "mode") == RunMode.MULTIRUN and not arguments.cfg and not arguments.info:
             return _sweep(hydra, name, overrides, task)
         folder = _folder(cfg, "run.dir")
         _check_package(arguments, cfg)
         _check_output_subdir(cfg)
+        _check_job(cfg)
         if not (arguments.help or arguments.hydra_help or arguments.cfg or arguments.info):
             check_plugins(hydra, cfg, task, multirun=False)
         return PlannedLaunch(
@@ -144,6 +151,19 @@ def chosen_late(hydra: Any) -> bool:
     return bool(hydra.sweeper._target_ != BasicSweeperConf._target_)
 
 
+def _check_name(arguments: Namespace) -> str:
+    """The name of the root configuration. Raises ConfigError for a file of fednano's that is the root of no run."""
+    name = str(arguments.config_name or DEFAULT).removesuffix(".yaml")
+    file = f"{name}.yaml"
+    own = arguments.config_dir is not None and Path(arguments.config_dir, file).is_file()
+    if name != DEFAULT and not own and arguments.config_path is None and (conf_dir() / file).is_file():
+        raise ConfigError(
+            f"--config-name must be a YAML file whose defaults begin with {DEFAULT}, got {shown(name)}, which is no "
+            "configuration of a run; leave the option out"
+        )
+    return name
+
+
 @contextmanager
 def _hydra(arguments: Namespace, task: TaskFunction) -> Iterator[Hydra]:
     """Hydra as its own launch of `task` sets it up, with the same search path."""
@@ -163,9 +183,17 @@ def _hydra(arguments: Namespace, task: TaskFunction) -> Iterator[Hydra]:
         GlobalHydra.instance().clear()
 
 
+def _sweeps(hydra: Hydra, name: str, overrides: Sequence[str]) -> bool:
+    """Whether hydra.mode asks for a sweep, of overrides that cannot be composed as one run."""
+    try:
+        return bool(hydra.get_mode(name, list(overrides)) == RunMode.MULTIRUN)
+    except Exception:  # nor as anything else
+        return False
+
+
 def _composed(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> DictConfig:
     with refusals(overrides, name, lambda choices: hydra.compose_config(name, choices, RunMode.RUN)):
-        refuse_no_choices(overrides)
+        refuse_no_choices(overrides, name)
         return hydra.compose_config(name, list(overrides), mode)
 
 
@@ -173,8 +201,10 @@ def _sweep(hydra: Hydra, name: str, overrides: Sequence[str], task: TaskFunction
     base, lenient = _sweep_base(hydra, name, overrides)
     check_plugins(hydra, base, task, multirun=True)
     _check_output_subdir(base)
+    _check_job(base)
     folder = _folder(base, "sweep.dir")
     if chosen_late(base.hydra):
+        _check_subdir(_REFERENCE.sub("x", _written(base.hydra.sweep, "subdir")))
         jobs = [Job(base, folder)]
     else:
         strict = {ours: given for given, ours in zip(overrides, lenient, strict=True)}
@@ -183,9 +213,8 @@ def _sweep(hydra: Hydra, name: str, overrides: Sequence[str], task: TaskFunction
         words = [*fixed, *(strict.get(word, word) for word in given)]
         with refusals(words, name, lambda choices: hydra.compose_config(name, choices, RunMode.RUN)):
             parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(words)
+            _check_swept(parsed)
             (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-        if not batch:
-            raise ConfigError(f"values to sweep over must make at least one job, got {' '.join(words)}; correct them")
         jobs = [_job_of_sweep(hydra, name, base, words, number) for number, words in enumerate(batch)]
     return PlannedLaunch(
         jobs=tuple(jobs),
@@ -219,11 +248,36 @@ def _sweep_base(hydra: Hydra, name: str, overrides: Sequence[str]) -> tuple[Dict
 
 def _job_of_sweep(hydra: Hydra, name: str, base: DictConfig, words: Sequence[str], number: int) -> Job:
     with refusals(words, name, lambda choices: hydra.compose_config(name, choices, RunMode.RUN)):
-        refuse_no_choices(words)
+        refuse_no_choices(words, name)
         cfg = hydra.config_loader.load_sweep_config(base, list(words))
     with open_dict(cfg):
         cfg.hydra.job.id = cfg.hydra.job.num = number
     return Job(cfg, _folder(cfg, "sweep.dir", "sweep.subdir"))
+
+
+def _check_swept(overrides: Sequence[Override]) -> None:
+    """Refuse values to sweep over that cannot be listed, or of which there are none."""
+    for override in overrides:
+        if not override.is_sweep_override():
+            continue
+        key, value = override.get_key_element(), shown(str(override.input_line).partition("=")[2])
+        if not override.is_discrete_sweep():
+            raise ConfigError(
+                f"{key} must be a list of values with Hydra's own sweeper, got {value}; write it as {key}=A,B or "
+                f"{key}=range(FIRST,END)"
+            )
+        if next(override.sweep_string_iterator(), None) is None:
+            raise ConfigError(f"{key} must have at least one value to sweep over, got {value}; name one")
+
+
+def _check_subdir(given: str) -> None:
+    """Refuse a job's folder that is not inside the sweep's, where its checks and its claim do not reach."""
+    path = Path(given)
+    if not path.parts or path.is_absolute() or ".." in path.parts:
+        raise ConfigError(
+            f"hydra.sweep.subdir must be a folder in the sweep's, got {shown(given)}; use, for example, "
+            "hydra.sweep.subdir='${hydra.job.num}'"
+        )
 
 
 def _check_package(arguments: Namespace, cfg: DictConfig) -> None:
@@ -240,24 +294,37 @@ def _check_package(arguments: Namespace, cfg: DictConfig) -> None:
 
 def _folder(cfg: DictConfig, *keys: str) -> Path:
     """The folder that keys of Hydra's node name, one within the other; it becomes the job's in that node."""
-    folder = Path(*(str(_of(cfg, key)) for key in keys)).absolute()
+    names = [_of(cfg, key) for key in keys]
+    for key, name in zip(keys, names, strict=True):
+        check_value(f"hydra.{key}", name, str)
+        if not name:
+            raise ConfigError(f"hydra.{key} must name a folder, got nothing; name one or leave the key out")
+    if len(names) > 1:
+        _check_subdir(names[-1])
+    folder = Path(*names).absolute()
     with read_write(cfg.hydra.runtime), open_dict(cfg.hydra.runtime):
         cfg.hydra.runtime.output_dir = str(folder)
     return folder
 
 
 def _of(cfg: DictConfig, key: str) -> Any:
-    with _hydra_config(cfg), refusals([], DEFAULT, lambda _: cfg):
-        value = OmegaConf.select(cfg.hydra, key, throw_on_missing=True)
-    if key.endswith("dir"):
-        check_value(f"hydra.{key}", value, str)
-        if not value:
-            raise ConfigError(f"hydra.{key} must name a folder, got nothing; name one or leave the key out")
-    return value
+    """The plain value of a key of Hydra's node. Raises ConfigError if it refers to what does not exist."""
+    with _hydra_config(cfg):
+        try:
+            value = OmegaConf.select(cfg.hydra, key, throw_on_missing=True)
+            return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        except (OmegaConfBaseException, RecursionError) as error:
+            raise ConfigError(cannot_resolve(error, cfg, f"hydra.{key}")) from error
+
+
+def _check_job(cfg: DictConfig) -> None:
+    """Refuse references to values that do not exist in what Hydra sets up for a job."""
+    for key in ("verbose", "job.name", "job.chdir", "job.env_set", "job.env_copy"):
+        _of(cfg, key)
 
 
 def _check_output_subdir(cfg: DictConfig) -> None:
-    name = OmegaConf.select(cfg.hydra, "output_subdir")
+    name = _of(cfg, "output_subdir")
     if name is None:
         return
     parts = Path(name).parts
@@ -270,9 +337,13 @@ def _check_output_subdir(cfg: DictConfig) -> None:
 
 
 def _timed(node: DictConfig) -> bool:
+    return NOW in _written(node, "dir")
+
+
+def _written(node: DictConfig, key: str) -> str:
     written = OmegaConf.to_container(node, resolve=False)
     assert isinstance(written, Mapping)
-    return NOW in str(written["dir"])
+    return str(written[key])
 
 
 @contextmanager
