@@ -20,6 +20,7 @@ from fednano.config.command_help import command_help
 from fednano.config.errors import ConfigError, encodable, shown
 from fednano.config.places import conf_dir, modules_named_in
 from fednano.config.quoting import quoted, quoted_overrides
+from fednano.config.references import require_resolvable
 from fednano.config.refusals import SEARCH_PATH, refusals, refuse_no_choices
 from fednano.config.targets import allow, check_targets, is_allowed
 
@@ -164,6 +165,8 @@ def with_hydra_flags(config_name: str, command: Callable[[Sequence[str]], int]) 
         return 0
     if arguments.cfg:
         cfg = compose_config(overrides, config_name)
+        if arguments.resolve:
+            require_resolvable(cfg)
         print(OmegaConf.to_yaml(cfg, resolve=bool(arguments.resolve)), end="")
         return 0
     return command(overrides)

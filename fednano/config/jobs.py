@@ -1,9 +1,8 @@
 """The jobs of a command line, composed exactly as Hydra will compose them when it launches them."""
 
 import pickle
-import re
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,29 +18,30 @@ from hydra._internal.utils import (
 )
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import env_override, setup_globals, validate_config_path
 from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from fednano.config.checks import check_value
 from fednano.config.compose import conf_dir, require_config_dir
 from fednano.config.errors import ConfigError, shown
 from fednano.config.hydra_checks import check_options, check_plugins
+from fednano.config.hydra_node import (
+    check_job,
+    check_output_subdir,
+    check_unresolved_subdir,
+    folder_of,
+    hydra_config,
+    is_timed,
+    value_of,
+)
 from fednano.config.quoting import quoted_overrides
-from fednano.config.references import cannot_resolve
+from fednano.config.references import require_resolvable
 from fednano.config.refusals import refusals, refuse_no_choices, unknown_key
 
 DEFAULT = "config"  # the name of the configuration that a run composes
-_REFERENCE = re.compile(r"\$\{[^{}]*\}")
-NOW = "${now:"  # what a folder named after the time has in its name
-# Files and folders of a run, in its folder.
-OWN = ("config.yaml", "events.jsonl", "metrics.jsonl", "summary.json", "energy.json", "evaluation.json", "report.html",
-       ".claim", "checkpoints", "model", "logs", "flower.log", "ray", "wandb")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Job:
     @contextmanager
     def entered(self) -> Iterator[None]:
         """What holds while the job runs: the environment that it sets, and what `${hydra:…}` refers to."""
-        with _hydra_config(self.composed), env_override(self.composed.hydra.job.env_set):
+        with hydra_config(self.composed), env_override(self.composed.hydra.job.env_set):
             yield
 
 
@@ -116,12 +116,12 @@ def planned(arguments: Namespace, task: TaskFunction) -> PlannedLaunch:
             if arguments.cfg or arguments.info or not _sweeps(hydra, name, overrides):
                 raise
             return _sweep(hydra, name, overrides, task)
-        if _of(cfg, "mode") == RunMode.MULTIRUN and not arguments.cfg and not arguments.info:
+        if value_of(cfg, "mode") == RunMode.MULTIRUN and not arguments.cfg and not arguments.info:
             return _sweep(hydra, name, overrides, task)
-        folder = _folder(cfg, "run.dir")
+        folder = folder_of(cfg, "run.dir")
         _check_package(arguments, cfg)
-        _check_output_subdir(cfg)
-        _check_job(cfg)
+        check_output_subdir(cfg)
+        check_job(cfg, helps=bool(arguments.help))
         if not (arguments.help or arguments.hydra_help or arguments.cfg or arguments.info):
             check_plugins(hydra, cfg, task, multirun=False)
         return PlannedLaunch(
@@ -129,7 +129,7 @@ def planned(arguments: Namespace, task: TaskFunction) -> PlannedLaunch:
             overrides=tuple(overrides),
             multirun=False,
             folder=folder,
-            timed=_timed(cfg.hydra.run),
+            timed=is_timed(cfg.hydra.run),
         )
 
 
@@ -139,7 +139,7 @@ def rerun(pickled: str) -> Job:
     try:
         with Path(pickled).open("rb") as file:
             composed = pickle.load(file)
-        return Job(composed, _folder(composed, "run.dir"))
+        return Job(composed, folder_of(composed, "run.dir"))
     except Exception as error:  # a pickle can raise anything
         raise ConfigError(
             f"--experimental-rerun must be a config.pickle of Hydra's, got {pickled} ({error}); name another file"
@@ -200,11 +200,11 @@ def _composed(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode =
 def _sweep(hydra: Hydra, name: str, overrides: Sequence[str], task: TaskFunction) -> PlannedLaunch:
     base, lenient = _sweep_base(hydra, name, overrides)
     check_plugins(hydra, base, task, multirun=True)
-    _check_output_subdir(base)
-    _check_job(base)
-    folder = _folder(base, "sweep.dir")
+    check_output_subdir(base)
+    check_job(base)
+    folder = folder_of(base, "sweep.dir")
     if chosen_late(base.hydra):
-        _check_subdir(_REFERENCE.sub("x", _written(base.hydra.sweep, "subdir")))
+        check_unresolved_subdir(base)
         jobs = [Job(base, folder)]
     else:
         strict = {ours: given for given, ours in zip(overrides, lenient, strict=True)}
@@ -221,7 +221,7 @@ def _sweep(hydra: Hydra, name: str, overrides: Sequence[str], task: TaskFunction
         overrides=tuple(lenient),
         multirun=True,
         folder=folder,
-        timed=_timed(base.hydra.sweep),
+        timed=is_timed(base.hydra.sweep),
     )
 
 
@@ -252,7 +252,7 @@ def _job_of_sweep(hydra: Hydra, name: str, base: DictConfig, words: Sequence[str
         cfg = hydra.config_loader.load_sweep_config(base, list(words))
     with open_dict(cfg):
         cfg.hydra.job.id = cfg.hydra.job.num = number
-    return Job(cfg, _folder(cfg, "sweep.dir", "sweep.subdir"))
+    return Job(cfg, folder_of(cfg, "sweep.dir", "sweep.subdir"))
 
 
 def _check_swept(overrides: Sequence[Override]) -> None:
@@ -270,18 +270,12 @@ def _check_swept(overrides: Sequence[Override]) -> None:
             raise ConfigError(f"{key} must have at least one value to sweep over, got {value}; name one")
 
 
-def _check_subdir(given: str) -> None:
-    """Refuse a job's folder that is not inside the sweep's, where its checks and its claim do not reach."""
-    path = Path(given)
-    if not path.parts or path.is_absolute() or ".." in path.parts:
-        raise ConfigError(
-            f"hydra.sweep.subdir must be a folder in the sweep's, got {shown(given)}; use, for example, "
-            "hydra.sweep.subdir='${hydra.job.num}'"
-        )
-
-
 def _check_package(arguments: Namespace, cfg: DictConfig) -> None:
-    """Refuse a --package that --cfg would not find."""
+    """Refuse a --package that --cfg would not find, and --resolve where it would fail."""
+    if arguments.cfg == "hydra" and arguments.resolve:
+        raise ConfigError("--resolve must be given with --cfg job or all, got --cfg hydra; remove --resolve")
+    if arguments.cfg and arguments.resolve:
+        require_resolvable(Job(cfg, Path()).cfg)
     shown: dict[str, list[Any]] = {"job": [key for key in cfg if key != "hydra"], "hydra": ["hydra"], "all": list(cfg)}
     if arguments.cfg and arguments.package not in (None, "_global_"):
         part: Any = arguments.package.partition(".")[0]
@@ -290,67 +284,3 @@ def _check_package(arguments: Namespace, cfg: DictConfig) -> None:
                 f"--package must name a part of the configuration, got {arguments.package}; print all of it with "
                 f"--cfg {arguments.cfg}"
             )
-
-
-def _folder(cfg: DictConfig, *keys: str) -> Path:
-    """The folder that keys of Hydra's node name, one within the other; it becomes the job's in that node."""
-    names = [_of(cfg, key) for key in keys]
-    for key, name in zip(keys, names, strict=True):
-        check_value(f"hydra.{key}", name, str)
-        if not name:
-            raise ConfigError(f"hydra.{key} must name a folder, got nothing; name one or leave the key out")
-    if len(names) > 1:
-        _check_subdir(names[-1])
-    folder = Path(*names).absolute()
-    with read_write(cfg.hydra.runtime), open_dict(cfg.hydra.runtime):
-        cfg.hydra.runtime.output_dir = str(folder)
-    return folder
-
-
-def _of(cfg: DictConfig, key: str) -> Any:
-    """The plain value of a key of Hydra's node. Raises ConfigError if it refers to what does not exist."""
-    with _hydra_config(cfg):
-        try:
-            value = OmegaConf.select(cfg.hydra, key, throw_on_missing=True)
-            return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-        except (OmegaConfBaseException, RecursionError) as error:
-            raise ConfigError(cannot_resolve(error, cfg, f"hydra.{key}")) from error
-
-
-def _check_job(cfg: DictConfig) -> None:
-    """Refuse references to values that do not exist in what Hydra sets up for a job."""
-    for key in ("verbose", "job.name", "job.chdir", "job.env_set", "job.env_copy"):
-        _of(cfg, key)
-
-
-def _check_output_subdir(cfg: DictConfig) -> None:
-    name = _of(cfg, "output_subdir")
-    if name is None:
-        return
-    parts = Path(name).parts
-    if not parts or Path(name).is_absolute() or ".." in parts:
-        raise ConfigError(f"hydra.output_subdir must be a folder in the run folder, got {name}; use one such as .hydra")
-    if parts[0] in OWN:
-        raise ConfigError(
-            f"hydra.output_subdir must not be a name of the run's own, got {name}; use one such as .hydra"
-        )
-
-
-def _timed(node: DictConfig) -> bool:
-    return NOW in _written(node, "dir")
-
-
-def _written(node: DictConfig, key: str) -> str:
-    written = OmegaConf.to_container(node, resolve=False)
-    assert isinstance(written, Mapping)
-    return str(written[key])
-
-
-@contextmanager
-def _hydra_config(cfg: DictConfig) -> Iterator[None]:
-    held, before = HydraConfig.instance(), HydraConfig.instance().cfg
-    held.set_config(cfg)
-    try:
-        yield
-    finally:
-        held.cfg = before

@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue, OmegaConfBaseException
 
 from fednano.config.checks import MISSING, not_set
-from fednano.config.errors import one_line, shown
+from fednano.config.errors import ConfigError, one_line, shown
 
 _NAMED = re.compile(r"\$\{([\w.]+)\}")  # absolute references, not those with a resolver
 _PREAMBLE = re.compile(r"^\w+ (raised )?while resolving interpolation: ")
@@ -29,6 +29,14 @@ def cannot_resolve(error: Exception, cfg: DictConfig, key: str) -> str:
                 key, written = name, behind
                 break
     return unresolved(error, key, written)
+
+
+def require_resolvable(cfg: DictConfig) -> None:
+    """Raise ConfigError if a value anywhere refers to what does not exist."""
+    try:
+        OmegaConf.to_container(cfg, resolve=True)
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise ConfigError(cannot_resolve(error, cfg, "a key")) from error
 
 
 def unresolved(error: Exception, key: str, written: Any = None) -> str:
