@@ -5,7 +5,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+import fednano_rustbpe as rust
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 State = dict[str, Tensor]
@@ -105,9 +108,14 @@ def subtract(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> State:
 
 def norm(state: Mapping[str, Tensor]) -> float:
     """Euclidean norm over all entries of all tensors, in any order; NaN or infinite if any entry is."""
-    squares = (float(values.to(torch.float64, copy=True).square_().sum()) for _, _, values in blocks(state))
+    squares = (rust.squares(floats(values)) for _, _, values in blocks(state))
     # An exact sum does not depend on the order of the names, which a file does not keep.
     return math.sqrt(math.fsum(squares))
+
+
+def floats(tensor: Tensor) -> NDArray[np.float32]:
+    """The entries as a flat array, (n,); the tensor's own memory where it is float32 on the CPU."""
+    return tensor.detach().to("cpu", torch.float32).contiguous().view(-1).numpy()
 
 
 def count(state: Mapping[str, Tensor]) -> int:

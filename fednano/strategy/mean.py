@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Mapping
 
+import fednano_rustbpe as rust
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,8 +24,8 @@ class WeightedMean:
     def __init__(self, like: State, is_count: Callable[[str], bool] = lambda name: False) -> None:
         self._shapes = tensors.shapes(like)
         summed = {name: tensor for name, tensor in like.items() if not is_count(name)}
-        self._sum = {name: torch.zeros(tensor.numel(), dtype=torch.float64) for name, tensor in summed.items()}
-        self._rest = {name: torch.zeros(tensor.numel()) for name, tensor in summed.items()}
+        self._sum = {name: np.zeros(tensor.numel()) for name, tensor in summed.items()}
+        self._rest = {name: np.zeros(tensor.numel(), np.float32) for name, tensor in summed.items()}
         self._most = {name: torch.zeros_like(like[name], dtype=torch.float32) for name in like.keys() - summed.keys()}
         self._weights: list[float] = []
 
@@ -35,7 +37,7 @@ class WeightedMean:
         for name, start, values in tensors.blocks(delta):
             block = slice(start, start + values.numel())
             if name in self._sum:
-                _add(self._sum[name][block], self._rest[name][block], values, weight)
+                rust.accumulate(self._sum[name][block], self._rest[name][block], tensors.floats(values), weight)
             else:
                 most = self._most[name].view(-1)[block]
                 torch.maximum(most, values, out=most)
@@ -52,19 +54,9 @@ class WeightedMean:
         mean = self._most
         for name in list(self._sum):
             total, rest = self._sum.pop(name), self._rest.pop(name)
-            for start in range(0, rest.numel(), BLOCK):
+            for start in range(0, rest.size, BLOCK):
                 block = slice(start, start + BLOCK)
                 # The mean reuses the remainders' memory.
-                rest[block] = total[block].add_(rest[block]).div_(weight)
-            mean[name] = rest.reshape(self._shapes[name])
+                rest[block] = (total[block] + rest[block]) / weight
+            mean[name] = torch.from_numpy(rest).reshape(self._shapes[name])
         return {name: mean[name] for name in self._shapes}
-
-
-def _add(total: Tensor, rest: Tensor, delta: Tensor, weight: float) -> None:
-    """total + rest ← total + rest + weight · delta; the product is exact in float64 for weights below 2²⁹."""
-    term = delta.to(torch.float64, copy=True).mul_(weight)
-    before = total.clone()
-    total.add_(term)
-    came = total - before
-    # The rounding error of the sum: (before − (total − came)) + (term − came).
-    rest.add_(before.sub_(total - came).add_(term.sub_(came)))

@@ -6,8 +6,10 @@
 //!
 //! `bf16`, `quantize` and `topk` encode updates; `rng` draws what they round by.
 //!
-//! None of these knows of Python. `py` is the Python module, with what codecs need in `py_codec`; `arrow` borrows the arrays of other libraries for it, and
-//! `texts` finds the texts in them.
+//! `sums` adds up updates.
+//!
+//! None of these knows of Python. `py` is the Python module, with what codecs need in `py_codec` and what merging needs
+//! in `py_sums`; `arrow` borrows the arrays of other libraries for it, and `texts` finds the texts in them.
 
 pub mod bf16;
 mod blocks;
@@ -21,6 +23,7 @@ pub mod parallel;
 pub mod quantize;
 pub mod rng;
 pub mod split;
+pub mod sums;
 mod text;
 pub mod topk;
 pub mod train;
@@ -32,5 +35,7 @@ mod arrow;
 mod py;
 #[cfg(feature = "python")]
 mod py_codec;
+#[cfg(feature = "python")]
+mod py_sums;
 #[cfg(feature = "python")]
 mod texts;

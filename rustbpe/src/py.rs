@@ -315,4 +315,6 @@ mod fednano_rustbpe {
         decode_absmax, decode_bf16, decode_quantile, decode_topk, encode_absmax, encode_bf16, encode_quantile,
         encode_topk,
     };
+    #[pymodule_export]
+    use crate::py_sums::{accumulate, squares};
 }
