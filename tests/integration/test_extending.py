@@ -21,8 +21,8 @@ from fednano.experiment.experiment import Experiment
 from fednano.runtime.run_folder import run_in_folder
 from fednano.runtime.session import Outcome
 from fednano.strategy.base import Accumulator, ServerState, Update
-from fednano.strategy.diloco import DiLoCo
 from fednano.strategy.mean import WeightedMean
+from fednano.strategy.synchronous import Synchronous
 
 Run = Callable[..., dict[str, Any]]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -204,7 +204,7 @@ def test_choices_that_do_not_suit_each_other(own: str, run: Run, words: tuple[st
         run(own, *words)
 
 
-class Halves(DiLoCo):
+class Halves(Synchronous):
     """A strategy whose accumulator loses half of each tensor."""
 
     def accumulator(self, state: ServerState) -> Accumulator:
@@ -215,7 +215,7 @@ class Halves(DiLoCo):
         return Half(state.weights)
 
 
-class Weightless(DiLoCo):
+class Weightless(Synchronous):
     """A strategy that gives updates no weight."""
 
     def weight(self, update: Update) -> float:

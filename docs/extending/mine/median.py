@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from fednano.strategy.diloco import DiLoCo
 from torch import Tensor
 
 from fednano.core.tensors import State
 from fednano.strategy.base import Accumulator, ServerState, Update
-from fednano.strategy.diloco import DiLoCo
 
 
 class Median:
