@@ -135,7 +135,7 @@ def test_paths_with_letters_outside_ascii_are_read_as_they_are(plan: Planner) ->
     [
         (["-m", "seed=1,2", "name=a(b"], "name=a(b cannot be read as KEY=VALUE; "),
         (["-m", "seed=1,2", "sed=3"], "sed=3 sets a key that does not exist; did you mean seed?"),
-        (["-m", "strategy=fedav,diloco"], "strategy=fedav does not exist; use one of diloco, fedadam, fedavg"),
+        (["-m", "strategy=fedav,diloco"], "strategy=fedav does not exist; use one of diloco, fedavg"),
         (
             ["-m", "volatility=solar,markov", "volatility.threshold=p50"],
             "volatility.threshold=p50 sets a key that does",
