@@ -24,8 +24,8 @@ from fednano.flower.transport import FlowerTransport
 from fednano.flower.virtual_grid import SERVER_NODE_ID, VirtualGrid, VirtualNode
 from fednano.report.printer import printer
 from fednano.strategy.base import ServerState
-from fednano.strategy.diloco import DiLoCo
-from fednano.strategy.outer import SGD
+from fednano.strategy.outer.sgd import SGD
+from fednano.strategy.synchronous import Synchronous
 from fednano.training.analytic import AnalyticTrainer
 from fednano.training.recorder import Recorder, RunProgress, unsaved
 from fednano.training.worker import ClientWorker
@@ -94,7 +94,7 @@ class Play:
             clock=clock,
             progress=RunProgress(),
         )
-        strategy: Any = DiLoCo(
+        strategy: Any = Synchronous(
             name="play", outer=SGD(1.0), local_steps=self.local_steps, quorum=self.quorum, slack=self.slack
         )
         federation = Federation(

@@ -53,6 +53,11 @@ def refuse_no_choices(overrides: Sequence[str], config_name: str) -> None:
         if not group:
             raise ConfigError(_unreadable(override))
         folder = conf_dir() / parsed.key_or_group
+        nested = parsed.key_or_group.replace(".", "/")
+        if nested != parsed.key_or_group and isinstance(value, str) and (conf_dir() / nested).is_dir():
+            raise ConfigError(
+                f"{group} must be chosen with slashes, got {shown(override)}; use {nested}={shown(choice)}"
+            )
         if parsed.is_delete():
             _refuse_deletion(parsed.key_or_group, config_name)
         if parsed.is_delete() or parsed.is_sweep_override() or not folder.is_dir():
@@ -193,9 +198,11 @@ def _unknown_key(
             return f"~{override[1]} deletes a key that is null or does not exist; leave it out"
         return one_line(cause)
     value = shown(next((o.partition("=")[2] for o in overrides if o.partition("=")[0].lstrip("+~") == key), ""))
+    groups = _groups()
+    if "/" in key:
+        return _unknown_group(key, value, groups)
     # Which keys exist depends on the choices made.
-    groups = {folder.name for folder in conf_dir().iterdir() if folder.is_dir()}
-    choices = [o for o in overrides if o.partition("=")[0] in {*groups, SEARCH_PATH} - {key}]
+    choices = [o for o in overrides if re.split("[@=]", o)[0] in {*groups, SEARCH_PATH} - {key}]
     nodes: dict[str, Any] = {}
     with suppress(Exception):  # another fault, which is found when this one is corrected
         nodes = _keys(OmegaConf.to_container(recompose(choices)))
@@ -213,6 +220,24 @@ def _unknown_key(
     else:
         remedy = f"list all keys with: python -m fednano.{_command(config_name)} --cfg job"
     return f"{key}={value} sets a key that does not exist; {remedy}"
+
+
+def _groups() -> set[str]:
+    """All groups, those nested in others as `strategy/outer`."""
+    return {folder.relative_to(conf_dir()).as_posix() for folder in conf_dir().rglob("*") if folder.is_dir()}
+
+
+def _unknown_group(key: str, value: str, groups: set[str]) -> str:
+    """What is wrong with a choice from the nested group `key`, which what is chosen does not have."""
+    parent, _, part = key.rpartition("/")
+    if key in groups:
+        return (
+            f"{key}={value} must belong to a {parent} whose YAML file names {part} in its defaults, got one that does "
+            f"not; choose another {parent}, or add it there"
+        )
+    close = difflib.get_close_matches(key, sorted(groups), n=1, cutoff=0.5)
+    remedy = f"did you mean {close[0]}?" if close else "list all groups with --help"
+    return f"{key}={value} chooses from a group that does not exist; {remedy}"
 
 
 def _alike(key: str, match: str) -> bool:

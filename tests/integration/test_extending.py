@@ -21,8 +21,8 @@ from fednano.experiment.experiment import Experiment
 from fednano.runtime.run_folder import run_in_folder
 from fednano.runtime.session import Outcome
 from fednano.strategy.base import Accumulator, ServerState, Update
-from fednano.strategy.diloco import DiLoCo
 from fednano.strategy.mean import WeightedMean
+from fednano.strategy.synchronous import Synchronous
 
 Run = Callable[..., dict[str, Any]]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -56,7 +56,7 @@ def test_an_experiment_of_ones_own_runs_and_its_model_is_evaluated(command: Comm
     nightly = ("experiment=nightly", *TINY, "volatility.speedup=6000", "hydra.run.dir=run")
     ran(command("run", *words, *nightly, cwd=mine))
     summary = json.loads((mine / "run" / "summary.json").read_text())
-    assert (summary["status"], summary["strategy"]) == ("completed", "median")
+    assert (summary["status"], summary["strategy"]) == ("completed", "geometric")
     assert summary["rows"]["lost"] == summary["rows"]["doubled"] == 0
     assert summary["val_bpb"] < summary["val_bpb_initial"]
     # A bit for each number and a few means, against 32 bits for each number of as many tasks or more.
@@ -75,18 +75,20 @@ def test_the_readmes_strategy_runs(command: Command, mine: Path) -> None:
     """The README shows the folder's commands and files."""
     readme = (REPOSITORY / "README.md").read_text()
     shown = readme.partition("## Your own strategy")[2].partition("\n## ")[0]
-    for path, language in (("mine/median.py", "python"), ("conf/strategy/median.yaml", "yaml")):
+    for path, language in (("mine/geometric.py", "python"), ("conf/strategy/geometric.yaml", "yaml")):
         block = shown.partition(f"```{language}\n")[2].partition("```")[0]
         assert block.strip() and block.strip() in (mine / path).read_text(), path
-    words = "--config-dir conf strategy=median"
+    words = "--config-dir conf strategy=geometric"
     assert f"python -m fednano.run {words}" in shown
     ran(command("run", *words.split(), *TINY, "data=manual", f"data.root={mine / 'corpora'}", cwd=mine))
 
 
 def test_what_cannot_be_imported_is_named(command: Command, mine: Path) -> None:
-    done = command("run", "--config-dir", str(mine / "conf"), "strategy=median", cwd=mine.parent)
+    done = command("run", "--config-dir", str(mine / "conf"), "strategy=geometric", cwd=mine.parent)
     assert done.returncode == 2
-    assert done.stderr.startswith("fednano: strategy._target_=mine.median.CoordinateMedian cannot be imported")
+    assert done.stderr.startswith(
+        "fednano: strategy.merging._target_=mine.geometric.GeometricMedian cannot be imported"
+    )
     assert "PYTHONPATH" in done.stderr
     assert not (mine.parent / "outputs").exists()
     done = command("run", "--config-dir", "conf", "volatility=night", "volatility.begins_h=3", cwd=mine)
@@ -101,14 +103,14 @@ def test_what_cannot_be_imported_is_named(command: Command, mine: Path) -> None:
     )
 
 
-def test_the_median_ignores_a_broken_client(own: str) -> None:
-    from mine.median import Median
+def test_the_geometric_median_all_but_ignores_a_broken_client(own: str) -> None:
+    from mine.geometric import GeometricMedian
 
-    median = Median()
-    for i, values in enumerate(([1.0, 2.0], [1.5, 2.5], [1e30, -1e30])):
+    median = GeometricMedian(iterations=50).accumulator({"w": torch.zeros(2)})
+    for i, values in enumerate(([1.0, 2.0], [1.0, 2.0], [1e6, -1e6])):
         update = Update(client=f"client_{i}", tokens=1, steps=1, version=0, staleness=0)
         median.add({"w": torch.tensor(values)}, 1.0, update)
-    assert median.result()["w"].tolist() == [1.5, 2.0]
+    assert torch.allclose(median.result()["w"], torch.tensor([1.0, 2.0]), atol=1e-3)
 
 
 def test_what_signs_leave_out_joins_the_next_update(own: str) -> None:
@@ -204,7 +206,7 @@ def test_choices_that_do_not_suit_each_other(own: str, run: Run, words: tuple[st
         run(own, *words)
 
 
-class Halves(DiLoCo):
+class Halves(Synchronous):
     """A strategy whose accumulator loses half of each tensor."""
 
     def accumulator(self, state: ServerState) -> Accumulator:
@@ -215,7 +217,7 @@ class Halves(DiLoCo):
         return Half(state.weights)
 
 
-class Weightless(DiLoCo):
+class Weightless(Synchronous):
     """A strategy that gives updates no weight."""
 
     def weight(self, update: Update) -> float:

@@ -25,8 +25,8 @@ from fednano.flower.transport import FlowerTransport
 from fednano.flower.virtual_grid import RUN_ID, SERVER_NODE_ID, VirtualGrid, VirtualNode
 from fednano.report.audit import audit
 from fednano.strategy.base import ServerState
-from fednano.strategy.diloco import DiLoCo
-from fednano.strategy.outer import SGD
+from fednano.strategy.outer.sgd import SGD
+from fednano.strategy.synchronous import Synchronous
 from fednano.training.client_memory import ClientMemory
 from fednano.training.local import StepsDone
 from fednano.training.recorder import Recorder, RunProgress
@@ -137,7 +137,7 @@ def federate(
         progress=RunProgress(),
     )
     federation = Federation(
-        strategy=DiLoCo(name="test", outer=SGD(1.0), local_steps=H, quorum=quorum, slack=slack),
+        strategy=Synchronous(name="test", outer=SGD(1.0), local_steps=H, quorum=quorum, slack=slack),
         state=ServerState(weights={"w": torch.tensor([weight])}),
         plan=Plan(
             rounds=rounds,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fednano.core.tensors import State
 from fednano.strategy.client_part import ClientPart, LocalRule
-from fednano.strategy.diloco import DiLoCo
+from fednano.strategy.synchronous import Synchronous
 
 
 class ProximalRule(LocalRule):
@@ -34,7 +34,7 @@ class Proximal:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FedProx(DiLoCo):
+class FedProx(Synchronous):
     """Args:
     mu: weight of the proximal term; 0 is plain training.
     """
