@@ -25,6 +25,7 @@ class DiLoCo:
         quorum: least number of updates for a merge; with fewer, the round is skipped.
         weighting: tokens (a client that drained early counts by what it trained) or uniform (as in the paper).
         slack: factor on a round's planned duration after which it closes and missing updates are given up.
+        client: what clients do besides plain inner steps.
     """
 
     overlaps: ClassVar[bool] = True
@@ -34,6 +35,7 @@ class DiLoCo:
     quorum: int = 1
     weighting: Literal["tokens", "uniform"] = "tokens"
     slack: Annotated[float, Range(le=math.inf)] = 1.5
+    client: ClientPart | None = None
 
     def __post_init__(self) -> None:
         if self.local_steps < 1:
@@ -46,10 +48,6 @@ class DiLoCo:
             raise ValueError(f"strategy.weighting must be tokens or uniform, got {self.weighting}; use one of them")
         if not self.slack >= 1.0:
             raise ValueError(f"strategy.slack must be >= 1, got {self.slack}; use 1 or more, so that rounds can finish")
-
-    @property
-    def client(self) -> ClientPart | None:
-        return None
 
     def weight(self, update: Update) -> float:
         return float(update.tokens) if self.weighting == "tokens" else 1.0

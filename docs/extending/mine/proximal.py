@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fednano.core.tensors import State
-from fednano.strategy.client_part import ClientPart, LocalRule
+from fednano.strategy.client_part import LocalRule
 from fednano.strategy.diloco import DiLoCo
 
 
@@ -45,7 +45,4 @@ class FedProx(DiLoCo):
         super().__post_init__()
         if not self.mu >= 0:
             raise ValueError(f"strategy.mu must be 0 or more, got {self.mu}; about 0.01 is usual")
-
-    @property
-    def client(self) -> ClientPart | None:
-        return Proximal(self.mu)
+        object.__setattr__(self, "client", Proximal(self.mu))
