@@ -18,12 +18,16 @@ from fednano.training.overlap import Advance
 
 @dataclass(frozen=True)
 class Granted:
-    """A lease and its rows; granted `at`, in seconds on the run's clock, and at a wall-clock reading."""
+    """A lease and its rows; granted `at`, in seconds on the run's clock, and at a wall-clock reading.
+
+    At most `ahead` overlapped steps may be taken on it before its round begins.
+    """
 
     lease: Lease
     rows: Grant
     at: float
     wall: float
+    ahead: int = 0
 
 
 class Leases:
@@ -65,9 +69,11 @@ class Leases:
         """Lease rows for `steps` steps of a round."""
         return self._grant(client, round, steps, expires, 0)
 
-    def grant_ahead(self, client: str, round: int, steps: int) -> Advance:
-        """Lease rows for `steps` steps of a round that has not begun; the lease does not expire before it begins."""
-        overlap = self._plan.length.overlap
+    def grant_ahead(self, client: str, round: int, steps: int, overlap: int) -> Advance:
+        """Lease rows for `steps` steps of a round that has not begun, and for `overlap` of them to be taken until then.
+
+        The lease does not expire before the round begins.
+        """
         granted = self._ahead[client] = self._grant(client, round, steps, math.inf, overlap)
         return Advance(granted.lease.id, granted.lease.token, granted.rows, overlap)
 
@@ -125,4 +131,4 @@ class Leases:
                 ahead=(ahead,) if ahead else (),
             )
         )
-        return Granted(lease, rows, now, wall())
+        return Granted(lease, rows, now, wall(), ahead)

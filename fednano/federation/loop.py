@@ -19,10 +19,12 @@ from fednano.federation.leases import Granted, Leases
 from fednano.federation.merging import Merging
 from fednano.federation.plan import Given, Plan, Round, Site
 from fednano.federation.roster import Roster
+from fednano.federation.round_length import fastest
 from fednano.federation.transport import Reply, Transport
 from fednano.optim.inner import is_count
 from fednano.strategy.base import ServerState, Strategy
 from fednano.strategy.mean import WeightedMean
+from fednano.training.overlap import Advance
 from fednano.training.recorder import Recorder
 from fednano.training.worker import Task
 from fednano.volatility.membership import Members
@@ -132,6 +134,7 @@ class Federation:
             closes=now + self._strategy.slack * length,
             accumulator=self._strategy.accumulator(self.state),
             inner=WeightedMean(self.state.inner, is_count),
+            fastest_s=fastest(self._sites[client] for client in able),
             alone=alone,
             adopts=alone and self._plan.length.alone_merge == "adopt",
             overlaps=not alone and self._overlaps(index),
@@ -198,14 +201,24 @@ class Federation:
         return self._sites[client].window_s(self._plan.planner.known_end(self._membership, client, now) - now)
 
     def _granted(self, client: str, round_: Round, steps: int) -> tuple[Granted, int]:
-        """The rows and the steps of a task; overlapped steps on a lease granted ahead need no more time."""
+        """The rows and the steps of a task; overlapped steps on a lease granted ahead need no more time.
+
+        They may be more than the round gives the client: it gave more to the client when they were granted.
+        """
         if granted := self._leases.take_up(client, round_.index, round_.closes):
-            return granted, min(self._strategy.local_steps, steps + self._plan.length.overlap)
+            most = self._plan.steps(self._sites[client], round_, self._strategy.local_steps)
+            return granted, min(max(most, granted.ahead), steps + granted.ahead)
         return self._leases.grant(client, round_.index, steps, round_.closes), steps
 
+    def _granted_ahead(self, client: str, round_: Round) -> Advance:
+        """Rows of the next round: as many as it may need, and overlapped steps as they fit into this round's share."""
+        H = self._strategy.local_steps
+        overlap = min(self._plan.length.overlap, self._plan.steps(self._sites[client], round_, H))
+        return self._leases.grant_ahead(client, round_.index + 1, H, overlap)
+
     def _task(self, granted: Granted, round_: Round, steps: int, seconds: float) -> Task:
-        lease, next_ = granted.lease, round_.index + 1
-        ahead = self._leases.grant_ahead(lease.client, next_, self._strategy.local_steps) if round_.overlaps else None
+        lease = granted.lease
+        ahead = self._granted_ahead(lease.client, round_) if round_.overlaps else None
         version, total = self.state.version, self._progress.tokens
         horizon, inner, peers = self._plan.horizon, self.state.inner, self._roster.peers
         return Task(
