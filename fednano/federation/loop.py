@@ -24,7 +24,6 @@ from fednano.federation.transport import Reply, Transport
 from fednano.optim.inner import is_count
 from fednano.strategy.base import ServerState, Strategy
 from fednano.strategy.mean import WeightedMean
-from fednano.training.overlap import Advance
 from fednano.training.recorder import Recorder
 from fednano.training.worker import Task
 from fednano.volatility.membership import Members
@@ -172,7 +171,7 @@ class Federation:
                     self._roster.keep_free(client)
                 continue
             round_.served.add(client)
-            granted, steps = self._granted(client, round_, steps)
+            granted, steps = self._leases.grant(client, round_, steps, H)
             parcel = transport.pack(self._task(granted, round_, steps, seconds))
             lease = granted.lease
             round_.planned[lease.id] = steps
@@ -200,25 +199,10 @@ class Federation:
         """Seconds that a client can train from now and still submit, according to the planner."""
         return self._sites[client].window_s(self._plan.planner.known_end(self._membership, client, now) - now)
 
-    def _granted(self, client: str, round_: Round, steps: int) -> tuple[Granted, int]:
-        """The rows and the steps of a task; overlapped steps on a lease granted ahead need no more time.
-
-        They may be more than the round gives the client: it gave more to the client when they were granted.
-        """
-        if granted := self._leases.take_up(client, round_.index, round_.closes):
-            most = self._plan.steps(self._sites[client], round_, self._strategy.local_steps)
-            return granted, min(max(most, granted.ahead), steps + granted.ahead)
-        return self._leases.grant(client, round_.index, steps, round_.closes), steps
-
-    def _granted_ahead(self, client: str, round_: Round) -> Advance:
-        """Rows of the next round: as many as it may need, and overlapped steps as they fit into this round's share."""
-        H = self._strategy.local_steps
-        overlap = min(self._plan.length.overlap, self._plan.steps(self._sites[client], round_, H))
-        return self._leases.grant_ahead(client, round_.index + 1, H, overlap)
-
     def _task(self, granted: Granted, round_: Round, steps: int, seconds: float) -> Task:
         lease = granted.lease
-        ahead = self._granted_ahead(lease.client, round_) if round_.overlaps else None
+        H = self._strategy.local_steps
+        ahead = self._leases.grant_ahead(lease.client, round_, H) if round_.overlaps else None
         version, total = self.state.version, self._progress.tokens
         horizon, inner, peers = self._plan.horizon, self.state.inner, self._roster.peers
         return Task(
