@@ -32,6 +32,7 @@ CONFINED = {
     "ray": {"runtime"},
     "wandb": {"report"},
     "redis": {"coordination"},
+    "dp_accounting": {"strategy"},
 }
 NO_TORCH = {"core", "config", "process", "volatility", "traces", "coordination", "data", "tokenizer", "report"}
 TENSORS = {"core.tensors"}

@@ -1,8 +1,11 @@
 """Checks that choices of different groups are compatible."""
 
+import math
+
 from fednano.core.ranks import world
 from fednano.experiment.groups import Groups
 from fednano.experiment.sizes import check_memory, check_work
+from fednano.federation.guard import Unguarded
 from fednano.optim.inner import AdamW
 from fednano.runtime.parts import RunSettings
 from fednano.strategy.synchronous import Synchronous
@@ -18,6 +21,8 @@ def check_across(groups: Groups, settings: RunSettings) -> None:
     _check_clients(groups, settings.clients)
     _check_elastic(groups)
     _check_inner(groups)
+    if getattr(groups.strategy, "dp", None) is not None:
+        _check_private(groups)
     if groups.round.overlap:
         _check_overlap(groups, settings)
     _check_signals(groups, settings)
@@ -68,6 +73,26 @@ def _check_inner(groups: Groups) -> None:
         raise ValueError(
             f"optim must step with Muon under strategy={strategy.name}, got AdamW for all parameters; use "
             "optim=muon_adamw or strategy=diloco"
+        )
+
+
+def _check_private(groups: Groups) -> None:
+    """Refuse whatever makes the global model depend on updates otherwise than by their noisy mean."""
+    length, guard = groups.round, groups.guard
+    if length.elastic and length.alone_merge == "adopt":
+        raise ValueError(
+            "round.alone_merge must be outer with strategy.dp=gaussian and round.elastic=true, got adopt, which takes "
+            "over a client's weights without noise; use round.alone_merge=outer or strategy/dp=none"
+        )
+    if groups.optim.state == "average":
+        raise ValueError(
+            "optim.state must be keep or reset with strategy.dp=gaussian, got average, which merges optimizer states "
+            "without noise; use optim.state=keep or strategy/dp=none"
+        )
+    if not isinstance(guard, Unguarded) and getattr(guard, "multiple", math.inf) is not None:
+        raise ValueError(
+            f"guard must be none with strategy.dp=gaussian, got {type(guard).__name__}, whose limit depends on the "
+            "norms of other clients' updates; use guard=none, since updates are clipped anyway, or strategy/dp=none"
         )
 
 

@@ -120,11 +120,13 @@ class Experiment:
         given = {field.name: plain(cfg, field.name) for field in fields(RunSettings) if field.name != BUDGET}
         given[BUDGET] = budget = Budget(**_budget(cfg))
         derives_rounds = given["rounds"] is None and not budget.ends_by_plan
-        if derives_rounds and self.groups.round.until != "steps":
-            raise ValueError(
-                f"rounds must be set with round.until={self.groups.round.until}, got null; set rounds, budget.tokens "
-                "or round.until=steps"
-            )
+        length = self.groups.round
+        for key, needed in (("until", "steps"), ("local_steps", "fixed")):
+            if derives_rounds and (chosen := getattr(length, key)) != needed:
+                raise ValueError(
+                    f"rounds must be set with round.{key}={chosen}, got null; set rounds, budget.tokens or "
+                    f"round.{key}={needed}"
+                )
         if (derives_rounds or given["batch_size"] is None) and given["clients"] >= 1:
             groups = self.groups
             batch_size, rounds = derived_shape(

@@ -10,6 +10,7 @@ from fednano.core.files import require_room, require_writable
 from fednano.core.progress import Progress
 from fednano.experiment.experiment import Experiment
 from fednano.runtime.play_through import check_traces
+from fednano.strategy.base import summarized
 
 EVENTS, SWEEP = "events.jsonl", "multirun.yaml"  # what only the folder of a run has, and only that of a sweep
 REMEDY = "choose another folder or remove that one"
@@ -22,6 +23,8 @@ def check_jobs(jobs: Sequence[Job], progress: Progress) -> None:
         with job.entered():
             experiments.append(Experiment(job.cfg, job.base))
     groups = [experiment.groups for experiment in experiments]
+    for each in groups:
+        summarized(each.strategy, 0)  # or the run would fail at its end
     for line in dict.fromkeys(line for g in groups for line in (*g.volatility.described, *g.energy.described)):
         progress.note(line)
     for job, experiment in zip(jobs, experiments, strict=True):

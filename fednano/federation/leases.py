@@ -12,18 +12,22 @@ from fednano.coordination.store import CoordinationStore, Lease
 from fednano.core.clock import Clock, wall
 from fednano.core.events import Event, LeaseGranted, LeaseReleased, UpdateFolded
 from fednano.data.ledger import Grant, Ledger, Span
-from fednano.federation.plan import Plan, Site
+from fednano.federation.plan import Plan, Round, Site
 from fednano.training.overlap import Advance
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Granted:
-    """A lease and its rows; granted `at`, in seconds on the run's clock, and at a wall-clock reading."""
+    """A lease and its rows; granted `at`, in seconds on the run's clock, and at a wall-clock reading.
+
+    At most `ahead` overlapped steps may be taken on it before its round begins.
+    """
 
     lease: Lease
     rows: Grant
     at: float
     wall: float
+    ahead: int = 0
 
 
 class Leases:
@@ -61,17 +65,28 @@ class Leases:
         """Whether a client may be taking overlapped steps of a round that has not begun."""
         return bool(self._ahead)
 
-    def grant(self, client: str, round: int, steps: int, expires: float) -> Granted:
-        """Lease rows for `steps` steps of a round."""
-        return self._grant(client, round, steps, expires, 0)
+    def grant(self, client: str, round_: Round, steps: int, local_steps: int) -> tuple[Granted, int]:
+        """Lease rows for a task of `steps` steps in a round; returns them and the steps to ask for.
 
-    def grant_ahead(self, client: str, round: int, steps: int) -> Advance:
-        """Lease rows for `steps` steps of a round that has not begun; the lease does not expire before it begins."""
-        overlap = self._plan.length.overlap
-        granted = self._ahead[client] = self._grant(client, round, steps, math.inf, overlap)
+        A lease that was granted ahead for the round is taken up. Overlapped steps on it need no more time.
+        """
+        if granted := self._take_up(client, round_.index, round_.closes):
+            most = self._plan.steps(self._sites[client], round_, local_steps)
+            # A faster client may have come since, which leaves this one a share below what it was granted ahead.
+            return granted, min(max(most, granted.ahead), steps + granted.ahead)
+        return self._grant(client, round_.index, steps, round_.closes, 0), steps
+
+    def grant_ahead(self, client: str, round_: Round, local_steps: int) -> Advance:
+        """Lease rows of the round after `round_`, for all that it may ask of the client: H steps.
+
+        The client may take as many overlapped steps as its share of this round has. The lease does not expire before
+        the next round begins.
+        """
+        overlap = min(self._plan.length.overlap, self._plan.steps(self._sites[client], round_, local_steps))
+        granted = self._ahead[client] = self._grant(client, round_.index + 1, local_steps, math.inf, overlap)
         return Advance(granted.lease.id, granted.lease.token, granted.rows, overlap)
 
-    def take_up(self, client: str, round: int, expires: float) -> Granted | None:
+    def _take_up(self, client: str, round: int, expires: float) -> Granted | None:
         """The client's lease granted ahead for this round, now with an expiry; None if it has none."""
         granted = self._ahead.get(client)
         if granted is None or granted.lease.round != round:
@@ -125,4 +140,4 @@ class Leases:
                 ahead=(ahead,) if ahead else (),
             )
         )
-        return Granted(lease, rows, now, wall())
+        return Granted(lease=lease, rows=rows, at=now, wall=wall(), ahead=ahead)

@@ -19,6 +19,7 @@ from fednano.federation.leases import Granted, Leases
 from fednano.federation.merging import Merging
 from fednano.federation.plan import Given, Plan, Round, Site
 from fednano.federation.roster import Roster
+from fednano.federation.round_length import fastest
 from fednano.federation.transport import Reply, Transport
 from fednano.optim.inner import is_count
 from fednano.strategy.base import ServerState, Strategy
@@ -132,6 +133,7 @@ class Federation:
             closes=now + self._strategy.slack * length,
             accumulator=self._strategy.accumulator(self.state),
             inner=WeightedMean(self.state.inner, is_count),
+            fastest_s=fastest(self._sites[client] for client in able),
             alone=alone,
             adopts=alone and self._plan.length.alone_merge == "adopt",
             overlaps=not alone and self._overlaps(index),
@@ -169,7 +171,7 @@ class Federation:
                     self._roster.keep_free(client)
                 continue
             round_.served.add(client)
-            granted, steps = self._granted(client, round_, steps)
+            granted, steps = self._leases.grant(client, round_, steps, H)
             parcel = transport.pack(self._task(granted, round_, steps, seconds))
             lease = granted.lease
             round_.planned[lease.id] = steps
@@ -197,15 +199,10 @@ class Federation:
         """Seconds that a client can train from now and still submit, according to the planner."""
         return self._sites[client].window_s(self._plan.planner.known_end(self._membership, client, now) - now)
 
-    def _granted(self, client: str, round_: Round, steps: int) -> tuple[Granted, int]:
-        """The rows and the steps of a task; overlapped steps on a lease granted ahead need no more time."""
-        if granted := self._leases.take_up(client, round_.index, round_.closes):
-            return granted, min(self._strategy.local_steps, steps + self._plan.length.overlap)
-        return self._leases.grant(client, round_.index, steps, round_.closes), steps
-
     def _task(self, granted: Granted, round_: Round, steps: int, seconds: float) -> Task:
-        lease, next_ = granted.lease, round_.index + 1
-        ahead = self._leases.grant_ahead(lease.client, next_, self._strategy.local_steps) if round_.overlaps else None
+        lease = granted.lease
+        H = self._strategy.local_steps
+        ahead = self._leases.grant_ahead(lease.client, round_, H) if round_.overlaps else None
         version, total = self.state.version, self._progress.tokens
         horizon, inner, peers = self._plan.horizon, self.state.inner, self._roster.peers
         return Task(

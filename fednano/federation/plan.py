@@ -75,6 +75,10 @@ class Plan:
     guard: Guard = UNGUARDED
     budget: Budget = UNLIMITED
 
+    def steps(self, site: Site, round_: "Round", local_steps: int) -> int:
+        """The steps of a client that is there from the start of the round."""
+        return self.length.steps(site.step_s, round_.fastest_s, local_steps)
+
     def work(self, site: Site, round_: "Round", now: float, local_steps: int, window_s: float) -> tuple[int, float]:
         """The work to give a client now: (steps, seconds after which it stops even with fewer steps).
 
@@ -82,7 +86,7 @@ class Plan:
         """
         left_s = round_.ends - now - site.down_s - site.up_s
         if self.length.until == "steps":
-            most = local_steps * (self.length.alone if round_.alone else 1)
+            most = local_steps * self.length.alone if round_.alone else self.steps(site, round_, local_steps)
             steps: float = most if now == round_.started else min(most, math.floor(left_s / site.step_s))
         else:
             steps = site.steps_in(left_s)
@@ -106,7 +110,10 @@ class Given(NamedTuple):
 
 @dataclass(kw_only=True)
 class Round:
-    """One round in progress. Its updates are planned to arrive by `ends`; those missing at `closes` are given up."""
+    """One round in progress. Its updates are planned to arrive by `ends`; those missing at `closes` are given up.
+
+    `fastest_s` is the time of an inner step of the fastest client at its start.
+    """
 
     index: int
     started: float
@@ -114,6 +121,7 @@ class Round:
     closes: float
     accumulator: Accumulator
     inner: WeightedMean
+    fastest_s: float = math.inf
     accumulated: list[UpdateFolded] = field(default_factory=list)
     served: set[str] = field(default_factory=set)  # clients that got a task since they came up
     planned: dict[int, int] = field(default_factory=dict)  # lease → steps that were planned, or done once submitted

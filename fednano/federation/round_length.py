@@ -1,7 +1,7 @@
 """Round lengths in steps per client, in seconds, or in tokens of all clients together."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -36,6 +36,9 @@ class Rounds:
             rounds.
         overlap: most overlapped steps that a client takes on the next round's rows while its update and the next
             weights travel; only under steps.
+        local_steps: the inner steps of a client; only under steps is there a choice. fixed: H of each. dynamic: H of
+            the fastest, fewer of the others in proportion to their speed, so that all end at about the same time
+            (Liu et al. 2024, 2401.09135).
     """
 
     until: Literal["steps", "seconds", "tokens"] = "steps"
@@ -45,6 +48,7 @@ class Rounds:
     alone: int = 10
     alone_merge: Literal["outer", "adopt"] = "outer"
     overlap: int = 0
+    local_steps: Literal["fixed", "dynamic"] = "fixed"
 
     def __post_init__(self) -> None:
         if self.until not in ("steps", "seconds", "tokens"):
@@ -65,6 +69,13 @@ class Rounds:
             raise ValueError(f"round.alone must be >= 1, got {self.alone}; use 1 or more, or round.elastic=false")
         if self.alone_merge not in ("outer", "adopt"):
             raise ValueError(f"round.alone_merge must be outer or adopt, got {self.alone_merge}; use one of them")
+        if self.local_steps not in ("fixed", "dynamic"):
+            raise ValueError(f"round.local_steps must be fixed or dynamic, got {self.local_steps}; use one of them")
+        if self.local_steps == "dynamic" and self.until != "steps":
+            raise ValueError(
+                f"round.local_steps must be fixed under round.until={self.until}, which gives faster clients more "
+                "steps already, got dynamic; use round.local_steps=fixed or round.until=steps"
+            )
         self._check_overlap()
 
     def _check_overlap(self) -> None:
@@ -100,26 +111,39 @@ class Rounds:
         if self.seconds is not None:
             return self.seconds
         if self.tokens is None:
-            return max(pace.duration(local_steps) for pace in paces)
+            fastest_s = fastest(paces)
+            return max(pace.duration(self.steps(pace.step_s, fastest_s, local_steps)) for pace in paces)
         # All clients end together, after the duration D for which Σ (D − transfers) / step = steps.
         steps = self.tokens / tokens_per_step
         steps += sum(pace.transfers_s / pace.step_s for pace in paces)
         together = steps / sum(1 / pace.step_s for pace in paces)
         return max(p.duration(max(1, round((together - p.transfers_s) / p.step_s))) for p in paces)
 
-    def planned(self, paces: Sequence[Pace], local_steps: int, tokens_per_step: int) -> int:
-        """Tokens of a round whose clients never leave."""
+    def steps(self, step_s: float, fastest_s: float, local_steps: int) -> int:
+        """H_c, at most H: the inner steps of a client whose steps take `step_s`, those of the fastest `fastest_s`.
+
+        No client has none, however slow it is.
+        """
+        if self.local_steps == "fixed" or step_s <= fastest_s:
+            return local_steps
+        return max(1, math.floor(local_steps * fastest_s / step_s + 1e-9))
+
+    def planned(
+        self, paces: Sequence[Pace], local_steps: int, tokens_per_step: int, fastest_s: float | None = None
+    ) -> int:
+        """Tokens of a round whose clients never leave; `fastest_s` is the step of the fastest, by default of these."""
         if self.tokens is not None:
             return math.ceil(self.tokens / tokens_per_step) * tokens_per_step
         if self.seconds is None:
-            return len(paces) * local_steps * tokens_per_step
+            fastest_s = fastest(paces) if fastest_s is None else fastest_s
+            return sum(self.steps(pace.step_s, fastest_s, local_steps) for pace in paces) * tokens_per_step
         left_s = [(self.seconds - pace.transfers_s) / pace.step_s for pace in paces]
         return sum(math.floor(steps + 1e-9) for steps in left_s) * tokens_per_step
 
     def least(self, paces: Sequence[Pace], quorum: int, local_steps: int, tokens_per_step: int) -> tuple[int, float]:
         """(tokens of the smallest round, planned seconds of the shortest round) of such clients."""
         by_pace = sorted(paces, key=lambda pace: pace.duration(local_steps))
-        tokens = self.planned(by_pace[-quorum:], local_steps, tokens_per_step)
+        tokens = self.planned(by_pace[-quorum:], local_steps, tokens_per_step, fastest(paces))
         shortest = min(self.duration(some, local_steps, tokens_per_step) for some in (by_pace[:quorum], by_pace))
         return tokens, shortest
 
@@ -129,4 +153,10 @@ class Rounds:
 
     def central_steps(self, local_steps: int, total_steps: int, rounds: int) -> int:
         """Steps per round of the centralized baseline, which takes `total_steps` in all."""
-        return local_steps if self.until == "steps" else max(1, -(-total_steps // rounds))
+        even = self.until == "steps" and self.local_steps == "fixed"
+        return local_steps if even else max(1, -(-total_steps // rounds))
+
+
+def fastest(paces: Iterable[Pace]) -> float:
+    """Seconds of an inner step of the fastest client; infinite without clients."""
+    return min((pace.step_s for pace in paces), default=math.inf)

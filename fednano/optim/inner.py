@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, get_args
+from typing import Annotated, Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
+from fednano.core.ranges import MOST, Range
 from fednano.core.tensors import State
 from fednano.model.gpt import GPT
 from fednano.model.scaling import REFERENCE_BATCH, batch_lr_scale, width_lr_scale
@@ -18,14 +20,23 @@ StatePolicy = Literal["keep", "reset", "average"]
 
 
 class InnerOptimizer:
-    """One or more optimizers over one model, stepped together under a common learning-rate scale."""
+    """One or more optimizers over one model, stepped together under a common learning-rate scale.
 
-    def __init__(self, *parts: Grouped) -> None:
+    Args:
+        parts: the optimizers.
+        clip: the largest norm of all gradients together; None: any.
+    """
+
+    def __init__(self, *parts: Grouped, clip: float | None = None) -> None:
         self.parts = parts
+        self._clip = clip
         self._base = [[group["lr"] for group in part.param_groups] for part in parts]
 
     def step(self, lr_scale: float) -> None:
-        """Apply the gradients at `lr_scale` times the configured learning rates, then clear them."""
+        """Clip and apply the gradients at `lr_scale` times the configured learning rates, then clear them."""
+        if self._clip is not None:
+            # The norm stays on the device: nothing waits for it.
+            clip_grad_norm_([parameter for part in self.parts for parameter in _parameters(part)], self._clip)
         for part, rates in zip(self.parts, self._base, strict=True):
             for group, rate in zip(part.param_groups, rates, strict=True):
                 group["lr"] = rate * lr_scale
@@ -107,6 +118,8 @@ def _check(
         value = getattr(settings, key)
         if not value >= 0:
             raise ValueError(f"optim.{key} must be >= 0, got {value}; 0 means no decay")
+    if settings.clip is not None and not settings.clip > 0:
+        raise ValueError(f"optim.clip must be > 0, got {settings.clip}; use such a norm, or null to clip nothing")
     for key in betas:
         pair = tuple(getattr(settings, key))
         if len(pair) != 2 or not all(0.0 <= beta < 1.0 for beta in pair):
@@ -130,6 +143,7 @@ class AdamW:
         scalar_lr: learning rate of the residual scales, the smear and the backout.
         betas: decays of the two moments.
         weight_decay: decoupled weight decay of the matrices of the blocks only.
+        clip: the largest norm of a step's gradient, over all parameters together; None: any.
         state: what a client does with the optimizer's state between rounds.
         schedule: factor on every rate by global tokens.
     """
@@ -139,6 +153,7 @@ class AdamW:
     scalar_lr: float = 5e-3
     betas: tuple[float, ...] = (0.9, 0.95)
     weight_decay: float = 0.0
+    clip: Annotated[float, Range(le=MOST)] | None = None
     state: StatePolicy = "keep"
     schedule: Schedule = field(default_factory=Trapezoid)
 
@@ -154,7 +169,7 @@ class AdamW:
             _group(embeddings, self.embedding_lr, self.betas),
             _group(scalars, self.scalar_lr, self.betas),
         ]
-        return InnerOptimizer(_adamw(groups))
+        return InnerOptimizer(_adamw(groups), clip=self.clip)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +200,7 @@ class MuonAdamW:
         value_embedding_decay: decoupled weight decay of the value embeddings.
         scalar_decay: decoupled weight decay of the residual scales r.
         scale_with_batch: whether all learning rates hold for steps of 2¹⁹ tokens and scale with the root of the batch.
+        clip: the largest norm of a step's gradient, over all parameters together; None: any.
         state: what a client does with the optimizer's state between rounds.
         schedule: factor on every rate by global tokens.
 
@@ -215,6 +231,7 @@ class MuonAdamW:
     value_embedding_decay: float = 0.0
     scalar_decay: float = 0.0
     scale_with_batch: bool = False
+    clip: Annotated[float, Range(le=MOST)] | None = None
     state: StatePolicy = "keep"
     schedule: Schedule = field(default_factory=Trapezoid)
 
@@ -259,7 +276,7 @@ class MuonAdamW:
             beta2=self.variance_beta,
             cautious=self.cautious,
         )
-        return InnerOptimizer(muon, _adamw(groups))
+        return InnerOptimizer(muon, _adamw(groups), clip=self.clip)
 
 
 def _group(params: Sequence[Tensor], lr: float, betas: tuple[float, ...], weight_decay: float = 0.0) -> dict[str, Any]:

@@ -218,6 +218,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("rounds", units.whole(summary.get("rounds"))),
         ("tokens trained", units.whole(summary.get("tokens"))),
         ("tokens per second", units.count(summary.get("tokens_per_s"))),
+        ("privacy", units.privacy(summary)),
         ("goodput", _with(goodput, "of the tokens that clients had time for")),
         ("rows of training data", _dealt(rows)),
         ("rows lost", units.whole(rows.get("lost"))),

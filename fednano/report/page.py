@@ -143,6 +143,8 @@ def tiles(history: History, summary: dict[str, Any]) -> list[Tile]:
             ("bad" if lost or doubled else "good") if audited else "",
         ),
     ]
+    if (spent := units.privacy(summary)) != units.NOT_MEASURED:
+        found.append(Tile("Privacy", *spent.split(", ")))
     if summary.get("energy_kwh") is not None:
         inside = (summary.get("energy") or {}).get("total", {}).get("share_in_windows")
         note = f"{units.percent(inside)} inside the sites' windows" if inside is not None else ""

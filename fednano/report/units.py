@@ -1,6 +1,8 @@
 """Figures as text for people. None, NaN and infinity read "not measured"."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 NOT_MEASURED = "not measured"
 TIMES = 2.0  # a share from here on reads as a multiple
@@ -135,3 +137,11 @@ def ending(key: str | None) -> str:
 def plural(n: int, noun: str) -> str:
     """(1, "update") -> "1 update"; (3, "update") -> "3 updates"."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def privacy(summary: Mapping[str, Any]) -> str:
+    """The privacy that a run has spent: "ε 4.38 at δ 1e-05, after 12 merges"."""
+    spent = (summary.get("strategy_summary") or {}).get("privacy")
+    if not spent:
+        return NOT_MEASURED
+    return f"ε {fixed(spent['epsilon'], 2)} at δ {spent['delta']:g}, after {plural(spent['merges'], 'merge')}"

@@ -28,6 +28,7 @@ from fednano.runtime.meter import Meter
 from fednano.runtime.parts import Parts
 from fednano.runtime.protocol import Conducted, Runtime
 from fednano.runtime.session import Outcome, Session
+from fednano.strategy.base import summarized
 from fednano.training.checkpoint import Snapshot, save_model, write_json
 
 DISTRIBUTIONS = ("fednano", "torch", "flwr", "numpy", "pyarrow")
@@ -49,10 +50,12 @@ def run_in_folder(
     remaining events are sent to metrics and loggers again. Ranks other than the first only train. The run is shown on
     `out`, by default the terminal.
 
-    Raises ValueError if the logger cannot be opened or the checkpoint does not fit; only the logger's own files are
+    Raises ValueError if the logger cannot be opened, the checkpoint does not fit, or the strategy cannot compute its
+    figures; only the logger's own files are
     written in that case. If the runtime refuses the run before the first event, an empty event log remains.
     """
     events = folder / "events.jsonl"
+    summarized(parts.strategy, 0)  # or the run would fail at its end
     if resume:
         check_resume(parts, resume)
     if not isinstance(runtime, Runtime):
@@ -182,6 +185,7 @@ def summarise(
         "ended_by": progress.ended_by if outcome.status == "completed" else None,
         "runtime": runtime,
         "strategy": outcome.strategy,
+        "strategy_summary": summarized(parts.strategy, outcome.state.version) if outcome.strategy else {},
         "parameters": parts.parameters(),
         "clients": outcome.clients,
         "rounds": progress.rounds,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -99,3 +99,19 @@ class Strategy(Protocol):
 
     def merge(self, state: ServerState, pseudo_gradient: State) -> ServerState:
         """The outer step: the next state, with its version one higher. `state` is not changed."""
+
+
+@runtime_checkable
+class Summarized(Protocol):
+    """What a strategy may offer besides: figures of its own for the summary of a run."""
+
+    def summary(self, merges: int) -> dict[str, Any]:
+        """The figures after so many merges, for summary.json.
+
+        It is called with 0 before anything runs too. Raises ValueError if they cannot be computed on this machine.
+        """
+
+
+def summarized(strategy: Strategy, merges: int) -> dict[str, Any]:
+    """The strategy's own figures after so many merges; empty if it has none."""
+    return strategy.summary(merges) if isinstance(strategy, Summarized) else {}

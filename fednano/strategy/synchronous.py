@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from fednano.core.ranges import Range
 from fednano.core.tensors import State
 from fednano.strategy.base import Accumulator, ServerState, Update
 from fednano.strategy.client_part import ClientPart
+from fednano.strategy.dp import Gaussian
 from fednano.strategy.merging.base import Merge
 from fednano.strategy.merging.mean import Mean
 from fednano.strategy.outer.base import Outer
@@ -34,9 +35,11 @@ class Synchronous:
             needs.
         weighting: how much an update counts. tokens: a client that drained early counts by what it trained;
             tokens_squared_per_step: tokens · tokens ÷ steps, as in Decoupled DiLoCo (2604.21428); uniform: all alike;
-            None: tokens, or uniform if `merging` takes no weights.
+            None: tokens, or uniform if `merging` takes no weights or there is `dp`.
         slack: factor on a round's planned duration after which it closes and missing updates are given up.
         needs_muon: whether the method is defined with Muon as the clients' inner optimizer.
+        client: what clients do besides plain inner steps.
+        dp: client-level differential privacy, under which all updates weigh alike; None: none.
     """
 
     overlaps: ClassVar[bool] = True
@@ -49,6 +52,8 @@ class Synchronous:
     weighting: Weighting | None = None
     slack: Annotated[float, Range(le=math.inf)] = 1.5
     needs_muon: bool = False
+    client: ClientPart | None = None
+    dp: Gaussian | None = None
 
     def __post_init__(self) -> None:
         if self.local_steps < 1:
@@ -69,23 +74,25 @@ class Synchronous:
                 f"strategy.weighting must be uniform with strategy.merging={type(self.merging).__name__}, which takes "
                 f"no weights, got {self.weighting}; use uniform, or strategy/merging=mean"
             )
+        if self.dp:
+            self.dp.check(self)
         object.__setattr__(self, "quorum", max(self.quorum, self.merging.least))
 
-    @property
-    def client(self) -> ClientPart | None:
-        return None
-
     def weight(self, update: Update) -> float:
-        if self.weighting == "uniform" or not self.merging.weighted:
+        if self.weighting == "uniform" or self.dp or not self.merging.weighted:
             return 1.0
         if self.weighting == "tokens_squared_per_step":
             return update.tokens * (update.tokens / update.steps)
         return float(update.tokens)
 
     def accumulator(self, state: ServerState) -> Accumulator:
-        return self.merging.accumulator(state.weights)
+        accumulator = self.merging.accumulator(state.weights)
+        return self.dp.over(accumulator, state) if self.dp else accumulator
 
     def merge(self, state: ServerState, pseudo_gradient: State) -> ServerState:
         scale = self.schedule.scale(state.tokens, state.horizon)
         weights, outer = self.outer.step(state.weights, state.outer, pseudo_gradient, scale)
         return replace(state, weights=weights, outer=outer, version=state.version + 1)
+
+    def summary(self, merges: int) -> dict[str, Any]:
+        return {"privacy": self.dp.spent(merges)} if self.dp else {}

@@ -51,7 +51,8 @@ def plays(draw: st.DrawFn) -> Play:
     clients = draw(st.lists(windows(), min_size=1, max_size=4))
     local_steps, length = draw(st.integers(1, 5)), draw(st.sampled_from(LENGTHS))
     if length.until == "steps":
-        length = replace(length, overlap=draw(st.integers(0, local_steps)))
+        chosen = draw(st.sampled_from(["fixed", "dynamic"]))
+        length = replace(length, overlap=draw(st.integers(0, local_steps)), local_steps=chosen)
     return Play(
         membership=Membership({f"c{i}": Availability(iter(w)) for i, w in enumerate(clients)}),
         rounds=draw(st.integers(1, 6)),

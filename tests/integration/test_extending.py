@@ -133,13 +133,40 @@ def test_what_signs_leave_out_joins_the_next_update(own: str) -> None:
         codec.decode(data + b"\0", shapes)
 
 
-def test_a_proximal_term_of_weight_0_is_plain_training_and_a_large_one_holds_clients_back(own: str, run: Run) -> None:
+def test_a_large_penalty_holds_clients_back(own: str, run: Run) -> None:
     steady = (own, *STEADY)
     plain = run(*steady, "strategy=fedavg", "strategy.local_steps=4", folder="plain")
-    none = run(*steady, "strategy=fedprox", "strategy.local_steps=4", "strategy.mu=0", folder="none")
-    strong = run(*steady, "strategy=fedprox", "strategy.local_steps=4", "strategy.mu=100", folder="strong")
-    assert none["weights_sha256"] == plain["weights_sha256"]
+    weak = run(*steady, "strategy=feddyn", "strategy.client.alpha=1e-12", folder="weak")
+    strong = run(*steady, "strategy=feddyn", "strategy.client.alpha=100", folder="strong")
+    assert norms(weak)[0] == pytest.approx(norms(plain)[0], rel=1e-4)
     assert norms(strong)[0] < 0.9 * norms(plain)[0]
+
+
+def test_feddyn_finds_the_optimum_of_all_data_where_fedavg_does_not(own: str) -> None:
+    """Two clients with the losses c/2 (θ − a)², each minimised within a round: together they want θ = 2.5."""
+    from mine.dynamic import Corrected, Dynamic
+
+    clients, part, server = ((3.0, 2.0), (1.0, 4.0)), Dynamic(alpha=1.0), Corrected()
+    theta, outer, kept = {"w": torch.zeros(1)}, {}, [{}, {}]
+    for _ in range(60):
+        moved = []
+        for i, (c, a) in enumerate(clients):
+            rule, w = part.begin(theta, kept[i]), torch.nn.Parameter(theta["w"].clone())
+            for _ in range(60):
+                w.grad = c * (w.detach() - a)
+                rule.gradients({"w": w})
+                w.data -= 0.2 * w.grad
+            moved.append(rule.update(tensors.subtract(theta, {"w": w}), 60)["w"])
+            kept[i] = rule.kept
+        theta, outer = server.step(theta, outer, {"w": torch.stack(moved).mean(0)})
+    assert theta["w"].item() == pytest.approx(2.5, abs=1e-3)  # fedavg: 3.0, the mean of 2 and 4
+
+
+def test_feddyns_clients_keep_what_they_learned(own: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = (own, *STEADY, "strategy=feddyn", "rounds=2")
+    whole = run(*options)
+    monkeypatch.setattr("fednano.training.client_memory.ClientMemory.keep", lambda *_: None)
+    assert run(*options, folder="forgetful")["weights_sha256"] != whole["weights_sha256"]
 
 
 def norms(summary: dict[str, Any]) -> list[float]:
@@ -197,8 +224,8 @@ def test_a_lossy_codec_leaves_weights_alone(own: str, run: Run) -> None:
     ("words", "says"),
     [
         (("codec=sign", "round.elastic=true"), "round.alone_merge=adopt needs a lossless codec, got codec=sign; use "),
-        (("strategy=fedprox", "round.overlap=2"), "round.overlap must be 0 with strategy=fedprox, got 2"),
-        (("strategy=fedprox", "strategy.mu=-1"), "strategy.mu must be 0 or more, got -1"),
+        (("strategy=feddyn", "round.overlap=2"), "round.overlap must be 0 with strategy=feddyn, got 2"),
+        (("strategy=feddyn", "strategy.client.alpha=-1"), "strategy.client.alpha must be above 0, got -1"),
     ],
 )
 def test_choices_that_do_not_suit_each_other(own: str, run: Run, words: tuple[str, ...], says: str) -> None:

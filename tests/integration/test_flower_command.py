@@ -85,7 +85,7 @@ def test_keys_reach_the_configuration(defaults: Config) -> None:
         ("local_epochs=3", "local_epochs must be 1, got 3; use local_steps"),
         ('strategy="fedavg seed=3"', "strategy must be letters, digits and _, got fedavg seed=3"),
         ('overrides="name=\'x"', "overrides=.*close each quote"),
-        ('strategy="fedprox"', "strategy=fedprox does not exist; use one of"),
+        ('strategy="fedwhat"', "strategy=fedwhat does not exist; use one of"),
         ('overrides="resume=there"', "resume must be null with flwr run, got there; use python -m fednano.run"),
         ('overrides="runtime=virtual"', "overrides must not set runtime, got runtime=virtual"),
         ("batch_size=-1", "batch_size must be >= 1, got -1"),

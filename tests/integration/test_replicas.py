@@ -66,7 +66,8 @@ STEPS = (
 
 @pytest.mark.parametrize("runtime", ["centralized", pytest.param("virtual", marks=pytest.mark.slow)])
 def test_two_ranks_take_the_steps_of_one(command: Command, tiny: list[str], tmp_path: Path, runtime: str) -> None:
-    options = [*tiny, *STEPS, f"runtime={runtime}"]
+    # Most gradients are longer than that. AdamW takes the same steps on scaled gradients, but not if the scale varies.
+    options = [*tiny, *STEPS, f"runtime={runtime}", "optim.clip=0.5"]
     alone = command("run", *options, "hydra.run.dir=alone", cwd=tmp_path)
     assert alone.returncode == 0, alone.stderr
     both = torchrun(tmp_path, "-m", "fednano.run", *options, "hydra.run.dir=both")

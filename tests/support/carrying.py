@@ -28,6 +28,4 @@ class CarryPart:
 class Carrying(Synchronous):
     """DiLoCo that is late by half."""
 
-    @property
-    def client(self) -> ClientPart | None:
-        return CarryPart()
+    client: ClientPart | None = CarryPart()

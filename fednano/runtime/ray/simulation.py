@@ -101,6 +101,11 @@ class Simulation:
                 f"round.overlap must be 0 with runtime={self.name}, which keeps no client between messages, got "
                 f"{parts.round.overlap}; use 0 or runtime=virtual"
             )
+        if parts.round.local_steps != "fixed":
+            raise ValueError(
+                f"round.local_steps must be fixed with runtime={self.name}, whose clients have no speed of their own, "
+                f"got {parts.round.local_steps}; use fixed or runtime=virtual"
+            )
         if world() > 1:
             raise ValueError(f"runtime={self.name} starts its own processes; run it without torchrun")
         require_open_files(f"runtime={self.name}")

@@ -237,6 +237,8 @@ def test_a_schedule_needs_a_finite_horizon(horizon: float) -> None:
         (lambda: MuonAdamW(newton_schulz_steps=0), "optim.newton_schulz_steps must be >= 1, got 0"),
         (lambda: MuonAdamW(newton_schulz_steps=6, polar_express=True), "<= 5 under optim.polar_express=true, got 6"),
         (lambda: MuonAdamW(head_betas=(0.9, 1.0)), r"optim.head_betas must be .*, got \[0.9, 1.0\]"),
+        (lambda: AdamW(clip=0.0), "optim.clip must be > 0, got 0.0; use such a norm, or null to clip nothing"),
+        (lambda: MuonAdamW(clip=math.nan), "optim.clip must be > 0, got nan"),
         (lambda: MuonAdamW(betas=(0.9,)), r"optim.betas must be .*, got \[0.9\]"),
     ],
 )
