@@ -87,12 +87,12 @@ def with_fields(**changed: Any) -> Tamper:
     return tamper
 
 
-def with_arrays(held: bytes | None = None, data: bytes | None = None, **described: Any) -> Tamper:
+def with_arrays(head: bytes | None = None, data: bytes | None = None, **described: Any) -> Tamper:
     """Replaces the bytes of the update, or how they are described."""
 
     def tamper(content: RecordDict) -> RecordDict:
         record = content.array_records[records.TENSORS]
-        for key, given_ in ((HEADER, held), (DATA, data)):
+        for key, given_ in ((HEADER, head), (DATA, data)):
             old = record[key]
             held = old.data if given_ is None else given_
             record[key] = Array("uint8", (len(held),), stype=old.stype, data=held)
