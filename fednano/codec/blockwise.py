@@ -31,8 +31,9 @@ class Quantized(Lossy):
     2505.23725). It suits values with heavy tails, for which evenly spaced levels lie mostly empty, and costs more time
     and more bytes per block, since all the levels travel.
 
-    Random numbers are those of SplitMix64, which starts at `seed`; two entries of a tensor share one of its numbers,
-    found by the entries' position. The same seed gives the same bytes on every machine.
+    Random numbers are those of SplitMix64. A tensor's generator starts at that number of the generator of `seed` whose
+    position is the tensor's name, as 8 bytes of its SHA-256; two entries share one of its numbers, found by their
+    position. The same seed gives the same bytes on every machine, whatever the order of the tensors.
 
     A block that is not finite decodes to NaN.
 

@@ -1,5 +1,6 @@
 """Quantization in blocks: levels by hand, error bounds, stochastic rounding."""
 
+import hashlib
 import struct
 from typing import Any
 
@@ -34,7 +35,7 @@ def steps(bits: int) -> int:
 
 @EACH
 @given(values=floats(), block=st.sampled_from([16, 64, 256]), seed=st.integers(0, 2**64 - 1))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_evenly_spaced_levels_keep_their_bound(bits: int, values: torch.Tensor, block: int, seed: int) -> None:
     exact = values.double().numpy()
     nearest = through(codec(bits, block=block), values)
@@ -48,7 +49,7 @@ def test_evenly_spaced_levels_keep_their_bound(bits: int, values: torch.Tensor, 
 
 @EACH
 @given(values=floats(most=4200))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_quantile_levels_keep_their_bound(bits: int, values: torch.Tensor) -> None:
     exact = values.double().numpy()
     got = through(codec(bits, levels="quantile", block=4096), values)
@@ -101,7 +102,7 @@ def test_bytes_of_stochastic_rounding_are_the_same_everywhere() -> None:
     values = drawn(3, 999)
     one = codec(8, block=1024, rounding="stochastic")
     data, _ = one.encode({"first": torch.ones(3), "a": values}, {}, seed)
-    stream = number(seed, 1)
+    stream = number(seed, int.from_bytes(hashlib.sha256(b"a").digest()[:8], "little"))
     noise = [(number(stream, i // 2) >> (8 if i % 2 else 40)) % 2**24 / 2**24 for i in range(999)]
     x = values.numpy()
     places = x / np.abs(x).max() * np.float32(127) + np.float32(127)
