@@ -52,10 +52,11 @@ lint: ## check format, style and types, Python and Rust
 	uv run mypy
 	cd rustbpe && cargo fmt --check && cargo clippy --all-targets --all-features -- -D warnings
 
-bench: ## measure speeds: training step, sampling, batches, tokenizer
+bench: ## measure speeds: training step, sampling, batches, codecs, tokenizer
 	uv run python -m fednano.bench train_step
 	uv run python -m fednano.bench sample
 	uv run python -m fednano.bench loader
+	uv run python -m fednano.bench codec
 	uv run $(PEERS) python -m fednano.bench tokenizer
 	uv run $(PEERS) python -m fednano.bench tokenizer --megabytes 100
 

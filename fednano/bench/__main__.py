@@ -14,6 +14,7 @@ from fednano.core.output import tolerate_output
 # Imported only when named: torch would add to the memory that the tokenizer's benchmark sees.
 BENCHES = {
     "boundary": "fednano.bench.boundary",
+    "codec": "fednano.bench.codec",
     "loader": "fednano.bench.loader",
     "planners": "fednano.bench.planners",
     "protocol": "fednano.bench.protocol.command",
@@ -29,6 +30,7 @@ usage: python -m fednano.bench NAME [--help] [OPTIONS]
 Measures speeds on this machine. NAME is one of:
 
   boundary    the time between two rounds of a live federation, by what it is spent on
+  codec       encoding and decoding updates, compared with copying them
   loader      making batches, compared with training on them
   planners    goodput of planners and kinds of rounds when clients come and go
   protocol    what the protocol costs in addition to training

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from fednano.codec.fp32 import Fp32
+from fednano.codec.pair import CodecPair
 from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import VirtualClock
 from fednano.core.events import ClientDown, Event, LeaseReleased, RoundMerged, RunEnded, UpdateFolded, WorkDispatched
@@ -24,8 +24,8 @@ from fednano.flower.transport import FlowerTransport
 from fednano.flower.virtual_grid import SERVER_NODE_ID, VirtualGrid, VirtualNode
 from fednano.report.printer import printer
 from fednano.strategy.base import ServerState
-from fednano.strategy.diloco import DiLoCo
-from fednano.strategy.outer import SGD
+from fednano.strategy.outer.sgd import SGD
+from fednano.strategy.synchronous import Synchronous
 from fednano.training.analytic import AnalyticTrainer
 from fednano.training.recorder import Recorder, RunProgress, unsaved
 from fednano.training.worker import ClientWorker
@@ -94,7 +94,7 @@ class Play:
             clock=clock,
             progress=RunProgress(),
         )
-        strategy: Any = DiLoCo(
+        strategy: Any = Synchronous(
             name="play", outer=SGD(1.0), local_steps=self.local_steps, quorum=self.quorum, slack=self.slack
         )
         federation = Federation(
@@ -116,7 +116,7 @@ class Play:
             clock=clock,
             recorder=recorder,
         )
-        federation.run(FlowerTransport(self._grid(names, clock, store), Fp32(), trains=False))
+        federation.run(FlowerTransport(self._grid(names, clock, store), CodecPair(), trains=False))
         self.events.append(
             RunEnded(t=clock.now(), status="completed", rounds=self.rounds, tokens_total=recorder.progress.tokens)
         )
@@ -149,7 +149,7 @@ class Play:
                 might_step=presence.might_step,
             )
             nodes.append(VirtualNode(name, own, presence, workers[name].crashed))
-        app = make_client_app(lambda context: workers[str(context.node_config["name"])], Fp32())
+        app = make_client_app(lambda context: workers[str(context.node_config["name"])], CodecPair())
         link = Network(name="link", up_mbit_s=1.0, down_mbit_s=1.0, latency_s=self.transfer_s)
         return self.grid(app=app, nodes=nodes, clock=clock, network=link, size=lambda content: 0)
 

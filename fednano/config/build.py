@@ -13,6 +13,7 @@ from fednano.config.checks import MISSING, check_node
 from fednano.config.errors import one_line
 from fednano.config.moved import with_current_targets
 from fednano.config.paths import with_absolute_paths
+from fednano.config.references import cannot_resolve
 from fednano.config.targets import PARTIAL, TARGET, check_targets, imported, is_special
 
 
@@ -52,7 +53,7 @@ def plain(cfg: DictConfig, key: str) -> Any:
         value = cfg.get(key)
         return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
     except (OmegaConfBaseException, RecursionError) as error:
-        raise ValueError(f"{key} must refer to values that exist ({one_line(error)}); correct it") from error
+        raise ValueError(cannot_resolve(error, cfg, key)) from error
 
 
 def _made(value: Any, group: str, node: dict[str, Any], place: str) -> Any:

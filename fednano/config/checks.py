@@ -1,19 +1,21 @@
 """Checks of a resolved configuration against the classes that it names, before any of them is instantiated."""
 
+import difflib
 import inspect
 import types
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from enum import Enum
 from os import PathLike
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from fednano.config.errors import shown
+from fednano.config.errors import encodable, shown
 from fednano.config.targets import PARTIAL, check_special, imported, is_special
 from fednano.core.ranges import LEAST, MOST, Range, usual
 
 MISSING = "???"
 LONGEST = 4096  # characters of a string, as of a path
+MOST_LISTED, FEW = 160, 5  # characters of a list of names, and names of a longer one
 
 
 def check_node(node: dict[str, Any], where: str) -> None:
@@ -36,7 +38,7 @@ def check_node(node: dict[str, Any], where: str) -> None:
             continue
         full = f"{where}.{key}"
         if key not in signature.parameters:
-            known = ", ".join(signature.parameters)
+            known = _listed(signature.parameters, key)
             raise ValueError(
                 f"{full}={shown(value)} sets a key that {cls.__name__} does not have; "
                 + (f"use one of {known}" if known else "it has no keys")
@@ -93,6 +95,15 @@ def check_value(key: str, value: Any, hint: Any) -> None:
         raise ValueError(f"{key} must be {_described(hint)}, got {shown(value)}; change it")
     if said := _refused(value, hint):
         raise ValueError(f"{key} must {said}")
+
+
+def _listed(names: Iterable[str], near: str) -> str:
+    """Names with commas between them; of many, those most like `near`."""
+    all_of_them = ", ".join(names)
+    if len(all_of_them) <= MOST_LISTED:
+        return all_of_them
+    likest = sorted(names, key=lambda name: -difflib.SequenceMatcher(None, near, name).ratio())
+    return f"{', '.join(likest[:FEW])} and others"
 
 
 def not_set(key: str, sign: str = "") -> str:
@@ -172,17 +183,9 @@ def _refused_number(value: Any) -> str:
 def _refused_text(value: str) -> str:
     if len(value) > LONGEST:
         return f"have at most {LONGEST} characters, got {len(value)}; shorten it"
-    if "\0" in value or not _encodable(value):
+    if "\0" in value or not encodable(value):
         return f"be text without null characters and in UTF-8, got {shown(ascii(value))}; change it"
     return ""
-
-
-def _encodable(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 _NAMES = {int: "a whole number", float: "a number", str: "a string", bool: "true or false", type(None): "null"}

@@ -8,13 +8,14 @@ from typing import Any
 from fednano.core.failures import explained
 from fednano.core.interrupts import LINE, code_of
 from fednano.core.output import tolerate_output
-from fednano.core.ranges import usual
 from fednano.core.ranks import check_ranks, rank
 
 FAILED = 1  # exit code of a command that fails after it began
 BAD_INPUT = 2  # exit code of a command that refuses its input
 SHOWN = 80  # characters of a value that a message shows
 LONG_WORD, KEPT = re.compile(r"\S{500,}"), 80
+LONGEST, END = 500, 140  # characters of a line, and those of them that its end gets, where the remedy stands
+DIGITS = 40  # of a whole number
 REFUSAL = "fednano: "  # prefix of the line that says why
 
 
@@ -80,8 +81,19 @@ def _say(error: Exception) -> int:
 
 
 def one_line(error: Exception) -> str:
-    """The text of an error with its line breaks replaced by spaces, and very long words shortened."""
-    return LONG_WORD.sub(lambda word: f"{word[0][:KEPT]}… ({len(word[0])} characters)", " ".join(str(error).split()))
+    """The text of an error as one line, shortened in the middle if it is long, without OmegaConf's list of types."""
+    own = str(error).partition("\n    full_key:")[0]
+    line = LONG_WORD.sub(lambda word: f"{word[0][:KEPT]}… ({len(word[0])} characters)", " ".join(own.split()))
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - END]} … {line[-END:]}"
+
+
+def encodable(text: str) -> bool:
+    """Whether a text is Unicode throughout: other bytes of a command line or a path become halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def shown(value: Any) -> str:
@@ -91,4 +103,12 @@ def shown(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, int) and not usual(value) else str(value)
+    return _digits(value) if isinstance(value, int) else str(value) or "''"
+
+
+def _digits(value: int) -> str:
+    """A whole number, exactly; of a very long one, the first digits and the last."""
+    if (bits := value.bit_length()) > 10_000:  # Python writes no numbers of more than 4300 digits
+        return f"about {'-' if value < 0 else ''}10**{bits * 3 // 10}"
+    text = str(value)
+    return text if len(text) <= DIGITS else f"{text[: DIGITS // 2]}…{text[-DIGITS // 2 :]} ({len(text)} digits)"

@@ -88,8 +88,8 @@ def _making(key: str, cfg: DictConfig) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a plugin can raise anything
-        node = OmegaConf.select(cfg, key)
-        given: Any = None if node is None else OmegaConf.to_container(node, resolve=False)
+        written: Any = OmegaConf.to_container(cfg.hydra, resolve=False)
+        given = written[key.partition(".")[2]]
         cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise ConfigError(
             f"{key} must be what Hydra can use, got {shown(given)} ({one_line(cause)}); correct it or leave it out"

@@ -2,7 +2,7 @@
 
 import pickle
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,24 +18,30 @@ from hydra._internal.utils import (
 )
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import env_override, setup_globals, validate_config_path
 from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from fednano.config.checks import check_value
-from fednano.config.compose import conf_dir, refusals, refuse_no_choices, require_config_dir, unknown_key
-from fednano.config.errors import ConfigError
+from fednano.config.compose import conf_dir, require_config_dir
+from fednano.config.errors import ConfigError, shown
 from fednano.config.hydra_checks import check_options, check_plugins
+from fednano.config.hydra_node import (
+    check_job,
+    check_output_subdir,
+    check_unresolved_subdir,
+    folder_of,
+    hydra_config,
+    is_timed,
+    value_of,
+)
 from fednano.config.quoting import quoted_overrides
+from fednano.config.references import require_resolvable
+from fednano.config.refusals import refusals, refuse_no_choices, unknown_key
 
 DEFAULT = "config"  # the name of the configuration that a run composes
-NOW = "${now:"  # what a folder named after the time has in its name
-# Files and folders of a run, in its folder.
-OWN = ("config.yaml", "events.jsonl", "metrics.jsonl", "summary.json", "energy.json", "evaluation.json", "report.html",
-       ".claim", "checkpoints", "model", "logs", "flower.log", "ray", "wandb")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class Job:
     @contextmanager
     def entered(self) -> Iterator[None]:
         """What holds while the job runs: the environment that it sets, and what `${hydra:…}` refers to."""
-        with _hydra_config(self.composed), env_override(self.composed.hydra.job.env_set):
+        with hydra_config(self.composed), env_override(self.composed.hydra.job.env_set):
             yield
 
 
@@ -99,7 +105,7 @@ class PlannedLaunch:
 def planned(arguments: Namespace, task: TaskFunction) -> PlannedLaunch:
     """The jobs that Hydra will launch for a command line. Raises ConfigError."""
     check_options(arguments)
-    name, overrides = arguments.config_name or DEFAULT, quoted_overrides(arguments.overrides)
+    name, overrides = _check_name(arguments), quoted_overrides(arguments.overrides)
     with _hydra(arguments, task) as hydra:
         if arguments.multirun:
             return _sweep(hydra, name, overrides, task)
@@ -107,14 +113,15 @@ def planned(arguments: Namespace, task: TaskFunction) -> PlannedLaunch:
             cfg = _composed(hydra, name, overrides)
         except ConfigError:
             # As one run. Values to sweep over can still come with hydra.mode=MULTIRUN.
-            if arguments.cfg or arguments.info or hydra.get_mode(name, overrides) != RunMode.MULTIRUN:
+            if arguments.cfg or arguments.info or not _sweeps(hydra, name, overrides):
                 raise
             return _sweep(hydra, name, overrides, task)
-        if cfg.hydra.mode == RunMode.MULTIRUN and not arguments.cfg and not arguments.info:
+        if value_of(cfg, "mode") == RunMode.MULTIRUN and not arguments.cfg and not arguments.info:
             return _sweep(hydra, name, overrides, task)
-        folder = _folder(cfg, "run.dir")
+        folder = folder_of(cfg, "run.dir")
         _check_package(arguments, cfg)
-        _check_output_subdir(cfg)
+        check_output_subdir(cfg)
+        check_job(cfg, helps=bool(arguments.help))
         if not (arguments.help or arguments.hydra_help or arguments.cfg or arguments.info):
             check_plugins(hydra, cfg, task, multirun=False)
         return PlannedLaunch(
@@ -122,7 +129,7 @@ def planned(arguments: Namespace, task: TaskFunction) -> PlannedLaunch:
             overrides=tuple(overrides),
             multirun=False,
             folder=folder,
-            timed=_timed(cfg.hydra.run),
+            timed=is_timed(cfg.hydra.run),
         )
 
 
@@ -132,7 +139,7 @@ def rerun(pickled: str) -> Job:
     try:
         with Path(pickled).open("rb") as file:
             composed = pickle.load(file)
-        return Job(composed, _folder(composed, "run.dir"))
+        return Job(composed, folder_of(composed, "run.dir"))
     except Exception as error:  # a pickle can raise anything
         raise ConfigError(
             f"--experimental-rerun must be a config.pickle of Hydra's, got {pickled} ({error}); name another file"
@@ -142,6 +149,19 @@ def rerun(pickled: str) -> Job:
 def chosen_late(hydra: Any) -> bool:
     """Whether a sweeper other than Hydra's own chooses the values of the jobs; `hydra` is Hydra's own node."""
     return bool(hydra.sweeper._target_ != BasicSweeperConf._target_)
+
+
+def _check_name(arguments: Namespace) -> str:
+    """The name of the root configuration. Raises ConfigError for a file of fednano's that is the root of no run."""
+    name = str(arguments.config_name or DEFAULT).removesuffix(".yaml")
+    file = f"{name}.yaml"
+    own = arguments.config_dir is not None and Path(arguments.config_dir, file).is_file()
+    if name != DEFAULT and not own and arguments.config_path is None and (conf_dir() / file).is_file():
+        raise ConfigError(
+            f"--config-name must be a YAML file whose defaults begin with {DEFAULT}, got {shown(name)}, which is no "
+            "configuration of a run; leave the option out"
+        )
+    return name
 
 
 @contextmanager
@@ -163,18 +183,28 @@ def _hydra(arguments: Namespace, task: TaskFunction) -> Iterator[Hydra]:
         GlobalHydra.instance().clear()
 
 
+def _sweeps(hydra: Hydra, name: str, overrides: Sequence[str]) -> bool:
+    """Whether hydra.mode asks for a sweep, of overrides that cannot be composed as one run."""
+    try:
+        return bool(hydra.get_mode(name, list(overrides)) == RunMode.MULTIRUN)
+    except Exception:  # nor as anything else
+        return False
+
+
 def _composed(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> DictConfig:
     with refusals(overrides, name, lambda choices: hydra.compose_config(name, choices, RunMode.RUN)):
-        refuse_no_choices(overrides)
+        refuse_no_choices(overrides, name)
         return hydra.compose_config(name, list(overrides), mode)
 
 
 def _sweep(hydra: Hydra, name: str, overrides: Sequence[str], task: TaskFunction) -> PlannedLaunch:
     base, lenient = _sweep_base(hydra, name, overrides)
     check_plugins(hydra, base, task, multirun=True)
-    _check_output_subdir(base)
-    folder = _folder(base, "sweep.dir")
+    check_output_subdir(base)
+    check_job(base)
+    folder = folder_of(base, "sweep.dir")
     if chosen_late(base.hydra):
+        check_unresolved_subdir(base)
         jobs = [Job(base, folder)]
     else:
         strict = {ours: given for given, ours in zip(overrides, lenient, strict=True)}
@@ -183,16 +213,15 @@ def _sweep(hydra: Hydra, name: str, overrides: Sequence[str], task: TaskFunction
         words = [*fixed, *(strict.get(word, word) for word in given)]
         with refusals(words, name, lambda choices: hydra.compose_config(name, choices, RunMode.RUN)):
             parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(words)
+            _check_swept(parsed)
             (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-        if not batch:
-            raise ConfigError(f"values to sweep over must make at least one job, got {' '.join(words)}; correct them")
         jobs = [_job_of_sweep(hydra, name, base, words, number) for number, words in enumerate(batch)]
     return PlannedLaunch(
         jobs=tuple(jobs),
         overrides=tuple(lenient),
         multirun=True,
         folder=folder,
-        timed=_timed(base.hydra.sweep),
+        timed=is_timed(base.hydra.sweep),
     )
 
 
@@ -219,15 +248,34 @@ def _sweep_base(hydra: Hydra, name: str, overrides: Sequence[str]) -> tuple[Dict
 
 def _job_of_sweep(hydra: Hydra, name: str, base: DictConfig, words: Sequence[str], number: int) -> Job:
     with refusals(words, name, lambda choices: hydra.compose_config(name, choices, RunMode.RUN)):
-        refuse_no_choices(words)
+        refuse_no_choices(words, name)
         cfg = hydra.config_loader.load_sweep_config(base, list(words))
     with open_dict(cfg):
         cfg.hydra.job.id = cfg.hydra.job.num = number
-    return Job(cfg, _folder(cfg, "sweep.dir", "sweep.subdir"))
+    return Job(cfg, folder_of(cfg, "sweep.dir", "sweep.subdir"))
+
+
+def _check_swept(overrides: Sequence[Override]) -> None:
+    """Refuse values to sweep over that cannot be listed, or of which there are none."""
+    for override in overrides:
+        if not override.is_sweep_override():
+            continue
+        key, value = override.get_key_element(), shown(str(override.input_line).partition("=")[2])
+        if not override.is_discrete_sweep():
+            raise ConfigError(
+                f"{key} must be a list of values with Hydra's own sweeper, got {value}; write it as {key}=A,B or "
+                f"{key}=range(FIRST,END)"
+            )
+        if next(override.sweep_string_iterator(), None) is None:
+            raise ConfigError(f"{key} must have at least one value to sweep over, got {value}; name one")
 
 
 def _check_package(arguments: Namespace, cfg: DictConfig) -> None:
-    """Refuse a --package that --cfg would not find."""
+    """Refuse a --package that --cfg would not find, and --resolve where it would fail."""
+    if arguments.cfg == "hydra" and arguments.resolve:
+        raise ConfigError("--resolve must be given with --cfg job or all, got --cfg hydra; remove --resolve")
+    if arguments.cfg and arguments.resolve:
+        require_resolvable(Job(cfg, Path()).cfg)
     shown: dict[str, list[Any]] = {"job": [key for key in cfg if key != "hydra"], "hydra": ["hydra"], "all": list(cfg)}
     if arguments.cfg and arguments.package not in (None, "_global_"):
         part: Any = arguments.package.partition(".")[0]
@@ -236,50 +284,3 @@ def _check_package(arguments: Namespace, cfg: DictConfig) -> None:
                 f"--package must name a part of the configuration, got {arguments.package}; print all of it with "
                 f"--cfg {arguments.cfg}"
             )
-
-
-def _folder(cfg: DictConfig, *keys: str) -> Path:
-    """The folder that keys of Hydra's node name, one within the other; it becomes the job's in that node."""
-    folder = Path(*(str(_of(cfg, key)) for key in keys)).absolute()
-    with read_write(cfg.hydra.runtime), open_dict(cfg.hydra.runtime):
-        cfg.hydra.runtime.output_dir = str(folder)
-    return folder
-
-
-def _of(cfg: DictConfig, key: str) -> Any:
-    with _hydra_config(cfg), refusals([], DEFAULT, lambda _: cfg):
-        value = OmegaConf.select(cfg.hydra, key, throw_on_missing=True)
-    if key.endswith("dir"):
-        check_value(f"hydra.{key}", value, str)
-        if not value:
-            raise ConfigError(f"hydra.{key} must name a folder, got nothing; name one or leave the key out")
-    return value
-
-
-def _check_output_subdir(cfg: DictConfig) -> None:
-    name = OmegaConf.select(cfg.hydra, "output_subdir")
-    if name is None:
-        return
-    parts = Path(name).parts
-    if not parts or Path(name).is_absolute() or ".." in parts:
-        raise ConfigError(f"hydra.output_subdir must be a folder in the run folder, got {name}; use one such as .hydra")
-    if parts[0] in OWN:
-        raise ConfigError(
-            f"hydra.output_subdir must not be a name of the run's own, got {name}; use one such as .hydra"
-        )
-
-
-def _timed(node: DictConfig) -> bool:
-    written = OmegaConf.to_container(node, resolve=False)
-    assert isinstance(written, Mapping)
-    return NOW in str(written["dir"])
-
-
-@contextmanager
-def _hydra_config(cfg: DictConfig) -> Iterator[None]:
-    held, before = HydraConfig.instance(), HydraConfig.instance().cfg
-    held.set_config(cfg)
-    try:
-        yield
-    finally:
-        held.cfg = before

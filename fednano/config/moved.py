@@ -8,6 +8,9 @@ MOVED = {
     "fednano.runtime.deployment.Deployment": "fednano.runtime.deployment.deployment.Deployment",
     "fednano.runtime.provision": "fednano.runtime.deployment.nodes.provision",
     "fednano.runtime.simulation": "fednano.runtime.ray.simulation",
+    "fednano.strategy.diloco.DiLoCo": "fednano.strategy.synchronous.Synchronous",
+    "fednano.strategy.outer.Nesterov": "fednano.strategy.outer.nesterov.Nesterov",
+    "fednano.strategy.outer.SGD": "fednano.strategy.outer.sgd.SGD",
     "fednano.volatility.signals": "fednano.runtime.deployment.nodes.signals",
     "fednano.volatility.supply": "fednano.energy.supply",
 }

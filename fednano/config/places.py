@@ -51,8 +51,13 @@ def _targets(text: str) -> Iterator[str]:
         nodes: list[Any] = [yaml.load(text, _Loader)]  # a safe loader
     except (yaml.YAMLError, ValueError, RecursionError):
         return  # composing names the file if it is used
+    seen = set[int]()  # an alias can stand for a node in which it is itself
     while nodes:
         node = nodes.pop()
+        if id(node) in seen:
+            continue
+        if isinstance(node, dict | list):
+            seen.add(id(node))
         if isinstance(node, dict):
             target = node.get("_target_")
             if isinstance(target, str) and all(word.isidentifier() for word in target.split(".")):

@@ -48,6 +48,10 @@ def reading(path: Path, remedy: str) -> Iterator[None]:
         said = (error.strerror if isinstance(error, OSError) else None) or str(error)
         if isinstance(error, LookupError | TypeError | AttributeError):
             said = repr(error)
+        elif mark := getattr(error, "problem_mark", None):  # of a YAML file
+            said = f"{getattr(error, 'problem', None)}, line {mark.line + 1}, column {mark.column + 1}"
+        elif "maximum recursion depth" in said:
+            said = "an alias to itself or too many levels within each other"
         raise ValueError(f"{path} cannot be read ({' '.join(said.split())}); {remedy}") from error
 
 

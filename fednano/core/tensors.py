@@ -5,7 +5,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+import fednano_rustbpe as rust
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 State = dict[str, Tensor]
@@ -91,6 +94,13 @@ def clone(state: Mapping[str, Tensor]) -> State:
     return {name: tensor.detach().clone() for name, tensor in state.items()}
 
 
+def scaled(state: Mapping[str, Tensor], factor: float) -> Mapping[str, Tensor]:
+    """The tensors times `factor`; `Lazy` ones stay so."""
+    if isinstance(state, Lazy):
+        return state.scaled(factor)
+    return {name: tensor * factor for name, tensor in state.items()}
+
+
 def subtract(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> State:
     """a − b, name by name, in float32."""
     return {name: a[name].detach().float() - b[name].detach().float() for name in a}
@@ -98,9 +108,14 @@ def subtract(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> State:
 
 def norm(state: Mapping[str, Tensor]) -> float:
     """Euclidean norm over all entries of all tensors, in any order; NaN or infinite if any entry is."""
-    squares = (float(values.to(torch.float64, copy=True).square_().sum()) for _, _, values in blocks(state))
+    squares = (rust.squares(floats(values)) for _, _, values in blocks(state))
     # An exact sum does not depend on the order of the names, which a file does not keep.
     return math.sqrt(math.fsum(squares))
+
+
+def floats(tensor: Tensor) -> NDArray[np.float32]:
+    """The entries as a flat array, (n,); the tensor's own memory where it is float32 on the CPU."""
+    return tensor.detach().to("cpu", torch.float32).contiguous().view(-1).numpy()
 
 
 def count(state: Mapping[str, Tensor]) -> int:

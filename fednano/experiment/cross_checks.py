@@ -6,7 +6,9 @@ from fednano.core.ranks import world
 from fednano.experiment.groups import Groups
 from fednano.experiment.sizes import check_memory, check_work
 from fednano.federation.guard import Unguarded
+from fednano.optim.inner import AdamW
 from fednano.runtime.parts import RunSettings
+from fednano.strategy.synchronous import Synchronous
 from fednano.training.evaluate import require_row
 from fednano.volatility.membership import Membership
 
@@ -20,6 +22,7 @@ def check_across(groups: Groups, settings: RunSettings) -> None:
     _check_elastic(groups)
     if getattr(groups.strategy, "dp", None) is not None:
         _check_private(groups)
+    _check_inner(groups)
     if groups.round.overlap:
         _check_overlap(groups, settings)
     _check_signals(groups, settings)
@@ -31,6 +34,12 @@ def check_across(groups: Groups, settings: RunSettings) -> None:
 
 
 def _check_clients(groups: Groups, clients: int) -> None:
+    strategy = groups.strategy
+    if isinstance(strategy, Synchronous) and strategy.merging.least > clients:
+        raise ValueError(
+            f"clients must be >= {strategy.merging.least} with {strategy.merging.because}, got {clients}; add clients, "
+            "or change what needs so many updates"
+        )
     if groups.strategy.quorum > clients:
         raise ValueError(
             f"strategy.quorum must be <= clients={clients}, got {groups.strategy.quorum}; lower it or add clients"
@@ -40,7 +49,12 @@ def _check_clients(groups: Groups, clients: int) -> None:
 
 
 def _check_elastic(groups: Groups) -> None:
-    length, quorum, codec = groups.round, groups.strategy.quorum, groups.codec
+    length, strategy, quorum, codec = groups.round, groups.strategy, groups.strategy.quorum, groups.codec
+    if length.elastic and isinstance(strategy, Synchronous) and strategy.merging.least > 1:
+        raise ValueError(
+            f"round.elastic must be false with {strategy.merging.because}, got true; it needs {strategy.merging.least} "
+            "updates, and in single-client mode there is one, so use round.elastic=false or strategy/merging=mean"
+        )
     if length.elastic and quorum > 1:
         raise ValueError(
             f"strategy.quorum must be 1 with round.elastic=true, got {quorum}; a client in single-client mode could "
@@ -70,6 +84,15 @@ def _check_private(groups: Groups) -> None:
         raise ValueError(
             f"guard must be none with strategy.dp=gaussian, got {type(guard).__name__}, whose limit depends on the "
             "norms of other clients' updates; use guard=none, since updates are clipped anyway, or strategy/dp=none"
+        )
+
+
+def _check_inner(groups: Groups) -> None:
+    strategy = groups.strategy
+    if isinstance(strategy, Synchronous) and strategy.needs_muon and isinstance(groups.optim, AdamW):
+        raise ValueError(
+            f"optim must step with Muon under strategy={strategy.name}, got AdamW for all parameters; use "
+            "optim=muon_adamw or strategy=diloco"
         )
 
 

@@ -6,6 +6,7 @@ from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
+from fednano.codec.pair import CodecPair
 from fednano.config.build import build_groups, plain
 from fednano.config.checks import check_record, check_value, not_set
 from fednano.config.errors import shown
@@ -16,7 +17,7 @@ from fednano.coordination.store import CoordinationStore
 from fednano.core.progress import Progress, Silent
 from fednano.data.loader import TextSource
 from fednano.experiment.cross_checks import check_across
-from fednano.experiment.groups import GROUPS, Groups
+from fednano.experiment.groups import GROUPS, LATER, Groups
 from fednano.experiment.preparation import Prepared, held_out, prepare_tokenizer
 from fednano.experiment.sizes import check_windows
 from fednano.model.gpt import GPTConfig
@@ -47,7 +48,8 @@ class Experiment:
     def __init__(self, cfg: DictConfig, base: Path | None = None) -> None:
         self._base = base
         _check_settings(cfg)
-        groups = Groups.of(build_groups(cfg, GROUPS, base))
+        chosen = [group for group in GROUPS if group in cfg.keys() or group not in LATER]  # noqa: SIM118  # as below
+        groups = Groups.of(build_groups(cfg, chosen, base))
         self.groups = replace(groups, volatility=groups.planner.plan(groups.volatility))
         self.settings = self._settings(cfg)
         self._config = self.resolved(cfg)
@@ -88,7 +90,7 @@ class Experiment:
             hardware=groups.hardware,
             network=groups.network,
             energy=groups.energy,
-            codec=groups.codec,
+            codecs=CodecPair(update=groups.codec, download=groups.download, seed=settings.seed),
             pools=pools,
             packing=groups.packing,
             source=TextSource(corpus.texts, tokenizer.encode_batch, tokenizer.bos_id),

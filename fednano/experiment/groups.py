@@ -1,13 +1,14 @@
 """Typed record of the objects that a configuration's groups name."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from inspect import get_annotations
 from types import UnionType
 from typing import Any, Protocol, get_args, get_type_hints
 
 from fednano.codec.base import Codec
+from fednano.codec.fp32 import Fp32
 from fednano.coordination.settings import Coordination
 from fednano.data.dataset import Dataset
 from fednano.data.loader import Packing
@@ -47,6 +48,7 @@ class Groups:
     planner: Planner
     guard: Guard
     codec: Codec
+    download: Codec = field(default_factory=Fp32)
     volatility: Profile
     hardware: Hardware
     network: Network
@@ -59,11 +61,14 @@ class Groups:
     def of(cls, built: Mapping[str, Any]) -> "Groups":
         """Check the objects built for the groups. Raises ValueError if one lacks a member that its group needs."""
         for group, kind in get_type_hints(cls).items():
-            _check_members(group, built[group], kind)
+            if group in built:
+                _check_members(group, built[group], kind)
         return cls(**built)
 
 
-GROUPS = tuple(field.name for field in fields(Groups))
+GROUPS = tuple(f.name for f in fields(Groups))
+LATER = tuple(f.name for f in fields(Groups) if f.default_factory is not MISSING)
+"""Groups that configurations of earlier versions lack."""
 
 
 def _check_members(group: str, chosen: object, kind: Any) -> None:

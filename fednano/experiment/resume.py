@@ -6,6 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from fednano.config.build import plain
 from fednano.config.compose import SEARCH_PATH, compose_config
 from fednano.config.recorded import check_recorded, recorded_sha256
 from fednano.core.files import read_json, reading
@@ -36,9 +37,9 @@ def reopen(overrides: Sequence[str]) -> Reopened:
         ValueError: another override, a folder that holds no run, a changed configuration, or no sound checkpoint.
     """
     given = compose_config(overrides)
-    if not str(given.resume):
+    if not (named := str(plain(given, "resume"))):
         raise ValueError("resume must name the folder of a run, got nothing; name one, or leave the key out")
-    folder = Path(str(given.resume))
+    folder = Path(named)
     for name in ("events.jsonl", "metrics.jsonl"):  # which resuming cuts back to the checkpoint
         if (folder / name).is_dir():
             raise ValueError(f"{folder / name} must be a file, got a folder; remove it or restore the file")

@@ -16,10 +16,12 @@ from fednano.model.scaling import HEAD_DIM, Depth, block_matrices, padded_vocabu
 from fednano.optim.inner import AdamW, MuonAdamW
 from fednano.process.memory import machine_bytes
 from fednano.runtime.parts import RunSettings
+from fednano.strategy.synchronous import Synchronous
 
 MOST_TASKS = 10**8  # a client's work of one round each; played at some 20,000 a second
 MOST_STEPS = 10**10  # inner steps; half a year at a millisecond each
 MOST_WINDOWS = 10**7  # of all clients, which are kept
+UPDATE = 4  # bytes per parameter of an update that is kept until the merge
 WEIGHT = 16  # bytes per parameter: the global model, the client's, its gradients and its update
 STEP = 8  # bytes per parameter of a further model that trains: weights and gradients
 TOKEN = 32  # bytes per token of a batch: ids and targets, twice
@@ -142,6 +144,9 @@ def _needs(groups: Groups, settings: RunSettings) -> dict[str, tuple[int, float]
     if not trains:
         return needs
     state = _state_bytes(groups, blocks, rest)
+    strategy = groups.strategy
+    if isinstance(strategy, Synchronous) and strategy.merging.keeps:
+        needs["strategy.quorum"] = (strategy.quorum, strategy.quorum * UPDATE * (blocks + rest))
     kept = clients if groups.runtime.name == "virtual" and groups.optim.state != "reset" else 1
     needs["model.depth"] = (depth.depth, blocks * bytes_each + state)
     needs["clients"] = (clients, clients * CLIENT + (kept - 1) * state)

@@ -2,7 +2,10 @@
 
 import hmac
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+
+from torch import Tensor
 
 from fednano.coordination.store import Lease
 from fednano.core import tensors
@@ -66,20 +69,16 @@ class Intake:
                 return Received(refused="non_finite", drained=drained)
             sent, inner = reply.tensors(tensors.shapes(state.weights), tensors.shapes(state.inner))
             round_.inner.check(inner)
-            _check_squares(inner)
+            submitted = _Submitted.measured(sent, inner, state.weights if round_.adopts else None)
         except ValueError as error:
             return Received(refused="malformed", drained=drained, cause=as_cause(str(error)))
-        received = self._admit(result, sent, inner, round_, state, reply.size)
+        received = self._admit(result, submitted, round_, state, reply.size)
         return replace(received, drained=drained)
 
-    def _admit(
-        self, result: Result, sent: State, inner: State, round_: Round, state: ServerState, size: int
-    ) -> Received:
+    def _admit(self, result: Result, submitted: "_Submitted", round_: Round, state: ServerState, size: int) -> Received:
         """Accumulate a well-formed result, unless its tensors are not finite or the guard refuses it."""
-        delta = tensors.subtract(state.weights, sent) if round_.adopts else sent
-        length, inner_length, clip = math.nan, tensors.norm(inner), 1.0
+        delta, length, inner_length, clip = submitted.delta, submitted.norm, submitted.inner_norm, 1.0
         if delta:
-            length = tensors.norm(delta)
             if not (math.isfinite(length) and math.isfinite(inner_length)):
                 return Received(refused="non_finite")
             limit, outlying = self._limit(length, inner_length, result.done.steps, round_, state)
@@ -87,7 +86,7 @@ class Intake:
                 return Received(refused="outlying", cause=outlying)
             if length > limit:
                 length, clip = limit, limit / length
-                delta = {name: tensor * clip for name, tensor in delta.items()}
+                delta = tensors.scaled(delta, clip)
         update = Update(
             client=result.task_client,
             tokens=result.done.tokens,
@@ -103,10 +102,10 @@ class Intake:
             )
         event = self._event(result, weight, length, size, clip)
         self._remember(event, inner_length)
-        round_.inner.add(inner, weight)
+        round_.inner.add(submitted.inner, weight)
         round_.planned[result.lease] = result.done.steps
         if round_.adopts:
-            round_.adopted = sent if clip == 1.0 else tensors.subtract(state.weights, delta)
+            round_.adopted = submitted.whole if clip == 1.0 else tensors.subtract(state.weights, delta)
         round_.accumulator.add(delta, weight, update)
         round_.accumulated.append(event)
         return Received(accumulated=event)
@@ -196,10 +195,41 @@ class Intake:
         )
 
 
-def _check_squares(inner: State) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Submitted:
+    """The tensors of a reply: `delta` with its norm, `inner` with its norm, and the weights if they were sent whole.
+
+    Tensors may be decoded only when they are used: once to be measured, once more to be accumulated.
+    """
+
+    delta: Mapping[str, Tensor]
+    norm: float
+    inner: Mapping[str, Tensor]
+    inner_norm: float
+    whole: State | None = None
+
+    @classmethod
+    def measured(cls, sent: Mapping[str, Tensor], inner: Mapping[str, Tensor], base: State | None) -> "_Submitted":
+        """What was sent: an update or, if there is a `base`, the weights that an update led to.
+
+        Raises ValueError if it cannot be decoded.
+        """
+        _check_squares(inner)
+        whole = None if base is None else dict(sent)
+        delta = sent if base is None or whole is None else tensors.subtract(base, whole)
+        return cls(
+            delta=delta,
+            norm=tensors.norm(delta) if delta else math.nan,
+            inner=inner,
+            inner_norm=tensors.norm(inner),
+            whole=whole,
+        )
+
+
+def _check_squares(inner: Mapping[str, Tensor]) -> None:
     """Raise ValueError if a mean of squares in an optimizer's state is negative: its root would be NaN."""
-    for name, tensor in inner.items():
-        if is_square(name) and bool((tensor < 0).any()):
+    for name, _, values in tensors.blocks(inner):
+        if is_square(name) and bool((values < 0).any()):
             raise ValueError(f"{name} in an optimizer's state must be >= 0, since it is a mean of squares")
 
 

@@ -139,7 +139,7 @@ class Federation:
             overlaps=not alone and self._overlaps(index),
         )
         self._emit(RoundStarted(t=now, round=index, version=self.state.version, clients=self._roster.everyone))
-        transport.publish(self.state.weights)
+        transport.publish(self.state.weights, self.state.version)
         if alone:
             self._leases.drop_for(index)  # in single-client mode it needs more rows than one round has
         self._dispatch(transport, round_, now)

@@ -1,8 +1,10 @@
 """The transport interface of the round loop: tasks out, replies back."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from torch import Tensor
 
 from fednano.core.tensors import Shapes, State
 from fednano.training.worker import Result, Task
@@ -41,19 +43,19 @@ class Reply(Protocol):
     def result(self, most_left: int) -> Result:
         """The result record. Raises ValueError if it is malformed, or leaves more than `most_left` spans untrained."""
 
-    def tensors(self, expected: Shapes, inner: Shapes) -> tuple[State, State]:
-        """The update and the inner optimizer's state; both empty without training.
+    def tensors(self, expected: Shapes, inner: Shapes) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        """The update and the inner optimizer's state; both empty without training, and perhaps decoded only when used.
 
-        Raises ValueError if one cannot be decoded or has other names and shapes than `expected` or `inner`; nothing
-        larger than these is allocated.
+        Raises ValueError, now or while decoding, if one cannot be decoded or has other names and shapes than `expected`
+        or `inner`; nothing larger than these is allocated.
         """
 
 
 class Transport(Protocol):
     """Carries tasks to clients and replies back."""
 
-    def publish(self, weights: State) -> None:
-        """Set the weights that later tasks start from; they are packed once for all tasks."""
+    def publish(self, weights: State, version: int) -> None:
+        """Set the weights that later tasks start from, and their version; they are packed once for all tasks."""
 
     def pack(self, task: Task) -> Parcel:
         """Pack a task with the published weights."""

@@ -6,10 +6,11 @@ from typing import Protocol
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fednano.codec.base import Codec
+from fednano.codec.pair import CodecPair
 from fednano.core.tensors import State
 from fednano.flower import records
 from fednano.flower.compat.messages import LocalMessage
+from fednano.flower.packed import pack
 from fednano.training.client_memory import ClientMemory
 from fednano.training.worker import Result, Task
 
@@ -24,14 +25,14 @@ class Worker(Protocol):
         """Train the task from `weights`; returns what was done and the update."""
 
 
-def make_client_app(worker: Callable[[Context], Worker], codec: Codec) -> ClientApp:
+def make_client_app(worker: Callable[[Context], Worker], codecs: CodecPair) -> ClientApp:
     """A ClientApp whose tasks are done by `worker(context)`, the worker of the node named in the context."""
     app = ClientApp()
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
         its = worker(context)
-        content = answer(message.content, its.work, codec, its.memory)
+        content = answer(message.content, its.work, codecs, its.memory)
         if isinstance(content, records.Unpacked):
             return LocalMessage.reply(content, message)
         return Message(content, reply_to=message)
@@ -40,15 +41,16 @@ def make_client_app(worker: Callable[[Context], Worker], codec: Codec) -> Client
 
 
 def answer(
-    content: RecordDict, work: Callable[[Task, State], tuple[Result, State]], codec: Codec, memory: ClientMemory
+    content: RecordDict, work: Callable[[Task, State], tuple[Result, State]], codecs: CodecPair, memory: ClientMemory
 ) -> RecordDict:
     """Do a message's task by `work`; returns the reply's content. Raises ValueError without a task."""
-    task, weights = records.unpack_task(content)
+    task, weights = records.unpack_task(content, codecs.download)
     result, update = work(task, weights)
     if isinstance(content, records.Unpacked):
         return records.Unpacked(result)
     if not result.done.steps:
         return records.pack_result(result, ArrayRecord())  # nothing was trained, so the reply needs no tensors
-    packed, kept = records.pack_update(update, codec, memory.of(task.client, "codec"))
+    seed = codecs.update_seed(task.client, task.round)
+    packed, kept = pack(update, codecs.update, memory.of(task.client, "codec"), seed)
     memory.keep(task.client, "codec", kept)
     return records.pack_result(result, packed)

@@ -1,4 +1,4 @@
-"""Typed fields of messages, and the layout of tensors: what another process sent is parsed here, with limits."""
+"""Typed fields of messages, and the header of tensors: what another process sent is parsed here, with limits."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
@@ -7,13 +7,14 @@ import msgspec
 from flwr.app import ConfigRecord
 from msgspec import Meta, Struct
 
+from fednano.core.text import brief
 from fednano.data.ledger import Span
 
 F = TypeVar("F", bound=Struct)
 
 MOST_NAME = 256  # characters of a field's name
 MOST_SPANS = 1 << 20  # of a task
-MOST_LAYOUT = 1 << 24  # bytes, where the names of the tensors are not known beforehand
+MOST_HEADER = 1 << 24  # bytes, where the names of the tensors are not known beforehand
 
 Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Word = Annotated[str, Meta(max_length=256)]
@@ -21,7 +22,18 @@ Numbers = Annotated[list[Count], Meta(max_length=3 * MOST_SPANS)]  # row, token 
 Size = Annotated[int, Meta(ge=0, le=1 << 48)]
 Entries = list[tuple[Annotated[str, Meta(max_length=1024)], Annotated[tuple[Size, ...], Meta(max_length=16)]]]
 
-_LAYOUT = msgspec.json.Decoder(Entries)
+VERSION = 1  # of the header and of the bytes behind it
+
+
+class Header(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What stands before encoded tensors: the form's version, the codec's name, and [name, shape] of each tensor."""
+
+    version: Count
+    codec: Word
+    tensors: Entries
+
+
+_HEADER = msgspec.json.Decoder(Header)
 
 
 class TaskFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,20 +110,29 @@ def spans_of(flat: list[int]) -> tuple[Span, ...]:
     return spans
 
 
-def layout_bytes(shapes: Mapping[str, tuple[int, ...]]) -> bytes:
-    """The layout of tensors with these names and shapes: JSON, [name, shape] of each."""
-    return msgspec.json.encode([[name, list(shape)] for name, shape in shapes.items()])
+def header_bytes(codec: str, shapes: Mapping[str, tuple[int, ...]]) -> bytes:
+    """The header of tensors with these names and shapes, as JSON."""
+    entries = [(name, tuple(shape)) for name, shape in shapes.items()]
+    return msgspec.json.encode(Header(version=VERSION, codec=codec, tensors=entries))
 
 
-def shapes_of(layout: bytes, most: int = MOST_LAYOUT) -> dict[str, tuple[int, ...]]:
-    """The names and shapes in a layout of at most `most` bytes; a longer one is not parsed. Raises ValueError."""
-    if len(layout) > most:
-        raise ValueError(f"the layout of tensors must have <= {most} bytes, got {len(layout)}")
+def shapes_of(header: bytes, codec: str, most: int = MOST_HEADER) -> dict[str, tuple[int, ...]]:
+    """The names and shapes in a header of at most `most` bytes; a longer one is not parsed.
+
+    Raises ValueError if the tensors are encoded by another codec or version.
+    """
+    if len(header) > most:
+        raise ValueError(f"the header of tensors must have <= {most} bytes, got {len(header)}")
     try:
-        entries = _LAYOUT.decode(layout)
+        read = _HEADER.decode(header)
     except (RecursionError, ValueError) as error:
-        raise ValueError(f"the layout of tensors cannot be read ({error})") from error
-    shapes = dict(entries)
-    if len(shapes) < len(entries):
-        raise ValueError("the layout names a tensor twice")
+        raise ValueError(f"the header of tensors cannot be read ({error})") from error
+    if (read.version, read.codec) != (VERSION, codec):
+        raise ValueError(
+            f"tensors must be encoded by codec={codec} in version {VERSION}, got {brief(read.codec)} in version "
+            f"{read.version}"
+        )
+    shapes = dict(read.tensors)
+    if len(shapes) < len(read.tensors):
+        raise ValueError("the header names a tensor twice")
     return shapes

@@ -1,29 +1,24 @@
 """Conversion of tasks and results to Flower records and back. Nothing is pickled: fields are scalars, lists, bytes."""
 
-from collections.abc import Iterable
-from itertools import islice
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
-import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from torch import Tensor
 
 from fednano.codec.base import Codec
-from fednano.codec.fp32 import Fp32
-from fednano.core import tensors
 from fednano.core.tensors import Shapes, State
 from fednano.core.text import brief
 from fednano.data.ledger import Grant, Span
 from fednano.flower import fields
 from fednano.flower.fields import AheadFields, ResultFields, TaskFields
+from fednano.flower.packed import LOSSLESS, MOST_RECORDS, pack_state, unpack, unpack_state
 from fednano.training.local import StepsDone
 from fednano.training.overlap import Advance
 from fednano.training.worker import Result, Task
 
-LAYOUT, DATA, LAYOUT_STYPE = "layout", "data", "fednano.layout"
 TASK, RESULT, TENSORS, INNER = "fednano.task", "fednano.result", "fednano.core.tensors", "fednano.inner"
 AHEAD = "fednano.ahead"
-MOST_RECORDS = 8  # of a message; more are not looked at
-LOSSLESS = Fp32()
 
 Direction = Literal["up", "down"]
 """up: the update of a client; down: the weights that the server sends."""
@@ -35,111 +30,6 @@ class Unpacked(RecordDict):
     def __init__(self, held: Task | Result) -> None:
         super().__init__()
         self.held = held
-
-
-def pack_weights(weights: State) -> ArrayRecord:
-    """Pack weights for the way down, without loss."""
-    return _packed(weights, LOSSLESS, {})[0]
-
-
-def pack_update(update: State, codec: Codec, kept: State) -> tuple[ArrayRecord, State]:
-    """Encode an update for the way up; returns it and the codec state that replaces `kept`."""
-    return _packed(update, codec, kept)
-
-
-def pack_state(state: State) -> ArrayRecord:
-    """Pack an optimizer's state without loss: nothing would make up for what a lossy codec drops."""
-    return _packed(state, LOSSLESS, {})[0]
-
-
-def unpack_state(record: ArrayRecord) -> State:
-    """The inverse of `pack_weights` and `pack_state`. Raises ValueError for a wrong layout or length."""
-    return _unpacked(record, LOSSLESS, None)
-
-
-def _packed(state: State, codec: Codec, kept: State) -> tuple[ArrayRecord, State]:
-    """Pack all tensors into one array whose `stype` names the codec, with a layout; returns it and the new codec state.
-
-    It is one array because Flower sends each array by separate requests.
-    """
-    if not state:
-        return ArrayRecord(), kept
-    data, kept = _encoded(state, codec, kept)
-    layout = fields.layout_bytes(tensors.shapes(state))
-    arrays = {
-        LAYOUT: Array("uint8", (len(layout),), stype=LAYOUT_STYPE, data=layout),
-        DATA: Array("uint8", (len(data),), stype=f"fednano.{codec.name}", data=data),
-    }
-    return ArrayRecord(arrays), kept
-
-
-def _encoded(state: State, codec: Codec, kept: State) -> tuple[bytes, State]:
-    """What the codec makes of a state. Raises TypeError or ValueError if the codec does not keep its promises."""
-    data, kept = codec.encode(state, kept, 0)
-    if not isinstance(data, bytes | bytearray | memoryview):
-        raise TypeError(
-            f"encode of codec={codec.name} must return bytes, got {type(data).__name__}; correct its method"
-        )
-    most = codec.size(tensors.shapes(state))
-    if len(data) > most:
-        raise ValueError(
-            f"encode of codec={codec.name} must return at most size()={most} bytes, got {len(data)}; correct one"
-        )
-    return bytes(data), kept
-
-
-def _unpacked(record: ArrayRecord, codec: Codec, expected: Shapes | None) -> State:
-    """The inverse of `_packed`. Raises ValueError for another codec's arrays, or a wrong layout or length.
-
-    Nothing is parsed or allocated that is larger than the `expected` tensors need, if these are known.
-    """
-    if not record:
-        if expected:
-            raise ValueError(f"an update must hold {len(expected)} tensors, got none")
-        return {}
-    if len(record) > 2:
-        raise ValueError(f"tensors must come in the arrays {LAYOUT} and {DATA}, got {len(record)} arrays")
-    layout = _bytes_in(record, LAYOUT, LAYOUT_STYPE)
-    data = _bytes_in(record, DATA, f"fednano.{codec.name}")
-    if expected is None:
-        shapes = fields.shapes_of(layout)
-    else:
-        shapes = fields.shapes_of(layout, 2 * len(fields.layout_bytes(expected)))  # JSON may be spaced out
-        if shapes != expected:
-            raise ValueError("an update has other tensors than the global model")
-    if len(data) > (most := codec.size(shapes)):
-        raise ValueError(f"codec={codec.name} must have <= {most} bytes for these shapes, got {len(data)}")
-    try:
-        state = codec.decode(memoryview(data), shapes)
-    except Exception as error:  # bytes from a stranger may make a codec raise anything
-        raise ValueError(f"codec={codec.name} cannot decode these tensors: {error}") from error
-    if tensors.shapes(state) != shapes:
-        raise ValueError(f"codec={codec.name} decoded other tensors than those in the layout")
-    if other := next((tensor.dtype for tensor in state.values() if tensor.dtype != torch.float32), None):
-        raise ValueError(f"codec={codec.name} must decode to float32, got {other}")
-    return state
-
-
-def _bytes_in(record: ArrayRecord, key: str, stype: str) -> bytes:
-    """The bytes of one array, which must be described as such. Raises ValueError if it is missing or something else."""
-    if key not in record:
-        raise ValueError(f"tensors without {key}")
-    array = record[key]
-    if array.stype != stype:
-        if key == DATA:
-            encoded = brief(array.stype)
-            raise ValueError(f"tensors are encoded as {encoded}, not as codec={stype.removeprefix('fednano.')}")
-        raise ValueError(f"array {key} must be of stype {stype}, got {brief(array.stype)}")
-    if not isinstance(array.data, bytes) or (array.dtype, array.shape) != ("uint8", (len(array.data),)):
-        held = f"{brief(array.dtype)} of shape {brief(array.shape)}"
-        raise ValueError(f"array {key} must hold bytes as uint8, got {held}")
-    return array.data
-
-
-def payload_bytes(content: RecordDict) -> int:
-    """Bytes of the encoded tensors in a message."""
-    few = islice(content.values(), MOST_RECORDS)
-    return sum(len(record[DATA].data) for record in few if isinstance(record, ArrayRecord) and DATA in record)
 
 
 def direction_of(content: RecordDict) -> Direction | None:
@@ -176,8 +66,8 @@ def pack_task(task: Task, weights: ArrayRecord) -> RecordDict:
     return RecordDict({TASK: config, TENSORS: weights, **_pack_inner(task.inner), **_pack_ahead(task.ahead)})
 
 
-def unpack_task(content: RecordDict) -> tuple[Task, State]:
-    """A task and the weights to start from. Raises ValueError if the message is malformed."""
+def unpack_task(content: RecordDict, download: Codec) -> tuple[Task, State]:
+    """A task and the weights to start from, encoded by `download`. Raises ValueError if the message is malformed."""
     if isinstance(content, Unpacked) and isinstance(content.held, Task):
         return content.held, {}
     c = fields.parsed(_config(content, TASK), TaskFields)
@@ -197,7 +87,7 @@ def unpack_task(content: RecordDict) -> tuple[Task, State]:
         whole=c.whole,
         ahead=_unpack_ahead(content),
     )
-    return task, unpack_state(_arrays(content, TENSORS))
+    return task, dict(unpack(_arrays(content, TENSORS), download, None))
 
 
 def pack_result(result: Result, update: ArrayRecord) -> RecordDict:
@@ -259,11 +149,13 @@ def unpack_result(content: RecordDict, most_left: int = fields.MOST_SPANS) -> Re
     )
 
 
-def unpack_update(content: RecordDict, codec: Codec, expected: Shapes, inner: Shapes) -> tuple[State, State]:
-    """The pseudo-gradient (or the weights) and the optimizer state of a result.
+def unpack_update(
+    content: RecordDict, codec: Codec, expected: Shapes, inner: Shapes
+) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+    """The pseudo-gradient (or the weights) and the optimizer state of a result; they may be decoded only when used.
 
-    Raises ValueError if either is malformed, or if the names and shapes of the update are not `expected`, those of the
-    optimizer state not `inner`.
+    Raises ValueError, now or while decoding, if either is malformed, or if the names and shapes of the update are not
+    `expected`, those of the optimizer state not `inner`.
     """
     if isinstance(content, Unpacked):
         return {}, {}
@@ -271,8 +163,8 @@ def unpack_update(content: RecordDict, codec: Codec, expected: Shapes, inner: Sh
         raise ValueError(f"a result must have <= {MOST_RECORDS} records, got {len(content)}")
     if more := content.keys() - {RESULT, TENSORS, *([INNER] if inner else [])}:
         raise ValueError(f"a result must not have the records {[brief(name) for name in sorted(more)[:3]]}")
-    update = _unpacked(_arrays(content, TENSORS), codec, expected)
-    return update, _unpacked(_arrays(content, INNER), LOSSLESS, inner) if inner else {}
+    update = unpack(_arrays(content, TENSORS), codec, expected)
+    return update, unpack(_arrays(content, INNER), LOSSLESS, inner) if inner else {}
 
 
 def config_of(content: RecordDict, name: str) -> ConfigRecord | None:

@@ -6,14 +6,15 @@ from typing import Any
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
-from fednano.codec.fp32 import Fp32
+from fednano.codec.pair import CodecPair
 from fednano.core.tensors import State
 from fednano.flower import records
 from fednano.flower.compat.live_grid import failed
 from fednano.flower.compat.messages import adopt_identity, put_unchecked
+from fednano.flower.packed import DATA, HEADER, pack_state
 from fednano.training.worker import Result
 
-CODEC = Fp32()
+CODECS = CodecPair()
 FULL = ("honest", "every entry is NaN", "every entry is 1e30")
 """The replies that are honest in form: as large as an honest one, and as costly."""
 
@@ -49,12 +50,12 @@ class Strangers:
             "stype very long": lambda content: _described(content, stype=self._long),
             "shape of many sizes": lambda content: _described(content, shape=tuple(numbers)),
             "many arrays": lambda content: _array_of(content).update(self._named(Array("uint8", (1,), "x", b"x"))),
-            "layout of 300,000 empty entries": lambda content: _arrays(content, b"[" + b"[]," * 299_999 + b"[]]"),
-            "layout nested too deeply": lambda content: _arrays(content, b"[" * deep),
-            "layout nested as deeply as it may be long": lambda content: _arrays(content, b"[" * self._layout_bytes),
-            "layout with a size of Infinity": lambda content: _arrays(content, b'[["w",[Infinity]]]'),
-            "layout with a size of 1e30": lambda content: _arrays(content, b'[["w",[1e30]]]'),
-            "layout of 2^32 by 2^32": lambda content: _arrays(content, b'[["w",[4294967296,4294967296]]]'),
+            "header of 300,000 empty entries": lambda content: _arrays(content, _header(b"[]," * 299_999 + b"[]")),
+            "header nested too deeply": lambda content: _arrays(content, b"[" * deep),
+            "header nested as deeply as it may be long": lambda content: _arrays(content, b"[" * self._header_bytes),
+            "header with a size of Infinity": lambda content: _arrays(content, _header(b'["w",[Infinity]]')),
+            "header with a size of 1e30": lambda content: _arrays(content, _header(b'["w",[1e30]]')),
+            "header of 2^32 by 2^32": lambda content: _arrays(content, _header(b'["w",[4294967296,4294967296]]')),
             "many fields": lambda content: _fields(content, **self._named(1)),
             "many records": lambda content: put_unchecked(content, self._named(ConfigRecord())),
             "cursor of many numbers": lambda content: _fields(content, cursor=numbers),
@@ -80,7 +81,7 @@ class Strangers:
         """The reply of this name."""
         if name == "error very long":
             return failed("task", self._long)
-        content = records.pack_result(self._result, records.pack_update(self._update, CODEC, {})[0])
+        content = records.pack_result(self._result, pack_state(self._update))
         self._changes[name](content)
         return Message(content, 0, "train")
 
@@ -90,16 +91,20 @@ class Strangers:
         return sum(4 * tensor.numel() for tensor in self._update.values())
 
     @property
-    def _layout_bytes(self) -> int:
-        packed, _ = records.pack_update(self._update, CODEC, {})
-        return len(packed[records.LAYOUT].data)
+    def _header_bytes(self) -> int:
+        return len(pack_state(self._update)[HEADER].data)
 
     def _named(self, value: Any) -> dict[str, Any]:
         return {f"key{i}": value for i in range(self._many)}
 
     def _filled(self, content: RecordDict, value: float) -> None:
         filled = {name: torch.full_like(tensor, value) for name, tensor in self._update.items()}
-        content[records.TENSORS] = records.pack_update(filled, CODEC, {})[0]
+        content[records.TENSORS] = pack_state(filled)
+
+
+def _header(entries: bytes) -> bytes:
+    """A header with these entries in place of the tensors'."""
+    return b'{"version":1,"codec":"fp32","tensors":[' + entries + b"]}"
 
 
 def _array_of(content: RecordDict) -> ArrayRecord:
@@ -108,10 +113,10 @@ def _array_of(content: RecordDict) -> ArrayRecord:
     return record
 
 
-def _arrays(content: RecordDict, layout: bytes | None = None, data: bytes | None = None) -> None:
-    """Replace the bytes of the layout or of the tensors."""
+def _arrays(content: RecordDict, header: bytes | None = None, data: bytes | None = None) -> None:
+    """Replace the bytes of the header or of the tensors."""
     record = _array_of(content)
-    for key, held in ((records.LAYOUT, layout), (records.DATA, data)):
+    for key, held in ((HEADER, header), (DATA, data)):
         if held is not None:
             record[key] = Array("uint8", (len(held),), record[key].stype, held)
 
@@ -119,9 +124,9 @@ def _arrays(content: RecordDict, layout: bytes | None = None, data: bytes | None
 def _described(content: RecordDict, **described: Any) -> None:
     """Describe the tensors otherwise."""
     record = _array_of(content)
-    held = record[records.DATA]
+    held = record[DATA]
     known = {"dtype": held.dtype, "shape": held.shape, "stype": held.stype, "data": held.data}
-    record[records.DATA] = Array(**known | described)
+    record[DATA] = Array(**known | described)
 
 
 def _fields(content: RecordDict, **changed: Any) -> None:

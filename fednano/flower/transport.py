@@ -1,16 +1,19 @@
 """Transport of the round loop over a Flower grid."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
+from torch import Tensor
 
 from fednano.codec.base import Codec
+from fednano.codec.pair import CodecPair
 from fednano.core.tensors import Shapes, State
 from fednano.federation.transport import Parcel, Reply
 from fednano.flower import records
+from fednano.flower.packed import pack, payload_bytes
 from fednano.training.worker import Result, Task
 
 
@@ -41,7 +44,7 @@ class FlowerReply:
     def result(self, most_left: int) -> Result:
         return records.unpack_result(self.message.content, most_left)
 
-    def tensors(self, expected: Shapes, inner: Shapes) -> tuple[State, State]:
+    def tensors(self, expected: Shapes, inner: Shapes) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
         return records.unpack_update(self.message.content, self.codec, expected, inner)
 
 
@@ -50,23 +53,23 @@ class FlowerTransport:
 
     Args:
         grid: Flower's grid, or one of ours.
-        codec: encodes the updates; weights always travel without loss.
+        codecs: encode updates, and weights on their way to clients.
         size: bytes of a message's tensors; None: measured.
         trains: whether tensors travel; otherwise tasks are passed on within this process without conversion.
     """
 
     def __init__(
-        self, grid: Grid, codec: Codec, size: Callable[[RecordDict], int] | None = None, trains: bool = True
+        self, grid: Grid, codecs: CodecPair, size: Callable[[RecordDict], int] | None = None, trains: bool = True
     ) -> None:
         self._grid = grid
-        self._codec = codec
-        self._size = size or records.payload_bytes
+        self._codecs = codecs
+        self._size = size or payload_bytes
         self._trains = trains
         self._notifying = grid if isinstance(grid, Notifying) else None
         self._weights = ArrayRecord()
 
-    def publish(self, weights: State) -> None:
-        self._weights = records.pack_weights(weights)
+    def publish(self, weights: State, version: int) -> None:
+        self._weights, _ = pack(weights, self._codecs.download, {}, self._codecs.download_seed(version))
 
     def pack(self, task: Task) -> Parcel:
         content = records.pack_task(task, self._weights) if self._trains else records.Unpacked(task)
@@ -82,7 +85,7 @@ class FlowerTransport:
 
     def pull(self, message_id: str) -> list[Reply]:
         pulled = self._grid.pull_messages([message_id])
-        return [FlowerReply(reply, self._codec, self._bytes(reply)) for reply in pulled]
+        return [FlowerReply(reply, self._codecs.update, self._bytes(reply)) for reply in pulled]
 
     def _bytes(self, reply: Message) -> int:
         return 0 if reply.has_error() else self._size(reply.content)

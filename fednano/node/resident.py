@@ -209,8 +209,8 @@ class Resident:
         mark("came", self._name)
         try:
             try:
-                codec, memory = self._parts.codec, self._trainer.memory
-                content = answer(job.content, lambda task, weights: self.work(task, weights, job), codec, memory)
+                codecs, memory = self._parts.codecs, self._trainer.memory
+                content = answer(job.content, lambda task, weights: self.work(task, weights, job), codecs, memory)
                 self._reply(job, WireMessage(wire.RESULT, content))
             except AbandonedError:
                 self._say("the task's relay died; its work is dropped")

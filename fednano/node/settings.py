@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fednano.config.checks import MISSING, check_value
 from fednano.config.recorded import check_recorded
+from fednano.config.references import require_resolvable
 from fednano.core.clock import pause
 from fednano.core.files import reading
 from fednano.process.temporary import SOCKET_BYTES
@@ -89,6 +90,7 @@ class NodeSettings:
 
 def checked(cfg: DictConfig) -> tuple[NodeSettings, dict[str, Any] | None]:
     """The settings, and the data group if the node has its own. Raises ValueError."""
+    require_resolvable(cfg)
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     names = [field.name for field in fields(NodeSettings)]

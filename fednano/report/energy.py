@@ -85,7 +85,7 @@ def compared_with_always_on(summary: Mapping[str, Any]) -> list[tuple[str, str]]
     found = energy.get("baselines", {}).get("always_on") or {}
     took_part = [client for client, row in energy["clients"].items() if row["train_h"]] if found else []
     shares = [
-        (client, f"{units.percent(found[client]['run_to_it']['co2_g'])} of {units.mass(found[client]['co2_g'])}")
+        (client, units.share(found[client]["run_to_it"]["co2_g"], units.mass(found[client]["co2_g"])))
         for client in took_part
         if found.get(client) and found[client]["run_to_it"]["co2_g"] is not None
     ]
@@ -115,7 +115,7 @@ def _compared(baseline: Mapping[str, Any] | None) -> str:
     kind = "kwh" if baseline["co2_g"] is None else "co2_g"
     shown = units.energy(baseline["kwh"]) if kind == "kwh" else units.mass(baseline["co2_g"])
     ratio = baseline["run_to_it"][kind]
-    return "–" if ratio is None else f"{units.percent(ratio)} of {shown}"
+    return "–" if ratio is None else units.share(ratio, shown)
 
 
 def _oracle(baseline: Mapping[str, Any] | None) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 NOT_MEASURED = "not measured"
+TIMES = 2.0  # a share from here on reads as a multiple
 
 _ENDS = {
     "rounds": "all rounds done",
@@ -108,6 +109,13 @@ def moment(seconds: float) -> str:
 def percent(value: float | None) -> str:
     """0.873 -> "87.3 %"."""
     return f"{100 * value:.1f} %" if value is not None and math.isfinite(value) else NOT_MEASURED
+
+
+def share(ratio: float, whole: str) -> str:
+    """(0.095, "14.5 kg") -> "9.5 % of 14.5 kg"; from twice as much up, (15.24, "95 mg") -> "15.2 times 95 mg"."""
+    if ratio < TIMES:
+        return f"{percent(ratio)} of {whole}"
+    return f"{_three(ratio) if ratio < 1000 else f'{ratio:,.0f}'} times {whole}"
 
 
 def fixed(value: float | None, digits: int = 3) -> str:

@@ -7,7 +7,7 @@ from fednano.core.randomness import named_seed
 from fednano.core.tensors import State
 from fednano.data.ledger import Ledger
 from fednano.federation.transport import MessageBytes
-from fednano.flower.records import LOSSLESS
+from fednano.flower.packed import LOSSLESS
 from fednano.model.gpt import GPT
 from fednano.model.shapes import blueprint
 from fednano.optim.inner import blank_state
@@ -34,10 +34,12 @@ def message_bytes(parts: Parts) -> MessageBytes:
     """Bytes of a message with the whole model and any averaged optimizer state: exact, or an upper bound."""
     shapes = tensors.shapes(blueprint(parts.gpt).state_dict())
     inner = LOSSLESS.size(tensors.shapes(blank_inner(parts)))
-    up = parts.codec.size(shapes)
-    if up < 0:
-        raise ValueError(f"size of codec={parts.codec.name} must be >= 0 bytes, got {up}; correct its method size")
-    return MessageBytes(down=LOSSLESS.size(shapes) + inner, up=up + inner)
+    both = parts.codecs.download, parts.codecs.update
+    for codec in both:
+        if (size := codec.size(shapes)) < 0:
+            raise ValueError(f"size of codec={codec.name} must be >= 0 bytes, got {size}; correct its method size")
+    down, up = (codec.size(shapes) + inner for codec in both)
+    return MessageBytes(down=down, up=up)
 
 
 def first_state(parts: Parts, resume: Snapshot | None) -> ServerState:

@@ -104,6 +104,6 @@ def transport(parts: Parts, grid: Grid, analytic_size: MessageBytes | None = Non
     With `analytic_size`, messages carry no tensors and are counted as having that size.
     """
     if analytic_size is None:
-        return FlowerTransport(grid, parts.codec)
+        return FlowerTransport(grid, parts.codecs)
     # Nothing is encoded without tensors, so the predicted size stands in for the measured one.
-    return FlowerTransport(grid, parts.codec, as_predicted(analytic_size), trains=False)
+    return FlowerTransport(grid, parts.codecs, as_predicted(analytic_size), trains=False)

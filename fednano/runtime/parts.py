@@ -7,7 +7,7 @@ from typing import Annotated, Protocol
 
 import numpy as np
 
-from fednano.codec.base import Codec
+from fednano.codec.pair import CodecPair
 from fednano.coordination.settings import Coordination
 from fednano.coordination.store import CoordinationStore
 from fednano.core import tensors
@@ -106,7 +106,7 @@ class Parts:
     hardware: Hardware
     network: Network
     energy: Supply
-    codec: Codec
+    codecs: CodecPair
     pools: Pools
     packing: Packing
     source: TextSource

@@ -49,7 +49,7 @@ def virtual_grid(
         )
         workers[client] = worker
         nodes.append(VirtualNode(client, own, presence, worker.crashed))
-    app = make_client_app(lambda context: workers[str(context.node_config["name"])], parts.codec)
+    app = make_client_app(lambda context: workers[str(context.node_config["name"])], parts.codecs)
     return VirtualGrid(
         app=app, nodes=nodes, clock=clock, network=parts.network, size=as_predicted(size), seed=parts.settings.seed
     )

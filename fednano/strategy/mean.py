@@ -1,9 +1,12 @@
 """The weighted mean of updates, accumulated one at a time in memory independent of the number of clients."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
+import fednano_rustbpe as rust
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fednano.core import tensors
@@ -11,20 +14,47 @@ from fednano.core.tensors import BLOCK, State
 from fednano.strategy.base import Update
 
 
-class WeightedMean:
-    """Implements `Accumulator`: Σ w·Δ and Σ w; tensors whose name `is_count` get the maximum, not the mean.
+class WeightedSum:
+    """Σ w·x of flat tensors with `entries` entries, bit-identical for any order of the terms.
 
-    The mean is bit-identical for any order of the updates, so a replay merges what the live federation merged. Sums are
-    kept in float64 together with the rounding errors of the additions (Knuth's two-sum), 12 bytes per entry. The order
-    changes a float32 of the mean with a probability of about 2⁻⁵⁰.
+    The sum is kept in float64 together with the rounding errors of the additions (Knuth's two-sum), 12 bytes per entry.
+    The order changes a float32 of the result with a probability of about 2⁻⁵⁰.
+    """
+
+    def __init__(self, entries: int) -> None:
+        self._total = np.zeros(entries)
+        self._rest = np.zeros(entries, np.float32)
+
+    def add(self, start: int, values: Tensor, weight: float) -> None:
+        """Add w·x to the entries from `start` on; the product is exact for whole weights below 2²⁹."""
+        block = slice(start, start + values.numel())
+        rust.accumulate(self._total[block], self._rest[block], tensors.floats(values), weight)
+
+    def norm(self) -> float:
+        """The Euclidean norm of the sum."""
+        return math.sqrt(math.fsum(float(np.square(total + rest).sum()) for total, rest in self._blocks()))
+
+    def over(self, divisor: float) -> Tensor:
+        """The sum divided by `divisor` in float32, (entries,); the sum cannot be used afterwards."""
+        for total, rest in self._blocks():
+            rest[:] = (total + rest) / divisor  # the result reuses the remainders' memory
+        return torch.from_numpy(self._rest)
+
+    def _blocks(self) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float32]]]:
+        for start in range(0, self._rest.size, BLOCK):
+            yield self._total[start : start + BLOCK], self._rest[start : start + BLOCK]
+
+
+class WeightedMean:
+    """Implements `Accumulator`: Σ w·Δ / Σ w; tensors whose name `is_count` get the maximum, not the mean.
+
+    The mean is bit-identical for any order of the updates, so a replay merges what the live federation merged.
     """
 
     def __init__(self, like: State, is_count: Callable[[str], bool] = lambda name: False) -> None:
         self._shapes = tensors.shapes(like)
-        summed = {name: tensor for name, tensor in like.items() if not is_count(name)}
-        self._sum = {name: torch.zeros(tensor.numel(), dtype=torch.float64) for name, tensor in summed.items()}
-        self._rest = {name: torch.zeros(tensor.numel()) for name, tensor in summed.items()}
-        self._most = {name: torch.zeros_like(like[name], dtype=torch.float32) for name in like.keys() - summed.keys()}
+        self._sums = {name: WeightedSum(tensor.numel()) for name, tensor in like.items() if not is_count(name)}
+        self._most = {name: torch.zeros_like(like[name], dtype=torch.float32) for name in like.keys() - self._sums}
         self._weights: list[float] = []
 
     def add(self, delta: Mapping[str, Tensor], weight: float, update: Update | None = None) -> None:
@@ -33,11 +63,10 @@ class WeightedMean:
             raise ValueError(f"an update's weight must be > 0, got {weight}")
         self.check(delta)
         for name, start, values in tensors.blocks(delta):
-            block = slice(start, start + values.numel())
-            if name in self._sum:
-                _add(self._sum[name][block], self._rest[name][block], values, weight)
+            if name in self._sums:
+                self._sums[name].add(start, values, weight)
             else:
-                most = self._most[name].view(-1)[block]
+                most = self._most[name].view(-1)[start : start + values.numel()]
                 torch.maximum(most, values, out=most)
         self._weights.append(weight)
 
@@ -50,21 +79,6 @@ class WeightedMean:
         """Σ w·Δ / Σ w in float32; the accumulator cannot be used afterwards."""
         weight = math.fsum(self._weights)
         mean = self._most
-        for name in list(self._sum):
-            total, rest = self._sum.pop(name), self._rest.pop(name)
-            for start in range(0, rest.numel(), BLOCK):
-                block = slice(start, start + BLOCK)
-                # The mean reuses the remainders' memory.
-                rest[block] = total[block].add_(rest[block]).div_(weight)
-            mean[name] = rest.reshape(self._shapes[name])
+        for name in list(self._sums):
+            mean[name] = self._sums.pop(name).over(weight).reshape(self._shapes[name])
         return {name: mean[name] for name in self._shapes}
-
-
-def _add(total: Tensor, rest: Tensor, delta: Tensor, weight: float) -> None:
-    """total + rest ← total + rest + weight · delta; the product is exact in float64 for weights below 2²⁹."""
-    term = delta.to(torch.float64, copy=True).mul_(weight)
-    before = total.clone()
-    total.add_(term)
-    came = total - before
-    # The rounding error of the sum: (before − (total − came)) + (term − came).
-    rest.add_(before.sub_(total - came).add_(term.sub_(came)))

@@ -30,6 +30,14 @@ pub enum Error {
     BadOffsets { index: usize },
     /// An Arrow array or stream that breaks the C data interface, or a stream that failed.
     BadArrow { reason: String },
+    /// An array that is shorter or longer than the others and the settings say.
+    BadLength { array: &'static str, got: usize, expected: usize },
+    /// Codes of a number of bits for which there is no packing, or blocks that do not end with a byte.
+    BadBlock { bits: u32, block: usize },
+    /// Chunks of a size for which there are no indices, or none or too many of their numbers.
+    BadChunk { chunk: usize, k: usize },
+    /// An index of a chunk's numbers that is outside it, or not above the one before.
+    BadIndex { index: usize, least: usize, numbers: usize },
 }
 
 impl fmt::Display for Error {
@@ -91,6 +99,21 @@ impl fmt::Display for Error {
             Self::BadArrow { reason } => {
                 write!(f, "texts cannot be read through the Arrow C data interface ({reason}); check what made it")
             }
+            Self::BadLength { array, got, expected } => {
+                write!(f, "the length of {array} must be {expected}, got {got}; pass arrays that fit each other")
+            }
+            Self::BadBlock { bits, block } => {
+                write!(f, "bits must be 2, 4 or 8 and block fill whole bytes, got {bits} and {block}; change either")
+            }
+            Self::BadChunk { chunk, k } => write!(
+                f,
+                "chunk must be a power of two up to 65536 and k from 1 to chunk, got {chunk} and {k}; change either one"
+            ),
+            Self::BadIndex { index, least, numbers } => write!(
+                f,
+                "an index in a chunk of {numbers} numbers must be >= {least} here and < {numbers}, got {index}; encode \
+                 the update again"
+            ),
         }
     }
 }

@@ -310,4 +310,11 @@ impl Bpe {
 mod fednano_rustbpe {
     #[pymodule_export]
     use super::{ArrowBatch, ArrowBatches, Bpe, Trainer, regex, split};
+    #[pymodule_export]
+    use crate::py_codec::{
+        decode_absmax, decode_bf16, decode_quantile, decode_topk, encode_absmax, encode_bf16, encode_quantile,
+        encode_topk,
+    };
+    #[pymodule_export]
+    use crate::py_sums::{accumulate, squares};
 }

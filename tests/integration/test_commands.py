@@ -39,7 +39,7 @@ def refused(overrides: list[str]) -> str:
     [
         ("rouns=3", ("rouns=3", "did you mean rounds?")),
         ("strategy.outer.lrr=3", ("strategy.outer.lrr=3", "did you mean strategy.outer.lr?")),
-        ("strategy=fedav", ("strategy=fedav", "use one of diloco, fedavg")),
+        ("strategy=fedav", ("strategy=fedav", "use one of diloco, fedadam, fedavg")),
         ("model=d99", ("model=d99", "model.depth=99")),
         ("model.depth=0", ("model.depth must be >= 1, got 0", "use 1 or more")),
         ("model.depth=two", ("model.depth must be a whole number, got two",)),

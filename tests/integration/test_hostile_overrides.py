@@ -16,7 +16,7 @@ from fednano.experiment.groups import GROUPS
 from fednano.runtime.play_through import check_traces
 
 LIMIT_S = 20.0  # what hangs takes far longer, and the cores may be shared
-LONGEST_LINE = 1500
+LONGEST_LINE = 400
 SAMPLE = 500
 
 
@@ -94,7 +94,8 @@ def test_all_hostile_overrides_are_answered(everything: Cases) -> None:
     [
         (["strategy.outer=null"], "strategy.outer must be an object with a _target_, as Outer asks for, got null"),
         (["clients=???"], "clients is not set; add clients=VALUE"),
-        (["~rounds"], "rounds is not set; add +rounds=VALUE"),
+        (["~rounds"], "rounds must be set, got ~rounds, which deletes it; leave ~rounds out"),
+        (["+optim.matrix_l=1"], "optim.matrix_l=1 sets a key that MuonAdamW does not have; use one of matrix_lr, "),
         (["data.partition=0"], "data.partition must be an object with a _target_"),
         (["volatility=spot", "volatility.shape=1e-300"], "volatility.shape must be >= 0.05, got 1e-300; use 0.05"),
         (["volatility.mean_down_s=1e300"], "volatility.mean_down_s must be <= 1e+10, got 1e+300; use 1e+10 or less"),
@@ -105,7 +106,8 @@ def test_all_hostile_overrides_are_answered(everything: Cases) -> None:
         (["clients=100000", "batch_size=1"], "clients must fit into memory, got 100000, with which the run needs"),
         (["strategy.local_steps=1000000000000"], "strategy.local_steps must be <= 1000000000, got 1000000000000; use"),
         (["strategy.local_steps=1000000000"], "strategy.local_steps must be <= 208333333 with rounds=12 and clients=4"),
-        ([f"rounds={10**24}"], "rounds must fit into 64 bits, got 1e+24; use less"),
+        ([f"rounds={10**60}"], f"rounds must fit into 64 bits, got 1{'0' * 19}…{'0' * 20} (61 digits); use less"),
+        ([f"rounds={10**24}"], "rounds must fit into 64 bits, got 1000000000000000000000000; use less"),
         (["rounds=1000000000"], "rounds must be <= 25000000 with clients=4, got 1000000000; use fewer"),
         (["hardware.threads=1000000"], "hardware.threads must be <= 4096, got 1000000; use 4096 or less"),
         (["name=.."], "name must be a valid folder name, got ..; use letters, digits and dashes, and no dot in front"),
@@ -113,7 +115,7 @@ def test_all_hostile_overrides_are_answered(everything: Cases) -> None:
         (["optim.matrix_lr=nan"], "optim.matrix_lr must be 0, or 1e-12 to 1e+15 in size, got nan; "),
         (["budget=0"], "budget must hold keys, got 0; set budget.tokens, "),
         (["model=null"], "model must be the name of a choice, got null; use one of d10, "),
-        (["rounds=${nope}"], "rounds must refer to values that exist (Interpolation key 'nope' not found"),
+        (["rounds=${nope}"], "rounds must refer to values that exist, got ${nope} (Interpolation key 'nope' not found"),
         ([f"hardware.device={'x' * 5000}"], "hardware.device must have at most 4096 characters, got 5000; shorten it"),
     ],
 )

@@ -51,7 +51,7 @@ from fednano.report.history import History
 from fednano.report.measured import measure
 from fednano.runtime.beginning import first_ledger, local_trainer, untrained
 from fednano.runtime.parts import Parts
-from fednano.strategy.diloco import DiLoCo
+from fednano.strategy.synchronous import Synchronous
 from fednano.training.local import AfterStep, MayStep, StepPlan, StepsDone
 from fednano.training.overlap import Advance
 from fednano.training.worker import ClientWorker, Task
@@ -568,6 +568,6 @@ def test_the_simulation_keeps_no_client(steady: list[str]) -> None:
 
 
 def test_a_strategy_may_not_allow_it(tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(DiLoCo, "overlaps", False)
+    monkeypatch.setattr(Synchronous, "overlaps", False)
     with pytest.raises(ValueError, match=r"round\.overlap must be 0 with strategy=diloco, got 2; use 0"):
         Experiment(compose_config([*tiny, "round.overlap=2"]))

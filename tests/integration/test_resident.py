@@ -22,6 +22,7 @@ from fednano.experiment.experiment import Experiment
 from fednano.flower import records, relay, wire
 from fednano.flower.client_app import answer
 from fednano.flower.compat.messages import adopt_identity
+from fednano.flower.packed import pack_state
 from fednano.flower.wire import WireMessage
 from fednano.node.settings import NodeSettings, encode
 from fednano.runtime.beginning import first_ledger, local_trainer, untrained
@@ -179,7 +180,7 @@ def task_of(
         token=token,
         ahead=ahead,
     )
-    return records.pack_task(task, records.pack_weights(untrained(parts)))
+    return records.pack_task(task, pack_state(untrained(parts)))
 
 
 def steps_ahead(parts: Parts, steps: int, lease: int = 1) -> Advance:
@@ -212,7 +213,7 @@ def a_worker(parts: Parts) -> tuple[ClientWorker, LocalTrainer]:
 def in_process(parts: Parts, contents: list[RecordDict]) -> list[RecordDict]:
     """The answer of a ClientWorker in this process."""
     worker, _ = a_worker(parts)
-    return [answer(content, worker.work, parts.codec, worker.memory) for content in contents]
+    return [answer(content, worker.work, parts.codecs, worker.memory) for content in contents]
 
 
 def settled(content: RecordDict) -> dict[str, Any]:
@@ -304,10 +305,10 @@ def test_steps_ahead_are_taken_between_two_tasks(parts: Parts, resident: Trainer
     resident.until("step", round=1, step=4)
 
     worker, trainer = a_worker(parts)
-    answer(first, worker.work, parts.codec, worker.memory)
+    answer(first, worker.work, parts.codecs, worker.memory)
     assert worker.onward
     worker.onward.go(trainer, RealClock(), lambda step_s: True, lambda step, loss: None)
-    expected = answer(second, worker.work, parts.codec, worker.memory)
+    expected = answer(second, worker.work, parts.codecs, worker.memory)
     assert reply.content.array_records == expected.array_records
     assert settled(reply.content) == settled(expected)
 

@@ -123,6 +123,7 @@ def test_what_cannot_be_resumed_is_refused(
         return " ".join(str(caught.value).split())
 
     assert refused("resume=").startswith("resume must name the folder of a run, got nothing")
+    assert refused("resume=${nokey}").startswith("resume must refer to values that exist, got ${nokey} (")
     assert "resume=" in refused(f"resume={tmp_path / 'none'}") and "config.yaml" in refused(f"resume={tmp_path}/empty")
     for override in ("rounds=400", "hardware.threads=2", "checkpoint_every=2", "name=x"):
         assert f"{override} would change the run" in refused(f"resume={folder}", override)

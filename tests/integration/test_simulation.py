@@ -29,6 +29,7 @@ from fednano.data.ledger import Grant
 from fednano.experiment.experiment import Experiment
 from fednano.flower import records
 from fednano.flower.compat.messages import adopt_identity
+from fednano.flower.packed import pack_state
 from fednano.runtime.ray.actor import attach_kept, take_kept, tell_step
 from fednano.runtime.ray.grid import ClientFailedError, Kept, RayGrid, StepsHeard
 from fednano.runtime.ray.simulation import Simulation, available_cores
@@ -220,13 +221,13 @@ def task_message() -> Message:
         peers=1,
         horizon=100,
     )
-    return Message(records.pack_task(task, records.pack_weights({})), 2, "train")
+    return Message(records.pack_task(task, pack_state({})), 2, "train")
 
 
 def reply_message(inner: dict[str, torch.Tensor]) -> Message:
     done = StepsDone(steps=4, tokens=128, loss=1.0, cursor=(0, 1), drained=False, train_s=2.0, data_s=0.5)
     result = Result(task_client="client_0", round=0, version=0, lease=0, done=done, busy_from=0.0, busy_until=1.0)
-    content = records.pack_result(result, records.pack_weights({}))
+    content = records.pack_result(result, pack_state({}))
     reply = Message(content, reply_to=task_message())
     attach_kept(reply, inner)
     return reply

@@ -11,7 +11,7 @@ from support.paths import REPOSITORY
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
-WORDS = ("--config-dir", "conf", "strategy=feddyn", "codec=topk", "data=manual", "volatility=none", "clients=2",
+WORDS = ("--config-dir", "conf", "strategy=feddyn", "codec=sign", "data=manual", "volatility=none", "clients=2",
          "tokenizer.vocab_size=300", "model.sequence_len=16", "batch_size=2", "eval_tokens=256", "rounds=3",
          "strategy.local_steps=4", "hardware.threads=1")  # fmt: skip
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from fednano.core.tensors import State
 from fednano.strategy.client_part import ClientPart, LocalRule
-from fednano.strategy.diloco import DiLoCo
+from fednano.strategy.synchronous import Synchronous
 
 
 class Carry(LocalRule):
@@ -25,7 +25,7 @@ class CarryPart:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Carrying(DiLoCo):
+class Carrying(Synchronous):
     """DiLoCo that is late by half."""
 
     client: ClientPart | None = CarryPart()

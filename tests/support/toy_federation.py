@@ -7,7 +7,7 @@ from itertools import count
 import torch
 from flwr.app import Context, Message, RecordDict
 
-from fednano.codec.fp32 import Fp32
+from fednano.codec.pair import CodecPair
 from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import VirtualClock
 from fednano.core.events import (
@@ -25,8 +25,8 @@ from fednano.flower.transport import FlowerTransport
 from fednano.flower.virtual_grid import RUN_ID, SERVER_NODE_ID, VirtualGrid, VirtualNode
 from fednano.report.audit import audit
 from fednano.strategy.base import ServerState
-from fednano.strategy.diloco import DiLoCo
-from fednano.strategy.outer import SGD
+from fednano.strategy.outer.sgd import SGD
+from fednano.strategy.synchronous import Synchronous
 from fednano.training.client_memory import ClientMemory
 from fednano.training.local import StepsDone
 from fednano.training.recorder import Recorder, RunProgress
@@ -137,7 +137,7 @@ def federate(
         progress=RunProgress(),
     )
     federation = Federation(
-        strategy=DiLoCo(name="test", outer=SGD(1.0), local_steps=H, quorum=quorum, slack=slack),
+        strategy=Synchronous(name="test", outer=SGD(1.0), local_steps=H, quorum=quorum, slack=slack),
         state=ServerState(weights={"w": torch.tensor([weight])}),
         plan=Plan(
             rounds=rounds,
@@ -164,7 +164,7 @@ def federate(
         presence = Presence(membership, name, own, 0.25)
         workers[name] = FakeWorker(own, presence, **({"spoil": spoil} if spoil else {}))
         nodes.append(VirtualNode(name, own, presence, workers[name].crashed))
-    app = make_client_app(lambda context: workers[context.node_config["name"]], Fp32())
+    app = make_client_app(lambda context: workers[context.node_config["name"]], CodecPair())
     honest = app
 
     def send(message: Message, context: Context) -> Message:
@@ -174,7 +174,7 @@ def federate(
         return Message(tamper(reply.content), reply_to=message)
 
     grid = VirtualGrid(app=send, nodes=nodes, clock=clock, network=LINK, size=lambda content: 0)
-    app = make_server_app(lambda grid: federation.run(FlowerTransport(grid, Fp32())))
+    app = make_server_app(lambda grid: federation.run(FlowerTransport(grid, CodecPair())))
     app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
     outcome = Outcome(federation, workers, events)
     checked = audit(events)

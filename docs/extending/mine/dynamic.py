@@ -50,7 +50,7 @@ class Dynamic:
 
 @dataclass(frozen=True, kw_only=True)
 class Corrected:
-    """What FedDyn does on the server: u ← u + pΔ; θ ← θ − Δ − u, where Δ is the mean update.
+    """What FedDyn does on the server: u ← u + pΔ; θ ← θ − (Δ + u), where Δ is the mean update.
 
     Args:
         share: p, the share of the clients that take part in a round.
@@ -58,6 +58,6 @@ class Corrected:
 
     share: float = 1.0
 
-    def step(self, weights: State, outer: State, delta: State) -> tuple[State, State]:
+    def step(self, weights: State, outer: State, delta: State, scale: float = 1.0) -> tuple[State, State]:
         sums = {name: outer.get(name, 0.0) + self.share * tensor for name, tensor in delta.items()}
-        return {name: tensor - delta[name] - sums[name] for name, tensor in weights.items()}, sums
+        return {name: tensor - scale * (delta[name] + sums[name]) for name, tensor in weights.items()}, sums

@@ -20,7 +20,7 @@ from fednano.data.ledger import Ledger
 from fednano.federation.guard import NormGuard
 from fednano.federation.intake import Intake, Received
 from fednano.federation.plan import Given, Plan, Round
-from fednano.flower.strangers import CODEC, FULL, Strangers
+from fednano.flower.strangers import CODECS, FULL, Strangers
 from fednano.flower.transport import FlowerTransport
 from fednano.model.arch import SEED
 from fednano.model.gpt import GPTConfig
@@ -28,9 +28,9 @@ from fednano.model.scaling import Depth
 from fednano.model.shapes import blueprint
 from fednano.process.memory import returning_freed_memory
 from fednano.strategy.base import ServerState
-from fednano.strategy.diloco import DiLoCo
 from fednano.strategy.mean import WeightedMean
-from fednano.strategy.outer import SGD
+from fednano.strategy.outer.sgd import SGD
+from fednano.strategy.synchronous import Synchronous
 from fednano.training.local import StepsDone
 from fednano.training.recorder import RunProgress
 from fednano.training.worker import Result
@@ -83,7 +83,7 @@ class Hall:
         self._ledger.lease(0, 0, ROWS)
         self._clock = VirtualClock(SPENT_S)
         self.replies: list[Any] = []
-        self._transport = FlowerTransport(cast(Any, self), CODEC)
+        self._transport = FlowerTransport(cast(Any, self), CODECS)
 
     def pull_messages(self, message_ids: list[str]) -> list[Any]:
         """As of Flower's grid."""
@@ -121,7 +121,7 @@ class Hall:
             planned={0: STEPS},
             given={0: Given(granted=0.0, sent=0.0, wall=wall() - SPENT_S)},
         )
-        strategy: Any = DiLoCo(name="hostile", outer=SGD(1.0), local_steps=STEPS, quorum=1, slack=1.5)
+        strategy: Any = Synchronous(name="hostile", outer=SGD(1.0), local_steps=STEPS, quorum=1, slack=1.5)
         plan = Plan(
             rounds=1,
             tokens_per_step=TOKENS,

@@ -14,6 +14,7 @@ from fednano.core.inner_step import InnerStep
 from fednano.core.tensors import State
 from fednano.flower import records
 from fednano.flower.client_app import make_client_app
+from fednano.flower.packed import pack_state, unpack_state
 from fednano.runtime.beginning import local_trainer
 from fednano.runtime.parts import Parts
 from fednano.runtime.ray.stage import Stage
@@ -34,7 +35,7 @@ class ClientActor:
         self._stage = stage
         self._socket = Socket(AF_UNIX, SOCK_DGRAM)
         self._socket.setblocking(False)
-        self._app = make_client_app(lambda context: self, parts.codec)
+        self._app = make_client_app(lambda context: self, parts.codecs)
 
     def train(self, message: Message, context: Context) -> Message:
         """Do the task in a message; the client's optimizer state comes with it and returns with the reply."""
@@ -86,13 +87,13 @@ def tell_step(socket: Socket, path: Path, step: InnerStep) -> None:
 def attach_kept(message: Message, state: State) -> None:
     """Add a client's state, if it has any, to a message of the protocol."""
     if state:
-        message.content[KEPT] = records.pack_state(state)
+        message.content[KEPT] = pack_state(state)
 
 
 def take_kept(message: Message) -> State:
     """Remove a client's state from a message; empty if it has none."""
     if KEPT not in message.content.array_records:
         return {}
-    kept = records.unpack_state(message.content.array_records[KEPT])
+    kept = unpack_state(message.content.array_records[KEPT])
     del message.content[KEPT]
     return kept

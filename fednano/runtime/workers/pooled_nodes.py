@@ -60,9 +60,9 @@ def pooled_grid(
         nodes.append(VirtualNode(client, own, presence, clients[client].crashed))
 
     def begin(client: str, content: RecordDict) -> None:
-        clients[client].begin(*records.unpack_task(content))
+        clients[client].begin(*records.unpack_task(content, parts.codecs.download))
 
-    app = make_client_app(lambda context: clients[str(context.node_config["name"])], parts.codec)
+    app = make_client_app(lambda context: clients[str(context.node_config["name"])], parts.codecs)
     return VirtualGrid(
         app=app,
         nodes=nodes,

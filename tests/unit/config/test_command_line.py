@@ -55,6 +55,22 @@ def test_hydras_options_are_listed_and_the_command_not_run(
     assert "--config-dir" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("value", ["${nokey}", "${oc.env:NOPE}", "${data.root}"])
+def test_a_configuration_that_cannot_be_resolved_is_refused_with_its_key(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["prepare.py", "--cfg=job", "--resolve", f"data.root={value}"])
+    with pytest.raises(ValueError) as caught:
+        with_hydra_flags("prepare", lambda _: 0)
+    assert str(caught.value).startswith(f"data.root must refer to values that exist, got {value} (")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_command_without_sweeps_does_not_offer_one() -> None:
+    with pytest.raises(ValueError, match=r"^data must be one value, got text,pydocs; write a list as data=\[A,B\], "):
+        compose_config(["data=text,pydocs"], "prepare")
+
+
 def composed(monkeypatch: pytest.MonkeyPatch, folder: Path, written: str, *overrides: str) -> None:
     """Compose with `strategy=own`, whose file in `folder` holds `written`."""
     (folder / "strategy").mkdir()

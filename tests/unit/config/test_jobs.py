@@ -43,6 +43,7 @@ FILES = {
           sweep: {dir: "outputs/${name}/${now:%Y-%m-%d_%H-%M-%S}", subdir: "${hydra.job.num}"}
           job: {name: fednano, chdir: false}
         """,
+    "conf/other.yaml": "superlink: ???\n",
     "conf/experiment/quickstart.yaml": "# @package _global_\nname: quickstart\n",
     "conf/data/pydocs.yaml": "root: ${oc.env:FEDNANO_DATA,nowhere}\nspecials: []\n",
     "conf/data/text.yaml": "path: ???\nspecials: []\n",
@@ -53,6 +54,8 @@ FILES = {
     "conf/volatility/trace.yaml": "threshold: p40\n",
     "mine/experiment/lab.yaml": "# @package _global_\nname: lab\nclients: 7\n",
     "mine/strategy/own.yaml": "defaults: [fedavg]\nname: own\n",
+    "mine/volatility/endless.yaml": "a: &a [*a]\nb: {_target_: x.Y}\n",
+    "mine/astray.yaml": "defaults: [data: text, override strategy: fedavg, _self_]\n",
     "mine/root.yaml": "defaults: [config, _self_]\nhydra: {searchpath: ['file://FOLDER/more']}\n",
     "mine/many.yaml": "defaults: [config, _self_]\nhydra: {mode: MULTIRUN, sweeper: {params: {seed: '1,2'}}}\n",
     "more/experiment/lab.yaml": "# @package _global_\nname: more\n",
@@ -67,7 +70,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planner:
         (tmp_path / name).write_text(textwrap.dedent(text).replace("FOLDER", str(tmp_path)))
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    for module in ("compose", "jobs"):
+    for module in ("compose", "jobs", "refusals"):
         monkeypatch.setattr(f"fednano.config.{module}.conf_dir", lambda: tmp_path / "conf")
 
     def go(*words: str) -> PlannedLaunch:
@@ -140,11 +143,11 @@ def test_paths_with_letters_outside_ascii_are_read_as_they_are(plan: Planner) ->
             ["-m", "volatility=solar,markov", "volatility.threshold=p50"],
             "volatility.threshold=p50 sets a key that does",
         ),
-        (["-m", "seed=interval(1,3)"], "BasicSweeper does not support sweep type : "),
+        (["-m", "seed=interval(1,3)"], "seed must be a list of values with Hydra's own sweeper, got interval(1,3); "),
         (["-m", "hydra/sweeper=nope", "seed=1,2"], "hydra/sweeper=nope does not exist; use one of basic"),
-        (["-m", "hydra.run.dir=a,b"], "Sweeping over Hydra's configuration is not supported"),
-        (["-m", "seed=range(3,1)"], "values to sweep over must make at least one job, got seed=range(3,1); "),
-        (["-m", "strategy=glob(zz*)"], "values to sweep over must make at least one job, got strategy=glob(zz*); "),
+        (["-m", "hydra.run.dir=a,b"], "hydra.run.dir must be one value, got a,b; sweep over keys of the run"),
+        (["-m", "seed=range(3,1)", "clients=2"], "seed must have at least one value to sweep over, got range(3,1); "),
+        (["-m", "strategy=glob(zz*)"], "strategy must have at least one value to sweep over, got glob(zz*); name one"),
         (["hydra.run.dir="], "hydra.run.dir must name a folder, got nothing; "),
         (["hydra.output_subdir=model/x"], "hydra.output_subdir must not be a name of the run's own, got model/x; "),
         (
@@ -161,14 +164,60 @@ def test_paths_with_letters_outside_ascii_are_read_as_they_are(plan: Planner) ->
             ["hydra/job_logging=stdout", "hydra.job_logging.root.level=LOUD"],
             "hydra.job_logging must be what Hydra can use",
         ),
-        (["seed=1,2"], "Ambiguous value for argument 'seed=1,2'"),
+        (["seed=1,2"], "seed must be one value, got 1,2; add -m for one run with each, write a list as seed=[A,B], "),
+        (["seed=range(1,2)"], "seed must be one value, got range(1,2); add -m for one run with each, "),
+        (["strategy=diloco,fedavg"], "strategy must be one value, got diloco,fedavg; add -m for one run with each, "),
+        (["name=${nokey}"], "name must refer to values that exist, got ${nokey} (Interpolation key 'nokey' not found)"),
+        (["-m", "seed=1,2", "name=${nokey}"], "name must refer to values that exist, got ${nokey} (Interpolation"),
+        (["name=${oc.env:NOPE}"], "name must refer to values that exist, got ${oc.env:NOPE} (Environment variable 'NO"),
+        (["name=${name}"], "name must refer to values that exist, got ${name} (Recursive interpolation detected); "),
+        (["name=???"], "name is not set; add name=VALUE"),
+        (["hydra.run.dir=${seed.x}"], "hydra.run.dir must refer to values that exist, got ${seed.x} (Error trying to"),
+        (["hydra.output_subdir=${nokey}"], "hydra.output_subdir must refer to values that exist, got ${nokey} ("),
+        (["hydra.job.name=${nokey}"], "hydra.job.name must refer to values that exist, got ${nokey} ("),
+        (["+hydra.job.env_set.A=${nokey}"], "hydra.job.env_set.A must refer to values that exist, got ${nokey} ("),
+        (["hydra.mode=${nokey}"], "hydra.mode must refer to values that exist, got ${nokey} ("),
+        (["hydra.job_logging=${nokey}"], "hydra.job_logging must be what Hydra can use, got ${nokey} ("),
+        (["--config-dir", "../mine", "volatility=endless"], "volatility=endless must be nested a few levels"),
+        (["hydra.job.env_set.A=1"], "hydra.job.env_set.A=1 sets a key that does not exist; add it as +hydra.job.env_s"),
+        (["strategy=../../etc/passwd"], "strategy must be the name of a choice, got ../../etc/passwd; use one of dilo"),
+        (["hydra/launcher=../x"], "hydra/launcher=../x does not exist; use one of basic"),
+        (["~data"], "data must be set, got ~data, which deletes it; leave ~data out"),
+        (["~data=pydocs"], "data must be set, got ~data, which deletes it; leave ~data out"),
+        (["-m", "seed=1,2", "~clients"], "clients must be set, got ~clients, which deletes it; leave ~clients out"),
+        (["~hydra/sweeper=nope"], "~hydra/sweeper=nope must name the choice that is made, got another one; write "),
+        (["~volatility.mean_up_s=1"], "~volatility.mean_up_s=1 must name the value that is set, got another than 8; "),
+        (["+seed=1"], "+seed must add a key that is not there, got one that is; write it as seed=VALUE"),
+        (["+data=text"], "+data must add a group that has no choice yet, got one that has; write it as data=text"),
+        (["++data=text"], "++data must not be a group of choices, got ++data=text; write it as data=text"),
+        (["hydra.searchpath=5"], "hydra.searchpath must be a list of folders, got 5; write it as hydra.searchpath=["),
+        (["--cfg", "job", "--resolve", "seed=${nokey}"], "seed must refer to values that exist, got ${nokey} ("),
+        (["--cfg", "hydra", "--resolve"], "--resolve must be given with --cfg job or all, got --cfg hydra; remove"),
+        (["--help", "hydra.help.footer=${nokey}"], "hydra.help.footer must refer to values that exist, got ${nokey} ("),
+        (["=5"], "=5 cannot be read as KEY=VALUE; write the key as names with dots between them"),
+        (["seed"], "seed cannot be read as KEY=VALUE; write seed=VALUE"),
+        (["strategy..x=5"], "strategy..x=5 cannot be read as KEY=VALUE; write the key as names with dots between them"),
+        (["--config-name", "other"], "--config-name must be a YAML file whose defaults begin with config, got other, "),
+        (["--config-name", "data/text"], "--config-name must be a YAML file whose defaults begin with config, got da"),
+        (["--config-name", "/etc/passwd"], "--config-name must be the name of a YAML file in conf/ or in --config-di"),
+        (["--config-dir", "../mine", "--config-name", "astray"], "astray.yaml must override groups that its defaults"),
+        (["name=\udcff\udcfe"], "name must be text in UTF-8, got '\\udcff\\udcfe'; change it"),
+        (["-m", "name=a,\udcfe"], "name must be text in UTF-8, got 'a,\\udcfe'; change it"),
+        (["--config-dir=\udcff"], "--config-dir must be text in UTF-8, got '\\udcff'; change it"),
+        ([f"seed={'9' * 5000}"], "seed=99999999999999999999999999999999999… (5005 characters) must fit into 64 bits, "),
+        (["-m", "seed=1", "hydra.sweep.subdir=../../z"], "hydra.sweep.subdir must be a folder in the sweep's, got .."),
+        (["-m", "seed=1", "hydra.sweep.subdir=/z"], "hydra.sweep.subdir must be a folder in the sweep's, got /z; use"),
+        (["-m", "seed=1", "hydra.sweep.subdir=.claim"], "hydra.sweep.subdir must be a folder in the sweep's, got .cla"),
+        (["-m", "seed=1", "hydra.sweep.subdir=."], "hydra.sweep.subdir must be a folder in the sweep's, got .; use"),
+        (["-m", "seed=1,2", "hydra.sweep.subdir=a/../../${seed}"], "hydra.sweep.subdir must be a folder in the sweep'"),
+        (["-m", "seed=1", "hydra.sweep.subdir=${nokey}"], "hydra.sweep.subdir must refer to values that exist, got $"),
         (["name=é(b"], "name=é(b cannot be read as KEY=VALUE; quote values that contain spaces, commas, letters out"),
         (["--config-dir", "nowhere"], "--config-dir must be a folder, got nowhere; "),
         (
             ["--config-name", "nope"],
             "--config-name must be the name of a YAML file in conf/ or in --config-dir, got nope; ",
         ),
-        (["--config-path", "/nowhere"], "Primary config directory not found."),
+        (["--config-path", "/nowhere"], "--config-path must be a folder, got /nowhere; leave it out, "),
         (["--cfg", "job", "-m"], "--multirun must be the only one of its kind, got --cfg too; "),
         (["--resolve"], "--resolve must be given with --cfg, got no --cfg; "),
         (["--cfg", "job", "--package", "nope.x"], "--package must name a part of the configuration, got nope.x; "),
@@ -194,6 +243,7 @@ def test_every_error_is_one_line(plan: Planner, words: list[str], says: str) -> 
         plan(*words)
     assert str(error.value).startswith(says)
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) <= 300
 
 
 NO_SHELL = "--shell-completion must be given with install=SHELL, uninstall=SHELL or query=SHELL alone, got "

@@ -39,7 +39,7 @@ class Settings:
         ("size", [1.0, 1e300], "must be 0, or 1e-12 to 1e+15 in size, got 1e+300; "),
         ("size", math.nan, "must be 0, or 1e-12 to 1e+15 in size, got nan; "),
         ("endless", math.nan, "must be a number, got nan; use one"),
-        ("count", 1 << 63, "must fit into 64 bits, got 9.22337e+18; "),
+        ("count", 1 << 63, "must fit into 64 bits, got 9223372036854775808; "),
         ("text", "x" * 5000, "must have at most 4096 characters, got 5000; "),
         ("text", "a\0b", "must be text without null characters"),
         ("text", "\udcff", "must be text without null characters and in UTF-8"),

@@ -22,12 +22,12 @@ STRATEGY = """
 import pathlib
 from dataclasses import dataclass
 from subprocess import Popen
-from fednano.strategy.diloco import DiLoCo
+from fednano.strategy.synchronous import Synchronous
 
 pathlib.Path(__file__).with_name("imported").touch()
 
 
-class Own(DiLoCo):
+class Own(Synchronous):
     pass
 
 
@@ -85,7 +85,7 @@ def test_targets_are_found_at_any_depth(theirs: Path, keys: dict[str, Any]) -> N
     with pytest.raises(
         ValueError, match=r"_target_ must be a class of fednano or of an allowed module, got theirs\.Own"
     ):
-        built("fednano.strategy.diloco.DiLoCo", **keys)
+        built("fednano.strategy.synchronous.Synchronous", **keys)
     assert not (theirs / "imported").exists()
 
 
@@ -135,7 +135,7 @@ def test_a_value_is_resolved_once(theirs: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_fednanos_own_choices_are_allowed() -> None:
     build_groups(compose_config([]), GROUPS)
-    assert "fednano.strategy.outer" in own_modules()
+    assert "fednano.strategy.outer.nesterov" in own_modules()
     assert not any(name.startswith(("fednano.core", "fednano.process")) for name in own_modules())
 
 

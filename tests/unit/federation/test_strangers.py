@@ -18,6 +18,7 @@ from fednano.core.events import CAUSE_CHARS, UpdateFolded, UpdateRefused
 from fednano.federation.plan import Given
 from fednano.federation.plausible import implausible
 from fednano.flower import fields, records
+from fednano.flower.packed import DATA, HEADER, STYPES, pack_state
 from fednano.training.local import StepsDone
 from fednano.training.worker import Result
 from fednano.volatility.availability import Window
@@ -39,7 +40,16 @@ jsons = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
     max_leaves=12,
 )
-layouts = st.binary(max_size=40) | jsons.map(lambda value: json.dumps(value).encode())
+headers = (
+    st.binary(max_size=40)
+    | jsons.map(lambda value: json.dumps(value).encode())
+    | jsons.map(lambda value: header(json.dumps(value).encode()))
+)
+
+
+def header(entries: bytes) -> bytes:
+    """A header with these entries."""
+    return b'{"version":1,"codec":"fp32","tensors":' + entries + b"}"
 
 
 def answered(tamper: Tamper) -> Outcome:
@@ -77,12 +87,12 @@ def with_fields(**changed: Any) -> Tamper:
     return tamper
 
 
-def with_arrays(layout: bytes | None = None, data: bytes | None = None, **described: Any) -> Tamper:
+def with_arrays(header_: bytes | None = None, data: bytes | None = None, **described: Any) -> Tamper:
     """Replaces the bytes of the update, or how they are described."""
 
     def tamper(content: RecordDict) -> RecordDict:
         record = content.array_records[records.TENSORS]
-        for key, given_ in ((records.LAYOUT, layout), (records.DATA, data)):
+        for key, given_ in ((HEADER, header_), (DATA, data)):
             old = record[key]
             held = old.data if given_ is None else given_
             record[key] = Array("uint8", (len(held),), stype=old.stype, data=held)
@@ -113,14 +123,14 @@ def test_fields_of_the_right_types_are_accepted_or_refused(data: st.DataObject) 
 
 
 @settings(max_examples=60, deadline=None)
-@given(layouts, st.none() | st.binary(max_size=12))
-@example(b'[["w", [Infinity]]]', None)
-@example(b'[["w", [1e30]]]', None)
-@example(b'[["w", [4294967296, 4294967296]]]', None)
-@example(b'[["w",[' + b"9" * 5000 + b"]]]", None)
+@given(headers, st.none() | st.binary(max_size=12))
+@example(header(b'[["w", [Infinity]]]'), None)
+@example(header(b'[["w", [1e30]]]'), None)
+@example(header(b'[["w", [4294967296, 4294967296]]]'), None)
+@example(header(b'[["w",[' + b"9" * 5000 + b"]]]"), None)
 @example(b"[" * 100_000, None)
-def test_any_layout_and_data_are_accepted_or_refused(layout: bytes, data: bytes | None) -> None:
-    answered(with_arrays(layout, data))
+def test_any_header__and_data_are_accepted_or_refused(header_: bytes, data: bytes | None) -> None:
+    answered(with_arrays(header_, data))
 
 
 @settings(max_examples=40, deadline=None)
@@ -130,7 +140,7 @@ def test_any_layout_and_data_are_accepted_or_refused(layout: bytes, data: bytes 
         optional={
             "dtype": scalars | st.just("float32"),
             "shape": st.lists(numbers, max_size=3).map(tuple) | st.none(),
-            "stype": scalars | st.just("fednano.fp32") | st.just(records.LAYOUT_STYPE),
+            "stype": scalars | st.just(STYPES[DATA]) | st.just(STYPES[HEADER]),
         },
     )
 )
@@ -169,9 +179,9 @@ def an_array_more(content: RecordDict) -> RecordDict:
         (also(records.RESULT, ArrayRecord()), "a message without fednano.result"),
         (also(records.TENSORS, ConfigRecord()), "a message without fednano.core.tensors"),
         (also("fednano.more", ConfigRecord()), "must not have the records ['fednano.more']"),
-        (also(records.INNER, records.pack_state({"0.0.exp_avg": torch.ones(9)})), "must not have the records"),
+        (also(records.INNER, pack_state({"0.0.exp_avg": torch.ones(9)})), "must not have the records"),
         (an_array_more, "got 3 arrays"),
-        (with_arrays(stype="fednano.int8"), "array layout must be of stype fednano.layout, got fednano.int8"),
+        (with_arrays(stype="fednano.int8"), "array header must be of stype fednano.header, got fednano.int8"),
         (with_arrays(data=b""), "must have 4 bytes for these shapes, got 0"),
         (with_arrays(data=bytes(5)), "must have <= 4 bytes for these shapes, got 5"),
         (cut("token"), "missing required field `token`"),
@@ -216,16 +226,16 @@ def test_figures_that_cannot_be_true_are_implausible(changed: dict[str, Any], sa
     assert says in cause
 
 
-def test_a_layout_longer_than_the_model_needs_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_header__longer_than_the_model_needs_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Never:
-        def decode(self, layout: bytes) -> None:
-            raise AssertionError(f"{len(layout)} bytes were parsed")
+        def decode(self, header_: bytes) -> None:
+            raise AssertionError(f"{len(header_)} bytes were parsed")
 
-    monkeypatch.setattr(fields, "_LAYOUT", Never())
-    packed, _ = records.pack_update({"w": torch.ones(3)}, Fp32(), {})
-    packed[records.LAYOUT] = Array("uint8", (900_000,), stype=records.LAYOUT_STYPE, data=b"[]," * 300_000)
-    content = RecordDict({records.TENSORS: packed})
-    with pytest.raises(ValueError, match="the layout of tensors must have <= "):
+    monkeypatch.setattr(fields, "_HEADER", Never())
+    record = pack_state({"w": torch.ones(3)})
+    record[HEADER] = Array("uint8", (900_000,), stype=STYPES[HEADER], data=b"[]," * 300_000)
+    content = RecordDict({records.TENSORS: record})
+    with pytest.raises(ValueError, match="the header of tensors must have <= "):
         records.unpack_update(content, Fp32(), {"w": (3,)}, {})
 
 
@@ -240,25 +250,26 @@ def test_more_spans_than_the_lease_has_rows_are_not_parsed(monkeypatch: pytest.M
 
 
 @settings(max_examples=80, deadline=None)
-@given(layouts, st.sampled_from(["update", "inner"]))
-@example(b'[["w",[3]]]', "update")
-@example(b'[["w",[1073741824]]]', "update")
-def test_a_codec_decodes_expected_shapes_only(layout: bytes, place: str) -> None:
+@given(headers, st.sampled_from(["update", "inner"]))
+@example(header(b'[["w",[3]]]'), "update")
+@example(header(b'[["w",[1073741824]]]'), "update")
+def test_a_codec_decodes_expected_shapes_only(header_: bytes, place: str) -> None:
     seen: list[dict[str, tuple[int, ...]]] = []
 
     class Spy(Fp32):
-        def decode(self, data: Any, shapes: Any, direction: Any) -> Any:
+        def blocks(self, data: Any, shapes: Any) -> Any:
             seen.append(dict(shapes))
-            return super().decode(data, shapes, direction)
+            return super().blocks(data, shapes)
 
     expected = {"w": (3,)}
-    good, _ = records.pack_update({"w": torch.ones(3)}, Fp32(), {})
-    bad = ArrayRecord({**good, records.LAYOUT: Array("uint8", (len(layout),), records.LAYOUT_STYPE, layout)})
+    good = pack_state({"w": torch.ones(3)})
+    bad = ArrayRecord({**good, HEADER: Array("uint8", (len(header_),), STYPES[HEADER], header_)})
     both = {records.TENSORS: good, records.INNER: good, (records.TENSORS if place == "update" else records.INNER): bad}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "LOSSLESS", Spy())
         try:
-            records.unpack_update(RecordDict(both), Spy(), expected, expected)
+            update, inner = records.unpack_update(RecordDict(both), Spy(), expected, expected)
+            assert [*map(len, (update["w"], inner["w"]))] == [3, 3]
         except ValueError:
             assert seen in ([], [expected])
         else:

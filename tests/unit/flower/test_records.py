@@ -1,15 +1,19 @@
 """Tensors in Flower's records: what comes back is what was packed, and what does not fit is refused."""
 
 import json
+from collections.abc import Iterator
 
 import pytest
 import torch
 from flwr.app import Array, ArrayRecord, RecordDict
 
+from fednano.codec.base import Codec
 from fednano.codec.fp32 import Fp32
-from fednano.core.tensors import Shapes, State
+from fednano.core import tensors
+from fednano.core.tensors import Shapes, State, TensorBlock
 from fednano.data.ledger import Grant, Span
 from fednano.flower import records
+from fednano.flower.packed import DATA, HEADER, LOSSLESS, STYPES, pack, pack_state, payload_bytes, unpack, unpack_state
 from fednano.training.local import StepsDone
 from fednano.training.overlap import Advance
 from fednano.training.worker import Result, Task
@@ -18,12 +22,19 @@ STATE = {"b": torch.tensor([[1.5, -2.0]]), "a": torch.tensor(3.0), "none": torch
 
 
 def test_tensors_come_back_as_they_were() -> None:
-    record = records.pack_weights(STATE)
-    again = records.unpack_state(record)
+    record = pack_state(STATE)
+    again = unpack_state(record)
     assert list(again) == list(STATE)
     assert all(torch.equal(again[name], STATE[name]) for name in STATE)
     assert len(record) == 2
-    assert records.payload_bytes(RecordDict({"x": record, "y": ArrayRecord()})) == 12
+    assert payload_bytes(RecordDict({"x": record, "y": ArrayRecord()})) == 12
+
+
+def test_the_order_of_tensors_is_the_senders() -> None:
+    state = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3.0, 4.0])}
+    expected = {"b": (2,), "a": (2,)}
+    again = unpack(pack_state(state), LOSSLESS, expected)
+    assert {name: again[name].tolist() for name in expected} == {"a": [1.0, 2.0], "b": [3.0, 4.0]}
 
 
 def test_tasks_and_results_come_back_as_they_were() -> None:
@@ -45,8 +56,8 @@ def test_tasks_and_results_come_back_as_they_were() -> None:
             whole=True,
             ahead=ahead,
         )
-        content = records.pack_task(task, records.pack_weights(STATE))
-        assert records.unpack_task(content)[0] == task
+        content = records.pack_task(task, pack_state(STATE))
+        assert records.unpack_task(content, LOSSLESS)[0] == task
     done = StepsDone(
         steps=4, tokens=128, loss=1.5, cursor=(12, 1), drained=False, train_s=2.5, data_s=0.5, left=(Span(3, 0, 4),)
     )
@@ -82,12 +93,12 @@ def test_a_lease_ahead_without_a_field_is_refused(field: str) -> None:
     content = records.pack_task(task, ArrayRecord())
     del content.config_records[records.AHEAD][field]
     with pytest.raises(ValueError, match=f"missing required field `{field}`"):
-        records.unpack_task(content)
+        records.unpack_task(content, LOSSLESS)
 
 
 def test_no_tensors_are_no_arrays() -> None:
-    assert len(records.pack_weights({})) == 0
-    assert records.unpack_state(ArrayRecord()) == {}
+    assert len(pack_state({})) == 0
+    assert unpack_state(ArrayRecord()) == {}
 
 
 @pytest.mark.parametrize(
@@ -102,9 +113,9 @@ def test_no_tensors_are_no_arrays() -> None:
         (7, "cannot be read"),
     ],
 )
-def test_a_layout_that_does_not_fit_is_refused(layout: object, says: str) -> None:
+def test_a_header_that_does_not_fit_is_refused(layout: object, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        records.unpack_state(packed(json.dumps(layout).encode()))
+        unpack_state(packed(header(layout)))
 
 
 class Unsound(Fp32):
@@ -121,9 +132,47 @@ class Unsound(Fp32):
     def size(self, shapes: Shapes) -> int:
         return super().size(shapes) - (self.breaks == "size")
 
+    def blocks(self, data: bytes | memoryview, shapes: Shapes) -> Iterator[TensorBlock]:
+        for block in super().blocks(data, shapes):
+            match self.breaks:
+                case "dtype":
+                    yield block._replace(values=block.values.double())
+                case "start":
+                    yield block._replace(start=block.start + 1)
+                case "name":
+                    yield block._replace(name="c")
+                case "less":
+                    yield block._replace(values=block.values[:-1])
+                case "more":
+                    yield from (block, block)
+                case _:
+                    yield block
+
+
+class Whole:
+    """A codec without blocks, which may break one of a codec's promises."""
+
+    lossless, name = True, "fp32"
+
+    def __init__(self, breaks: str = "") -> None:
+        self.breaks = breaks
+
+    def size(self, shapes: Shapes) -> int:
+        return LOSSLESS.size(shapes)
+
+    def encode(self, tensors: State, kept: State, seed: int) -> tuple[bytes, State]:
+        return LOSSLESS.encode(tensors, kept, seed)
+
     def decode(self, data: bytes | memoryview, shapes: Shapes) -> State:
-        state = super().decode(data, shapes)
-        return {name: tensor.double() if self.breaks == "dtype" else tensor for name, tensor in state.items()}
+        state = LOSSLESS.decode(data, shapes)
+        match self.breaks:
+            case "dtype":
+                return {name: tensor.double() for name, tensor in state.items()}
+            case "name":
+                return {}
+            case "error":
+                raise KeyError("lost")
+        return state
 
 
 @pytest.mark.parametrize(
@@ -135,34 +184,57 @@ class Unsound(Fp32):
 )
 def test_a_codec_that_breaks_its_promises_is_named(breaks: str, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
-        records.pack_update({"a": torch.ones(3)}, Unsound(breaks), {})
+        pack({"a": torch.ones(3)}, Unsound(breaks), {}, 0)
 
 
-def test_a_codec_that_decodes_other_numbers_than_float32_is_refused() -> None:
-    packed_update, _ = records.pack_update({"a": torch.ones(3)}, Fp32(), {})
-    content = RecordDict({records.TENSORS: packed_update})
-    with pytest.raises(ValueError, match=r"codec=fp32 must decode to float32, got torch\.float64"):
-        records._unpacked(content.array_records[records.TENSORS], Unsound("dtype"), "up", {"a": (3,)})
+GAPS = "must decode to the tensors in the header, without gaps"
 
 
-@pytest.mark.parametrize("layout", [b"", b"\xff", b"[" * 100_000])
-def test_a_layout_that_is_none_is_refused(layout: bytes) -> None:
-    with pytest.raises(ValueError, match="cannot be read"):
-        records.unpack_state(packed(layout))
+@pytest.mark.parametrize(
+    ("codec", "says"),
+    [
+        (Unsound("dtype"), r"must decode to float32, got torch\.float64"),
+        (Unsound("start"), GAPS),
+        (Unsound("more"), GAPS),
+        (Unsound("name"), GAPS),
+        (Unsound("less"), GAPS),
+        (Whole("dtype"), r"must decode to float32, got torch\.float64"),
+        (Whole("name"), "decoded other tensors than those in the header"),
+        (Whole("error"), "cannot decode these tensors: 'lost'"),
+    ],
+)
+def test_a_codec_that_decodes_something_else_is_refused(codec: Codec, says: str) -> None:
+    state = {"a": torch.ones(2, 2), "none": torch.zeros(0, 4), "b": torch.ones(3)}
+    record = pack_state(state)
+    assert tensors.norm(unpack(record, Whole(), tensors.shapes(state))) == tensors.norm(state)
+    with pytest.raises(ValueError, match=says):
+        tensors.norm(unpack(record, codec, tensors.shapes(state)))
 
 
-def test_another_codec_or_a_missing_part_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"encoded as fednano\.int8, not as codec=fp32"):
-        records.unpack_state(packed(b"[]", "fednano.int8"))
-    with pytest.raises(ValueError, match="tensors without"):
-        records.unpack_state(ArrayRecord({"data": Array("uint8", (1,), stype="fednano.fp32", data=b"x")}))
+@pytest.mark.parametrize("held", [b"", b"\xff", b"[" * 100_000, b"[]", b"{}"])
+def test_a_header_that_is_none_is_refused(held: bytes) -> None:
+    with pytest.raises(ValueError, match="the header of tensors cannot be read"):
+        unpack_state(packed(held))
 
 
-def packed(layout: bytes, stype: str = "fednano.fp32") -> ArrayRecord:
-    """Twelve bytes behind a layout."""
+def test_another_codec_another_version_or_a_missing_part_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"must be encoded by codec=fp32 in version 1, got int8 in version 1"):
+        unpack_state(packed(header([], codec="int8")))
+    with pytest.raises(ValueError, match=r"must be encoded by codec=fp32 in version 1, got fp32 in version 2"):
+        unpack_state(packed(header([], version=2)))
+    with pytest.raises(ValueError, match="tensors without header"):
+        unpack_state(ArrayRecord({DATA: Array("uint8", (1,), stype=STYPES[DATA], data=b"x")}))
+
+
+def header(tensors: object, codec: str = "fp32", version: int = 1) -> bytes:
+    return json.dumps({"version": version, "codec": codec, "tensors": tensors}).encode()
+
+
+def packed(held: bytes) -> ArrayRecord:
+    """Twelve bytes behind a header."""
     return ArrayRecord(
         {
-            records.LAYOUT: Array("uint8", (len(layout),), stype=records.LAYOUT_STYPE, data=layout),
-            records.DATA: Array("uint8", (12,), stype=stype, data=bytes(12)),
+            HEADER: Array("uint8", (len(held),), stype=STYPES[HEADER], data=held),
+            DATA: Array("uint8", (12,), stype=STYPES[DATA], data=bytes(12)),
         }
     )

@@ -68,6 +68,11 @@ def test_each_missing_key_is_named(given: list[str]) -> None:
             checked(compose_config(given[:i] + given[i + 1 :], "node"))
 
 
+def test_a_reference_to_nothing_is_refused_with_its_key(given: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"^drain_s must refer to values that exist, got \${nokey} \(Interp.*; cor"):
+        checked(compose_config([*given, "drain_s=${nokey}"], "node"))
+
+
 def test_the_command_refuses_in_one_line(given: list[str], command: Command, tmp_path: Path) -> None:
     refused = command("node", *given, cwd=tmp_path, FEDNANO_REDIS_URL="")
     assert refused.returncode == 2

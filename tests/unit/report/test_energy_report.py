@@ -70,6 +70,14 @@ def test_the_report_names_what_each_ratio_is_relative_to(tmp_path: Path) -> None
     assert [path.count("V") for path in paths if path] == [1]
 
 
+def test_a_run_that_took_many_times_as_much_reads_as_a_multiple(tmp_path: Path) -> None:
+    energy = account()
+    energy["baselines"]["always_on"][CLIENTS[0]]["run_to_it"]["co2_g"] = 15.235
+    page = page_of(write_run(tmp_path, volatile_run(6), energy=energy, energy_kwh=4.0, co2_g=400.0))
+    assert "15.2 times 3.20 kg" in cells(page)
+    assert compared_with_always_on({"energy": energy}) == [(CLIENTS[0], "15.2 times 3.20 kg")]
+
+
 def test_the_report_says_where_it_does_not_compare_all_sites(tmp_path: Path) -> None:
     hints = write(tmp_path / "two").texts("p", class_="hint")
     assert not any("are compared" in text for text in hints)

@@ -301,7 +301,9 @@ def test_time_ticks_fall_on_whole_units() -> None:
         (units.duration(0.0), "0 s"), (units.duration(59.97), "1m 00s"), (units.duration(3599.7), "1h 00m"),
         (units.duration(86_399), "1d 00h"), (units.signed_percent(4.0, 3.0), "−25.0 %"),
         (units.short(1_500_000), "1.5M"), (units.moment(75), "1m 15s"), (units.moment(3599.7), "1h 00m 00s"),
-        (units.moment(200_000), "2d 07h 33m 20s"),
+        (units.moment(200_000), "2d 07h 33m 20s"), (units.share(0.095, "14.5 kg"), "9.5 % of 14.5 kg"),
+        (units.share(1.994, "1 g"), "199.4 % of 1 g"), (units.share(2.0, "1 g"), "2.00 times 1 g"),
+        (units.share(15.235, "95 mg"), "15.2 times 95 mg"), (units.share(12_345.6, "1 mg"), "12,346 times 1 mg"),
     ],
 )  # fmt: skip
 def test_figures_read_well(text: str, expected: str) -> None:

@@ -5,9 +5,10 @@ import torch
 
 from fednano.core.tensors import State
 from fednano.strategy.base import ServerState, Update
-from fednano.strategy.diloco import DiLoCo
 from fednano.strategy.mean import WeightedMean
-from fednano.strategy.outer import SGD, Nesterov
+from fednano.strategy.outer.nesterov import Nesterov
+from fednano.strategy.outer.sgd import SGD
+from fednano.strategy.synchronous import Synchronous
 
 
 def one(*values: float) -> State:
@@ -70,7 +71,7 @@ def test_outer_steps_leave_their_arguments_alone() -> None:
 
 
 def test_fedavg_of_one_client_is_its_model() -> None:
-    fedavg = DiLoCo(name="fedavg", outer=SGD(1.0))
+    fedavg = Synchronous(name="fedavg", outer=SGD(1.0))
     base, local = one(1.0, 2.0), one(0.25, 3.5)
     merged = fedavg.merge(ServerState(weights=base, version=4), {"w": base["w"] - local["w"]})
     assert torch.equal(merged.weights["w"], local["w"])
@@ -79,8 +80,8 @@ def test_fedavg_of_one_client_is_its_model() -> None:
 
 def test_weighting() -> None:
     update = Update(client="a", tokens=100, steps=5, version=0, staleness=0)
-    assert DiLoCo(name="x", outer=SGD()).weight(update) == 100.0
-    assert DiLoCo(name="x", outer=SGD(), weighting="uniform").weight(update) == 1.0
+    assert Synchronous(name="x", outer=SGD()).weight(update) == 100.0
+    assert Synchronous(name="x", outer=SGD(), weighting="uniform").weight(update) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -88,13 +89,16 @@ def test_weighting() -> None:
     [
         ({"local_steps": 0}, "strategy.local_steps must be >= 1, got 0"),
         ({"quorum": 0}, "strategy.quorum must be >= 1, got 0"),
-        ({"weighting": "median"}, "strategy.weighting must be tokens or uniform, got median"),
+        (
+            {"weighting": "median"},
+            "strategy.weighting must be uniform, tokens, tokens_squared_per_step or null, got median",
+        ),
         ({"slack": 0.5}, "strategy.slack must be >= 1, got 0.5"),
     ],
 )
 def test_bad_settings_name_key_and_value(kwargs: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        DiLoCo(name="x", outer=SGD(), **kwargs)
+        Synchronous(name="x", outer=SGD(), **kwargs)
 
 
 def test_bad_outer_settings() -> None:

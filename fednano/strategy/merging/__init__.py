@@ -1,0 +1,1 @@
+"""Ways to merge the updates of a round into one pseudo-gradient."""

@@ -1,0 +1,77 @@
+"""Multi-Krum: the mean of the updates that lie closest to the others."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from fednano.core import tensors
+from fednano.core.tensors import State
+from fednano.strategy.base import Accumulator
+from fednano.strategy.mean import WeightedMean
+from fednano.strategy.merging.base import KeepAll, KeptUpdate
+
+
+@dataclass(frozen=True)
+class Krum:
+    """The mean of the `m` updates with the lowest scores: Σ ‖Δᵢ − Δⱼ‖² over the n − f − 2 updates j closest to i.
+
+    Source: Blanchard et al. 2017 (1703.02757). Updates of equal score are taken in the order of their clients' names.
+
+    Args:
+        f: number of broken updates to withstand; n must be at least 2f + 3.
+        m: number of updates to average, 1 for plain Krum; null: n − f − 2.
+    """
+
+    weighted: ClassVar[bool] = False
+    keeps: ClassVar[bool] = True
+    f: int = 1
+    m: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.f < 0:
+            raise ValueError(f"strategy.merging.f must be >= 0, got {self.f}; use a number of broken updates")
+        if self.m is not None and self.m < 1:
+            raise ValueError(f"strategy.merging.m must be >= 1, got {self.m}; use 1 or more updates, or null")
+
+    @property
+    def least(self) -> int:
+        return max(2 * self.f + 3, self.m or 0)
+
+    @property
+    def because(self) -> str:
+        return f"strategy.merging.m={self.m}" if self.m == self.least else f"strategy.merging.f={self.f}"
+
+    def accumulator(self, like: State) -> Accumulator:
+        return KeepAll(like, self.merge)
+
+    def merge(self, kept: Sequence[KeptUpdate]) -> State:
+        """The mean of the chosen updates, float32."""
+        mean = WeightedMean(kept[0].delta)
+        for index in self.chosen([each.delta for each in kept]):
+            mean.add(kept[index].delta, 1.0)
+        return mean.result()
+
+    def chosen(self, deltas: Sequence[State]) -> list[int]:
+        """The indices of the updates to average, lowest score first."""
+        distances, close = squared_distances(deltas), len(deltas) - self.f - 2
+        scores = [math.fsum(sorted(row[:i] + row[i + 1 :])[:close]) for i, row in enumerate(distances)]
+        ranked = sorted(range(len(deltas)), key=scores.__getitem__)  # which is stable
+        return ranked[: close if self.m is None else self.m]
+
+
+def squared_distances(deltas: Sequence[State]) -> list[list[float]]:
+    """‖Δᵢ − Δⱼ‖² for all i and j, in float64 and in blocks.
+
+    Differences are squared as they are: in ‖Δᵢ‖² + ‖Δⱼ‖² − 2 Δᵢ·Δⱼ, small distances drown in rounding errors.
+    """
+    n = len(deltas)
+    pairs = [(i, j) for i in range(n) for j in range(i)]
+    parts: list[list[list[float]]] = [[[] for _ in range(n)] for _ in range(n)]
+    for blocks in zip(*(tensors.blocks(delta) for delta in deltas), strict=True):
+        rows = [block.values.to(torch.float64) for block in blocks]
+        for i, j in pairs:
+            parts[i][j].append(float((rows[i] - rows[j]).square_().sum()))
+    return [[math.fsum(parts[max(i, j)][min(i, j)]) for j in range(n)] for i in range(n)]

@@ -1,0 +1,1 @@
+"""Outer optimizers and the schedules of their learning rate."""

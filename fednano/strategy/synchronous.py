@@ -1,0 +1,98 @@
+"""Synchronous rounds of H local steps, one merge and one outer step: FedAvg, FedOpt, DiLoCo and their relatives."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from fednano.core.ranges import Range
+from fednano.core.tensors import State
+from fednano.strategy.base import Accumulator, ServerState, Update
+from fednano.strategy.client_part import ClientPart
+from fednano.strategy.dp import Gaussian
+from fednano.strategy.merging.base import Merge
+from fednano.strategy.merging.mean import Mean
+from fednano.strategy.outer.base import Outer
+from fednano.strategy.outer.schedule import Constant, OuterSchedule
+
+MEAN, CONSTANT = Mean(), Constant()
+Weighting = Literal["uniform", "tokens", "tokens_squared_per_step"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synchronous:
+    """Every client takes up to H inner steps from the same base; the merged pseudo-gradient feeds the outer optimizer.
+
+    With the mean and `outer` SGD at learning rate 1 this is FedAvg (McMahan et al. 2017), with Adam FedAdam (Reddi et
+    al. 2021), with Nesterov DiLoCo (Douillard et al. 2023).
+
+    Args:
+        name: its name in summaries.
+        outer: the outer optimizer.
+        merging: how updates become one pseudo-gradient.
+        schedule: a factor on the outer learning rate by merged tokens.
+        local_steps: H.
+        quorum: least number of updates for a merge; with fewer, the round is skipped. It is raised to what `merging`
+            needs.
+        weighting: how much an update counts. tokens: a client that drained early counts by what it trained;
+            tokens_squared_per_step: tokens · tokens ÷ steps, as in Decoupled DiLoCo (2604.21428); uniform: all alike;
+            None: tokens, or uniform if `merging` takes no weights.
+        slack: factor on a round's planned duration after which it closes and missing updates are given up.
+        needs_muon: whether the method is defined with Muon as the clients' inner optimizer.
+        client: what clients do besides plain inner steps.
+        dp: client-level differential privacy; None: none.
+    """
+
+    overlaps: ClassVar[bool] = True
+    name: str
+    outer: Outer
+    merging: Merge = MEAN
+    schedule: OuterSchedule = CONSTANT
+    local_steps: Annotated[int, Range(le=10**9)] = 25
+    quorum: int = 1
+    weighting: Weighting | None = None
+    slack: Annotated[float, Range(le=math.inf)] = 1.5
+    needs_muon: bool = False
+    client: ClientPart | None = None
+    dp: Gaussian | None = None
+
+    def __post_init__(self) -> None:
+        if self.local_steps < 1:
+            raise ValueError(
+                f"strategy.local_steps must be >= 1, got {self.local_steps}; use 1 or more inner steps per round"
+            )
+        if self.quorum < 1:
+            raise ValueError(f"strategy.quorum must be >= 1, got {self.quorum}; use 1 or more updates")
+        if self.weighting not in (None, *get_args(Weighting)):
+            raise ValueError(
+                f"strategy.weighting must be {', '.join(get_args(Weighting))} or null, got {self.weighting}; use one "
+                "of them"
+            )
+        if not self.slack >= 1.0:
+            raise ValueError(f"strategy.slack must be >= 1, got {self.slack}; use 1 or more, so that rounds can finish")
+        if not self.merging.weighted and self.weighting not in (None, "uniform"):
+            raise ValueError(
+                f"strategy.weighting must be uniform with strategy.merging={type(self.merging).__name__}, which takes "
+                f"no weights, got {self.weighting}; use uniform, or strategy/merging=mean"
+            )
+        object.__setattr__(self, "quorum", max(self.quorum, self.merging.least))
+        if self.dp:
+            self.dp.check(self)
+
+    def weight(self, update: Update) -> float:
+        if self.weighting == "uniform" or not self.merging.weighted:
+            return 1.0
+        if self.weighting == "tokens_squared_per_step":
+            return update.tokens * (update.tokens / update.steps)
+        return float(update.tokens)
+
+    def accumulator(self, state: ServerState) -> Accumulator:
+        merging = self.merging.accumulator(state.weights)
+        return self.dp.over(merging, state) if self.dp else merging
+
+    def merge(self, state: ServerState, pseudo_gradient: State) -> ServerState:
+        scale = self.schedule.scale(state.tokens, state.horizon)
+        weights, outer = self.outer.step(state.weights, state.outer, pseudo_gradient, scale)
+        return replace(state, weights=weights, outer=outer, version=state.version + 1)
+
+    def summary(self, merges: int) -> dict[str, Any]:
+        return {"privacy": self.dp.spent(merges)} if self.dp else {}
