@@ -14,15 +14,18 @@ from fednano.core.randomness import generator
 from fednano.core.ranges import MOST, Range
 from fednano.core.tensors import BLOCK, State
 from fednano.strategy.base import Accumulator, ServerState, Update
-
-MEANS = ("fednano.strategy.merging.mean.Mean",)  # choices of `strategy.merging` that weigh all updates alike
+from fednano.strategy.merging.base import Merge
+from fednano.strategy.merging.mean import Mean
 
 
 class Averaging(Protocol):
-    """What a strategy with differential privacy is checked for; `merging` may be missing."""
+    """What a strategy with differential privacy is checked for."""
 
     @property
     def weighting(self) -> str | None: ...
+
+    @property
+    def merging(self) -> Merge: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +69,13 @@ class Gaussian:
             )
         if strategy.weighting not in (None, "uniform"):
             raise ValueError(
-                f"strategy.weighting must be uniform with strategy.dp=gaussian, got {strategy.weighting}; use uniform "
-                "or strategy/dp=none"
+                f"strategy.weighting must be uniform with strategy.dp=gaussian, got "
+                f"{strategy.weighting}; use uniform or strategy/dp=none"
             )
-        merging = getattr(strategy, "merging", None)
-        if merging is not None and f"{type(merging).__module__}.{type(merging).__name__}" not in MEANS:
+        if type(strategy.merging) is not Mean:
             raise ValueError(
                 "strategy.merging must be the mean with strategy.dp=gaussian, whose noise is for the mean, got "
-                f"{type(merging).__name__}; use strategy/merging=mean or strategy/dp=none"
+                f"{type(strategy.merging).__name__}; use strategy/merging=mean or strategy/dp=none"
             )
 
     def over(self, mean: Accumulator, state: ServerState) -> Accumulator:

@@ -81,6 +81,7 @@ def test_a_baseline_is_not_private_and_says_nothing(run: Run) -> None:
     [
         (["strategy.weighting=tokens"], "strategy.weighting must be uniform with strategy.dp=gaussian"),
         (["guard=norm"], "guard must be none with strategy.dp=gaussian, got NormGuard, whose limit .*; use guard=none"),
+        (["strategy/merging=median"], "strategy.merging must be the mean with strategy.dp=gaussian, .*, got Median"),
         (["optim.state=average"], "optim.state must be keep or reset with strategy.dp=gaussian, got average, which"),
         (["round.elastic=true"], "round.alone_merge must be outer with strategy.dp=gaussian and round.elastic=true"),
         (["strategy.dp.clip=0"], "strategy.dp.clip must be > 0, got 0; use the norm of a typical update"),
