@@ -2,6 +2,7 @@
 
 import math
 
+from fednano.codec.base import Codec
 from fednano.core.ranks import world
 from fednano.experiment.groups import Groups
 from fednano.experiment.sizes import check_memory, check_work
@@ -20,6 +21,7 @@ def check_across(groups: Groups, settings: RunSettings) -> None:
     check_work(groups, settings)
     _check_clients(groups, settings.clients)
     _check_elastic(groups)
+    _check_download(groups.download)
     _check_inner(groups)
     if getattr(groups.strategy, "dp", None) is not None:
         _check_private(groups)
@@ -64,6 +66,20 @@ def _check_elastic(groups: Groups) -> None:
         raise ValueError(
             f"round.alone_merge=adopt needs a lossless codec, got codec={codec.name}; use round.alone_merge=outer or "
             "codec=fp32"
+        )
+
+
+def _check_download(codec: Codec) -> None:
+    """Refuse codecs that suit updates alone."""
+    if getattr(codec, "error_feedback", False):
+        raise ValueError(
+            f"download.error_feedback must be false with codec@download={codec.name}, got true; the server keeps no "
+            "residual, since each message holds all weights"
+        )
+    if getattr(codec, "sparse", False):
+        raise ValueError(
+            f"codec@download must encode every weight, got {codec.name}, which leaves most out; use one such as "
+            "codec@download=bf16"
         )
 
 

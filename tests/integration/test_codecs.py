@@ -39,3 +39,34 @@ def test_a_resumed_run_ends_like_a_whole_one(run: Run) -> None:
     whole = run(*options)
     assert run(*options, store=StopsAfter(17), folder="stopped")["status"] == "interrupted"
     assert_same(run(*options, folder="stopped", resume=True), whole)
+
+
+def test_weights_travel_as_download_says(run: Run) -> None:
+    """With bfloat16 they take half the bytes; clients start from other weights, and the run still learns."""
+    whole = run(*STEADY, folder="fp32")
+    halved = run(*STEADY, "codec@download=bf16", folder="bf16")
+    assert halved["bytes"] == {"down": whole["bytes"]["down"] // 2, "up": whole["bytes"]["up"]}
+    assert halved["weights_sha256"] != whole["weights_sha256"]
+    assert halved["val_bpb"] == pytest.approx(whole["val_bpb"], rel=0.01)
+    assert halved["virtual_s"] < whole["virtual_s"]
+
+
+def test_downloads_rounded_at_random_are_replayed_and_resumed(run: Run) -> None:
+    options = (*CHURN, "codec@download=int8", "download.rounding=stochastic", "checkpoint_every=2")
+    whole = run(*options)
+    assert run(*options, store=StopsAfter(17), folder="stopped")["status"] == "interrupted"
+    assert_same(run(*options, folder="stopped", resume=True), whole)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("codec@download=topk",), "download.error_feedback must be false with codec@download=topk, got true; the"),
+        (("codec@download=topk", "download.error_feedback=false", "download.decay=1.0"), "must encode every weight"),
+        (("codec@download=int4", "download.block=3"), r"^download\.block must be a power of two"),
+        (("download.error_feedback=true",), r"download\.error_feedback"),
+    ],
+)
+def test_codecs_that_do_not_suit_downloads(run: Run, words: tuple[str, ...], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        run(*words)
