@@ -24,6 +24,7 @@ from fednano.model.arch import SEED
 from fednano.model.gpt import GPTConfig
 from fednano.model.scaling import Depth
 from fednano.model.shapes import blueprint
+from fednano.process.memory import most_growth
 from fednano.strategy.base import ServerState
 from fednano.strategy.mean import WeightedMean
 from fednano.strategy.outer.sgd import SGD
