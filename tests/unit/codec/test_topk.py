@@ -64,6 +64,17 @@ def test_it_sends_what_torch_finds(length: int) -> None:
         assert torch.equal(got[at : at + 64], expected)
 
 
+def test_two_bits_are_those_of_the_value_at_each_place() -> None:
+    """Also where a block that is decoded at a time begins within a byte of codes."""
+    values = drawn(8, 5 * BLOCK + 100)
+    exact, coarse = (through(TopK(chunk=BLOCK, k=3, values=kind), values) for kind in ("fp32", "int2"))
+    places = exact != 0
+    assert torch.equal(coarse != 0, places)
+    levels = coarse[places].unique()
+    nearest = (exact[places][:, None] - levels).abs().argmin(1)
+    assert len(levels) == 4 and torch.equal(coarse[places], levels[nearest])
+
+
 def test_indices_take_as_many_bits_as_they_need() -> None:
     """64 of 4096 in 12 bits, with float32 or with 2 bits and four levels for the whole tensor."""
     shapes = {"a": (100, 4096)}
