@@ -56,7 +56,7 @@ WARM = (
     "fednano.run", "fednano.experiment.preflight", "fednano.experiment.resume", "fednano.runtime.play_through",
     "fednano.runtime.run_folder", "fednano.runtime.virtual", "fednano.runtime.centralized", "fednano.report.html",
     "fednano.data.local", "fednano.data.packing", "fednano.optim.muon", "fednano.volatility.periodic",
-    "fednano.volatility.traced", "fednano.strategy.diloco", "fednano.tokenizer.train", "fednano.codec.fp32",
+    "fednano.volatility.traced", "fednano.strategy.synchronous", "fednano.tokenizer.train", "fednano.codec.fp32",
     "fednano.runtime.workers.opening",
 )  # fmt: skip
 WRITES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir")
