@@ -200,6 +200,10 @@ class StopsInRound(MemoryStore):
         ("median strategy.weighting=tokens", r"strategy\.weighting must be uniform with strategy\.merging=Median, wh"),
         ("median round.elastic=true", r"round\.elastic must be false with strategy/merging=median, got true"),
         ("fedavg strategy.quorum=2 round.elastic=true", r"strategy\.quorum must be 1 with round\.elastic=true, got 2"),
+        (
+            "median clients=100000 strategy.quorum=100000 optim.state=reset model=d20 model.sequence_len=16",
+            r"strategy\.quorum must fit into memory, got 100000, with which the run needs about",
+        ),
         ("muloco optim=adamw", r"optim must step with Muon under strategy=muloco, got AdamW"),
     ],
 )
