@@ -23,6 +23,7 @@ def check_across(groups: Groups, settings: RunSettings) -> None:
     _check_elastic(groups)
     _check_download(groups.download)
     _check_inner(groups)
+    _check_sparse(groups)
     if getattr(groups.strategy, "dp", None) is not None:
         _check_private(groups)
     if groups.round.overlap:
@@ -89,6 +90,21 @@ def _check_inner(groups: Groups) -> None:
         raise ValueError(
             f"optim must step with Muon under strategy={strategy.name}, got AdamW for all parameters; use "
             "optim=muon_adamw or strategy=diloco"
+        )
+
+
+def _check_sparse(groups: Groups) -> None:
+    strategy, codec = groups.strategy, groups.codec
+    if not (isinstance(strategy, Synchronous) and strategy.needs_sparse):
+        return
+    if not getattr(codec, "sparse", False):
+        raise ValueError(
+            f"codec must be sparse with strategy={strategy.name}, got {codec.name}; use codec=topk or strategy=fedavg"
+        )
+    if not getattr(codec, "error_feedback", False):
+        raise ValueError(
+            f"codec.error_feedback must be true with strategy={strategy.name}, got false; set it to true, or use "
+            "strategy=fedavg"
         )
 
 

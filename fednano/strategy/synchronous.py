@@ -38,6 +38,7 @@ class Synchronous:
             None: tokens, or uniform if `merging` takes no weights or there is `dp`.
         slack: factor on a round's planned duration after which it closes and missing updates are given up.
         needs_muon: whether the method is defined with Muon as the clients' inner optimizer.
+        needs_sparse: whether it is defined with sparse updates and error feedback, such as codec=topk.
         client: what clients do besides plain inner steps.
         dp: client-level differential privacy, under which all updates weigh alike; None: none.
     """
@@ -52,6 +53,7 @@ class Synchronous:
     weighting: Weighting | None = None
     slack: Annotated[float, Range(le=math.inf)] = 1.5
     needs_muon: bool = False
+    needs_sparse: bool = False
     client: ClientPart | None = None
     dp: Gaussian | None = None
 

@@ -20,6 +20,7 @@ FEEDBACK = ("codec.error_feedback=true", "codec.decay=0.9")
         (("codec=int4", *FEEDBACK), 1 / 8),
         (("codec=int2", *FEEDBACK), 1 / 16),
         (("codec=topk",), 7 / 1024),
+        (("strategy=sparseloco", "codec=topk"), 7 / 1024),
     ],
 )
 def test_a_run_learns_with_fewer_bytes(run: Run, words: tuple[str, ...], share: float) -> None:
@@ -67,6 +68,6 @@ def test_downloads_rounded_at_random_are_replayed_and_resumed(run: Run) -> None:
         (("download.error_feedback=true",), r"download\.error_feedback"),
     ],
 )
-def test_codecs_that_do_not_suit_downloads(run: Run, words: tuple[str, ...], says: str) -> None:
+def test_codecs_that_do_not_suit_what_they_are_used_for(run: Run, words: tuple[str, ...], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         run(*words)
