@@ -138,6 +138,15 @@ def test_bad_input_ends_with_2_and_leaves_nothing(command: Command, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="commands are forks on Linux only")
+def test_a_fork_is_what_a_new_interpreter_is(command: Command, tmp_path: Path) -> None:
+    """The fixture `command` forks unless it is given variables."""
+    words = ["seed=x", "hydra.run.dir=made"]
+    fork, new = command("run", *words, cwd=tmp_path), command("run", *words, cwd=tmp_path, HOSTNAME="here")
+    assert (fork.returncode, fork.stdout, fork.stderr) == (new.returncode, new.stdout, new.stderr)
+    assert fork.stderr == "fednano: seed must be a whole number, got x; change it\n"
+
+
 def test_a_rank_without_the_others_is_refused_and_touches_nothing(command: Command, tmp_path: Path) -> None:
     kept = tmp_path / "checkpoints" / "round_000000"
     kept.mkdir(parents=True)
