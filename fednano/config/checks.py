@@ -114,7 +114,10 @@ def not_set(key: str, sign: str = "") -> str:
 def _settings_of(cls: Any, target: str, where: str) -> tuple[inspect.Signature, dict[str, Any]]:
     """The signature of a class's constructor, and the annotations of its settings."""
     try:
-        return inspect.signature(cls), get_type_hints(cls, include_extras=True)
+        hints = get_type_hints(cls, include_extras=True)
+        if inspect.isclass(cls):
+            hints |= get_type_hints(cls.__init__, include_extras=True)
+        return inspect.signature(cls), hints
     except Exception as error:
         raise ValueError(
             f"{where}._target_={shown(target)} has no settings that can be read ({error}); give the dotted path of a "
@@ -139,7 +142,7 @@ def _fits(value: Any, hint: Any) -> bool:  # noqa: PLR0911  # one for each kind 
         items = value.values() if isinstance(value, dict) else value
         named = not isinstance(value, dict) or all(_fits(name, arguments[0]) for name in value)
         return isinstance(value, kind) and named and all(_fits(item, arguments[origin is dict]) for item in items)
-    if isinstance(hint, type) and not issubclass(hint, Enum | PathLike) and hint is not object:
+    if isinstance(hint, type) and not issubclass(hint, Enum | PathLike) and hint not in (object, Any):
         return isinstance(value, dict) and "_target_" in value
     return True
 

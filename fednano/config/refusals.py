@@ -242,8 +242,10 @@ def _unknown_group(key: str, value: str, groups: set[str]) -> str:
 
 
 def _alike(key: str, match: str) -> bool:
-    """Whether the last words of two keys are alike, whatever groups they are in."""
+    """Whether one key may be a misspelling of the other: their last words are alike, whatever groups they are in."""
     words = key.rpartition(".")[2], match.rpartition(".")[2]
+    if words[0] == words[1] and key.partition(".")[0] != match.partition(".")[0]:
+        return False  # two groups may well have a key of one name
     return difflib.SequenceMatcher(None, *words).ratio() >= 0.5
 
 

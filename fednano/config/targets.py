@@ -12,6 +12,7 @@ from fednano.config.places import own_modules
 # Child processes inherit it. No configuration and no message sets it: only a process's own command line.
 VARIABLE = "FEDNANO_ALLOW_MODULES"
 TARGET, PARTIAL = "_target_", "_partial_"
+FLOWERS, WRAPPED = "flwr.serverapp.strategy", "strategy.wrapped"  # the module that this one key may name as well
 IN_FORCE = {"_convert_": "all", "_recursive_": True}  # Hydra's other keys, at the only values that hold here
 
 
@@ -62,6 +63,8 @@ def _check_target(target: Any, where: str, also: Collection[str]) -> None:
             "another choice"
         )
     if module in own_modules() or is_allowed(module, also):
+        return
+    if module == FLOWERS and f"{where}.".startswith(f"{WRAPPED}."):
         return
     if module.partition(".")[0] == "fednano":
         raise ValueError(

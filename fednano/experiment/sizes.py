@@ -9,6 +9,7 @@ import torch
 
 from fednano.experiment.groups import Groups
 from fednano.federation.plan import Site
+from fednano.flower.wrapped_strategy import Wrapped
 from fednano.model.arch import Arch
 from fednano.model.gpt import GPTConfig
 from fednano.model.loss import SLICE_ROWS
@@ -145,8 +146,10 @@ def _needs(groups: Groups, settings: RunSettings) -> dict[str, tuple[int, float]
         return needs
     state = _state_bytes(groups, blocks, rest)
     strategy = groups.strategy
-    if isinstance(strategy, Synchronous) and strategy.merging.keeps:
-        needs["strategy.quorum"] = (strategy.quorum, strategy.quorum * UPDATE * (blocks + rest))
+    # Flower's strategies get a copy of each.
+    copies = 2 if isinstance(strategy, Wrapped) else isinstance(strategy, Synchronous) and strategy.merging.keeps
+    if copies:
+        needs["strategy.quorum"] = (strategy.quorum, strategy.quorum * copies * UPDATE * (blocks + rest))
     kept = clients if groups.runtime.name == "virtual" and groups.optim.state != "reset" else 1
     needs["model.depth"] = (depth.depth, blocks * bytes_each + state)
     needs["clients"] = (clients, clients * CLIENT + (kept - 1) * state)

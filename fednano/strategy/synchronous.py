@@ -9,6 +9,7 @@ from fednano.core.tensors import State
 from fednano.strategy.base import Accumulator, ServerState, Update
 from fednano.strategy.client_part import ClientPart
 from fednano.strategy.dp import Gaussian
+from fednano.strategy.limits import check_limits
 from fednano.strategy.merging.base import Merge
 from fednano.strategy.merging.mean import Mean
 from fednano.strategy.outer.base import Outer
@@ -58,19 +59,12 @@ class Synchronous:
     dp: Gaussian | None = None
 
     def __post_init__(self) -> None:
-        if self.local_steps < 1:
-            raise ValueError(
-                f"strategy.local_steps must be >= 1, got {self.local_steps}; use 1 or more inner steps per round"
-            )
-        if self.quorum < 1:
-            raise ValueError(f"strategy.quorum must be >= 1, got {self.quorum}; use 1 or more updates")
+        check_limits(self.local_steps, self.quorum, self.slack)
         if self.weighting not in (None, *get_args(Weighting)):
             raise ValueError(
                 f"strategy.weighting must be {', '.join(get_args(Weighting))} or null, got {self.weighting}; use one "
                 "of them"
             )
-        if not self.slack >= 1.0:
-            raise ValueError(f"strategy.slack must be >= 1, got {self.slack}; use 1 or more, so that rounds can finish")
         if not self.merging.weighted and self.weighting not in (None, "uniform"):
             raise ValueError(
                 f"strategy.weighting must be uniform with strategy.merging={type(self.merging).__name__}, which takes "

@@ -22,7 +22,7 @@ NAMES = re.compile(r"(^|_)(path|paths|file|files|folder|dir|root|socket|certific
 
 def targets(node: Any) -> set[str]:
     if isinstance(node, dict):
-        own = {node["_target_"]} if isinstance(node.get("_target_"), str) else set()
+        own = {node["_target_"]} if node.get("_target_", "???") != "???" else set()
         return own.union(*(targets(child) for child in node.values()))
     return set().union(*map(targets, node)) if isinstance(node, list) else set()
 
