@@ -131,8 +131,9 @@ def test_a_deployment_trains_what_the_virtual_clock_trains(
 def test_surroundings_do_not_matter(steady: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy that does not answer, a TMPDIR too long for sockets, ASCII output, a folder whose name needs quoting.
 
-    The weights are those of the virtual clock all the same.
+    The weights are those of the virtual clock all the same, whatever encodes them.
     """
+    words = [*steady, "strategy=fedadam", "codec=int4", "codec.error_feedback=true", "codec@download=bf16"]
     for name, value in {
         "http_proxy": "http://127.0.0.1:9",
         "HTTPS_PROXY": "http://127.0.0.1:9",
@@ -144,12 +145,12 @@ def test_surroundings_do_not_matter(steady: list[str], tmp_path: Path, monkeypat
     own, temporary = tmp_path / "a 'b\" \\c\n$x,{ü:#=", tmp_path / ("t" * 90)
     own.mkdir()
     temporary.mkdir()
-    deployed = Deployed(steady, own / "run", str(temporary))
+    deployed = Deployed(words, own / "run", str(temporary))
     assert deployed.process.wait(WITHIN_S) == 0, deployed.said()
     summary = deployed.summary()
     assert summary["status"] == "completed" and 0.0 < summary["goodput"] <= 1.0
     assert summary["rows"]["lost"] == summary["rows"]["doubled"] == summary["audit"]["violations"] == 0
-    assert summary["weights_sha256"] == tensors.digest(_virtual(steady, tmp_path).state.weights)
+    assert summary["weights_sha256"] == tensors.digest(_virtual(words, tmp_path).state.weights)
     assert "round 2/2" in deployed.said() and "died" not in deployed.said()
     deployed.clear()
     deployed.output.close()
