@@ -18,6 +18,7 @@ from fednano.process.environment import QUIET
 if TYPE_CHECKING:
     import torch
     from support.deployed import Deployed
+    from support.forks import Forks
 
 
 for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
@@ -140,13 +141,23 @@ def deploy(steady: list[str], tmp_path: Path) -> Iterator[Callable[..., "Deploye
             deployed.output.close()
 
 
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Forks]":
+    """A process that runs commands without importing torch for each."""
+    from support.forks import Forks
+
+    forks = Forks(tmp_path_factory.mktemp("forks"))
+    yield forks
+    forks.close()
+
+
 @pytest.fixture
-def command() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run `python -m fednano.NAME ARGUMENTS` from a folder as a user would."""
+def command(forks: "Forks") -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `python -m fednano.NAME ARGUMENTS` from a folder as a user would; with variables, in a new interpreter."""
 
     def go(name: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-        import os
-
+        if sys.platform == "linux" and not environment:
+            return forks.run(name, arguments, cwd, os.environ)
         return subprocess.run(
             [sys.executable, "-m", f"fednano.{name}", *arguments],
             cwd=cwd,

@@ -16,6 +16,7 @@ BENCHES = {
     "boundary": "fednano.bench.boundary",
     "codec": "fednano.bench.codec",
     "loader": "fednano.bench.loader",
+    "merge": "fednano.bench.merge",
     "planners": "fednano.bench.planners",
     "protocol": "fednano.bench.protocol.command",
     "sample": "fednano.bench.sample",
@@ -32,6 +33,7 @@ Measures speeds on this machine. NAME is one of:
   boundary    the time between two rounds of a live federation, by what it is spent on
   codec       encoding and decoding updates, compared with copying them
   loader      making batches, compared with training on them
+  merge       adding updates to the mean, and the server's memory
   planners    goodput of planners and kinds of rounds when clients come and go
   protocol    what the protocol costs in addition to training
   sample      generating text with and without a cache

@@ -23,16 +23,19 @@ class Quantized(Lossy):
     a · (2q − Q)/Q for q = 0 … Q. They are symmetric about 0, end at ±a, and hold 0 itself except at 2 bits, where
     they are ±a/3 and ±a. Error: |x − x̂| <= a/Q · (1 + 2^-13) + 2^-149 with `rounding=nearest`, and twice that with
     `rounding=stochastic`, which rounds to one of the two levels around x at random so that the mean is x. The terms
-    with powers of two bound the rounding of float32.
+    with powers of two bound the rounding of float32. A code above Q, which is never sent, decodes to the level that
+    would follow.
 
     `levels=quantile`: the block's values, sorted, are cut into 2^bits bins of equal size, and the levels are the means
     of the bins. Each value is rounded to the nearest level. Error: ‖x − x̂‖² over a block is at most that of the bins'
-    means, and so at most ‖x − mean(x)‖². This is the quantization by statistics of MuLoCo (Thérien et al. 2025,
+    means, and so at most ‖x − mean(x)‖². MuLoCo quantizes by statistics in this manner (Thérien et al. 2025,
     2505.23725). It suits values with heavy tails, for which evenly spaced levels lie mostly empty, and costs more time
-    and more bytes per block, since all the levels travel.
+    and more bytes per block, since all the levels travel. Values beyond the outer levels come out too small, so with
+    error feedback their residuals grow for a while.
 
-    Random numbers are those of SplitMix64, which starts at `seed`; two entries of a tensor share one of its numbers,
-    found by the entries' position. The same seed gives the same bytes on every machine.
+    Random numbers are those of SplitMix64. A tensor's generator starts at that number of the generator of `seed` whose
+    position is the tensor's name, as 8 bytes of its SHA-256; two entries share one of its numbers, found by their
+    position. The same seed gives the same bytes on every machine, whatever the order of the tensors.
 
     A block that is not finite decodes to NaN.
 

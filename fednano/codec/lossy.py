@@ -1,7 +1,8 @@
 """The base of lossy codecs: tensors are encoded one after the other, with or without error feedback."""
 
+import hashlib
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, NamedTuple
@@ -22,12 +23,17 @@ Bytes = NDArray[np.uint8]
 class Noise(NamedTuple):
     """Where a tensor's random numbers come from: one of the streams of a SplitMix64 generator."""
 
-    seed: int  # in [0, 2^64)
+    seed: int  # in [0, 2^64), like the stream
     stream: int
+
+    @classmethod
+    def of(cls, seed: int, tensor: str) -> "Noise":
+        """That of a tensor of this name, wherever it stands: a file does not keep the order of the names."""
+        return cls(seed % (1 << 64), int.from_bytes(hashlib.sha256(tensor.encode()).digest()[:8], "little"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lossy:
+class Lossy(ABC):
     """A codec that encodes each tensor by itself, into a number of bytes that follows from its number of entries.
 
     With error feedback (Karimireddy et al. 2019, 1901.09847) a client keeps what its bytes left out, the residual, and
@@ -74,10 +80,11 @@ class Lossy:
             return self._bytes_of(tensors, seed), {}
         wanted = {name: self._joined(tensor, kept.get(name)) for name, tensor in tensors.items()}
         data = self._bytes_of(wanted, seed)
-        left = {name: tensor.view(-1) for name, tensor in wanted.items()}
+        residual = {name: tensor.view(-1) for name, tensor in wanted.items()}
+        finite = True
         for name, start, values in self.blocks(data, algebra.shapes(wanted)):
-            left[name][start : start + values.numel()] -= values
-        finite = all(bool(residual.isfinite().all()) for residual in left.values())
+            left = residual[name][start : start + values.numel()].sub_(values)
+            finite = finite and bool(left.isfinite().all())
         return data, wanted if finite else kept
 
     def decode(self, data: bytes | memoryview, shapes: Shapes) -> State:
@@ -106,11 +113,11 @@ class Lossy:
     def _bytes_of(self, tensors: State, seed: int) -> bytes:
         message = np.empty(self.size(algebra.shapes(tensors)), np.uint8)
         at = 0
-        for index, tensor in enumerate(tensors.values()):
+        for name, tensor in tensors.items():
             values = tensor.detach().to("cpu", torch.float32).contiguous().view(-1).numpy()
             end = at + self.tensor_size(values.size)
             if values.size:
-                self.encode_tensor(values, Noise(seed % (1 << 64), index), message[at:end])
+                self.encode_tensor(values, Noise.of(seed, name), message[at:end])
             at = end
         return message.tobytes()
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import fednano_rustbpe as rust
 import numpy as np
@@ -44,6 +44,7 @@ class TopK(Lossy):
         values: fp32 or int2.
     """
 
+    sparse: ClassVar[bool] = True
     name: str = "topk"
     chunk: int = 4096
     k: int = 64

@@ -16,6 +16,9 @@ from fednano.config.paths import with_absolute_paths
 from fednano.config.references import cannot_resolve
 from fednano.config.targets import PARTIAL, TARGET, check_targets, imported, is_special
 
+PLACED = {"download": "codec"}
+"""Groups whose choices are those of another group."""
+
 
 def build_groups(cfg: DictConfig, groups: Sequence[str], base: Path | None = None) -> dict[str, Any]:
     """Build the object of every group in `groups`; returns them by group.
@@ -37,7 +40,13 @@ def build_groups(cfg: DictConfig, groups: Sequence[str], base: Path | None = Non
     for group, node in nodes.items():
         check_node(node, group)
         absolute = with_absolute_paths(node, base)
-        built[group] = _made(absolute, group, absolute, "")
+        try:
+            built[group] = _made(absolute, group, absolute, "")
+        except ValueError as error:
+            # A choice that is put elsewhere, as codec@download is, names its keys as if it were at its own place.
+            if (own := PLACED.get(group)) is None:
+                raise
+            raise ValueError(re.sub(rf"\b{own}\.(?=\w)", f"{group}.", str(error))) from None
     return built
 
 

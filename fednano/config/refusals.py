@@ -210,7 +210,8 @@ def _unknown_key(
     of_a_class = f"{parent}._target_" in nodes
     close = difflib.get_close_matches(key, sorted(nodes), n=5, cutoff=0.5)
     if of_a_class:  # it may well have an argument of this name
-        close = [match for match in close if _alike(key, match)]
+        group = key.partition(".")[0]
+        close = [match for match in close if match.partition(".")[0] == group and _alike(key, match)]
     if nodes.get(parent) == {}:  # such as the environment of the jobs
         remedy = f"add it as +{key}={value}"
     elif close:

@@ -2,6 +2,7 @@
 
 import math
 
+from fednano.codec.base import Codec
 from fednano.core.ranks import world
 from fednano.experiment.groups import Groups
 from fednano.experiment.sizes import check_memory, check_work
@@ -20,9 +21,11 @@ def check_across(groups: Groups, settings: RunSettings) -> None:
     check_work(groups, settings)
     _check_clients(groups, settings.clients)
     _check_elastic(groups)
+    _check_download(groups.download)
+    _check_inner(groups)
+    _check_sparse(groups)
     if getattr(groups.strategy, "dp", None) is not None:
         _check_private(groups)
-    _check_inner(groups)
     if groups.round.overlap:
         _check_overlap(groups, settings)
     _check_signals(groups, settings)
@@ -67,6 +70,44 @@ def _check_elastic(groups: Groups) -> None:
         )
 
 
+def _check_download(codec: Codec) -> None:
+    """Refuse codecs that suit updates alone."""
+    if getattr(codec, "error_feedback", False):
+        raise ValueError(
+            f"download.error_feedback must be false with codec@download={codec.name}, got true; the server keeps no "
+            "residual, since each message holds all weights"
+        )
+    if getattr(codec, "sparse", False):
+        raise ValueError(
+            f"codec@download must encode every weight, got {codec.name}, which leaves most out; use one such as "
+            "codec@download=bf16"
+        )
+
+
+def _check_inner(groups: Groups) -> None:
+    strategy = groups.strategy
+    if isinstance(strategy, Synchronous) and strategy.needs_muon and isinstance(groups.optim, AdamW):
+        raise ValueError(
+            f"optim must step with Muon under strategy={strategy.name}, got AdamW for all parameters; use "
+            "optim=muon_adamw or strategy=diloco"
+        )
+
+
+def _check_sparse(groups: Groups) -> None:
+    strategy, codec = groups.strategy, groups.codec
+    if not (isinstance(strategy, Synchronous) and strategy.needs_sparse):
+        return
+    if not getattr(codec, "sparse", False):
+        raise ValueError(
+            f"codec must be sparse with strategy={strategy.name}, got {codec.name}; use codec=topk or strategy=fedavg"
+        )
+    if not getattr(codec, "error_feedback", False):
+        raise ValueError(
+            f"codec.error_feedback must be true with strategy={strategy.name}, got false; set it to true, or use "
+            "strategy=fedavg"
+        )
+
+
 def _check_private(groups: Groups) -> None:
     """Refuse whatever makes the global model depend on updates otherwise than by their noisy mean."""
     length, guard = groups.round, groups.guard
@@ -84,15 +125,6 @@ def _check_private(groups: Groups) -> None:
         raise ValueError(
             f"guard must be none with strategy.dp=gaussian, got {type(guard).__name__}, whose limit depends on the "
             "norms of other clients' updates; use guard=none, since updates are clipped anyway, or strategy/dp=none"
-        )
-
-
-def _check_inner(groups: Groups) -> None:
-    strategy = groups.strategy
-    if isinstance(strategy, Synchronous) and strategy.needs_muon and isinstance(groups.optim, AdamW):
-        raise ValueError(
-            f"optim must step with Muon under strategy={strategy.name}, got AdamW for all parameters; use "
-            "optim=muon_adamw or strategy=diloco"
         )
 
 

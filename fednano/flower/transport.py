@@ -69,7 +69,12 @@ class FlowerTransport:
         self._weights = ArrayRecord()
 
     def publish(self, weights: State, version: int) -> None:
-        self._weights, _ = pack(weights, self._codecs.download, {}, self._codecs.download_seed(version))
+        download = self._codecs.download
+        self._weights, kept = pack(weights, download, {}, self._codecs.download_seed(version))
+        if kept:
+            raise ValueError(
+                f"codec@download={download.name} must keep nothing between messages, got a residual; use another codec"
+            )
 
     def pack(self, task: Task) -> Parcel:
         content = records.pack_task(task, self._weights) if self._trains else records.Unpacked(task)

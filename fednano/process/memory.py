@@ -3,7 +3,8 @@
 import ctypes
 import gc
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pathlib import Path
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -2, -3, -4, -8
 GROWTH = 1 << 26  # minimum bytes by which the heap grows
 NEW_OBJECTS = 100_000  # between two collections; the default is 700
+OWN = Path("/proc/self")  # what the kernel tells of this process
 # Where the kernel says how much memory the processes of this group may take, if they are in one with a limit.
 CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
@@ -46,6 +48,27 @@ def returning_freed_memory() -> Iterator[None]:
         yield
     finally:
         _tell((MMAP_THRESHOLD, 1 << 25))  # where the threshold, which grows by itself, ends
+
+
+def most_growth(work: Callable[[], object]) -> int:
+    """Most bytes by which this process grows while it does `work`; 0 if the kernel cannot tell."""
+    gc.collect()
+    if malloc_trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # of glibc
+        malloc_trim(0)
+    try:
+        with returning_freed_memory():
+            (OWN / "clear_refs").write_text("5", encoding="ascii")  # the high-water mark begins anew
+            before = _status("VmRSS")
+            work()
+            return max(0, _status("VmHWM") - before)
+    except OSError:
+        return 0
+
+
+def _status(key: str) -> int:
+    """A figure of this process, in bytes."""
+    found = re.search(rf"^{key}:\s+(\d+) kB$", (OWN / "status").read_text(encoding="ascii"), re.MULTILINE)
+    return 1024 * int(found[1]) if found else 0
 
 
 def share_heaps() -> bool:

@@ -16,7 +16,8 @@ class ServerState:
 
     Args:
         weights: θ, the global model; empty if nothing is trained (`runtime.compute=analytic`, planning).
-        outer: the outer optimizer's state, names as in `weights` behind a prefix; empty before the first step.
+        outer: the outer optimizer's state; empty before the first step. Names are those of `weights`, behind a prefix
+            if there is more than one tensor for each.
         version: number of outer steps taken.
         inner: the clients' mean inner optimizer state, under `optim.state=average`.
         tokens: tokens merged so far; a schedule of the outer learning rate follows them.

@@ -12,7 +12,7 @@ from torch import Tensor
 from fednano.core import tensors
 from fednano.core.randomness import generator
 from fednano.core.ranges import MOST, Range
-from fednano.core.tensors import BLOCK, Lazy, State
+from fednano.core.tensors import BLOCK, State
 from fednano.strategy.base import Accumulator, ServerState, Update
 from fednano.strategy.merging.base import Merge
 from fednano.strategy.merging.mean import Mean
@@ -67,10 +67,10 @@ class Gaussian:
                 f"strategy._target_ must be one of fednano's strategies with strategy.dp=gaussian, got {cls}, whose "
                 "merges may reveal more than is reported; use such a strategy or strategy/dp=none"
             )
-        if strategy.weighting != "uniform":
+        if strategy.weighting not in (None, "uniform"):
             raise ValueError(
                 f"strategy.weighting must be uniform with strategy.dp=gaussian, got "
-                f"{strategy.weighting or 'null'}; use uniform or strategy/dp=none"
+                f"{strategy.weighting}; use uniform or strategy/dp=none"
             )
         if type(strategy.merging) is not Mean:
             raise ValueError(
@@ -132,7 +132,7 @@ class Private:
         if length > room:
             # Below 1 by more than the rounding of float32, so that the clipped norm is not above the limit.
             factor = room / length * (1.0 - 1e-6)
-            delta = Lazy(tensors.shapes(delta), lambda whole=delta: tensors.blocks(whole), factor)  # type: ignore[misc]
+            delta = tensors.scaled(delta, factor)
         self._used[update.client] = used + min(length, room)
         self._updates += 1
         self._mean.add(delta, weight, update)

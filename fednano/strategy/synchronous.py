@@ -36,11 +36,12 @@ class Synchronous:
             needs.
         weighting: how much an update counts. tokens: a client that drained early counts by what it trained;
             tokens_squared_per_step: tokens · tokens ÷ steps, as in Decoupled DiLoCo (2604.21428); uniform: all alike;
-            None: tokens, or uniform if `merging` takes no weights.
+            None: tokens, or uniform if `merging` takes no weights or there is `dp`.
         slack: factor on a round's planned duration after which it closes and missing updates are given up.
         needs_muon: whether the method is defined with Muon as the clients' inner optimizer.
+        needs_sparse: whether it is defined with sparse updates and error feedback, such as codec=topk.
         client: what clients do besides plain inner steps.
-        dp: client-level differential privacy; None: none.
+        dp: client-level differential privacy, under which all updates weigh alike; None: none.
     """
 
     overlaps: ClassVar[bool] = True
@@ -53,6 +54,7 @@ class Synchronous:
     weighting: Weighting | None = None
     slack: Annotated[float, Range(le=math.inf)] = 1.5
     needs_muon: bool = False
+    needs_sparse: bool = False
     client: ClientPart | None = None
     dp: Gaussian | None = None
 
@@ -68,20 +70,20 @@ class Synchronous:
                 f"strategy.weighting must be uniform with strategy.merging={type(self.merging).__name__}, which takes "
                 f"no weights, got {self.weighting}; use uniform, or strategy/merging=mean"
             )
-        object.__setattr__(self, "quorum", max(self.quorum, self.merging.least))
         if self.dp:
             self.dp.check(self)
+        object.__setattr__(self, "quorum", max(self.quorum, self.merging.least))
 
     def weight(self, update: Update) -> float:
-        if self.weighting == "uniform" or not self.merging.weighted:
+        if self.weighting == "uniform" or self.dp or not self.merging.weighted:
             return 1.0
         if self.weighting == "tokens_squared_per_step":
             return update.tokens * (update.tokens / update.steps)
         return float(update.tokens)
 
     def accumulator(self, state: ServerState) -> Accumulator:
-        merging = self.merging.accumulator(state.weights)
-        return self.dp.over(merging, state) if self.dp else merging
+        accumulator = self.merging.accumulator(state.weights)
+        return self.dp.over(accumulator, state) if self.dp else accumulator
 
     def merge(self, state: ServerState, pseudo_gradient: State) -> ServerState:
         scale = self.schedule.scale(state.tokens, state.horizon)

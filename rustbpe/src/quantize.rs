@@ -7,6 +7,7 @@ use crate::rng::Stream;
 /// Values that are rounded at a time, for which the codes and the noise fit on the stack.
 const STRETCH: usize = 256;
 const INFINITE: u32 = 0x7F80_0000;
+const NAN: f32 = f32::from_bits(0x7FC0_0000); // the standard library leaves the bits of its own open
 
 /// Bytes that `count` codes of `bits` bits take.
 pub const fn packed(count: usize, bits: u32) -> usize {
@@ -55,7 +56,7 @@ pub fn encode_absmax(
     for (number, ((values, scale), codes)) in blocks.enumerate() {
         let most = largest(values);
         if most >= INFINITE {
-            *scale = f32::NAN.to_le_bytes();
+            *scale = NAN.to_le_bytes();
             codes.fill(0);
             continue;
         }
@@ -110,7 +111,7 @@ pub fn encode_quantile(values: &[f32], bits: u32, block: usize, levels: &mut [u8
     };
     let blocks = values.chunks(block).zip(levels.chunks_mut(4 << bits)).zip(codes.chunks_mut(packed(block, bits)));
     for ((values, levels), codes) in blocks {
-        let found = if largest(values) < INFINITE { means(values, bits, &mut sorter) } else { [f32::NAN; 256] };
+        let found = if largest(values) < INFINITE { means(values, bits, &mut sorter) } else { [NAN; 256] };
         for (bytes, level) in levels.as_chunks_mut().0.iter_mut().zip(found) {
             *bytes = level.to_le_bytes();
         }
@@ -152,12 +153,24 @@ fn means(values: &[f32], bits: u32, sorter: &mut Sorter) -> [f32; 256] {
     let mut found = [0.0; 256];
     for (bin, mean) in found[..bins].iter_mut().enumerate() {
         let (begin, end) = (bin * sorted.len() / bins, (bin + 1) * sorted.len() / bins);
-        // In ascending order, the sum is that of any machine and any order of the values.
-        let sum: f64 = sorted[begin..end].iter().map(|key| f64::from(f32::from_bits(unordered(*key)))).sum();
-        let count = (end - begin).max(1);
-        *mean = if begin == end { f32::from_bits(unordered(sorted[begin])) } else { (sum / count as f64) as f32 };
+        let bin = &sorted[begin..end.max(begin + 1)];
+        *mean = (sum(bin) / bin.len() as f64) as f32;
     }
     found
+}
+
+/// The sum of keys, in an order that depends on their number alone: four sums side by side, which are added last.
+fn sum(keys: &[u32]) -> f64 {
+    let value = |key: u32| f64::from(f32::from_bits(unordered(key)));
+    let (fours, rest) = keys.as_chunks::<4>();
+    let mut sums = [0.0; 4];
+    for four in fours {
+        for (sum, key) in sums.iter_mut().zip(four) {
+            *sum += value(*key);
+        }
+    }
+    let [a, b, c, d] = sums;
+    rest.iter().fold((a + b) + (c + d), |sum, key| sum + value(*key))
 }
 
 /// Sorts floats by their bits; keeps its memory.
@@ -169,7 +182,7 @@ struct Sorter {
 
 impl Sorter {
     const FEW: usize = 512; // for which counting takes longer
-    const DIGIT: u32 = 11; // bits; three digits make up a key
+    const DIGIT: u32 = 8; // bits; four digits make up a key
 
     /// The keys of `values`, see `ordered`, ascending.
     fn sorted(&mut self, values: &[f32]) -> &[u32] {
@@ -182,7 +195,7 @@ impl Sorter {
         }
         spare.resize(keys.len(), 0);
         let digit = |key: u32, place: usize| (key >> (Self::DIGIT * place as u32)) as usize % (1 << Self::DIGIT);
-        let mut counts = [[0u32; 1 << Self::DIGIT]; 3];
+        let mut counts = [[0u32; 1 << Self::DIGIT]; 4];
         for key in keys.iter() {
             for (place, counts) in counts.iter_mut().enumerate() {
                 counts[digit(*key, place)] += 1;

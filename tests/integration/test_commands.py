@@ -40,6 +40,11 @@ def refused(overrides: list[str]) -> str:
         ("rouns=3", ("rouns=3", "did you mean rounds?")),
         ("strategy.outer.lrr=3", ("strategy.outer.lrr=3", "did you mean strategy.outer.lr?")),
         ("strategy=fedav", ("strategy=fedav", "use one of diloco, dp_fedavg, fedadam, fedavg")),
+        ("strategy/outer=adm", ("strategy/outer=adm does not exist", "use one of adam, momentum, muloco")),
+        ("strategy/outr=adam", ("strategy/outr=adam", "did you mean strategy/outer?")),
+        ("strategy.outer=adam", ("strategy.outer=adam", "use strategy/outer=adam")),
+        ("strategy/outer=3", ("strategy/outer must be the name of a choice, got 3", "use one of adam, momentum")),
+        ("runtime/signal=url", ("runtime/signal=url", "must belong to a runtime whose YAML file names signal")),
         ("model=d99", ("model=d99", "model.depth=99")),
         ("model.depth=0", ("model.depth must be >= 1, got 0", "use 1 or more")),
         ("model.depth=two", ("model.depth must be a whole number, got two",)),
@@ -131,6 +136,15 @@ def test_bad_input_ends_with_2_and_leaves_nothing(command: Command, tmp_path: Pa
     assert ended.stderr.splitlines() == [f"fednano: {line}"]
     assert ended.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="commands are forks on Linux only")
+def test_a_fork_is_what_a_new_interpreter_is(command: Command, tmp_path: Path) -> None:
+    """The fixture `command` forks unless it is given variables."""
+    words = ["seed=x", "hydra.run.dir=made"]
+    fork, new = command("run", *words, cwd=tmp_path), command("run", *words, cwd=tmp_path, HOSTNAME="here")
+    assert (fork.returncode, fork.stdout, fork.stderr) == (new.returncode, new.stdout, new.stderr)
+    assert fork.stderr == "fednano: seed must be a whole number, got x; change it\n"
 
 
 def test_a_rank_without_the_others_is_refused_and_touches_nothing(command: Command, tmp_path: Path) -> None:

@@ -56,11 +56,11 @@ WARM = (
     "fednano.run", "fednano.experiment.preflight", "fednano.experiment.resume", "fednano.runtime.play_through",
     "fednano.runtime.run_folder", "fednano.runtime.virtual", "fednano.runtime.centralized", "fednano.report.html",
     "fednano.data.local", "fednano.data.packing", "fednano.optim.muon", "fednano.volatility.periodic",
-    "fednano.volatility.traced", "fednano.strategy.diloco", "fednano.tokenizer.train", "fednano.codec.fp32",
+    "fednano.volatility.traced", "fednano.strategy.synchronous", "fednano.tokenizer.train", "fednano.codec.fp32",
     "fednano.runtime.workers.opening",
 )  # fmt: skip
 WRITES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir")
-AGAIN = 0.65  # probability of one more kill
+AGAIN = 0.65  # probability of one more kill, unless told otherwise
 STUCK_S = 300.0  # without a checkpoint, or without an end
 
 
@@ -213,6 +213,7 @@ class Soak:
     seed: int
     kills: int | None
     seconds: float
+    again: float = AGAIN
     counts: dict[str, Count] = field(default_factory=dict)
     wholes: dict[str, Whole] = field(default_factory=dict)
     begun: float = field(default_factory=wall)
@@ -248,7 +249,7 @@ class Soak:
         arguments, kills = self._arguments(name, folder), 0
         tally.runs += 1
         while True:
-            spared = kills == most or (kills > 0 and draws.random() > AGAIN)
+            spared = kills == most or (kills > 0 and draws.random() > self.again)
             before = checkpoint(folder)
             code, moment = (Life(arguments, log).wait(), "") if spared else self._hunt(arguments, folder, whole, draws)
             if code != -signal.SIGKILL or spared:
@@ -356,6 +357,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, help="end after so many; by default only --seconds ends the soak")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=3600.0, help="start no run after this many")
+    parser.add_argument("--again", type=float, default=AGAIN, help="probability of one more kill of a killed run")
     parser.add_argument("--only", nargs="+", choices=CONFIGURATIONS, default=list(CONFIGURATIONS))
     options = parser.parse_args()
     os.environ.update(QUIET)
@@ -366,7 +368,7 @@ def main() -> int:
         root = Path(place)
         (root / "texts").mkdir()
         write_docstrings(root / "texts")
-        soak = Soak(root=root, seed=options.seed, kills=options.kills, seconds=options.seconds)
+        soak = Soak(root=root, seed=options.seed, kills=options.kills, seconds=options.seconds, again=options.again)
         faults = soak.run(options.only)
         print(table(soak.counts))
         return 1 if faults else 0

@@ -24,7 +24,7 @@ from fednano.flower.server_app import make_server_app
 from fednano.flower.transport import FlowerTransport
 from fednano.flower.virtual_grid import RUN_ID, SERVER_NODE_ID, VirtualGrid, VirtualNode
 from fednano.report.audit import audit
-from fednano.strategy.base import ServerState
+from fednano.strategy.base import ServerState, Strategy
 from fednano.strategy.outer.sgd import SGD
 from fednano.strategy.synchronous import Synchronous
 from fednano.training.client_memory import ClientMemory
@@ -115,6 +115,8 @@ def federate(
     tamper: Callable[[RecordDict], RecordDict] | None = None,
     weight: float = 0.0,
     guard: Guard = UNGUARDED,
+    strategy: Strategy | None = None,
+    grid: type[VirtualGrid] = VirtualGrid,
 ) -> Outcome:
     """Run the protocol over clients with the given windows; with other ones `seen` by the server, as a live one.
 
@@ -137,7 +139,7 @@ def federate(
         progress=RunProgress(),
     )
     federation = Federation(
-        strategy=Synchronous(name="test", outer=SGD(1.0), local_steps=H, quorum=quorum, slack=slack),
+        strategy=strategy or Synchronous(name="test", outer=SGD(1.0), local_steps=H, quorum=quorum, slack=slack),
         state=ServerState(weights={"w": torch.tensor([weight])}),
         plan=Plan(
             rounds=rounds,
@@ -173,9 +175,9 @@ def federate(
             return reply
         return Message(tamper(reply.content), reply_to=message)
 
-    grid = VirtualGrid(app=send, nodes=nodes, clock=clock, network=LINK, size=lambda content: 0)
+    made = grid(app=send, nodes=nodes, clock=clock, network=LINK, size=lambda content: 0)
     app = make_server_app(lambda grid: federation.run(FlowerTransport(grid, CodecPair())))
-    app(grid, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
+    app(made, Context(RUN_ID, SERVER_NODE_ID, {}, RecordDict(), {}))
     outcome = Outcome(federation, workers, events)
     checked = audit(events)
     assert checked.violations == []

@@ -50,7 +50,7 @@ class Dynamic:
 
 @dataclass(frozen=True, kw_only=True)
 class Corrected:
-    """What FedDyn does on the server: u ← u + pΔ; θ ← θ − (Δ + u), where Δ is the mean update.
+    """What FedDyn does on the server: u ← u + pΔ; θ ← θ − Δ − u, Δ being the mean update; a schedule scales it.
 
     Args:
         share: p, the share of the clients that take part in a round.

@@ -1,8 +1,6 @@
 """The time and memory that the server spends on each of a catalogue of replies, most of them malformed or extreme."""
 
-import ctypes
 import gc
-import re
 import resource
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -26,7 +24,7 @@ from fednano.model.arch import SEED
 from fednano.model.gpt import GPTConfig
 from fednano.model.scaling import Depth
 from fednano.model.shapes import blueprint
-from fednano.process.memory import returning_freed_memory
+from fednano.process.memory import most_growth
 from fednano.strategy.base import ServerState
 from fednano.strategy.mean import WeightedMean
 from fednano.strategy.outer.sgd import SGD
@@ -169,7 +167,7 @@ def cost(name: str, hall: Hall, repeats: int) -> Cost:
         slowest_ms=1e3 * max(seconds),
         slowest_cpu_ms=1e3 * max(cpu_s),
         traced_bytes=_traced(receive),
-        resident_bytes=_resident(receive),
+        resident_bytes=most_growth(receive),
         model_bytes=hall.bytes,
     )
 
@@ -191,24 +189,3 @@ def _traced(receive: Callable[[], Received]) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-
-
-def _resident(receive: Callable[[], Received]) -> int:
-    """Most bytes by which this process grows during one intake, torch included; 0 if the kernel cannot tell."""
-    gc.collect()
-    if malloc_trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # of glibc
-        malloc_trim(0)
-    try:
-        with returning_freed_memory():
-            (PROC / "clear_refs").write_text("5", encoding="ascii")  # the high-water mark begins anew
-            before = _status("VmRSS")
-            receive()
-            return max(0, _status("VmHWM") - before)
-    except OSError:
-        return 0
-
-
-def _status(key: str) -> int:
-    """A figure of this process, in bytes."""
-    found = re.search(rf"^{key}:\s+(\d+) kB$", (PROC / "status").read_text(encoding="ascii"), re.MULTILINE)
-    return 1024 * int(found[1]) if found else 0

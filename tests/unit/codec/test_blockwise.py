@@ -1,5 +1,6 @@
 """Quantization in blocks: levels by hand, error bounds, stochastic rounding."""
 
+import hashlib
 import struct
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from support.codecs import drawn, floats
 
 from fednano.codec.blockwise import Quantized
+from fednano.core.tensors import BLOCK, norm
 
 EACH = pytest.mark.parametrize("bits", [2, 4, 8])
 
@@ -34,7 +36,7 @@ def steps(bits: int) -> int:
 
 @EACH
 @given(values=floats(), block=st.sampled_from([16, 64, 256]), seed=st.integers(0, 2**64 - 1))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_evenly_spaced_levels_keep_their_bound(bits: int, values: torch.Tensor, block: int, seed: int) -> None:
     exact = values.double().numpy()
     nearest = through(codec(bits, block=block), values)
@@ -43,12 +45,14 @@ def test_evenly_spaced_levels_keep_their_bound(bits: int, values: torch.Tensor, 
         bound = np.abs(x).max() / steps(bits) * (1 + 2.0**-13) + 2.0**-149
         assert (np.abs(x - near) <= bound).all()
         assert (np.abs(x - one) <= 2 * bound).all()
+        if bits > 2:
+            assert (np.abs(x - near) <= np.abs(x) * (1 + 2.0**-12) + 2.0**-149).all()
         assert (np.abs(near) <= np.abs(x).max()).all() and (np.abs(one) <= np.abs(x).max()).all()
 
 
 @EACH
 @given(values=floats(most=4200))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_quantile_levels_keep_their_bound(bits: int, values: torch.Tensor) -> None:
     exact = values.double().numpy()
     got = through(codec(bits, levels="quantile", block=4096), values)
@@ -65,7 +69,8 @@ def test_quantile_levels_keep_their_bound(bits: int, values: torch.Tensor) -> No
 
 @EACH
 def test_no_level_is_nearer_than_the_one_taken(bits: int) -> None:
-    values = drawn(1, 8192)
+    length = 2 * BLOCK + 4300
+    values = drawn(1, length) * torch.linspace(0.1, 10.0, length)  # so that each block needs its own levels
     for one, block in ((codec(bits), 256), (codec(bits, levels="quantile", block=4096), 4096)):
         got = through(one, values)
         for x, near in pieces(block, values.double().numpy(), got):
@@ -101,7 +106,7 @@ def test_bytes_of_stochastic_rounding_are_the_same_everywhere() -> None:
     values = drawn(3, 999)
     one = codec(8, block=1024, rounding="stochastic")
     data, _ = one.encode({"first": torch.ones(3), "a": values}, {}, seed)
-    stream = number(seed, 1)
+    stream = number(seed, int.from_bytes(hashlib.sha256(b"a").digest()[:8], "little"))
     noise = [(number(stream, i // 2) >> (8 if i % 2 else 40)) % 2**24 / 2**24 for i in range(999)]
     x = values.numpy()
     places = x / np.abs(x).max() * np.float32(127) + np.float32(127)
@@ -132,10 +137,20 @@ def test_blocks_of_zeros_and_equal_values_are_exact(bits: int) -> None:
             assert (through(one, torch.full((300,), value)) == np.float32(value)).all()
 
 
-def test_quantile_levels_suit_heavy_tails() -> None:
+@EACH
+def test_a_residual_stays_small_where_the_largest_values_are_sent_as_they_are(bits: int) -> None:
+    """The same update again and again: levels that end below its largest values would fall behind ever further."""
+    update, kept = {"a": drawn(5, 1 << 13)}, {}
+    one = codec(bits, block=64, error_feedback=True)
+    for _ in range(30):
+        _, kept = one.encode(update, kept, 0)
+        assert norm(kept) < 2 * norm(update)
+
+
+def test_one_update_with_heavy_tails_loses_less_with_quantile_levels() -> None:
     values = drawn(5, 1 << 15)
-    errors = [
+    quantile, absmax = (
         np.linalg.norm(values.double().numpy() - through(one, values))
         for one in (codec(2, levels="quantile", block=4096), codec(2, block=256))
-    ]
-    assert errors[0] < 0.7 * errors[1]
+    )
+    assert quantile < np.linalg.norm(values) < absmax

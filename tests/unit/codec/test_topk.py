@@ -33,7 +33,7 @@ def test_ties_go_to_the_first() -> None:
 
 
 @given(values=floats(), chunk=st.sampled_from([16, 64, 256]), share=st.floats(0, 1))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_both_kinds_of_values_keep_their_bounds(values: torch.Tensor, chunk: int, share: float) -> None:
     k = max(1, round(share * chunk))
     x = values.double().numpy()
@@ -62,6 +62,17 @@ def test_it_sends_what_torch_finds(length: int) -> None:
         chosen = part.abs().topk(k).indices
         expected[chosen] = part[chosen]
         assert torch.equal(got[at : at + 64], expected)
+
+
+def test_two_bits_are_those_of_the_value_at_each_place() -> None:
+    """Also where a block that is decoded at a time begins within a byte of codes."""
+    values = drawn(8, 5 * BLOCK + 100)
+    exact, coarse = (through(TopK(chunk=BLOCK, k=3, values=kind), values) for kind in ("fp32", "int2"))
+    places = exact != 0
+    assert torch.equal(coarse != 0, places)
+    levels = coarse[places].unique()
+    nearest = (exact[places][:, None] - levels).abs().argmin(1)
+    assert len(levels) == 4 and torch.equal(coarse[places], levels[nearest])
 
 
 def test_indices_take_as_many_bits_as_they_need() -> None:

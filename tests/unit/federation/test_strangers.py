@@ -87,12 +87,12 @@ def with_fields(**changed: Any) -> Tamper:
     return tamper
 
 
-def with_arrays(header_: bytes | None = None, data: bytes | None = None, **described: Any) -> Tamper:
+def with_arrays(head: bytes | None = None, data: bytes | None = None, **described: Any) -> Tamper:
     """Replaces the bytes of the update, or how they are described."""
 
     def tamper(content: RecordDict) -> RecordDict:
         record = content.array_records[records.TENSORS]
-        for key, given_ in ((HEADER, header_), (DATA, data)):
+        for key, given_ in ((HEADER, head), (DATA, data)):
             old = record[key]
             held = old.data if given_ is None else given_
             record[key] = Array("uint8", (len(held),), stype=old.stype, data=held)
@@ -129,8 +129,8 @@ def test_fields_of_the_right_types_are_accepted_or_refused(data: st.DataObject) 
 @example(header(b'[["w", [4294967296, 4294967296]]]'), None)
 @example(header(b'[["w",[' + b"9" * 5000 + b"]]]"), None)
 @example(b"[" * 100_000, None)
-def test_any_header__and_data_are_accepted_or_refused(header_: bytes, data: bytes | None) -> None:
-    answered(with_arrays(header_, data))
+def test_any_header_and_data_are_accepted_or_refused(held: bytes, data: bytes | None) -> None:
+    answered(with_arrays(held, data))
 
 
 @settings(max_examples=40, deadline=None)
@@ -226,10 +226,10 @@ def test_figures_that_cannot_be_true_are_implausible(changed: dict[str, Any], sa
     assert says in cause
 
 
-def test_a_header__longer_than_the_model_needs_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_header_longer_than_the_model_needs_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Never:
-        def decode(self, header_: bytes) -> None:
-            raise AssertionError(f"{len(header_)} bytes were parsed")
+        def decode(self, held: bytes) -> None:
+            raise AssertionError(f"{len(held)} bytes were parsed")
 
     monkeypatch.setattr(fields, "_HEADER", Never())
     record = pack_state({"w": torch.ones(3)})
@@ -253,7 +253,7 @@ def test_more_spans_than_the_lease_has_rows_are_not_parsed(monkeypatch: pytest.M
 @given(headers, st.sampled_from(["update", "inner"]))
 @example(header(b'[["w",[3]]]'), "update")
 @example(header(b'[["w",[1073741824]]]'), "update")
-def test_a_codec_decodes_expected_shapes_only(header_: bytes, place: str) -> None:
+def test_a_codec_decodes_expected_shapes_only(held: bytes, place: str) -> None:
     seen: list[dict[str, tuple[int, ...]]] = []
 
     class Spy(Fp32):
@@ -263,7 +263,7 @@ def test_a_codec_decodes_expected_shapes_only(header_: bytes, place: str) -> Non
 
     expected = {"w": (3,)}
     good = pack_state({"w": torch.ones(3)})
-    bad = ArrayRecord({**good, HEADER: Array("uint8", (len(header_),), STYPES[HEADER], header_)})
+    bad = ArrayRecord({**good, HEADER: Array("uint8", (len(held),), STYPES[HEADER], held)})
     both = {records.TENSORS: good, records.INNER: good, (records.TENSORS if place == "update" else records.INNER): bad}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "LOSSLESS", Spy())

@@ -1,6 +1,7 @@
 """Differential privacy: clipping, noise, and the accountant."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,6 @@ from fednano.core.tensors import BLOCK, Lazy, State, TensorBlock
 from fednano.strategy.base import ServerState, Update, summarized
 from fednano.strategy.dp import Gaussian, epsilon
 from fednano.strategy.mean import WeightedMean
-from fednano.strategy.merging.median import Median
 from fednano.strategy.outer.sgd import SGD
 from fednano.strategy.synchronous import Synchronous
 
@@ -174,13 +174,22 @@ class Own(Synchronous):
 
 def test_what_the_accountant_knows_nothing_of_is_refused() -> None:
     dp = Gaussian(clip=1.0, noise_multiplier=1.0)
-    with pytest.raises(ValueError, match=r"strategy\.weighting must be uniform with strategy\.dp=gaussian, got null"):
-        Synchronous(name="x", outer=SGD(), dp=dp)
+    with pytest.raises(ValueError, match=r"strategy\.weighting must be uniform with strategy\.dp=gaussian, got tokens"):
+        Synchronous(name="x", outer=SGD(), weighting="tokens", dp=dp)
     with pytest.raises(ValueError, match=r"strategy\._target_ must be one of .*, got .*test_dp\.Own, whose merges may"):
         Own(name="x", outer=SGD(), weighting="uniform", dp=dp)
 
 
 def test_other_merging_than_the_mean_is_refused() -> None:
     dp = Gaussian(clip=1.0, noise_multiplier=1.0)
-    with pytest.raises(ValueError, match=r"strategy\.merging must be the mean with .*, got Median; use"):
-        Synchronous(name="x", outer=SGD(), weighting="uniform", merging=Median(), dp=dp)
+
+    def with_merging(module: str, name: str) -> object:
+        merging = type(name, (), {"__module__": module})()
+        strategy = type("Some", (SimpleNamespace,), {"__module__": "fednano.strategy.some"})
+        return strategy(weighting="uniform", merging=merging)
+
+    dp.check(with_merging("fednano.strategy.merging.mean", "Mean"))
+    with pytest.raises(
+        ValueError, match=r"strategy\.merging must be the mean with strategy\.dp=gaussian, .* got Median"
+    ):
+        dp.check(with_merging("fednano.strategy.merging.median", "Median"))

@@ -1,5 +1,6 @@
 """Ways of merging against hand-worked cases, the methods they reduce to, and any order of arrival."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -69,6 +70,7 @@ def test_the_trimmed_mean_by_hand() -> None:
     assert merged(TrimmedMean(0.25), each(5.0, 1.0, 1e30, 2.0, 3.0, -1e30, 4.0))["w"].tolist() == [3.0]  # one of seven
     assert merged(TrimmedMean(0.3), each(*range(10)))["w"].tolist() == [4.5]
     assert merged(TrimmedMean(0.1), each(*range(29), 1e6))["w"].item() == pytest.approx(14.5)  # 0.1 · 30 is 3
+    assert merged(TrimmedMean(0.29), each(*[0.0] * 71, *[1e9] * 29))["w"].item() == 0.0  # 0.29 · 100 is just below 29
 
 
 def test_krum_by_hand() -> None:
@@ -80,12 +82,25 @@ def test_krum_by_hand() -> None:
     assert merged(Krum(1, 4), updates)["w"].tolist() == [2.75]
 
 
+def test_equal_scores_are_resolved_by_client_in_any_order_of_arrival() -> None:
+    """Of 0, 1 and 2 each has a closest one at distance 1; one client's two updates are told apart by their content."""
+    for clients in ("abc", "aab"):
+        results = {
+            merged(Krum(0, 1), [each(value)[0] for value in order], (), [clients[value] for value in order])["w"].item()
+            for order in itertools.permutations(range(3))
+        }
+        assert len(results) == 1
+    assert merged(Krum(0, 1), each(2.0, 0.0, 1.0), (), "cab")["w"].item() == 0.0
+
+
 def test_distances_are_exact_where_updates_are_almost_alike() -> None:
     """In float32, ‖a‖² + ‖b‖² − 2ab would say 0 here, or less."""
     base = torch.full((BLOCK + 3,), 1000.0)
     moved = base.clone()
     moved[-1] += 0.5
     assert squared_distances([{"w": base}, {"w": moved}]) == [[0.0, 0.25], [0.25, 0.0]]
+    far = torch.tensor([4096.0, *[1.0] * 63])
+    assert squared_distances([{"w": far}, {"w": torch.zeros(64)}])[0][1] == 2**24 + 63
 
 
 def test_the_radial_mean_by_hand() -> None:
