@@ -39,7 +39,7 @@ def refused(overrides: list[str]) -> str:
     [
         ("rouns=3", ("rouns=3", "did you mean rounds?")),
         ("strategy.outer.lrr=3", ("strategy.outer.lrr=3", "did you mean strategy.outer.lr?")),
-        ("strategy=fedav", ("strategy=fedav", "use one of diloco, fedadam, fedavg")),
+        ("strategy=fedav", ("strategy=fedav", "use one of diloco, dp_fedavg, fedadam, fedavg")),
         ("strategy/outer=adm", ("strategy/outer=adm does not exist", "use one of adam, momentum, muloco")),
         ("strategy/outr=adam", ("strategy/outr=adam", "did you mean strategy/outer?")),
         ("strategy.outer=adam", ("strategy.outer=adam", "use strategy/outer=adam")),
@@ -195,6 +195,9 @@ def test_every_experiment_file_composes_and_checks(experiment: str) -> None:
     Experiment(compose_config([f"experiment={experiment}"]))
 
 
+NEED_A_PATH = (("data", "text"), ("data", "parquet"), ("tasks", "bundle"))
+
+
 @pytest.mark.parametrize(
     "choice",
     sorted(
@@ -204,9 +207,10 @@ def test_every_experiment_file_composes_and_checks(experiment: str) -> None:
     ),
 )
 def test_every_choice_is_made_of_its_class(choice: str, tmp_path: Path) -> None:
-    needs_path = choice in ("data=text", "data=parquet", "tasks=bundle")
+    needs = {f"{group}={name}": f"{group}.path={tmp_path}" for group, name in NEED_A_PATH}
+    needs["strategy=flower"] = "strategy.wrapped._target_=flwr.serverapp.strategy.FedAvg"
     root = "evaluate" if choice.startswith("tasks=") else "config"
-    cfg = compose_config([choice, *([f"{choice.partition('=')[0]}.path={tmp_path}"] if needs_path else [])], root)
+    cfg = compose_config([choice, *([needs[choice]] if choice in needs else [])], root)
     if choice == "hardware=cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
     if choice == "hardware=cuda_ddp" and torch.cuda.device_count() != 1:
