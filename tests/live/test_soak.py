@@ -7,7 +7,7 @@ from pathlib import Path
 from support.deployed import linux
 
 SOAK = Path(__file__).parents[1] / "support" / "soak.py"
-KINDS = ("diloco", "workers", "overlap", "average", "elastic", "best_fit", "centralized")  # make soak has more
+KINDS = ("diloco", "fedadam", "int4", "overlap", "average", "elastic", "best_fit", "centralized")  # make soak has more
 
 
 @linux

@@ -38,9 +38,15 @@ TINY = (
     "clients=3", "rounds=14", "checkpoint_every=2", "optim=adamw",
 )  # fmt: skip
 MARKOV = ("volatility=markov", "volatility.mean_up_s=8", "volatility.mean_down_s=3", "volatility.crash_share=0.5")
+FEEDBACK = ("codec=int4", "codec.error_feedback=true")
+STRAGGLERS = ("volatility=straggler", "volatility.mean_hold_s=2")
 CONFIGURATIONS = {
     "diloco": (*MARKOV, "optim=muon_adamw"),
     "fedavg": (*MARKOV, "strategy=fedavg"),
+    "fedadam": (*MARKOV, "strategy=fedadam", "strategy/schedule=cosine", "strategy/client=proximal", "optim.clip=1.0"),
+    "median": (*STRAGGLERS, "strategy=median", "round.local_steps=dynamic", "clients=4"),
+    "int4": (*MARKOV, *FEEDBACK, "codec.rounding=stochastic", "hardware.workers=2"),
+    "sparse": (*MARKOV, "strategy=sparseloco", "codec=topk", "codec@download=bf16"),
     "workers": (*MARKOV, "hardware.workers=2"),
     "overlap": (*MARKOV, "round.overlap=3", "network.latency_s=1.25", "checkpoint_every=3"),
     "average": (*MARKOV, "optim.state=average"),
@@ -57,6 +63,7 @@ WARM = (
     "fednano.runtime.run_folder", "fednano.runtime.virtual", "fednano.runtime.centralized", "fednano.report.html",
     "fednano.data.local", "fednano.data.packing", "fednano.optim.muon", "fednano.volatility.periodic",
     "fednano.volatility.traced", "fednano.strategy.synchronous", "fednano.tokenizer.train", "fednano.codec.fp32",
+    "fednano.codec.blockwise", "fednano.codec.topk", "fednano.strategy.outer.adam", "fednano.strategy.merging.median",
     "fednano.runtime.workers.opening",
 )  # fmt: skip
 WRITES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir")
