@@ -1,6 +1,8 @@
-"""A deployment whose run folder is on a small disk that becomes full: run in a mount namespace of its own.
+"""A deployment with something on a small disk that becomes full: run in a mount namespace of its own.
 
-    unshare --map-root-user --mount python -m support.small_disk FOLDER OVERRIDES…
+    unshare --map-root-user --mount python -m support.small_disk run|temporary FOLDER OVERRIDES…
+
+On the disk is the run folder, or TMPDIR.
 
 Prints what came of it as JSON: how the run ended, what it left, and how it went on once there was room again.
 """
@@ -31,11 +33,31 @@ def fill(path: Path) -> None:
                     pass
 
 
-def played(folder: Path, overrides: list[str]) -> dict[str, Any]:
-    """Fill the disk after the first checkpoint of a deployment, and resume the run with room again."""
+def _mounted(folder: Path) -> Path:
     disk = folder / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(disk)], check=True)
+    return disk
+
+
+def temporary(folder: Path, overrides: list[str]) -> dict[str, Any]:
+    """Fill the disk of TMPDIR after the first checkpoint of a deployment, and start another on it."""
+    disk = _mounted(folder)
+    found = []
+    for name in ("filled", "full"):
+        deployed = Deployed([*overrides, "checkpoint_every=1"], folder / name, str(disk), folder / f"{name}.output")
+        if name == "filled":
+            deployed.until(lambda running=deployed: running.of(CheckpointSaved))
+            fill(disk / "ballast")
+        code = deployed.process.wait(300)
+        found.append({"code": code, "said": deployed.said(), "summary": deployed.summary()})
+        deployed.clear()
+    return {"runs": found, "files": [str(path.relative_to(disk)) for path in disk.rglob("*")]}
+
+
+def played(folder: Path, overrides: list[str]) -> dict[str, Any]:
+    """Fill the disk after the first checkpoint of a deployment, and resume the run with room again."""
+    disk = _mounted(folder)
     with tempfile.TemporaryDirectory(prefix="fn") as temporary:
         deployed = Deployed([*overrides, "checkpoint_every=1"], disk / "run", temporary, folder / "output")
         deployed.until(lambda: deployed.of(CheckpointSaved))
@@ -69,4 +91,5 @@ def played(folder: Path, overrides: list[str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(played(Path(sys.argv[1]), sys.argv[2:])))
+    play = {"run": played, "temporary": temporary}[sys.argv[1]]
+    print(json.dumps(play(Path(sys.argv[2]), sys.argv[3:])))

@@ -1,0 +1,1 @@
+"""What is on PYTHONPATH where a disk becomes sick."""
