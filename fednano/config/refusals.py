@@ -19,6 +19,7 @@ from fednano.config.references import unresolved
 
 SEARCH_PATH = "hydra.searchpath"  # configuration folders in addition to fednano's own
 OPTIONAL = ("experiment", "budget", "resume")  # entries of a root configuration that may be deleted
+SEVERAL = ("experiment", "logger")  # groups of which several choices may be merged
 Recompose = Callable[[list[str]], DictConfig]
 
 
@@ -58,10 +59,16 @@ def refuse_no_choices(overrides: Sequence[str], config_name: str) -> None:
             raise ConfigError(
                 f"{group} must be chosen with slashes, got {shown(override)}; use {nested}={shown(choice)}"
             )
+        if parsed.key_or_group == "download" and not isinstance(value, dict):
+            raise ConfigError(f"download must be chosen as codec@download=CHOICE, got {shown(override)}; use that")
         if parsed.is_delete():
             _refuse_deletion(parsed.key_or_group, config_name)
         if parsed.is_delete() or parsed.is_sweep_override() or not folder.is_dir():
             continue
+        if isinstance(value, list) and parsed.key_or_group not in SEVERAL:
+            raise ConfigError(
+                f"{group} must be one choice, got {shown(choice)}; name one, or add -m for a run with each"
+            )
         names = value if isinstance(value, list) else [value]
         if not isinstance(value, dict) and not all(map(_is_name, names)):
             own = ", ".join(sorted(path.stem for path in folder.glob("[!_]*.yaml")))
@@ -86,6 +93,9 @@ def _refuse_deletion(key: str, config_name: str) -> None:
         return
     written = yaml.safe_load(root.read_text(encoding="utf-8"))
     groups = [name for entry in written["defaults"] if isinstance(entry, dict) for name in entry]
+    if "/" in key and (conf_dir() / key).is_dir():
+        instead = f", or use {key}=none" if (conf_dir() / key / "none.yaml").is_file() else ""
+        raise ConfigError(f"{key} must be set, got ~{key}, which deletes it; leave ~{key} out{instead}")
     if key in written or key in groups:
         raise ConfigError(f"{key} must be set, got ~{key}, which deletes it; leave ~{key} out")
 

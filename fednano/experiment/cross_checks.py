@@ -2,6 +2,8 @@
 
 import math
 
+import torch
+
 from fednano.codec.base import Codec
 from fednano.core.ranks import world
 from fednano.experiment.groups import Groups
@@ -24,6 +26,7 @@ def check_across(groups: Groups, settings: RunSettings) -> None:
     _check_download(groups.download)
     _check_inner(groups)
     _check_sparse(groups)
+    _check_private_runtime(groups, settings)
     if getattr(groups.strategy, "dp", None) is not None:
         _check_private(groups)
     if groups.round.overlap:
@@ -77,6 +80,11 @@ def _check_download(codec: Codec) -> None:
             f"download.error_feedback must be false with codec@download={codec.name}, got true; the server keeps no "
             "residual, since each message holds all weights"
         )
+    if codec.encode({"w": torch.ones(2)}, {}, 0)[1]:
+        raise ValueError(
+            f"codec@download must keep nothing between messages, got {codec.name}, which keeps a residual; use one "
+            "such as codec@download=bf16"
+        )
     if getattr(codec, "sparse", False):
         raise ValueError(
             f"codec@download must encode every weight, got {codec.name}, which leaves most out; use one such as "
@@ -95,7 +103,15 @@ def _check_inner(groups: Groups) -> None:
 
 def _check_sparse(groups: Groups) -> None:
     strategy, codec = groups.strategy, groups.codec
-    if not (isinstance(strategy, Synchronous) and strategy.needs_sparse):
+    if not isinstance(strategy, Synchronous):
+        return
+    if getattr(codec, "sparse", False) and not strategy.merging.weighted:
+        raise ValueError(
+            f"codec must send every number with strategy.merging={type(strategy.merging).__name__}, got {codec.name}, "
+            "most of whose entries are 0, and so would be most of what is merged; use codec=int4 or "
+            "strategy/merging=mean"
+        )
+    if not strategy.needs_sparse:
         return
     if not getattr(codec, "sparse", False):
         raise ValueError(
@@ -105,6 +121,22 @@ def _check_sparse(groups: Groups) -> None:
         raise ValueError(
             f"codec.error_feedback must be true with strategy={strategy.name}, got false; set it to true, or use "
             "strategy=fedavg"
+        )
+
+
+def _check_private_runtime(groups: Groups, settings: RunSettings) -> None:
+    """Refuse privacy where no client is hidden by it."""
+    if (dp := getattr(groups.strategy, "dp", None)) is None:
+        return
+    if groups.runtime.name == "centralized":
+        raise ValueError(
+            "strategy.dp must be null with runtime=centralized, which merges nothing and so adds no noise, got "
+            f"{type(dp).__name__}; use strategy/dp=none or another runtime"
+        )
+    if dp.delta > 1 / settings.clients:
+        raise ValueError(
+            f"strategy.dp.delta must be <= 1 / clients={settings.clients}, got {dp.delta:g}; use a much smaller "
+            "probability, such as 1e-5"
         )
 
 

@@ -32,7 +32,8 @@ class Merging:
         if len(accumulated) < self.strategy.quorum:
             for update in accumulated:
                 self.leases.release(update.lease, "skipped")
-            reason = f"{len(accumulated)} updates are below the quorum of {self.strategy.quorum}"
+            few = f"{len(accumulated)} update{' is' if len(accumulated) == 1 else 's are'}"
+            reason = f"{few} below the quorum of {self.strategy.quorum}"
             self.emit(RoundSkipped(t=self.clock.now(), round=round_.index, updates=len(accumulated), reason=reason))
             return state
         pseudo_gradient = round_.accumulator.result()

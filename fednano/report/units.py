@@ -144,4 +144,4 @@ def privacy(summary: Mapping[str, Any]) -> str:
     spent = (summary.get("strategy_summary") or {}).get("privacy")
     if not spent:
         return NOT_MEASURED
-    return f"ε {fixed(spent['epsilon'], 2)} at δ {spent['delta']:g}, after {plural(spent['merges'], 'merge')}"
+    return f"ε {spent['epsilon']:.3g} at δ {spent['delta']:g}, after {plural(spent['merges'], 'merge')}"

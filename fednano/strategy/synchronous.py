@@ -16,6 +16,13 @@ from fednano.strategy.outer.base import Outer
 from fednano.strategy.outer.schedule import Constant, OuterSchedule
 
 MEAN, CONSTANT = Mean(), Constant()
+PARTS = {
+    "outer": ("step",),
+    "merging": ("weighted", "keeps", "least", "because", "accumulator"),
+    "schedule": ("scale",),
+    "client": ("begin",),
+}
+"""What each part of a strategy must have; a part may be a class of one's own."""
 Weighting = Literal["uniform", "tokens", "tokens_squared_per_step"]
 
 
@@ -59,6 +66,13 @@ class Synchronous:
     dp: Gaussian | None = None
 
     def __post_init__(self) -> None:
+        for key, members in PARTS.items():
+            part = getattr(self, key)
+            if part is not None and (missing := [name for name in members if not hasattr(part, name)]):
+                raise ValueError(
+                    f"strategy.{key} must have {', '.join(members)}, got {type(part).__name__} without "
+                    f"{', '.join(missing)}; add what is missing"
+                )
         check_limits(self.local_steps, self.quorum, self.slack)
         if self.weighting not in (None, *get_args(Weighting)):
             raise ValueError(

@@ -223,6 +223,10 @@ def test_a_lossy_codec_leaves_weights_alone(own: str, run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (
+            ("codec@download=sign",),
+            "codec@download must keep nothing between messages, got sign, which keeps a residual",
+        ),
         (("codec=sign", "round.elastic=true"), "round.alone_merge=adopt needs a lossless codec, got codec=sign; use "),
         (("strategy=feddyn", "round.overlap=2"), "round.overlap must be 0 with strategy=feddyn, got 2"),
         (("strategy=feddyn", "strategy.client.alpha=-1"), "strategy.client.alpha must be above 0, got -1"),

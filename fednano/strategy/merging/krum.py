@@ -22,7 +22,8 @@ class Krum:
 
     Args:
         f: number of broken updates to withstand; n must be at least 2f + 3.
-        m: number of updates to average, 1 for plain Krum; null: n − f − 2.
+        m: number of updates to average, 1 for plain Krum; null: n − f − 2. With f > 0, n must be at least m + f + 2,
+            or broken updates could be among them.
     """
 
     weighted: ClassVar[bool] = False
@@ -38,11 +39,18 @@ class Krum:
 
     @property
     def least(self) -> int:
-        return max(2 * self.f + 3, self.m or 0)
+        return max(2 * self.f + 3, self._needed)
 
     @property
     def because(self) -> str:
-        return f"strategy.merging.m={self.m}" if self.m == self.least else f"strategy.merging.f={self.f}"
+        return f"strategy.merging.m={self.m}" if self._needed == self.least else f"strategy.merging.f={self.f}"
+
+    @property
+    def _needed(self) -> int:
+        """The least number of updates of which m may be averaged."""
+        if self.m is None:
+            return 0
+        return self.m + self.f + 2 if self.f else self.m
 
     def accumulator(self, like: State) -> Accumulator:
         return KeepAll(like, self.merge)

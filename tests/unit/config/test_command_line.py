@@ -97,3 +97,18 @@ def test_what_is_wrong_in_a_file_of_ones_own(
 def test_a_part_of_other_choices_is_no_choice() -> None:
     with pytest.raises(ValueError, match="model=_depth is a part of other choices; use one of d10, "):
         compose_config(["model=_depth"])
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("~strategy/dp", "strategy/dp must be set, got ~strategy/dp, .*, or use strategy/dp=none$"),
+        ("~strategy/outer", "strategy/outer must be set, got ~strategy/outer, which deletes it; leave .* out$"),
+        ("codec=[int4,int8]", r"codec must be one choice, got \[int4,int8\]; name one, or try each with -m$"),
+        ("strategy/outer=[adam,sgd]", "strategy/outer must be one choice"),
+        ("download=bf16", "download must be chosen as codec@download=CHOICE, got download=bf16"),
+    ],
+)
+def test_a_part_is_chosen_once_and_in_its_own_way(override: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        compose_config([override])

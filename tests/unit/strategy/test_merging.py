@@ -228,6 +228,10 @@ def test_the_network_sorts(values: list[float]) -> None:
         (lambda: TrimmedMean(0.5), r"strategy\.merging\.share must be >= 0 and < 0\.5, got 0\.5; use less"),
         (lambda: TrimmedMean(-0.1), r"strategy\.merging\.share must be .*, got -0\.1"),
         (lambda: Krum(-1), r"strategy\.merging\.f must be >= 0, got -1"),
+        (
+            lambda: Synchronous(name="x", outer=object()),
+            r"strategy\.outer must have step, got object without step; add",
+        ),
         (lambda: Krum(1, 0), r"strategy\.merging\.m must be >= 1, got 0"),
         (
             lambda: Synchronous(name="x", outer=SGD(), merging=Krum(), weighting="tokens"),
@@ -243,7 +247,8 @@ def test_bad_settings_name_key_and_value(make: object, says: str) -> None:
 @pytest.mark.parametrize(
     ("merging", "least"),
     [(Mean(), 1), (Radial(), 1), (Median(), 3), (TrimmedMean(0.0), 1), (TrimmedMean(0.25), 4), (TrimmedMean(0.2), 5),
-     (TrimmedMean(0.1), 10), (TrimmedMean(0.4), 3), (Krum(0), 3), (Krum(1), 5), (Krum(2), 7), (Krum(1, 9), 9)],
+     (TrimmedMean(0.1), 10), (TrimmedMean(0.4), 3), (Krum(0), 3), (Krum(1), 5), (Krum(2), 7), (Krum(1, 9), 12),
+     (Krum(0, 9), 9)],
     ids=repr,
 )  # fmt: skip
 def test_the_quorum_is_raised_to_what_the_merging_needs(merging: Merge, least: int) -> None:
