@@ -23,6 +23,7 @@ from fednano.coordination.memory import MemoryStore
 from fednano.core.events import LeaseReleased, RoundMerged, RoundSkipped, UpdateFolded, UpdateRefused
 from fednano.core.tensors import State
 from fednano.experiment.experiment import Experiment
+from fednano.strategy.outer.sgd import SGD
 from fednano.strategy.synchronous import Synchronous
 from fednano.training import checkpoint
 from fednano.training.worker import Result, Task
@@ -195,7 +196,7 @@ class StopsInRound(MemoryStore):
     [
         ("krum", r"clients must be >= 5 with strategy\.merging\.f=1, got 4; add clients"),
         ("krum clients=6 strategy.merging.f=2", r"clients must be >= 7 with strategy\.merging\.f=2, got 6"),
-        ("krum clients=6 strategy.merging.m=9", r"clients must be >= 9 with strategy\.merging\.m=9, got 6"),
+        ("krum clients=6 strategy.merging.m=9", r"clients must be >= 12 with strategy\.merging\.m=9, got 6"),
         ("median clients=2", r"clients must be >= 3 with strategy/merging=median, got 2"),
         ("trimmed_mean strategy.merging.share=0.2", r"clients must be >= 5 with strategy\.merging\.share=0\.2, got 4"),
         ("median strategy.weighting=tokens", r"strategy\.weighting must be uniform with strategy\.merging=Median, wh"),
@@ -213,8 +214,13 @@ def test_what_does_not_go_together_is_refused(words: str, says: str) -> None:
         Experiment(compose_config(f"strategy={words}".split()))
 
 
-def test_a_run_that_diverges_fails(run: Run) -> None:
+def test_a_run_that_diverges_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not completed, and says what to change."""
-    summary = run("strategy=fedavg", "guard=none", "strategy.outer.lr=1e38", "volatility.mean_up_s=100000")
-    assert summary["status"] == "failed"
-    assert summary["error"].startswith("training has diverged: the validation loss after round ")
+
+    def step(self: SGD, weights: State, outer: State, delta: State, scale: float = 1.0) -> tuple[State, State]:
+        return {name: weight * math.nan for name, weight in weights.items()}, outer
+
+    monkeypatch.setattr(SGD, "step", step)
+    summary = run("strategy=fedavg", "eval_every=1", "volatility.mean_up_s=100000")
+    assert (summary["status"], summary["rounds"]) == ("failed", 1)
+    assert "training has diverged: the validation loss after round 1 is not finite; lower" in summary["error"]

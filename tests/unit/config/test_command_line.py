@@ -104,7 +104,7 @@ def test_a_part_of_other_choices_is_no_choice() -> None:
     [
         ("~strategy/dp", "strategy/dp must be set, got ~strategy/dp, .*, or use strategy/dp=none$"),
         ("~strategy/outer", "strategy/outer must be set, got ~strategy/outer, which deletes it; leave .* out$"),
-        ("codec=[int4,int8]", r"codec must be one choice, got \[int4,int8\]; name one, or try each with -m$"),
+        ("codec=[int4,int8]", r"codec must be one choice, got \[int4,int8\]; name one, or add -m"),
         ("strategy/outer=[adam,sgd]", "strategy/outer must be one choice"),
         ("download=bf16", "download must be chosen as codec@download=CHOICE, got download=bf16"),
     ],

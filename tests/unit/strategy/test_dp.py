@@ -1,7 +1,6 @@
 """Differential privacy: clipping, noise, and the accountant."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +10,8 @@ from fednano.core.tensors import BLOCK, Lazy, State, TensorBlock
 from fednano.strategy.base import ServerState, Update, summarized
 from fednano.strategy.dp import Gaussian, epsilon
 from fednano.strategy.mean import WeightedMean
+from fednano.strategy.merging.mean import Mean
+from fednano.strategy.merging.median import Median
 from fednano.strategy.outer.sgd import SGD
 from fednano.strategy.synchronous import Synchronous
 
@@ -183,13 +184,8 @@ def test_what_the_accountant_knows_nothing_of_is_refused() -> None:
 def test_other_merging_than_the_mean_is_refused() -> None:
     dp = Gaussian(clip=1.0, noise_multiplier=1.0)
 
-    def with_merging(module: str, name: str) -> object:
-        merging = type(name, (), {"__module__": module})()
-        strategy = type("Some", (SimpleNamespace,), {"__module__": "fednano.strategy.some"})
-        return strategy(weighting="uniform", merging=merging)
-
-    dp.check(with_merging("fednano.strategy.merging.mean", "Mean"))
+    assert Synchronous(name="x", outer=SGD(), merging=Mean(), dp=dp).dp is dp
     with pytest.raises(
         ValueError, match=r"strategy\.merging must be the mean with strategy\.dp=gaussian, .* got Median"
     ):
-        dp.check(with_merging("fednano.strategy.merging.median", "Median"))
+        Synchronous(name="x", outer=SGD(), merging=Median(), dp=dp)
