@@ -44,9 +44,13 @@ class Forks:
         return subprocess.CompletedProcess([name, *arguments], code, out.read_text(), err.read_text())
 
     def close(self) -> None:
-        """End the process."""
+        """End the process. Other forks of this process may hold its pipes, so their end is not waited for."""
         if self._process:
-            self._process.communicate()
+            assert self._process.stdin and self._process.stdout
+            self._process.kill()
+            self._process.wait()
+            self._process.stdin.close()
+            self._process.stdout.close()
 
 
 def serve() -> None:

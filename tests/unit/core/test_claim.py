@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -23,14 +23,16 @@ def hold(folder: Path, pipe: Connection) -> None:
 
 
 @pytest.fixture
-def held(tmp_path: Path) -> tuple[Path, int]:
+def held(tmp_path: Path) -> Iterator[tuple[Path, int]]:
     """A folder claimed by another process, and its process id."""
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(target=hold, args=(tmp_path / "run", there), daemon=True)
     process.start()
     assert here.recv() == "claimed"
     assert process.pid is not None
-    return tmp_path / "run", process.pid
+    yield tmp_path / "run", process.pid
+    process.kill()
+    process.join()
 
 
 def test_a_folder_claimed_by_another_process_is_refused_and_unchanged(held: tuple[Path, int]) -> None:
