@@ -62,7 +62,7 @@ def refuse_no_choices(overrides: Sequence[str], config_name: str) -> None:
         if parsed.key_or_group == "download" and not isinstance(value, dict):
             raise ConfigError(f"download must be chosen as codec@download=CHOICE, got {shown(override)}; use that")
         if parsed.is_delete():
-            _refuse_deletion(parsed.key_or_group, config_name)
+            _refuse_deletion(override.lstrip("~").partition("=")[0], config_name)
         if parsed.is_delete() or parsed.is_sweep_override() or not folder.is_dir():
             continue
         if isinstance(value, list) and parsed.key_or_group not in SEVERAL:

@@ -20,9 +20,9 @@ from fednano.coordination.memory import MemoryStore
 from fednano.core.claim import CLAIM
 from fednano.core.progress import Silent
 from fednano.experiment.experiment import Experiment
-from fednano.flower import records
 from fednano.flower.compat.messages import adopt_identity, identity_kept
 from fednano.flower.compat.simulation import is_simulated
+from fednano.flower.packed import payload_bytes
 from fednano.flower_app import client_app as entry
 from fednano.flower_app import run_config as flower_keys
 from fednano.flower_app import server_app as serve
@@ -179,7 +179,7 @@ def test_a_task_carries_its_stage_to_the_simulation(task: Message, tmp_path: Pat
     StagedGrid(grid, stage).push_messages([task])
     assert Stage.take(grid.pushed[0]) == stage
     assert RECORD not in grid.pushed[0].content
-    assert records.payload_bytes(task.content) == 0
+    assert payload_bytes(task.content) == 0
 
 
 def test_the_end_of_a_stage_passes_over_what_a_file_system_left(tmp_path: Path) -> None:

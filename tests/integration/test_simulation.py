@@ -29,7 +29,7 @@ from fednano.data.ledger import Grant
 from fednano.experiment.experiment import Experiment
 from fednano.flower import records
 from fednano.flower.compat.messages import adopt_identity
-from fednano.flower.packed import pack_state
+from fednano.flower.packed import pack_state, payload_bytes
 from fednano.runtime.ray.actor import attach_kept, take_kept, tell_step
 from fednano.runtime.ray.grid import ClientFailedError, Kept, RayGrid, StepsHeard
 from fednano.runtime.ray.simulation import Simulation, available_cores
@@ -245,7 +245,7 @@ def test_optimizer_states_travel_beside_what_the_federation_sees(heard: StepsHea
     flower = Answers(reply_message(state))
     grid = RayGrid(flower, MemoryStore(), Event(), kept, heard, lambda *step: None)
     (reply,) = grid.pull_messages(["1"])
-    assert records.payload_bytes(reply.content) == 0
+    assert payload_bytes(reply.content) == 0
     assert (kept.train_s, kept.data_s) == (12.0, 1.5)
     assert kept.states()["client_0"]["momentum"].tolist() == [1.0, 2.0]
     grid.push_messages([task_message()])

@@ -16,8 +16,9 @@ from support.house import PACKAGE, modules
 from fednano.flower.compat import TESTED_VERSION, live_grid, patch, superlink_process, supernode
 
 COMPAT = "flower.compat"
-PUBLIC = ("flwr.app", "flwr.clientapp", "flwr.serverapp")
+PUBLIC = ("flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.serverapp.strategy")
 ALLOWED = {
+    "flwr.serverapp.strategy",
     *(f"{module}.{name}" for module in PUBLIC for name in importlib.import_module(module).__all__),
     "flwr.simulation.run_simulation",
 }
@@ -127,7 +128,7 @@ def intrusions(tree: ast.Module) -> Iterator[str]:
             case ast.Import() | ast.ImportFrom():
                 touched = any(name.split(".")[0] == "flwr" and name not in ALLOWED for name in _imported(node))
             case ast.Constant(value=str(text)):
-                touched = bool(re.fullmatch(r"flwr(\.\w+)+", text))
+                touched = bool(re.fullmatch(r"flwr(\.\w+)+", text)) and text not in ALLOWED
             case ast.Attribute(attr=name, value=owner) if names and name != "__dict__":
                 own = isinstance(owner, ast.Name) and owner.id in ("self", "cls")
                 touched = name.startswith("_") and not name.startswith("__") and not own
