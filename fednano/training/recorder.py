@@ -1,6 +1,5 @@
 """Progress of a run, and the recorder that evaluates the global model and saves checkpoints."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -166,8 +165,3 @@ class Recorder:
                 wall_s=wall() - begun,
             )
         )
-        if state.weights and not math.isfinite(loss):
-            raise ValueError(
-                f"training has diverged: the validation loss after round {progress.rounds} is not finite; lower "
-                "strategy.outer.lr or the learning rates of optim, or use guard=norm"
-            )

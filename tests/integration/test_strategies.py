@@ -23,7 +23,6 @@ from fednano.coordination.memory import MemoryStore
 from fednano.core.events import LeaseReleased, RoundMerged, RoundSkipped, UpdateFolded, UpdateRefused
 from fednano.core.tensors import State
 from fednano.experiment.experiment import Experiment
-from fednano.strategy.outer.sgd import SGD
 from fednano.strategy.synchronous import Synchronous
 from fednano.training import checkpoint
 from fednano.training.worker import Result, Task
@@ -212,15 +211,3 @@ class StopsInRound(MemoryStore):
 def test_what_does_not_go_together_is_refused(words: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Experiment(compose_config(f"strategy={words}".split()))
-
-
-def test_a_run_that_diverges_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not completed, and says what to change."""
-
-    def step(self: SGD, weights: State, outer: State, delta: State, scale: float = 1.0) -> tuple[State, State]:
-        return {name: weight * math.nan for name, weight in weights.items()}, outer
-
-    monkeypatch.setattr(SGD, "step", step)
-    summary = run("strategy=fedavg", "eval_every=1", "volatility.mean_up_s=100000")
-    assert (summary["status"], summary["rounds"]) == ("failed", 1)
-    assert "training has diverged: the validation loss after round 1 is not finite; lower" in summary["error"]
