@@ -118,7 +118,7 @@ def test_only_robust_strategies_withstand_a_broken_client(words: str) -> None:
 
 
 @EVERY
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(data=st.data())
 def test_churn_loses_and_doubles_no_row(words: str, data: st.DataObject) -> None:
     """`federate` audits the event log and counts the rows of the ledger."""
