@@ -2,26 +2,22 @@
 
 import argparse
 import json
-import statistics
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from rich.table import Table
 
+from fednano.bench.turns import LEAST, NUMBER, Turns, update
 from fednano.codec.base import Blockwise, Codec
 from fednano.codec.bf16 import Bf16
 from fednano.codec.blockwise import Quantized
 from fednano.codec.fp32 import Fp32
 from fednano.codec.topk import TopK
 from fednano.core import tensors
-from fednano.core.clock import Stopwatch
-from fednano.core.tensors import Shapes, State
+from fednano.core.tensors import Shapes
 from fednano.report.printer import printer
 
 COPY = "copy"  # of all bytes, in place of encoding
-NUMBER = 4  # bytes of a float32
-LEAST = 1 << 10  # entries of an update
 QUANTILE: dict[str, Any] = {"levels": "quantile", "block": 4096}
 RANDOM: dict[str, Any] = {"rounding": "stochastic"}
 FEEDBACK: dict[str, Any] = {"error_feedback": True}
@@ -42,14 +38,6 @@ CODECS: dict[str, Codec] = {
     "int4 + feedback": Quantized(name="int4", bits=4, **FEEDBACK),
     "topk": TopK(values="int2", decay=0.95, **FEEDBACK),
 }
-
-
-def update(entries: int) -> State:
-    """A normally distributed update of about as many entries: matrices of several sizes, and a vector."""
-    draw = torch.Generator().manual_seed(0)
-    shares = {"embedding": 0.4, "attention": 0.2, "mlp": 0.4}
-    shapes = {name: (max(1, int(share * entries) // 1024), 1024) for name, share in shares.items()}
-    return {name: torch.randn(shape, generator=draw) for name, shape in {**shapes, "scale": (64,)}.items()}
 
 
 def decode_blocks(codec: Codec, data: bytes, shapes: Shapes) -> None:
@@ -73,22 +61,16 @@ def measure(entries: int, repeats: int) -> dict[str, dict[str, float]]:
     kept = {name: codec.encode(sent, {}, 0)[1] for name, codec in CODECS.items()}
     data = {name: codec.encode(sent, {}, 0)[0] for name, codec in CODECS.items()}
     places = [torch.empty_like(tensor) for tensor in sent.values()]
-    seconds: dict[tuple[str, str], list[float]] = {}
-
-    def time(name: str, way: str, work: Callable[[], object]) -> None:
-        watch = Stopwatch()
-        with watch:
-            work()
-        seconds.setdefault((name, way), []).append(watch.seconds)
-
+    turns = Turns()
     for turn in range(repeats + 1):
-        time(COPY, "encode", lambda: [a.copy_(b) for a, b in zip(places, sent.values(), strict=True)])
+        turns.time(COPY, "encode", lambda: [a.copy_(b) for a, b in zip(places, sent.values(), strict=True)])
         for name, codec in CODECS.items():
-            time(name, "encode", lambda codec=codec, name=name, turn=turn: codec.encode(sent, kept[name], turn))  # type: ignore[misc]
-            time(name, "decode", lambda codec=codec, name=name: decode_blocks(codec, data[name], shapes))  # type: ignore[misc]
-    found: dict[str, dict[str, float]] = {}
-    for (name, way), times in seconds.items():
-        found.setdefault(name, {})[way] = NUMBER * count / 1e6 / statistics.median(times[1:])
+            turns.time(name, "encode", lambda codec=codec, name=name, turn=turn: codec.encode(sent, kept[name], turn))  # type: ignore[misc]
+            turns.time(name, "decode", lambda codec=codec, name=name: decode_blocks(codec, data[name], shapes))  # type: ignore[misc]
+    megabytes = NUMBER * count / 1e6
+    found = {
+        name: {way: megabytes / seconds for way, seconds in ways.items()} for name, ways in turns.medians().items()
+    }
     for name, codec in CODECS.items():
         lost = tensors.norm(tensors.subtract(sent, codec.decode(data[name], shapes))) / tensors.norm(sent)
         found[name] |= {"bytes_per_entry": len(data[name]) / count, "error": lost**2}

@@ -2,21 +2,19 @@
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
-from collections.abc import Callable
 
 import torch
 from rich.table import Table
 
+from fednano.bench.turns import LEAST, NUMBER, Turns, update
 from fednano.codec.base import Blockwise, Codec
 from fednano.codec.bf16 import Bf16
 from fednano.codec.blockwise import Quantized
 from fednano.codec.fp32 import Fp32
 from fednano.codec.topk import TopK
 from fednano.core import tensors
-from fednano.core.clock import Stopwatch
 from fednano.core.tensors import Lazy, State
 from fednano.flower.stock import stock_fedavg
 from fednano.process.memory import most_growth
@@ -36,18 +34,7 @@ CODECS: dict[str, Codec] = {
     "topk": TopK(values="int2", error_feedback=True, decay=0.95),
 }
 FEW, MANY = 2, 32
-NUMBER = 4  # bytes of a float32
 WEIGHT = 1e5  # tokens
-LEAST = 1 << 10  # entries of an update
-
-
-def update(entries: int, client: int = 0) -> State:
-    """An update of about as many entries, in tensors like those of a small GPT."""
-    draw = torch.Generator().manual_seed(client)
-    shares = {"embedding": 0.4, "attention": 0.2, "mlp": 0.4}
-    return {
-        name: torch.randn((max(1, int(share * entries) // 512), 512), generator=draw) for name, share in shares.items()
-    }
 
 
 def speeds(entries: int, repeats: int) -> dict[str, dict[str, float]]:
@@ -64,23 +51,13 @@ def speeds(entries: int, repeats: int) -> dict[str, dict[str, float]]:
     for name, codec in CODECS.items():
         data, _ = codec.encode(sent, {}, 0)
         states[name] = _lazy(codec, data, shapes)
-    seconds: dict[tuple[str, str], list[float]] = {}
-
-    def time(name: str, figure: str, work: Callable[[], object]) -> None:
-        watch = Stopwatch()
-        with watch:
-            work()
-        seconds.setdefault((name, figure), []).append(watch.seconds)
-
+    turns = Turns()
     for _ in range(repeats + 1):
-        time(ADD, "add_s", lambda: [place[name].add_(tensor) for name, tensor in sent.items()])
+        turns.time(ADD, "add_s", lambda: [place[name].add_(tensor) for name, tensor in sent.items()])
         for name, state in states.items():
-            time(name, "norm_s", lambda state=state: tensors.norm(state))  # type: ignore[misc]
-            time(name, "add_s", lambda state=state: mean.add(state, WEIGHT))  # type: ignore[misc]
-    found: dict[str, dict[str, float]] = {}
-    for (name, figure), times in seconds.items():
-        found.setdefault(name, {})[figure] = statistics.median(times[1:])
-    return found
+            turns.time(name, "norm_s", lambda state=state: tensors.norm(state))  # type: ignore[misc]
+            turns.time(name, "add_s", lambda state=state: mean.add(state, WEIGHT))  # type: ignore[misc]
+    return turns.medians()
 
 
 def _lazy(codec: Codec, data: bytes, shapes: tensors.Shapes) -> Lazy:

@@ -51,8 +51,8 @@ def run_in_folder(
     `out`, by default the terminal.
 
     Raises ValueError if the logger cannot be opened, the checkpoint does not fit, or the strategy cannot compute its
-    figures; only the logger's own files are
-    written in that case. If the runtime refuses the run before the first event, an empty event log remains.
+    figures; only the logger's own files are written in that case. If the runtime refuses the run before the first
+    event, an empty event log remains.
     """
     events = folder / "events.jsonl"
     summarized(parts.strategy, 0)  # or the run would fail at its end
@@ -81,15 +81,8 @@ def run_in_folder(
         wall_s = session.wall_s
         _write_results(folder, parts, outcome, event_log, meter, written)
         energy = meter.account(outcome.progress.tokens)
-        written.summary = finite(
-            summarise(written.told(outcome), parts, runtime.name, event_log, wall_s, auditor, energy)
-        )
-        written.write()
-        with written.or_failed(), naming(folder / "report.html"):
-            report.write(folder, event_log.sha256())
-        if written.fails(outcome):
-            written.write()
-        return written.told(outcome)
+        told = summarise(written.told(outcome), parts, runtime.name, event_log, wall_s, auditor, energy)
+        return _write_account(folder, outcome, finite(told), event_log, report, written)
     except Exception as error:
         refused = isinstance(error, ValueError) and event_log.events == (resume.event_log.events if resume else 0)
         if not refused:
@@ -117,6 +110,24 @@ def _write_results(
             save_model(folder / "model", outcome.state.weights, parts.gpt, parts.tokenizer.save)
     with written.or_failed():
         write_json(folder / "energy.json", meter.curves())
+
+
+def _write_account(
+    folder: Path,
+    outcome: Outcome,
+    summary: dict[str, Any],
+    event_log: EventLog,
+    report: LiveReport,
+    written: "Written",
+) -> Outcome:
+    """Write the summary and the report, and the summary once more if that fails; returns what became of the run."""
+    written.summary = summary
+    written.write()
+    with written.or_failed(), naming(folder / "report.html"):
+        report.write(folder, event_log.sha256())
+    if written.fails(outcome):
+        written.write()
+    return written.told(outcome)
 
 
 class Written:
