@@ -11,6 +11,7 @@ from fednano.experiment.sizes import check_memory, check_work
 from fednano.federation.guard import Unguarded
 from fednano.optim.inner import AdamW
 from fednano.runtime.parts import RunSettings
+from fednano.strategy.byzantine import Byzantine
 from fednano.strategy.synchronous import Synchronous
 from fednano.training.evaluate import require_row
 from fednano.volatility.membership import Membership
@@ -25,6 +26,7 @@ def check_across(groups: Groups, settings: RunSettings) -> None:
     _check_elastic(groups)
     _check_download(groups.download)
     _check_inner(groups)
+    _check_attackers(groups, settings)
     _check_sparse(groups)
     _check_private_runtime(groups, settings)
     if getattr(groups.strategy, "dp", None) is not None:
@@ -98,6 +100,15 @@ def _check_inner(groups: Groups) -> None:
         raise ValueError(
             f"optim must step with Muon under strategy={strategy.name}, got AdamW for all parameters; use "
             "optim=muon_adamw or strategy=diloco"
+        )
+
+
+def _check_attackers(groups: Groups, settings: RunSettings) -> None:
+    part = groups.strategy.client
+    if isinstance(part, Byzantine) and (unknown := [name for name in part.clients if name not in settings.names]):
+        raise ValueError(
+            f"strategy.client.clients must name clients of the run, got {', '.join(unknown)}; they are called "
+            f"{settings.names[0]} to {settings.names[-1]}"
         )
 
 

@@ -50,5 +50,5 @@ class ClientPart(Protocol):
     restored by `resume` and lost when the client crashes.
     """
 
-    def begin(self, base: State, kept: State) -> LocalRule:
-        """The rule of a task that starts from the global weights `base`."""
+    def begin(self, base: State, kept: State, client: str, round_: int) -> LocalRule:
+        """The rule of `client` for a task of this round, which starts from the global weights `base`."""

@@ -43,7 +43,7 @@ class Proximal:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.mu < math.inf:
-            raise ValueError(f"strategy.mu must be >= 0 and finite, got {self.mu}; about 0.01 is usual")
+            raise ValueError(f"strategy.client.mu must be >= 0 and finite, got {self.mu}; about 0.01 is usual")
 
-    def begin(self, base: State, kept: State) -> LocalRule:
+    def begin(self, base: State, kept: State, client: str, round_: int) -> LocalRule:
         return ProximalRule(base, kept, self.mu) if self.mu else LocalRule(base, kept)

@@ -144,7 +144,7 @@ class ClientWorker:
         ahead, begun, over_at = head.done.steps, self._clock.now(), came + task.seconds
         # A request to submit may be known before its time.
         quiet_until = came if self._asked(task.lease, math.inf) else over_at
-        rule = self._part.begin(weights, self.memory.of(task.client, "strategy")) if self._part else None
+        rule = self._rule(task, weights)
         plan = self._plan(task, max(0, task.steps - ahead), ahead, task.inner, quiet_until)
 
         def after_step(steps: int, loss: float) -> None:
@@ -188,6 +188,11 @@ class ClientWorker:
         if task.ahead and done.steps and not done.drained:
             self.onward = self._onward(task, task.ahead, local)
         return result, local if task.whole else self._update(task.client, weights, local, done, rule)
+
+    def _rule(self, task: Task, weights: State) -> LocalRule | None:
+        if self._part is None:
+            return None
+        return self._part.begin(weights, self.memory.of(task.client, "strategy"), task.client, task.round)
 
     def _update(self, client: str, weights: State, local: State, done: StepsDone, rule: LocalRule | None) -> State:
         """The pseudo-gradient, or what the strategy makes of it."""

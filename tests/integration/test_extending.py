@@ -151,7 +151,7 @@ def test_feddyn_finds_the_optimum_of_all_data_where_fedavg_does_not(own: str) ->
     for _ in range(60):
         moved = []
         for i, (c, a) in enumerate(clients):
-            rule, w = part.begin(theta, kept[i]), torch.nn.Parameter(theta["w"].clone())
+            rule, w = part.begin(theta, kept[i], "a", 1), torch.nn.Parameter(theta["w"].clone())
             for _ in range(60):
                 w.grad = c * (w.detach() - a)
                 rule.gradients({"w": w})

@@ -193,9 +193,9 @@ class StopsInRound(MemoryStore):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("krum", r"clients must be >= 5 with strategy\.merging\.f=1, got 4; add clients"),
+        ("krum", r"clients must be >= 5 with strategy/merging=krum, got 4; add clients"),
         ("krum clients=6 strategy.merging.f=2", r"clients must be >= 7 with strategy\.merging\.f=2, got 6"),
-        ("krum clients=6 strategy.merging.m=9", r"clients must be >= 12 with strategy\.merging\.m=9, got 6"),
+        ("krum clients=6 strategy.merging.m=9", r"clients must be >= 18 with strategy\.merging\.m=9, got 6"),
         ("median clients=2", r"clients must be >= 3 with strategy/merging=median, got 2"),
         ("trimmed_mean strategy.merging.share=0.2", r"clients must be >= 5 with strategy\.merging\.share=0\.2, got 4"),
         ("median strategy.weighting=tokens", r"strategy\.weighting must be uniform with strategy\.merging=Median, wh"),
@@ -204,6 +204,10 @@ class StopsInRound(MemoryStore):
         (
             "median clients=100000 strategy.quorum=100000 optim.state=reset model=d20 model.sequence_len=16",
             r"strategy\.quorum must fit into memory, got 100000, with which the run needs about",
+        ),
+        (
+            "median strategy/client=byzantine strategy.client.clients=[client_3,client_4]",
+            r"strategy\.client\.clients must name clients of the run, got client_4; they are called client_0 to c",
         ),
         ("muloco optim=adamw", r"optim must step with Muon under strategy=muloco, got AdamW"),
     ],

@@ -20,7 +20,7 @@ class Carry(LocalRule):
 class CarryPart:
     """Makes the rules."""
 
-    def begin(self, base: State, kept: State) -> LocalRule:
+    def begin(self, base: State, kept: State, client: str, round_: int) -> LocalRule:
         return Carry(base, kept)
 
 

@@ -42,9 +42,9 @@ class Dynamic:
 
     def __post_init__(self) -> None:
         if not self.alpha > 0:
-            raise ValueError(f"strategy.alpha must be above 0, got {self.alpha}; about 0.1 is usual")
+            raise ValueError(f"strategy.client.alpha must be above 0, got {self.alpha}; about 0.1 is usual")
 
-    def begin(self, base: State, kept: State) -> LocalRule:
+    def begin(self, base: State, kept: State, client: str, round_: int) -> LocalRule:
         return DynamicRule(base, kept, self.alpha)
 
 

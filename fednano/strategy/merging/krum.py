@@ -21,35 +21,39 @@ class Krum:
     Source: Blanchard et al. 2017 (1703.02757). Updates of equal score are taken in the order of their clients' names.
 
     Args:
-        f: number of broken updates to withstand; n must be at least 2f + 3.
+        f: number of broken updates to withstand; n must be at least 2f + 3. None: as many as n allows, (n − 3) // 2.
         m: number of updates to average, 1 for plain Krum; null: n − f − 2. With f > 0, n must be at least m + f + 2,
             or broken updates could be among them.
     """
 
     weighted: ClassVar[bool] = False
     keeps: ClassVar[bool] = True
-    f: int = 1
+    f: int | None = None
     m: int | None = None
 
     def __post_init__(self) -> None:
-        if self.f < 0:
-            raise ValueError(f"strategy.merging.f must be >= 0, got {self.f}; use a number of broken updates")
+        if self.f is not None and self.f < 0:
+            raise ValueError(f"strategy.merging.f must be >= 0, got {self.f}; use a number of broken updates, or null")
         if self.m is not None and self.m < 1:
             raise ValueError(f"strategy.merging.m must be >= 1, got {self.m}; use 1 or more updates, or null")
 
     @property
     def least(self) -> int:
-        return max(2 * self.f + 3, self._needed)
+        return max(2 * (1 if self.f is None else self.f) + 3, self._needed)
 
     @property
     def because(self) -> str:
-        return f"strategy.merging.m={self.m}" if self._needed == self.least else f"strategy.merging.f={self.f}"
+        if self._needed == self.least:
+            return f"strategy.merging.m={self.m}"
+        return "strategy/merging=krum" if self.f is None else f"strategy.merging.f={self.f}"
 
     @property
     def _needed(self) -> int:
         """The least number of updates of which m may be averaged."""
         if self.m is None:
             return 0
+        if self.f is None:
+            return 2 * self.m  # n − (n − 3) // 2 − 2 is n // 2
         return self.m + self.f + 2 if self.f else self.m
 
     def accumulator(self, like: State) -> Accumulator:
@@ -64,9 +68,10 @@ class Krum:
 
     def chosen(self, deltas: Sequence[State]) -> list[int]:
         """The indices of the updates to average, lowest score first."""
-        distances, close = squared_distances(deltas), len(deltas) - self.f - 2
+        n = len(deltas)
+        distances, close = squared_distances(deltas), n - (max(0, (n - 3) // 2) if self.f is None else self.f) - 2
         scores = [math.fsum(sorted(row[:i] + row[i + 1 :])[:close]) for i, row in enumerate(distances)]
-        ranked = sorted(range(len(deltas)), key=scores.__getitem__)  # which is stable
+        ranked = sorted(range(n), key=scores.__getitem__)  # which is stable
         return ranked[: close if self.m is None else self.m]
 
 

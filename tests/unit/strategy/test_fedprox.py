@@ -20,7 +20,7 @@ def test_a_step_by_hand() -> None:
     theta, still = torch.nn.Parameter(torch.tensor([1.5, 1.0])), torch.nn.Parameter(torch.ones(1))
     theta.grad = torch.tensor([0.1, 0.2])
     base = {"w": torch.tensor([1.0, 2.0]), "still": torch.zeros(1)}
-    Proximal(mu=0.4).begin(base, {}).gradients({"w": theta, "still": still})
+    Proximal(mu=0.4).begin(base, {}, "a", 1).gradients({"w": theta, "still": still})
     assert theta.grad.tolist() == pytest.approx([0.3, -0.2])
     assert still.grad is None
     assert theta.tolist() == [1.5, 1.0] and base["w"].tolist() == [1.0, 2.0]
@@ -33,7 +33,7 @@ def test_steps_are_those_of_the_explicit_loss() -> None:
         model = GPT(GPTConfig.derive(Depth(2, sequence_len=8), SEED, 300))
         model.init_weights(torch.Generator().manual_seed(0))
         base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        rule, optimizer = Proximal(mu=mu).begin(base, {}), AdamW(lr=1e-2).build(model)
+        rule, optimizer = Proximal(mu=mu).begin(base, {}, "a", 1), AdamW(lr=1e-2).build(model)
         for step in range(5):
             loss = model(tokens, (tokens + step) % 7)
             named = dict(model.named_parameters())
@@ -52,5 +52,5 @@ def test_steps_are_those_of_the_explicit_loss() -> None:
 
 @pytest.mark.parametrize("mu", [-0.1, float("nan"), float("inf")])
 def test_a_bad_mu_is_named(mu: float) -> None:
-    with pytest.raises(ValueError, match=r"strategy\.mu must be >= 0 and finite, got .*; about 0\.01 is usual"):
+    with pytest.raises(ValueError, match=r"strategy\.client\.mu must be >= 0 and finite, got .*; about 0\.01 is usual"):
         Proximal(mu=mu)

@@ -53,7 +53,17 @@ def equal(a: State, b: State) -> bool:
     return tensors.digest(a) == tensors.digest(b)
 
 
-ALL: list[Merge] = [Mean(), Radial(), Median(), TrimmedMean(0.25), TrimmedMean(0.4), Krum(0), Krum(1), Krum(1, 1)]
+ALL: list[Merge] = [
+    Mean(),
+    Radial(),
+    Median(),
+    TrimmedMean(0.25),
+    TrimmedMean(0.4),
+    Krum(0),
+    Krum(1),
+    Krum(1, 1),
+    Krum(),
+]
 
 
 # Each by hand
@@ -80,6 +90,13 @@ def test_krum_by_hand() -> None:
     assert merged(Krum(1), updates)["w"].tolist() == [0.5]
     assert merged(Krum(1, 1), updates)["w"].tolist() == [1.0]
     assert merged(Krum(1, 4), updates)["w"].tolist() == [2.75]
+
+
+def test_krum_withstands_as_many_as_it_can_unless_told() -> None:
+    for n, f in ((5, 1), (6, 1), (7, 2), (8, 2), (9, 3)):
+        updates = each(*[value**1.5 for value in range(n)])
+        assert Krum().chosen(updates) == Krum(f).chosen(updates)
+        assert len(Krum().chosen(updates)) == n // 2
 
 
 def test_equal_scores_are_resolved_by_client_in_any_order_of_arrival() -> None:
@@ -248,7 +265,7 @@ def test_bad_settings_name_key_and_value(make: object, says: str) -> None:
     ("merging", "least"),
     [(Mean(), 1), (Radial(), 1), (Median(), 3), (TrimmedMean(0.0), 1), (TrimmedMean(0.25), 4), (TrimmedMean(0.2), 5),
      (TrimmedMean(0.1), 10), (TrimmedMean(0.4), 3), (Krum(0), 3), (Krum(1), 5), (Krum(2), 7), (Krum(1, 9), 12),
-     (Krum(0, 9), 9)],
+     (Krum(0, 9), 9), (Krum(), 5), (Krum(None, 9), 18)],
     ids=repr,
 )  # fmt: skip
 def test_the_quorum_is_raised_to_what_the_merging_needs(merging: Merge, least: int) -> None:
