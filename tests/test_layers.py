@@ -16,7 +16,7 @@ FLOORS = [
     {"runtime"},
     {"node"},
     {"experiment"},
-    {"run", "prepare", "sample", "evaluate", "fidelity", "flower_config", "bench", "flower_app"},
+    {"run", "prepare", "sample", "evaluate", "fidelity", "compare", "flower_config", "bench", "flower_app"},
 ]
 NEIGHBOURS = {
     ("optim", "model"),  # parameter groups are those of a model

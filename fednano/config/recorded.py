@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from fednano.config.moved import with_current_targets
 from fednano.config.targets import check_targets
@@ -35,6 +36,18 @@ def recorded_sha256(folder: Path) -> str:
     path = folder / "config.yaml"
     config = OmegaConf.load(path) if path.is_file() else None
     return config_sha256(config) if isinstance(config, DictConfig) else ""
+
+
+def recorded_config(folder: Path) -> dict[str, Any]:
+    """`config.yaml` of a run folder as it stands there, nothing resolved. Raises ValueError for other contents."""
+    path = folder / "config.yaml"
+    try:
+        plain = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (YAMLError, ValueError) as error:
+        raise ValueError(f"{path} must hold a run's configuration, got other contents; restore it") from error
+    if not isinstance(plain, dict):
+        raise ValueError(f"{path} must hold a run's configuration, got a list; restore it")
+    return {str(key): value for key, value in plain.items()}
 
 
 def check_recorded(cfg: DictConfig, given: str) -> None:

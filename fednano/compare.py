@@ -1,0 +1,91 @@
+"""The command `python -m fednano.compare`: runs side by side, grouped by what differs in their configurations."""
+
+from fednano.core.interrupts import end_at_signals
+
+if __name__ == "__main__":  # first, since the imports below take a while
+    end_at_signals()
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fednano.config.errors import guarded
+from fednano.report.comparison.runs import find_runs
+from fednano.report.printer import printer
+
+if TYPE_CHECKING:
+    from fednano.report.comparison.groups import Group
+
+PICTURES, TABLES = (".svg", ".pdf", ".png"), (".csv", ".html", ".tex")
+MISSING = "python -m fednano.compare must have pandas, scipy and matplotlib, got no {}; run uv sync --extra compare"
+
+
+def main() -> int:
+    """Print the table and write the files asked for. Raises ValueError for bad arguments."""
+    options = parsed(sys.argv[1:])
+    try:
+        from fednano.report.comparison import figure, table
+        from fednano.report.comparison.groups import grouped
+    except ModuleNotFoundError as error:
+        raise ValueError(MISSING.format(error.name)) from None
+    groups = grouped(find_runs(options.runs), options.over)
+    baseline = chosen(groups, options.baseline) if options.baseline else None
+    first = options.metric[0]
+
+    def order(group: "Group") -> float:
+        mean = group.estimate(first).mean
+        return math.inf if math.isnan(mean) else mean
+
+    groups.sort(key=order)
+    printer().print(table.shown(groups, options.metric, baseline))
+    for path in options.out:
+        if path.suffix in PICTURES:
+            figure.draw(groups, first, baseline, path)
+        else:
+            table.write(table.frame(groups, options.metric, baseline), path)
+        print(path)
+    return 0
+
+
+def chosen(groups: Sequence["Group"], name: str) -> "Group":
+    """The group that all words of a name like "fedavg fp32" are in. Raises ValueError unless there is exactly one."""
+    found = [group for group in groups if set(name.split()) <= set(group.name.split())]
+    exact = [group for group in found if group.name == name]
+    if len(exact or found) != 1:
+        raise ValueError(
+            f"--baseline must name one group, got {name}, which {len(found)} match; use one of "
+            + ", ".join(sorted(group.name for group in groups))
+        )
+    return (exact or found)[0]
+
+
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m fednano.compare",
+        description="Compare runs: one row for each group of runs that differ in their seed alone, with the mean and "
+        "standard deviation of a figure, and its paired difference from a baseline with a 95 %% interval.",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, or one that holds runs")
+    parser.add_argument(
+        "--metric", action="append", metavar="KEY", help="a number of summary.json, such as bytes.up; may be repeated"
+    )
+    parser.add_argument("--baseline", metavar="NAME", help="the group to compare with, as named in the table: fedavg")
+    parser.add_argument("--over", default="seed", metavar="KEY", help="the key that groups are averaged over")
+    parser.add_argument(
+        "--out", action="append", type=Path, default=[], metavar="FILE", help=".svg, .pdf, .png, .csv, .html or .tex"
+    )
+    options = parser.parse_args(arguments)
+    options.metric = options.metric or ["val_bpb"]
+    for path in options.out:
+        if path.suffix not in (*PICTURES, *TABLES):
+            raise ValueError(f"--out must end in {', '.join((*PICTURES, *TABLES))}, got {path}; use one of them")
+        if not path.parent.is_dir():
+            raise ValueError(f"--out must be in a folder that exists, got {path}; create it or name another file")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

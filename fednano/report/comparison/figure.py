@@ -1,0 +1,58 @@
+"""The picture of a comparison: one row for each group, one dot for each seed."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from fednano.report.comparison.groups import Group
+
+STYLE: Any = {  # matplotlib types each key by its name
+    "font.size": 8,
+    "svg.hashsalt": "fednano",  # the same comparison gives the same file
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+}
+DOT, MEAN, LINE, FAINT = "#2563a8", "#111111", "#8a8a8a", "#e3e3e3"
+FAR = 4.0  # groups this many times as far from the best as the median group are drawn at the edge
+
+
+def draw(groups: Sequence[Group], metric: str, baseline: Group | None, path: Path) -> None:
+    """Write the picture in the format of the path's suffix: svg, pdf or png. Groups without a figure have no dots."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(5.5, 0.7 + 0.22 * len(groups)), layout="constrained")
+        axes = figure.add_subplot()
+        limit = edge([group.estimate(metric).mean for group in groups])
+        for row, group in enumerate(groups):
+            values = list(group.values(metric).values())
+            near = [value for value in values if value <= limit]
+            axes.axhline(row, color=FAINT, linewidth=0.6, zorder=0)
+            axes.plot(near, [row] * len(near), "o", color=DOT, markersize=3.5, alpha=0.7)
+            if near and len(near) == len(values):
+                axes.plot([group.estimate(metric).mean], [row], "|", color=MEAN, markersize=9)
+            elif len(near) < len(group.runs):
+                far = f"{group.estimate(metric).mean:.3g}" if values else "diverged"
+                axes.annotate(f"{far} →", (1, row), xycoords=("axes fraction", "data"), ha="right", va="center")
+        if baseline is not None and (mean := baseline.estimate(metric).mean) <= limit:
+            axes.axvline(mean, color=LINE, linewidth=0.8, linestyle="--", zorder=0)
+        axes.set_yticks(range(len(groups)), [group.name for group in groups])
+        axes.tick_params(axis="y", length=0)
+        axes.invert_yaxis()
+        axes.set_xlabel(metric)
+        bare = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(path.suffix[1:])
+        figure.savefig(path, dpi=200, metadata=bare)
+
+
+def edge(means: Sequence[float]) -> float:
+    """The largest figure that is drawn to scale, so that one bad group does not push all others together."""
+    finite = sorted(mean for mean in means if math.isfinite(mean))
+    if len(finite) < 3:
+        return math.inf
+    best, middle = finite[0], finite[len(finite) // 2]
+    return best + FAR * (middle - best) if middle > best else math.inf

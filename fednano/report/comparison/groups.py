@@ -1,0 +1,120 @@
+"""Runs grouped by what differs in their configurations, with spreads and paired differences over seeds."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+from scipy.stats import t as student
+
+from fednano.report.comparison.runs import RecordedRun
+
+CONFIDENCE = 0.95
+ABSENT = ""
+APART = ("name", "resume")  # keys that change nothing about a run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean over n values; `half` is half of its 95 % interval by Student's t, NaN for fewer than two values."""
+
+    n: int
+    mean: float
+    spread: float
+    half: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Estimate":
+        """`spread` is the sample's standard deviation, NaN for fewer than two values."""
+        n = len(values)
+        if n < 2:
+            return cls(n=n, mean=fmean(values) if values else math.nan, spread=math.nan, half=math.nan)
+        spread = stdev(values)
+        reach = float(student.ppf(0.5 + CONFIDENCE / 2, n - 1))
+        return cls(n=n, mean=fmean(values), spread=spread, half=reach * spread / math.sqrt(n))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Runs that differ by nothing but their seed. `label` holds the keys that tell groups apart."""
+
+    label: Mapping[str, Any]
+    runs: Mapping[Any, RecordedRun]
+
+    @property
+    def name(self) -> str:
+        """Such as fedadam int4."""
+        return " ".join(short(value) for value in self.label.values() if value != ABSENT) or "all"
+
+    def values(self, metric: str) -> dict[Any, float]:
+        """The finite figures by seed."""
+        found = {seed: run.figure(metric) for seed, run in self.runs.items()}
+        return {seed: value for seed, value in found.items() if math.isfinite(value)}
+
+    def estimate(self, metric: str) -> Estimate:
+        return Estimate.of(list(self.values(metric).values()))
+
+    def beside(self, other: "Group", metric: str) -> Estimate:
+        """The relative difference from another group, paired by seed; 0.01 is 1 % more."""
+        mine, theirs = self.values(metric), other.values(metric)
+        return Estimate.of([mine[seed] / theirs[seed] - 1 for seed in mine if theirs.get(seed)])
+
+
+def differing(runs: Sequence[RecordedRun], over: str) -> list[str]:
+    """The keys whose values differ, names first, without the key `over` and those that always equal it."""
+    keys = dict.fromkeys(key for run in runs for key in run.config)
+    found = [
+        key
+        for key in keys
+        if key not in (over, *APART)
+        and len({_text(run.config.get(key, ABSENT)) for run in runs}) > 1
+        and not all(run.config.get(key, run.config.get(over)) == run.config.get(over) for run in runs)
+    ]
+    return sorted(found, key=lambda key: not key.endswith(".name"))
+
+
+def grouped(runs: Sequence[RecordedRun], over: str = "seed") -> list[Group]:
+    """Groups of runs that differ in `over` alone, labelled by as few keys as tell them apart.
+
+    Raises ValueError if two runs of a group have the same seed.
+    """
+    keys = differing(runs, over)
+    parts: dict[tuple[str, ...], list[RecordedRun]] = {}
+    for run in runs:
+        parts.setdefault(tuple(_text(run.config.get(key, ABSENT)) for key in keys), []).append(run)
+    chosen = _telling(list(parts), keys)
+    groups = []
+    for members in parts.values():
+        by_seed: dict[Any, RecordedRun] = {}
+        for run in members:
+            seed = run.config.get(over)
+            if seed in by_seed:
+                raise ValueError(
+                    f"RUN must differ from every other run, got {run.folder}, which has the configuration of "
+                    f"{by_seed[seed].folder}; leave one of them out"
+                )
+            by_seed[seed] = run
+        groups.append(Group(label={key: members[0].config.get(key, ABSENT) for key in chosen}, runs=by_seed))
+    return groups
+
+
+def _telling(parts: Sequence[tuple[str, ...]], keys: Sequence[str]) -> list[str]:
+    """Keys, taken in order, each of which tells apart groups that those before it do not."""
+    chosen: list[int] = []
+    for index in range(len(keys)):
+        if len({tuple(part[i] for i in (*chosen, index)) for part in parts}) > len(
+            {tuple(part[i] for i in chosen) for part in parts}
+        ):
+            chosen.append(index)
+    return [keys[i] for i in chosen]
+
+
+def short(value: Any) -> str:
+    """A class by its own name, everything else as it is."""
+    return str(value).rsplit(".", 1)[-1] if str(value).startswith("fednano.") else str(value)
+
+
+def _text(value: Any) -> str:
+    """Configurations may hold lists, which no set takes."""
+    return repr(value)

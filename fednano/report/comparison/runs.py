@@ -1,0 +1,75 @@
+"""Finished runs as they were recorded: a flat configuration and the figures of the summary."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fednano.config.recorded import recorded_config
+
+SUMMARY, CONFIG = "summary.json", "config.yaml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedRun:
+    """One run. `config` and `figures` have flat keys, such as strategy.outer.lr and bytes.up."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    figures: Mapping[str, Any]
+
+    def figure(self, key: str) -> float:
+        """A number of the summary; NaN if it is null, as the loss of a model that diverged is.
+
+        Raises ValueError if the summary has no such number.
+        """
+        value = self.figures.get(key, "")
+        if value is None:
+            return math.nan
+        if type(value) not in (int, float):
+            numbers = sorted(
+                k for k, v in self.figures.items() if isinstance(v, int | float) and not isinstance(v, bool)
+            )
+            raise ValueError(
+                f"--metric must be a number of {SUMMARY}, got {key} in {self.folder}; use one of {', '.join(numbers)}"
+            )
+        return float(value)
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys. Lists stay whole."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def read_run(folder: Path) -> RecordedRun:
+    """Raises ValueError if the folder's files are not those of a run, OSError if they cannot be read."""
+    config, path = recorded_config(folder), folder / SUMMARY
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        figures = None
+    if not isinstance(figures, dict):
+        raise ValueError(f"{path} must hold the figures of a run, got other contents; restore it")
+    return RecordedRun(folder=folder, config=flat(config), figures=flat(figures))
+
+
+def find_runs(folders: Iterable[Path]) -> Sequence[RecordedRun]:
+    """The finished runs in or below the folders, each once, in the order of their paths.
+
+    Raises ValueError for a folder without any.
+    """
+    found: dict[Path, RecordedRun] = {}
+    for folder in folders:
+        below = sorted(path.parent for path in folder.rglob(SUMMARY) if (path.parent / CONFIG).is_file())
+        if not below:
+            raise ValueError(f"RUN must be or hold a folder with {SUMMARY}, got {folder}; name runs or sweeps")
+        found.update({path.resolve(): read_run(path) for path in below if path.resolve() not in found})
+    return list(found.values())

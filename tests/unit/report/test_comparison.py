@@ -1,0 +1,159 @@
+"""Runs side by side: grouping by configuration, spreads and paired differences, tables and pictures."""
+
+import itertools
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from fednano import compare
+from fednano.report.comparison.figure import edge
+from fednano.report.comparison.groups import Estimate, Group, grouped
+from fednano.report.comparison.runs import find_runs
+from fednano.report.comparison.table import headings
+
+Record = Callable[..., Path]
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Record:
+    """Writes the files of a run: `record("fedavg", seed, bpb)`."""
+
+    def write(strategy: str, seed: int, bpb: float | None, codec: str = "fp32", **more: Any) -> Path:
+        folder = tmp_path / "sweep" / str(len(list((tmp_path / "sweep").glob("*"))))
+        folder.mkdir(parents=True)
+        config = {
+            "strategy": {"name": strategy, "outer": {"_target_": f"fednano.outer.{strategy.title()}", "lr": 1.0}},
+            "codec": {"name": codec},
+            "data": {"sources": ["a", "b"]},
+            "seed": seed,
+            "noise": {"seed": seed},
+            "name": f"job{seed}",
+        } | more
+        (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        (folder / "summary.json").write_text(json.dumps({"val_bpb": bpb, "bytes": {"up": 100}, "status": "completed"}))
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def sweep(record: Record, tmp_path: Path) -> Path:
+    for seed, base in ((1, 2.0), (2, 2.2)):
+        record("fedavg", seed, base)
+        record("fedadam", seed, base * 1.1)
+        record("fedavg", seed, base * (1.01 if seed == 1 else 1.03), codec="int4")
+    return tmp_path / "sweep"
+
+
+def named(groups: list[Group]) -> dict[str, Group]:
+    return {group.name: group for group in groups}
+
+
+def test_groups_are_told_apart_by_as_few_keys_as_possible(sweep: Path) -> None:
+    groups = named(grouped(find_runs([sweep])))
+    assert set(groups) == {"fedavg fp32", "fedadam fp32", "fedavg int4"}
+    assert list(groups["fedavg int4"].label) == ["strategy.name", "codec.name"]
+    assert set(groups["fedavg int4"].runs) == {1, 2}
+
+
+def test_a_key_that_some_runs_lack_tells_them_apart(record: Record, tmp_path: Path) -> None:
+    record("fedavg", 1, 2.0)
+    record("fedavg", 1, 2.0, extra={"k": 3})
+    groups = grouped(find_runs([tmp_path]))
+    assert [dict(group.label) for group in groups] == [{"extra.k": ""}, {"extra.k": 3}]
+    assert [group.name for group in groups] == ["all", "3"]
+
+
+def test_means_and_paired_differences_by_hand(sweep: Path) -> None:
+    """1.01 and 1.03 times the baseline: +2 % with a standard deviation of √2 %, and 12.706 · √2 / √2 % of interval."""
+    groups = named(grouped(find_runs([sweep])))
+    found = groups["fedavg fp32"].estimate("val_bpb")
+    assert (found.n, found.mean, found.spread) == pytest.approx((2, 2.1, 0.2 / math.sqrt(2)))
+    paired = groups["fedavg int4"].beside(groups["fedavg fp32"], "val_bpb")
+    assert (paired.mean, paired.spread) == pytest.approx((0.02, 0.02 / math.sqrt(2)))
+    assert paired.half == pytest.approx(0.12706, rel=1e-4)
+    assert groups["fedadam fp32"].beside(groups["fedavg fp32"], "val_bpb").spread == pytest.approx(0.0, abs=1e-12)
+    assert math.isnan(Estimate.of([1.0]).half) and math.isnan(Estimate.of([]).mean)
+
+
+def test_a_diverged_run_counts_as_a_run_without_a_figure(record: Record, tmp_path: Path) -> None:
+    record("fedavg", 1, 2.0)
+    record("fedavg", 2, None)
+    (group,) = grouped(find_runs([tmp_path]))
+    assert (len(group.runs), group.estimate("val_bpb").n) == (2, 1)
+
+
+def test_headings_are_as_short_as_they_can_be() -> None:
+    keys = ["strategy.name", "strategy.outer.lr", "strategy.schedule._target_", "a.level", "b.level"]
+    assert headings(keys) == ["strategy", "lr", "schedule", "a.level", "b.level"]
+
+
+def test_one_bad_group_does_not_push_the_others_together() -> None:
+    assert edge([2.0, 2.1, 2.2, 9.0, math.nan]) == pytest.approx(2.8)
+    assert edge([2.0, 9.0]) == edge([2.0, 2.0, 2.0]) == math.inf
+
+
+def called(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    monkeypatch.setattr("sys.argv", ["compare", *map(str, arguments)])
+    return compare.main()
+
+
+def test_the_command_prints_a_table_and_writes_files(
+    sweep: Path, record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record("fedyogi", 1, None)
+    outs = [tmp_path / f"out{suffix}" for suffix in (*compare.PICTURES, *compare.TABLES)]
+    options = [word for out in outs for word in ("--out", str(out))]
+    assert called(monkeypatch, sweep, "--baseline", "fedavg fp32", *options) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["strategy", "codec", "runs", "val_bpb", "difference"]
+    assert lines[1].split() == ["fedavg", "fp32", "2", "2.1", "±", "0.14"]
+    assert lines[2].split() == ["fedavg", "int4", "2", "2.143", "±", "0.17", "+2.00", "±", "13", "%"]
+    assert lines[4].split() == ["fedyogi", "fp32", "1", "diverged", "-"]
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert table["val_bpb difference"].tolist()[:3] == pytest.approx([0.0, 0.02, 0.1])
+    assert table["val_bpb without"].tolist() == [0, 0, 0, 1]
+    assert "fedadam" in (tmp_path / "out.svg").read_text() and "diverged" in (tmp_path / "out.svg").read_text()
+    assert "fedadam" in (tmp_path / "out.tex").read_text() and "<td>fedadam</td>" in (tmp_path / "out.html").read_text()
+    first = (tmp_path / "out.svg").read_bytes(), (tmp_path / "out.pdf").read_bytes()
+    assert called(monkeypatch, sweep, "--baseline", "fedavg fp32", *options) == 0
+    assert ((tmp_path / "out.svg").read_bytes(), (tmp_path / "out.pdf").read_bytes()) == first
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--metric", "status"), r"--metric must be a number of summary\.json, got status in .*; use one of bytes\.up"),
+        (
+            ("--baseline", "fedavg"),
+            r"--baseline must name one group, got fedavg, which 2 match; use one of fedadam",
+        ),
+        (("--baseline", "x"), r"--baseline must name one group, got x, which 0 match"),
+        (("--out", "a.gif"), r"--out must end in \.svg, .*, got a\.gif; use one of them"),
+        (("--out", "no/a.svg"), r"--out must be in a folder that exists, got no/a\.svg; create it"),
+    ],
+)
+def test_bad_options_are_named(sweep: Path, words: tuple[str, ...], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=says):
+        called(monkeypatch, sweep, *words)
+
+
+def test_folders_without_runs_and_broken_files_are_named(
+    sweep: Path, record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"RUN must be or hold a folder with summary\.json, got .*empty"):
+        called(monkeypatch, tmp_path / "empty")
+    twice = record("fedavg", 1, 2.0)
+    with pytest.raises(ValueError, match=rf"RUN must differ from every other run, got {twice}, which has the conf"):
+        called(monkeypatch, sweep)
+    for name, contents in itertools.product(("summary.json", "config.yaml"), ("{", "[1]")):
+        (twice / name).write_text(contents)
+        with pytest.raises(ValueError, match=rf"{twice}/{name} must hold .*, got"):
+            called(monkeypatch, sweep)
