@@ -97,6 +97,14 @@ def check_value(key: str, value: Any, hint: Any) -> None:
         raise ValueError(f"{key} must {said}")
 
 
+def settings_of(target: str, where: str) -> list[str] | None:
+    """The settings that a class takes; None if it cannot be imported, or may not."""
+    try:
+        return list(_settings_of(imported(target, where), target, where)[0].parameters)
+    except ValueError:
+        return None
+
+
 def _listed(names: Iterable[str], near: str) -> str:
     """Names with commas between them; of many, those most like `near`."""
     all_of_them = ", ".join(names)

@@ -12,6 +12,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
+from fednano.config.checks import settings_of
 from fednano.config.errors import ConfigError, one_line, shown
 from fednano.config.hydra_texts import translated
 from fednano.config.places import conf_dir
@@ -227,10 +228,19 @@ def _unknown_key(
     elif close:
         remedy = f"did you mean {close[0]}?"
     elif of_a_class:
-        remedy = f"add an argument that its YAML file leaves out as +{key}={value}"
+        remedy = _of_a_class(nodes[f"{parent}._target_"], parent, key, value)
     else:
         remedy = f"list all keys with: python -m fednano.{_command(config_name)} --cfg job"
     return f"{key}={value} sets a key that does not exist; {remedy}"
+
+
+def _of_a_class(target: str, parent: str, key: str, value: str) -> str:
+    """What to do about a key that a YAML file with a `_target_` does not have."""
+    taken = settings_of(target, parent)
+    if taken is None or key.rpartition(".")[2] in taken:
+        return f"add an argument that its YAML file leaves out as +{key}={value}"
+    keys = f"set {', '.join(f'{parent}.{name}' for name in taken[:5])}" if taken else f"{parent} has no keys"
+    return f"{keys}, or choose another {parent.replace('.', '/')}"
 
 
 def _groups() -> set[str]:

@@ -203,6 +203,9 @@ def summary_text(summary: Mapping[str, Any]) -> Text:
     return text
 
 
+DIVERGED = "not finite: the model has diverged"
+
+
 def summary_lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(label, text) of every figure that was measured."""
     rows, moved = summary.get("rows") or {}, summary.get("bytes") or {}
@@ -270,6 +273,8 @@ def _compared(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _initial_to_final(initial: float | None, final: float | None) -> str:
+    if initial is not None and final is None:
+        return DIVERGED
     if initial is None or final is None:
-        return units.fixed(final)  # null although begun: it diverged
+        return units.fixed(final)
     return f"{units.fixed(initial)} → {units.fixed(final)} ({units.signed_percent(initial, final)}; lower is better)"

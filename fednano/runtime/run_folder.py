@@ -29,6 +29,7 @@ from fednano.runtime.parts import Parts
 from fednano.runtime.protocol import Conducted, Runtime
 from fednano.runtime.session import Outcome, Session
 from fednano.strategy.base import summarized
+from fednano.strategy.synchronous import PARTS
 from fednano.training.checkpoint import Snapshot, save_model, write_json
 
 DISTRIBUTIONS = ("fednano", "torch", "flwr", "numpy", "pyarrow")
@@ -196,6 +197,7 @@ def summarise(
         "ended_by": progress.ended_by if outcome.status == "completed" else None,
         "runtime": runtime,
         "strategy": outcome.strategy,
+        "method": described(parts) if outcome.strategy else {},
         "strategy_summary": summarized(parts.strategy, outcome.state.version) if outcome.strategy else {},
         "parameters": parts.parameters(),
         "clients": outcome.clients,
@@ -225,6 +227,13 @@ def summarise(
         "seed": parts.settings.seed,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in DISTRIBUTIONS}},
     }
+
+
+def described(parts: Parts) -> dict[str, str]:
+    """What a run's strategy is made of, by class, and its codecs by name."""
+    chosen = {key: getattr(parts.strategy, key, None) for key in (*PARTS, "dp")}
+    classes = {key: type(part).__name__ for key, part in chosen.items() if part is not None}
+    return {**classes, "codec": parts.codecs.update.name, "download": parts.codecs.download.name}
 
 
 def _peak_rss_mb() -> float:

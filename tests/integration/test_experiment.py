@@ -18,13 +18,14 @@ from fednano.core.event_log import read_log
 from fednano.core.events import ClientDown, ClientUp, RoundMerged, RunEnded, UpdateFolded, UpdateRefused, WorkDispatched
 from fednano.data.ledger import Ledger
 from fednano.report.audit import audit
+from fednano.report.display import DIVERGED, summary_lines
 from fednano.report.history import read_history
 from fednano.training.checkpoint import Checkpoints, load_model
 
 Run = Callable[..., dict[str, Any]]
 
 KEYS = {
-    "status", "error", "ended_by", "runtime", "strategy", "strategy_summary", "parameters", "clients", "rounds",
+    "status", "error", "ended_by", "runtime", "strategy", "method", "strategy_summary", "parameters", "clients", "rounds",
     "inner_steps", "tokens",
     "val_bpb_initial", "val_bpb", "train_loss", "wall_s", "train_s", "data_s", "virtual_s", "tokens_per_s", "goodput",
     "rows", "audit", "bytes", "energy_kwh", "co2_g", "energy", "peak_rss_mb", "weights_sha256", "tape_sha256",
@@ -39,6 +40,8 @@ def test_the_run_folder_is_whole(run: Run) -> None:
     assert set(summary["rows"]) == {"total", "done", "leased", "free", "partly", "lost", "doubled"}
     assert set(summary["bytes"]) == {"up", "down"}
     assert summary["status"] == "completed"
+    assert summary["method"] == {"outer": "Nesterov", "merging": "Mean", "schedule": "Constant", "codec": "fp32",
+                                 "download": "fp32"}  # fmt: skip
     assert summary["val_bpb"] < summary["val_bpb_initial"]
     assert {"config.yaml", "events.jsonl", "metrics.jsonl", "summary.json", "report.html", "checkpoints", "model"} <= {
         path.name for path in folder.iterdir()
@@ -240,6 +243,7 @@ def test_a_diverged_baseline_leaves_strict_json(run: Run, monkeypatch: pytest.Mo
     assert summary["train_loss"] is None
     assert summary["val_bpb"] is None
     assert summary["val_bpb_initial"] > 0
+    assert ("validation bits per byte", DIVERGED) in summary_lines(summary)
     lines = [
         json.loads(line, parse_constant=pytest.fail)
         for name in ("events.jsonl", "metrics.jsonl")

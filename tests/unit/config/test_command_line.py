@@ -84,6 +84,11 @@ def composed(monkeypatch: pytest.MonkeyPatch, folder: Path, written: str, *overr
     [
         ("name: x\n  outer: 3\n", "rounds=1", r"strategy/own\.yaml, line 2, column 8 cannot be read as YAML \(mapping"),
         ("_target_: a.B\nouter: 1\n", "strategy.local_steps=3", r"leaves out as \+strategy\.local_steps=3$"),
+        (
+            "_target_: fednano.codec.fp32.Fp32\n",
+            "strategy.feedback=true",
+            r"sets a key that does not exist; set strategy\.name, or choose another strategy$",
+        ),
         ("_target_: a.B\nouter: 1\n", "strategy.outr=3", r"did you mean strategy\.outer\?$"),
     ],
 )
