@@ -25,8 +25,8 @@ from fednano.training.checkpoint import Checkpoints, load_model
 Run = Callable[..., dict[str, Any]]
 
 KEYS = {
-    "status", "error", "ended_by", "runtime", "strategy", "method", "strategy_summary", "parameters", "clients", "rounds",
-    "inner_steps", "tokens",
+    "status", "error", "ended_by", "runtime", "strategy", "method", "strategy_summary", "parameters", "clients",
+    "rounds", "inner_steps", "tokens",
     "val_bpb_initial", "val_bpb", "train_loss", "wall_s", "train_s", "data_s", "virtual_s", "tokens_per_s", "goodput",
     "rows", "audit", "bytes", "energy_kwh", "co2_g", "energy", "peak_rss_mb", "weights_sha256", "tape_sha256",
     "seed", "versions",
