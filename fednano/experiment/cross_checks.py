@@ -12,6 +12,7 @@ from fednano.federation.guard import Unguarded
 from fednano.optim.inner import AdamW
 from fednano.runtime.parts import RunSettings
 from fednano.strategy.byzantine import Byzantine
+from fednano.strategy.pacing import Pacing
 from fednano.strategy.synchronous import Synchronous
 from fednano.training.evaluate import require_row
 from fednano.volatility.membership import Membership
@@ -24,6 +25,7 @@ def check_across(groups: Groups, settings: RunSettings) -> None:
     check_work(groups, settings)
     _check_clients(groups, settings.clients)
     _check_elastic(groups)
+    _check_pacing(groups)
     _check_download(groups.download)
     _check_inner(groups)
     _check_attackers(groups, settings)
@@ -73,6 +75,20 @@ def _check_elastic(groups: Groups) -> None:
             f"round.alone_merge=adopt needs a lossless codec, got codec={codec.name}; use round.alone_merge=outer or "
             "codec=fp32"
         )
+
+
+def _check_pacing(groups: Groups) -> None:
+    """Refuse rounds that could not go on beside work of earlier ones."""
+    length, pacing = groups.round, Pacing.of(groups.strategy)
+    if not pacing.carries:
+        return
+    others = (("round.elastic", length.elastic, False), ("round.overlap", length.overlap, 0))
+    for key, value, allowed in (*others, ("round.until", length.until, "steps")):
+        if value != allowed:
+            raise ValueError(
+                f"{key} must be {str(allowed).lower()} with strategy.late=next, got {str(value).lower()}; work that "
+                "outlives a round knows no other end, so change either one"
+            )
 
 
 def _check_download(codec: Codec) -> None:

@@ -19,6 +19,7 @@ from fednano.federation.plausible import implausible
 from fednano.federation.transport import Reply
 from fednano.optim.inner import is_square
 from fednano.strategy.base import ServerState, Strategy, Update
+from fednano.strategy.pacing import damped
 from fednano.training.recorder import RunProgress
 from fednano.training.worker import Result
 
@@ -58,7 +59,7 @@ class Intake:
         try:
             # Each span that is left holds another row.
             result = reply.result(sum(span.rows for span in self.ledger.leased(lease.id).spans))
-            reason = _unfit(result, lease, round_, state.version)
+            reason = _unfit(result, lease, round_.given[lease.id].version)
             drained = result.done.drained and reason != "forged"
             if reason:
                 return Received(refused=reason, drained=drained)
@@ -100,7 +101,9 @@ class Intake:
                 f"the weight that {type(self.strategy).__name__} gives an update must be > 0 and finite, got {weight}; "
                 "correct its method weight"
             )
-        event = self._event(result, weight, length, size, clip)
+        if update.staleness and delta:
+            delta = tensors.scaled(delta, damped(update.staleness))
+        event = self._event(result, round_.index, weight, length, size, clip)
         self._remember(event, inner_length)
         round_.inner.add(submitted.inner, weight)
         round_.planned[result.lease] = result.done.steps
@@ -167,12 +170,12 @@ class Intake:
             progress.norms = (*progress.norms, (event.norm, event.steps))[-window:]
             progress.state_norms = (*progress.state_norms, inner_length)[-window:] if inner_length else ()
 
-    def _event(self, result: Result, weight: float, length: float, size: int, clip: float) -> UpdateFolded:
+    def _event(self, result: Result, round_: int, weight: float, length: float, size: int, clip: float) -> UpdateFolded:
         done = result.done
         assert done.cursor is not None
         return UpdateFolded(
             t=self.clock.now(),
-            round=result.round,
+            round=round_,
             client=result.task_client,
             lease=result.lease,
             version=result.version,
@@ -233,11 +236,11 @@ def _check_squares(inner: Mapping[str, Tensor]) -> None:
             raise ValueError(f"{name} in an optimizer's state must be >= 0, since it is a mean of squares")
 
 
-def _unfit(result: Result, lease: Lease, round_: Round, version: int) -> str | None:
+def _unfit(result: Result, lease: Lease, version: int) -> str | None:
     """Why a result does not answer the task under `lease`; None if it does."""
     if not hmac.compare_digest(result.token.encode(), lease.token.encode()):
         return "forged"
-    asked = lease.client, round_.index, version, lease.id
+    asked = lease.client, lease.round, version, lease.id
     if (result.task_client, result.round, result.version, result.lease) != asked:
         return "stale"
     return "empty" if result.done.cursor is None else None

@@ -70,11 +70,11 @@ class Leases:
 
         A lease that was granted ahead for the round is taken up. Overlapped steps on it need no more time.
         """
-        if granted := self._take_up(client, round_.index, round_.closes):
+        if granted := self._take_up(client, round_.index, round_.leased_until):
             most = self._plan.steps(self._sites[client], round_, local_steps)
             # A faster client may have come since, which leaves this one a share below what it was granted ahead.
             return granted, min(max(most, granted.ahead), steps + granted.ahead)
-        return self._grant(client, round_.index, steps, round_.closes, 0), steps
+        return self._grant(client, round_.index, steps, round_.leased_until, 0), steps
 
     def grant_ahead(self, client: str, round_: Round, local_steps: int) -> Advance:
         """Lease rows of the round after `round_`, for all that it may ask of the client: H steps.

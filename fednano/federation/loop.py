@@ -9,21 +9,24 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from fednano.coordination.store import CoordinationStore, Lease
+from fednano.coordination.store import CoordinationStore
 from fednano.core.clock import Clock, wall
-from fednano.core.events import ClientDown, ClientUp, RoundStarted, UpdateRefused, WorkDispatched
+from fednano.core.events import ClientDown, ClientUp, RoundStarted, WorkDispatched
 from fednano.data.ledger import Ledger
 from fednano.data.tally import Tally
-from fednano.federation.intake import Intake, Received
+from fednano.federation.intake import Intake
 from fednano.federation.leases import Granted, Leases
 from fednano.federation.merging import Merging
+from fednano.federation.pending import Pending
 from fednano.federation.plan import Given, Plan, Round, Site
+from fednano.federation.replies import Replies
 from fednano.federation.roster import Roster
 from fednano.federation.round_length import fastest
-from fednano.federation.transport import Reply, Transport
+from fednano.federation.transport import Transport
 from fednano.optim.inner import is_count
 from fednano.strategy.base import ServerState, Strategy
 from fednano.strategy.mean import WeightedMean
+from fednano.strategy.pacing import Pacing
 from fednano.training.recorder import Recorder
 from fednano.training.worker import Task
 from fednano.volatility.membership import Members
@@ -64,14 +67,27 @@ class Federation:
         self._membership = membership
         self._clock = clock
         self._recorder = recorder
-        self._intake = Intake(
-            strategy=strategy, plan=plan, ledger=ledger, clock=clock, progress=recorder.progress, tally=tally
-        )
         self._live = live
         self._emit = recorder.emit
         self._leases = Leases(store=store, ledger=ledger, plan=plan, sites=sites, clock=clock, emit=recorder.emit)
         self._progress = recorder.progress
         self._roster = Roster(membership)
+        self._pending = Pending()
+        self._pacing = Pacing.of(strategy)
+        intake = Intake(
+            strategy=strategy, plan=plan, ledger=ledger, clock=clock, progress=recorder.progress, tally=tally
+        )
+        self._replies = Replies(
+            intake=intake,
+            pending=self._pending,
+            pacing=self._pacing,
+            quorum=strategy.quorum,
+            roster=self._roster,
+            leases=self._leases,
+            store=store,
+            clock=clock,
+            emit=recorder.emit,
+        )
         self._merging = Merging(
             strategy=strategy,
             plan=plan,
@@ -80,8 +96,6 @@ class Federation:
             progress=recorder.progress,
             emit=recorder.emit,
         )
-        self._outstanding: dict[str, Lease] = {}  # message id → lease
-        self._late: dict[str, Lease] = {}  # messages whose lease has expired
 
     def resume(self, up: tuple[str, ...], leaving: tuple[str, ...]) -> None:
         """Resume where the clients in `up` were up and those in `leaving` had drained."""
@@ -98,32 +112,34 @@ class Federation:
             self._round(transport, index)
             self._progress.rounds = index + 1
             if last := self._recorder.ended(self._plan.rounds, self._plan.budget):
-                self._leases.release_all()  # leases granted ahead for a round that never begins
+                self.abandon()  # leases granted ahead for a round that never begins, and work that outlives the last
             self._recorder.after_round(
                 self.state,
                 self.ledger,
                 last=last,
                 up=self._roster.everyone,
                 leaving=self._roster.leaving,
-                quiet=self._live or not (self._late or self._leases.any_ahead),
+                quiet=self._live or (self._pending.quiet and not self._leases.any_ahead),
             )
 
     def abandon(self) -> None:
         """Free the rows of all work in progress, when the run stops in the middle of a round."""
         self._leases.release_all()
-        self._outstanding.clear()
+        self._pending.forget_wanted()
 
     # One round
 
     def _round(self, transport: Transport, index: int) -> None:
         now = self._clock.now()
         self.state = replace(self.state, tokens=self._progress.tokens, horizon=self._plan.horizon)
+        self._replies.expire(self._pending.give_up_older(self.state.version - self._pacing.max_staleness))
         idle = self._roster.idle(self._roster.everyone)
         self._roster.set_free(idle)
         able = self._able(idle)
-        length = self._duration(able)
+        length = self._duration([*able, *self._pending.clients()])
+        paced = self._roster.everyone if self._pacing.carries else able
         # On a virtual clock, a client whose reply is late would join without an arrival event.
-        alone = self._plan.length.elastic and len(able) == 1 and (self._live or not self._late)
+        alone = self._plan.length.elastic and len(able) == 1 and (self._live or not self._pending.late)
         if alone:
             length *= self._plan.length.alone
         round_ = Round(
@@ -133,25 +149,47 @@ class Federation:
             closes=now + self._strategy.slack * length,
             accumulator=self._strategy.accumulator(self.state),
             inner=WeightedMean(self.state.inner, is_count),
-            fastest_s=fastest(self._sites[client] for client in able),
+            fastest_s=fastest(self._sites[client] for client in paced),
             alone=alone,
             adopts=alone and self._plan.length.alone_merge == "adopt",
             overlaps=not alone and self._overlaps(index),
+            carries=self._pacing.carries,
+            settles=self._settles(index),
         )
+        for work in self._pending.carried.values():
+            round_.planned[work.lease.id], round_.given[work.lease.id] = work.steps, work.given
         self._emit(RoundStarted(t=now, round=index, version=self.state.version, clients=self._roster.everyone))
         transport.publish(self.state.weights, self.state.version)
         if alone:
             self._leases.drop_for(index)  # in single-client mode it needs more rows than one round has
         self._dispatch(transport, round_, now)
         self._leases.drop_for(index)
-        while self._outstanding:
+        if self._pending.carried:
+            self._replies.collect(transport, round_, self.state)  # what came with the updates of the last merge
+            round_.begin_grace(self._pacing.grace, self._strategy.quorum, self._clock.now())
+        while self._goes_on(round_):
             self._clock.wait(min(self._membership.next_change(self._clock.now()), round_.closes))
-            self._collect(transport, round_)
+            self._replies.collect(transport, round_, self.state)
+            round_.begin_grace(self._pacing.grace, self._strategy.quorum, self._clock.now())
             self._note_changes(round_)
-            if self._clock.now() >= round_.closes:
-                self._expire()
             self._dispatch(transport, round_, self._clock.now())
+        if round_.passes_on:
+            self._pending.carry(round_)
+        else:
+            self._replies.expire(self._pending.give_up())
         self.state = self._merging.close(round_, self.state)
+
+    def _goes_on(self, round_: Round) -> bool:
+        """Whether the round is still open and there is something to wait for."""
+        return self._clock.now() < round_.closes and self._pending.wanted
+
+    def _settles(self, index: int) -> bool:
+        """Whether a round leaves no work to later ones: the last, and one with a checkpoint, which holds none.
+
+        A live run cannot resume bit for bit, so its checkpoints need not wait.
+        """
+        next_ = index + 1
+        return self._pacing.carries and (next_ >= self._plan.rounds or (not self._live and self._recorder.due(next_)))
 
     def _overlaps(self, index: int) -> bool:
         """Whether clients take overlapped steps of the next round; not across a checkpoint."""
@@ -161,7 +199,7 @@ class Federation:
     def _dispatch(self, transport: Transport, round_: Round, now: float) -> None:
         """Dispatch a task to every idle client that has time for at least one step before the round ends."""
         for client in self._roster.take_free():
-            if client in round_.served:
+            if client in round_.served or now >= round_.closes:
                 continue
             H, window_s = self._strategy.local_steps, self._window_s(client, now)
             steps, seconds = self._plan.work(self._sites[client], round_, now, H, window_s)
@@ -175,7 +213,7 @@ class Federation:
             parcel = transport.pack(self._task(granted, round_, steps, seconds))
             lease = granted.lease
             round_.planned[lease.id] = steps
-            round_.given[lease.id] = Given(granted=granted.at, sent=now, wall=granted.wall)
+            round_.given[lease.id] = Given(granted=granted.at, sent=now, wall=granted.wall, version=self.state.version)
             if round_.alone:
                 # A virtual clock computes the whole task at once, so it needs the next arrival in advance.
                 self._store.request_drain(lease.id, self._membership.next_arrival(now, besides=client))
@@ -192,7 +230,7 @@ class Federation:
                 )
             )
             message_id = transport.send(parcel, self._sites[client].node_id, str(round_.index))
-            self._outstanding[message_id] = lease
+            self._pending.current[message_id] = lease
             self._roster.asked(client, message_id)
 
     def _window_s(self, client: str, now: float) -> float:
@@ -222,47 +260,6 @@ class Federation:
             ahead=ahead,
         )
 
-    def _collect(self, transport: Transport, round_: Round | None) -> None:
-        """Accumulate or refuse every reply that has arrived, one at a time; between rounds all are late."""
-        for message_id in self._answered(transport):
-            replies = transport.pull(message_id)
-            if not replies:
-                continue
-            late = self._late.pop(message_id, None)
-            lease = late or self._outstanding.pop(message_id)
-            self._roster.answered(lease.client, message_id)
-            if late and replies[0].failed:
-                continue  # its machine died, which is already recorded
-            for copy, reply in enumerate(replies):
-                self._progress.bytes_up += reply.size
-                if copy:
-                    received = Received(refused="duplicate")  # the first copy has decided the lease's fate
-                elif late or not round_:
-                    received = Received(refused="expired")
-                else:
-                    received = self._receive(reply, lease, round_)
-                if received.refused:
-                    self._refuse(lease, received.refused, reply.size, received.cause)
-
-    def _receive(self, reply: Reply, lease: Lease, round_: Round) -> Received:
-        """Accumulate a reply in the round, or refuse it."""
-        received = self._intake.receive(reply, lease, round_, self.state)
-        if received.drained:
-            self._roster.drained(lease.client)
-            self._leases.drop(lease.client)
-        if received.accumulated:
-            self._emit(received.accumulated)
-        return received
-
-    def _answered(self, transport: Transport) -> list[str]:
-        """The messages whose replies may have arrived: those of this round first, then the late ones, each in order."""
-        known = transport.arrived()
-        if known is None:
-            return [*self._outstanding, *self._late]
-        arrived = list(known)
-        on_time = sorted((i for i in arrived if i in self._outstanding), key=lambda i: self._outstanding[i].id)
-        return [*on_time, *sorted((i for i in arrived if i in self._late), key=lambda i: self._late[i].id)]
-
     # Membership
 
     def _able(self, idle: Iterable[str]) -> list[str]:
@@ -278,7 +275,7 @@ class Federation:
     def _end_alone(self, round_: Round) -> None:
         """End single-client mode when another client arrives: its client is asked to submit before any other begins."""
         now = self._clock.now()
-        for lease in self._outstanding.values():
+        for lease in self._pending.current.values():
             self._store.request_drain(lease.id, now)
         round_.ends = now
         round_.closes = min(round_.closes, now + self._strategy.slack * self._duration(self._roster.everyone))
@@ -286,12 +283,12 @@ class Federation:
 
     def _await_someone(self, transport: Transport) -> None:
         """Wait until a round can begin."""
-        while not self._able(self._roster.idle(self._roster.everyone)):
+        while not self._pending.carried and not self._able(self._roster.idle(self._roster.everyone)):
             change = self._membership.next_change(self._clock.now())
-            if change == math.inf and not self._late:
+            if change == math.inf and not self._pending.late:
                 raise ValueError(f"no client is ever up after {self._clock.now():g} s; change volatility or clients")
             self._clock.wait(change)
-            self._collect(transport, None)
+            self._replies.collect(transport, None, self.state)
             self._note_changes()
 
     def _note_changes(self, round_: Round | None = None) -> None:
@@ -300,47 +297,21 @@ class Federation:
         came, went = self._roster.changes(now)
         for client in went:
             message = self._roster.left(client)
-            lost = message if message in self._outstanding else None
+            lost = message if self._pending.wants(message) else None
             self._emit(ClientDown(t=now, client=client, exit="drain" if lost is None else "crash"))
             self._leases.drop(client)
             if round_:
                 round_.served.discard(client)
             if lost is not None:
-                lease = self._outstanding.pop(lost)
+                lease = self._pending.take_wanted(lost)
                 self._leases.release(lease.id, "crash")
                 if round_:
                     round_.planned.pop(lease.id)
                 if self._live:
-                    self._late[lost] = lease
+                    self._pending.late[lost] = lease
             elif message is not None and not self._live:
-                del self._late[message]
+                del self._pending.late[message]
         for client in came:
             self._emit(ClientUp(t=now, client=client))
         if came and round_ and round_.alone:
             self._end_alone(round_)
-
-    # Leases
-
-    def _expire(self) -> None:
-        """Free the rows of the clients that have not answered by the time the round closes; they are late."""
-        for message_id, lease in self._outstanding.items():
-            self._leases.release(lease.id, "expired")
-            self._leases.drop(lease.client)
-            self._late[message_id] = lease
-        self._outstanding.clear()
-
-    def _refuse(self, lease: Lease, reason: str, size: int, cause: str) -> None:
-        self._emit(
-            UpdateRefused(
-                t=self._clock.now(),
-                round=lease.round,
-                client=lease.client,
-                lease=lease.id,
-                reason=reason,
-                bytes=size,
-                cause=cause,
-            )
-        )
-        if reason != "duplicate" and self._store.holds(lease.id):
-            self._leases.release(lease.id, "refused")
-            self._leases.drop(lease.client)

@@ -27,9 +27,12 @@ class Merging:
     since: float = field(default_factory=wall)
 
     def close(self, round_: Round, state: ServerState) -> ServerState:
-        """The state after a round; below the quorum, the unchanged state, and the rows are freed."""
+        """The state after a round; below the quorum, the unchanged state, and the rows are freed.
+
+        A round that carries work over can get no more when it ends, so it merges what it has.
+        """
         accumulated = round_.accumulated
-        if len(accumulated) < self.strategy.quorum:
+        if len(accumulated) < (1 if round_.carries else self.strategy.quorum):
             for update in accumulated:
                 self.leases.release(update.lease, "skipped")
             few = f"{len(accumulated)} update{' is' if len(accumulated) == 1 else 's are'}"

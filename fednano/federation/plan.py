@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from fednano.coordination.store import Lease
 from fednano.core.events import UpdateFolded
 from fednano.core.tensors import State
 from fednano.federation.guard import Guard, Unguarded
@@ -87,7 +88,9 @@ class Plan:
         left_s = round_.ends - now - site.down_s - site.up_s
         if self.length.until == "steps":
             most = local_steps * self.length.alone if round_.alone else self.steps(site, round_, local_steps)
-            steps: float = most if now == round_.started else min(most, math.floor(left_s / site.step_s))
+            steps: float = (
+                most if now == round_.started or round_.passes_on else min(most, math.floor(left_s / site.step_s))
+            )
         else:
             steps = site.steps_in(left_s)
         if self.length.until == "tokens" and not round_.alone:
@@ -100,12 +103,22 @@ class Plan:
 class Given(NamedTuple):
     """When a task was given: its lease `granted` and the task `sent`, in seconds on the run's clock.
 
-    `wall` is a wall-clock reading at the grant.
+    `wall` is a wall-clock reading at the grant, `version` that of the weights that it starts from.
     """
 
     granted: float
     sent: float
     wall: float
+    version: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carried:
+    """A task that outlives the round that it was given in: its lease and steps, and when it was given."""
+
+    lease: Lease
+    steps: int
+    given: Given
 
 
 @dataclass(kw_only=True)
@@ -131,3 +144,28 @@ class Round:
     adopts: bool = False  # the weights submitted in single-client mode become the global model
     adopted: State | None = None
     overlaps: bool = False  # clients that have submitted take overlapped steps of the next round
+    carries: bool = False  # work that is in progress when it closes goes on, and is merged later
+    settles: bool = False  # it waits for all work in progress, so that none is on its way after it
+    full: bool = False  # its quorum is reached, and its grace has begun
+
+    @property
+    def passes_on(self) -> bool:
+        """Whether what is missing when it closes is left to later rounds."""
+        return self.carries and not self.settles
+
+    def takes(self, grace: float | None, quorum: int) -> bool:
+        """Whether it takes a further update: any, unless its quorum is all that it waits for."""
+        return not (grace == 0.0 and self.passes_on) or len(self.accumulated) < quorum
+
+    def begin_grace(self, grace: float | None, quorum: int, now: float) -> None:
+        """Once the quorum is reached, it closes within its grace; one that settles waits for everyone."""
+        if grace is None or self.settles or self.full or len(self.accumulated) < quorum:
+            return
+        self.full = True
+        self.closes = min(self.closes, now + grace)
+        self.ends = min(self.ends, self.closes)
+
+    @property
+    def leased_until(self) -> float:
+        """When the leases of its tasks expire."""
+        return math.inf if self.carries else self.closes

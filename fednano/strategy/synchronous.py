@@ -14,6 +14,7 @@ from fednano.strategy.merging.base import Merge
 from fednano.strategy.merging.mean import Mean
 from fednano.strategy.outer.base import Outer
 from fednano.strategy.outer.schedule import Constant, OuterSchedule
+from fednano.strategy.pacing import Late, Pacing
 
 MEAN, CONSTANT = Mean(), Constant()
 PARTS = {
@@ -45,6 +46,7 @@ class Synchronous:
             tokens_squared_per_step: tokens · tokens ÷ steps, as in Decoupled DiLoCo (2604.21428); uniform: all alike;
             None: tokens, or uniform if `merging` takes no weights or there is `dp`.
         slack: factor on a round's planned duration after which it closes and missing updates are given up.
+        grace, late, max_staleness, waits: when updates are merged; see `Pacing`.
         needs_muon: whether the method is defined with Muon as the clients' inner optimizer.
         needs_sparse: whether it is defined with sparse updates and error feedback, such as codec=topk.
         client: what clients do besides plain inner steps.
@@ -60,6 +62,10 @@ class Synchronous:
     quorum: int = 1
     weighting: Weighting | None = None
     slack: Annotated[float, Range(le=math.inf)] = 1.5
+    grace: Annotated[float, Range(le=math.inf)] | None = None
+    late: Late = "refuse"
+    max_staleness: int = 10
+    waits: bool = True
     needs_muon: bool = False
     needs_sparse: bool = False
     client: ClientPart | None = None
@@ -74,6 +80,7 @@ class Synchronous:
                     f"{', '.join(missing)}; add what is missing"
                 )
         check_limits(self.local_steps, self.quorum, self.slack)
+        self._check_pacing()
         if self.weighting not in (None, *get_args(Weighting)):
             raise ValueError(
                 f"strategy.weighting must be {', '.join(get_args(Weighting))} or null, got {self.weighting}; use one "
@@ -87,6 +94,17 @@ class Synchronous:
         if self.dp:
             self.dp.check(self)
         object.__setattr__(self, "quorum", max(self.quorum, self.merging.least))
+
+    def _check_pacing(self) -> None:
+        if not Pacing.of(self).carries:
+            return
+        if not self.merging.weighted or self.dp:
+            other = "strategy.dp" if self.dp else f"strategy.merging={type(self.merging).__name__}"
+            instead = "strategy/dp=none" if self.dp else "strategy/merging=mean"
+            raise ValueError(
+                f"strategy.late must be refuse with {other}, which lets no update count less than another, got "
+                f"{self.late}; use strategy.late=refuse, or {instead}"
+            )
 
     def weight(self, update: Update) -> float:
         if self.weighting == "uniform" or self.dp or not self.merging.weighted:

@@ -117,7 +117,7 @@ class Hall:
             accumulator=WeightedMean(self.weights),
             inner=WeightedMean({}),
             planned={0: STEPS},
-            given={0: Given(granted=0.0, sent=0.0, wall=wall() - SPENT_S)},
+            given={0: Given(granted=0.0, sent=0.0, wall=wall() - SPENT_S, version=0)},
         )
         strategy: Any = Synchronous(name="hostile", outer=SGD(1.0), local_steps=STEPS, quorum=1, slack=1.5)
         plan = Plan(

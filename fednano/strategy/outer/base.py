@@ -16,7 +16,7 @@ class Outer(Protocol):
         """New weights and new optimizer state, at `scale` times the learning rate. The arguments are not changed.
 
         The state is empty before the first step. Its names are those of the weights, behind a prefix if there is more
-        than one tensor for each.
+        than one tensor for each; scalars may have others.
         """
 
 

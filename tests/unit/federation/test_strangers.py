@@ -298,4 +298,4 @@ def result(**changed: Any) -> Result:
     ],
 )
 def test_honest_figures_are_plausible(honest: dict[str, Any]) -> None:
-    assert implausible(result(**honest), Given(granted=90.0, sent=100.0, wall=5000.0), 111.0, 5012.0) is None
+    assert implausible(result(**honest), Given(granted=90.0, sent=100.0, wall=5000.0, version=0), 111.0, 5012.0) is None

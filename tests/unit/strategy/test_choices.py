@@ -35,10 +35,11 @@ def test_a_file_says_what_it_is_and_comments_its_keys(file: Path) -> None:
 
 def test_all_parts_go_together() -> None:
     """Every outer optimizer, schedule and merging, made from its file, in one strategy each."""
-    made = [
-        [instantiate(OmegaConf.load(file)) for file in sorted((CONF / "strategy" / part).glob("*.yaml"))]
-        for part in PARTS
-    ]
+
+    def of(file: Path) -> Any:
+        return instantiate(OmegaConf.create({"clients": 4, "part": OmegaConf.load(file)}).part)
+
+    made = [[of(file) for file in sorted((CONF / "strategy" / part).glob("*.yaml"))] for part in PARTS]
     for parts in product(*made):
         strategy = Synchronous(name="x", **dict(zip(PARTS, parts, strict=True)))
         assert strategy.quorum == strategy.merging.least
@@ -48,7 +49,11 @@ def test_parts_are_exchanged_on_the_command_line() -> None:
     words = ("strategy=fedavg", "strategy/outer=adam", "strategy/merging=median", "strategy/schedule=cosine")
     strategy = built(*words, "strategy.outer.lr=0.1", "strategy.schedule.floor=0.5")
     assert strategy == Synchronous(
-        name="fedavg", outer=Adam(0.1), merging=built("strategy=median").merging, schedule=Cosine(floor=0.5), quorum=3
+        name="fedavg",
+        outer=Adam(0.1, 0.5, 0.99, 0.03),
+        merging=built("strategy=median").merging,
+        schedule=Cosine(floor=0.5),
+        quorum=3,
     )
 
 
@@ -58,7 +63,7 @@ def test_parts_are_exchanged_on_the_command_line() -> None:
 def test_a_strategys_own_values_do_not_reach_another_part(name: str) -> None:
     """A value in the strategy's file would be a key that the other part does not have."""
     strategy = built(f"strategy={name}", "strategy/outer=sgd", "strategy/merging=mean", "strategy/schedule=constant")
-    assert (strategy.name, strategy.outer.lr, strategy.quorum) == (name, 1.0, 1)
+    assert (strategy.name, strategy.outer.lr, strategy.quorum) == (name, 1.0, 2 if name == "fedbuff" else 1)
 
 
 def test_keys_are_suggested_by_the_parts_that_are_chosen() -> None:

@@ -11,6 +11,7 @@ from fednano.strategy.base import ServerState
 from fednano.strategy.merging.mean import Mean
 from fednano.strategy.outer.adam import Adam
 from fednano.strategy.outer.base import Outer
+from fednano.strategy.outer.delayed_nesterov import DelayedNesterov
 from fednano.strategy.outer.momentum import Momentum
 from fednano.strategy.outer.nesterov import Nesterov
 from fednano.strategy.outer.schedule import Constant, Cosine, OuterSchedule, Warmup
@@ -18,7 +19,14 @@ from fednano.strategy.outer.sgd import SGD
 from fednano.strategy.outer.yogi import Yogi
 from fednano.strategy.synchronous import Synchronous
 
-OUTERS = [SGD(0.5), Momentum(0.5, 0.9), Nesterov(0.7, 0.9), Adam(0.1), Yogi(0.1)]
+OUTERS = [
+    SGD(0.5),
+    Momentum(0.5, 0.9),
+    Nesterov(0.7, 0.9),
+    Adam(0.1),
+    Yogi(0.1),
+    DelayedNesterov(momentum=0.5, every=2),
+]
 DELTAS = ((0.5, 0.1), (-0.2, 0.3), (0.05, -0.7), (0.0, 0.0))
 
 
@@ -53,6 +61,27 @@ def test_momentum_equals_torch(nesterov: bool, outer: Outer) -> None:
         weights.grad = torch.tensor(delta)
         reference.step()
         torch.testing.assert_close(stepped, weights.detach())
+
+
+def test_delayed_nesterov_of_one_is_nesterov_bit_for_bit() -> None:
+    delayed, plain = DelayedNesterov(lr=0.7, momentum=0.9), Nesterov(0.7, 0.9)
+    assert all(map(torch.equal, walk(delayed), walk(plain)))
+    weights, states = (large(0), large(0)), ({}, {})
+    for seed in range(3):
+        stepped = [o.step(w, s, large(seed)) for o, w, s in zip((delayed, plain), weights, states, strict=True)]
+        weights, states = zip(*stepped, strict=True)
+    assert digest(weights[0]) == digest(weights[1])
+
+
+def test_delayed_nesterov_by_hand() -> None:
+    """N = 2, η = 0.5, β = 0.5, Δ = 4, 8, 2, 2: θ = −1; B = 12, m = 6, θ = −1 − 2 − 1.5; then −0.5; m = 3 + 2, …."""
+    outer = DelayedNesterov(lr=0.5, momentum=0.5, every=2)
+    weights, state, seen = one(0.0), {}, []
+    for delta in (4.0, 8.0, 2.0, 2.0):
+        weights, state = outer.step(weights, state, one(delta))
+        seen.append(weights["w"].item())
+    assert seen == [-1.0, -4.5, -5.0, -6.75]
+    assert (state["m.w"].item(), state["b.w"].item(), int(state["count"])) == (5.0, 0.0, 0)
 
 
 def test_momentum_by_hand() -> None:
@@ -115,11 +144,15 @@ def test_outer_steps_leave_their_arguments_alone_and_do_not_depend_on_blocks(out
     assert list(stepped) == list(weights)
     assert all(stepped[name].shape == weights[name].shape for name in weights)
     row = slice(BLOCK // 2, BLOCK // 2 + 1)  # of "a"; entries do not depend on each other
-    alone, moved_alone = outer.step(
-        *({name: each[row] for name, each in tree.items() if name.endswith("a")} for tree in (weights, state, delta))
-    )
+
+    def part(tree: State) -> State:
+        return {
+            name: each[row] if each.ndim else each for name, each in tree.items() if name.endswith("a") or not each.ndim
+        }
+
+    alone, moved_alone = outer.step(part(weights), part(state), part(delta))
     assert torch.equal(alone["a"], stepped["a"][row])
-    assert all(torch.equal(moved_alone[name], moved[name][row]) for name in moved_alone)
+    assert all(torch.equal(moved_alone[name], each) for name, each in part(moved).items())
 
 
 def test_sgd_and_nesterov_keep_their_bits() -> None:

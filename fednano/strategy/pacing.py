@@ -1,0 +1,68 @@
+"""When a strategy merges: what a round waits for, and what becomes of updates that come later."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args, runtime_checkable
+
+Late = Literal["refuse", "next"]
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """A strategy with keys of its own for when it merges; one without them has the defaults of `Pacing`."""
+
+    grace: float | None
+    late: Late
+    max_staleness: int
+    waits: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pacing:
+    """When updates are merged.
+
+    Args:
+        grace: seconds on the run's clock for which a round goes on once it has the updates of its quorum; None: until
+            all clients have submitted, or the round closes.
+        late: what becomes of an update that is still missing then. refuse: its rows are freed. next: it is merged into
+            the round in which it comes, and its client is left in peace until then.
+        max_staleness: versions of the global model that may come into being while a client trains; after more, its
+            update is refused and its rows are freed.
+        waits: whether a client that has submitted waits for the merge. False: it is given new work at once, from the
+            newest version, as in FedBuff (Nguyen et al. 2022, 2106.06639).
+    """
+
+    grace: float | None = None
+    late: Late = "refuse"
+    max_staleness: int = 10
+    waits: bool = True
+
+    def __post_init__(self) -> None:
+        if self.grace is not None and not 0.0 <= self.grace < math.inf:
+            raise ValueError(f"strategy.grace must be >= 0 and finite, got {self.grace}; use seconds, or null")
+        if self.late not in get_args(Late):
+            raise ValueError(f"strategy.late must be {' or '.join(get_args(Late))}, got {self.late}; use one of them")
+        if self.max_staleness < 1:
+            raise ValueError(f"strategy.max_staleness must be >= 1, got {self.max_staleness}; use 1 or more")
+        if not self.waits and (self.grace is None or not self.carries):
+            raise ValueError(
+                f"strategy.waits must be true unless strategy.late=next and strategy.grace is a number, got false with "
+                f"late={self.late} and grace={'null' if self.grace is None else self.grace}; such a round would never "
+                "end, so set strategy.late=next strategy.grace=0"
+            )
+
+    @property
+    def carries(self) -> bool:
+        """Whether work in progress outlives a merge."""
+        return self.late == "next"
+
+    @classmethod
+    def of(cls, strategy: object) -> "Pacing":
+        if not isinstance(strategy, Paced):
+            return cls()
+        return cls(grace=strategy.grace, late=strategy.late, max_staleness=strategy.max_staleness, waits=strategy.waits)
+
+
+def damped(staleness: int) -> float:
+    """The factor 1/√(1 + s) on an update that is s versions behind, as in FedBuff; 1 for one that is not."""
+    return 1.0 / math.sqrt(1 + staleness)

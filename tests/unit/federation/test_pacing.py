@@ -1,0 +1,150 @@
+"""When a round ends and what becomes of what comes later: grace, late updates, and clients that never wait.
+
+A client takes H = 10 steps of 1 s and 0.25 s for each transfer; its update is the number of its steps.
+"""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.hostile import hostile
+from support.toy_federation import STEP_S, H, Outcome, federate
+
+from fednano.core.events import LeaseReleased, RoundMerged, RoundSkipped, UpdateFolded, UpdateRefused
+from fednano.strategy.outer.sgd import SGD
+from fednano.strategy.pacing import Pacing
+from fednano.strategy.synchronous import Synchronous
+from fednano.volatility.availability import Window
+
+ALWAYS = Window(0, math.inf, "drain")
+
+
+def from_(start: float) -> Window:
+    return Window(start, math.inf, "drain")
+
+
+def strategy(**keys: Any) -> Synchronous:
+    return Synchronous(**{"name": "x", "outer": SGD(1.0), "local_steps": H, **keys})
+
+
+def weight(outcome: Outcome) -> float:
+    return outcome.federation.state.weights["w"].item()
+
+
+def merged(outcome: Outcome) -> list[list[tuple[str, int]]]:
+    """(client, base version) of the updates of each merge."""
+    by_lease = {e.lease: (e.client, e.version) for e in outcome.of(UpdateFolded)}
+    return [[by_lease[lease] for lease in e.leases] for e in outcome.of(RoundMerged)]
+
+
+BUFFERED = {"quorum": 2, "grace": 0.0, "late": "next", "waits": False}
+
+
+def test_a_round_closes_within_its_grace() -> None:
+    """The reply of c0 is 9 s late: at 19.5 s in place of 10.5 s."""
+
+    def played(**keys: Any) -> Outcome:
+        return federate([[ALWAYS]] * 3, rounds=2, strategy=strategy(slack=3.0, **keys), grid=hostile(["late"], 9.0))
+
+    assert next((e.t, len(e.leases)) for e in played().of(RoundMerged)) == (19.5, 3)
+    refused = played(quorum=2, grace=1.0)
+    assert next((e.t, len(e.leases)) for e in refused.of(RoundMerged)) == (11.5, 2)
+    assert [(e.client, e.reason) for e in refused.of(UpdateRefused)] == [("c0", "expired")]
+    carried = played(quorum=2, grace=1.0, late="next")
+    assert merged(carried)[0] == [("c1", 0), ("c2", 0)]
+    assert ("c0", 0) in merged(carried)[1] and not carried.of(UpdateRefused)
+    assert next(e.t for e in played(quorum=3, grace=1.0).of(RoundMerged)) == 19.5  # there is no quorum to begin with
+
+
+def test_each_update_is_merged_as_it_comes_and_older_ones_are_damped() -> None:
+    """Three clients submit at once; merged one by one, they are 0, 1 and 2 versions behind."""
+    outcome = federate([[ALWAYS]] * 3, rounds=4, strategy=strategy(quorum=1, grace=0.0, late="next", waits=False))
+    assert merged(outcome)[:3] == [[("c0", 0)], [("c1", 0)], [("c2", 0)]]
+    first = [e.t for e in outcome.of(RoundMerged)][:3]
+    assert first == [first[0]] * 3
+    # The last round settles: c0, c1 and c2 are 2, 1 and 0 versions behind, and weigh alike in the mean.
+    assert merged(outcome)[3] == [("c0", 1), ("c1", 2), ("c2", 3)]
+    damped = [1.0, 1 / math.sqrt(2), 1 / math.sqrt(3)]
+    assert weight(outcome) == pytest.approx(-H * (sum(damped) + sum(damped) / 3), rel=1e-6)
+
+
+def test_a_buffer_of_all_clients_is_fedavg() -> None:
+    buffered = federate([[ALWAYS]] * 3, rounds=4, strategy=strategy(**{**BUFFERED, "quorum": 3}))
+    plain = federate([[ALWAYS]] * 3, rounds=4, strategy=strategy())
+    assert weight(buffered) == weight(plain)
+    assert [len(m) for m in merged(buffered)] == [len(m) for m in merged(plain)] == [3] * 4
+
+
+def test_clients_that_do_not_wait_begin_anew_from_the_version_that_there_is() -> None:
+    """c1 comes 5 s later: c0's second task begins while the buffer holds one update, from version 0."""
+    outcome = federate([[ALWAYS], [from_(5.0)]], rounds=3, strategy=strategy(**BUFFERED))
+    assert merged(outcome)[0] == [("c0", 0), ("c1", 0)]
+    assert merged(outcome)[1] == [("c0", 0), ("c1", 1)]
+    waiting = federate([[ALWAYS], [from_(5.0)]], rounds=3, strategy=strategy(**{**BUFFERED, "waits": True}))
+    assert merged(waiting)[1] == [("c0", 1), ("c1", 1)]
+
+
+def test_work_that_is_too_old_is_given_up_and_its_rows_are_free_again() -> None:
+    keys = {"quorum": 1, "grace": 0.0, "late": "next", "waits": False, "max_staleness": 1}
+    outcome = federate([[ALWAYS]] * 4, rounds=6, strategy=strategy(**keys))
+    given_up = [e for e in outcome.of(LeaseReleased) if e.reason == "expired"]
+    assert given_up and len(outcome.of(UpdateRefused)) <= len(given_up)
+    versions = {e.lease: e.version for e in outcome.of(UpdateFolded)}
+    for event in outcome.of(RoundMerged)[:-1]:
+        assert all(event.version - 1 - versions[lease] <= 1 for lease in event.leases)
+
+
+def test_a_client_that_crashes_in_a_later_round_loses_its_work() -> None:
+    windows = [[ALWAYS], [from_(2.0)], [Window(0, 14.0, "crash")]]
+    outcome = federate(windows, rounds=5, strategy=strategy(quorum=1, grace=0.0, late="next"))
+    assert [e.client for e in outcome.of(LeaseReleased) if e.reason == "crash"] == ["c2"]
+    assert not outcome.of(RoundSkipped)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_no_schedule_loses_or_doubles_a_row(data: st.DataObject) -> None:
+    """`federate` audits the event log and counts the rows of the ledger."""
+    clients = data.draw(st.integers(1, 5))
+
+    def windows() -> list[Window]:
+        ends = sorted(data.draw(st.lists(st.integers(1, 120), min_size=0, max_size=8, unique=True)))
+        exits = [data.draw(st.sampled_from(["drain", "crash"])) for _ in ends[1::2]]
+        spans = [Window(*span, exit_) for span, exit_ in zip(zip(ends[::2], ends[1::2], strict=False), exits)]  # noqa: B905
+        return [*spans, Window(130, math.inf, "drain")]
+
+    waits = data.draw(st.booleans())
+    keys = {
+        "quorum": data.draw(st.integers(1, clients)),
+        "grace": data.draw(st.sampled_from([0.0, 0.0, 3.0, 30.0])),
+        "late": "next" if not waits else data.draw(st.sampled_from(["refuse", "next"])),
+        "max_staleness": data.draw(st.sampled_from([1, 2, 10])),
+        "waits": waits,
+    }
+    outcome = federate([windows() for _ in range(clients)], rounds=8, strategy=strategy(**keys), rows=300)
+    assert math.isfinite(weight(outcome))
+    for event in outcome.of(UpdateFolded):
+        assert event.version <= event.round
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"grace": -1.0}, r"strategy\.grace must be >= 0 and finite, got -1\.0; use seconds, or null"),
+        ({"late": "never"}, r"strategy\.late must be refuse or next, got never"),
+        ({"max_staleness": 0}, r"strategy\.max_staleness must be >= 1, got 0"),
+        ({"waits": False}, r"strategy\.waits must be true unless strategy\.late=next and strategy\.grace is a number"),
+        ({"waits": False, "late": "next"}, r"got false with late=next and grace=null; such a round would never end"),
+    ],
+)
+def test_bad_keys_are_named(keys: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        strategy(**keys)
+
+
+def test_defaults_are_rounds_that_wait_for_everyone() -> None:
+    assert Pacing.of(object()) == Pacing.of(strategy()) == Pacing()
+    assert replace(Pacing(), late="next").carries and STEP_S == 1.0
