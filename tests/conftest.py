@@ -81,6 +81,7 @@ def tiny(text_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[st
         "batch_size=2",
         "eval_tokens=512",
         "strategy.local_steps=4",
+        "optim.state=keep",
         "hardware.threads=1",
         "hardware.tokens_per_s=[32]",  # one step a second
         "volatility.mean_up_s=8",

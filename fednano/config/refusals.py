@@ -236,11 +236,11 @@ def _unknown_key(
 
 def _of_a_class(target: str, parent: str, key: str, value: str) -> str:
     """What to do about a key that a YAML file with a `_target_` does not have."""
-    taken = settings_of(target, parent)
+    taken = None if parent.startswith("hydra.") else settings_of(target, parent)
     if taken is None or key.rpartition(".")[2] in taken:
         return f"add an argument that its YAML file leaves out as +{key}={value}"
-    keys = f"set {', '.join(f'{parent}.{name}' for name in taken[:5])}" if taken else f"{parent} has no keys"
-    return f"{keys}, or choose another {parent.replace('.', '/')}"
+    instead = f"choose another {parent.replace('.', '/')}"
+    return f"set {', '.join(f'{parent}.{name}' for name in taken[:5])}, or {instead}" if taken else instead
 
 
 def _groups() -> set[str]:
