@@ -35,10 +35,11 @@ from fednano.process.tied import end_with
 TINY = (
     "data=text", "tokenizer.vocab_size=300", "model.sequence_len=16", "arch.mlp_ratio=1", "batch_size=2",
     "eval_tokens=64", "eval_every=3", "strategy.local_steps=4", "hardware.threads=1", "hardware.tokens_per_s=[32]",
-    "clients=3", "rounds=14", "checkpoint_every=2", "optim=adamw",
+    "clients=3", "rounds=14", "checkpoint_every=2", "optim=adamw", "optim.state=keep",
 )  # fmt: skip
 MARKOV = ("volatility=markov", "volatility.mean_up_s=8", "volatility.mean_down_s=3", "volatility.crash_share=0.5")
 FEEDBACK = ("codec=int4", "codec.error_feedback=true")
+SPEEDS = ("hardware.tokens_per_s=[64,32,16]", "checkpoint_every=4")
 STRAGGLERS = ("volatility=straggler", "volatility.mean_hold_s=2")
 CONFIGURATIONS = {
     "diloco": (*MARKOV, "optim=muon_adamw"),
@@ -47,6 +48,9 @@ CONFIGURATIONS = {
     "median": (*STRAGGLERS, "strategy=median", "round.local_steps=dynamic", "clients=4"),
     "int4": (*MARKOV, *FEEDBACK, "codec.rounding=stochastic", "hardware.workers=2"),
     "sparse": (*MARKOV, "strategy=sparseloco", "codec=topk", "codec@download=bf16"),
+    "fedbuff": (*MARKOV, "strategy=fedbuff", *SPEEDS),
+    "async": (*STRAGGLERS, *FEEDBACK, "strategy=async_diloco", "round.local_steps=dynamic", *SPEEDS),
+    "grace": (*MARKOV, "strategy.quorum=2", "strategy.grace=1.0", "strategy.late=next", "hardware.workers=2", *SPEEDS),
     "workers": (*MARKOV, "hardware.workers=2"),
     "overlap": (*MARKOV, "round.overlap=3", "network.latency_s=1.25", "checkpoint_every=3"),
     "average": (*MARKOV, "optim.state=average"),
@@ -63,7 +67,8 @@ WARM = (
     "fednano.runtime.run_folder", "fednano.runtime.virtual", "fednano.runtime.centralized", "fednano.report.html",
     "fednano.data.local", "fednano.data.packing", "fednano.optim.muon", "fednano.volatility.periodic",
     "fednano.volatility.traced", "fednano.strategy.synchronous", "fednano.tokenizer.train", "fednano.codec.fp32",
-    "fednano.codec.blockwise", "fednano.codec.topk", "fednano.strategy.outer.adam", "fednano.strategy.merging.median",
+    "fednano.codec.blockwise", "fednano.codec.topk", "fednano.strategy.outer.adam", "fednano.strategy.outer.delayed_nesterov",
+    "fednano.strategy.merging.median",
     "fednano.runtime.workers.opening",
 )  # fmt: skip
 WRITES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir")

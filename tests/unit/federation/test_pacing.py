@@ -104,9 +104,12 @@ def test_a_client_that_crashes_in_a_later_round_loses_its_work() -> None:
     assert not outcome.of(RoundSkipped)
 
 
-@settings(max_examples=150, deadline=None)
-@given(data=st.data())
-def test_no_schedule_loses_or_doubles_a_row(data: st.DataObject) -> None:
+@pytest.mark.parametrize("examples", [100, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_no_schedule_loses_or_doubles_a_row(examples: int) -> None:
+    settings(max_examples=examples, deadline=None)(given(data=st.data())(play))()
+
+
+def play(data: st.DataObject) -> None:
     """`federate` audits the event log and counts the rows of the ledger."""
     clients = data.draw(st.integers(1, 5))
 
