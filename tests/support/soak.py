@@ -67,9 +67,8 @@ WARM = (
     "fednano.runtime.run_folder", "fednano.runtime.virtual", "fednano.runtime.centralized", "fednano.report.html",
     "fednano.data.local", "fednano.data.packing", "fednano.optim.muon", "fednano.volatility.periodic",
     "fednano.volatility.traced", "fednano.strategy.synchronous", "fednano.tokenizer.train", "fednano.codec.fp32",
-    "fednano.codec.blockwise", "fednano.codec.topk", "fednano.strategy.outer.adam", "fednano.strategy.outer.delayed_nesterov",
-    "fednano.strategy.merging.median",
-    "fednano.runtime.workers.opening",
+    "fednano.codec.blockwise", "fednano.codec.topk", "fednano.strategy.outer.adam",
+    "fednano.strategy.outer.delayed_nesterov", "fednano.strategy.merging.median", "fednano.runtime.workers.opening",
 )  # fmt: skip
 WRITES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir")
 AGAIN = 0.65  # probability of one more kill, unless told otherwise
