@@ -137,7 +137,8 @@ class Federation:
         self._roster.set_free(idle)
         able = self._able(idle)
         length = self._duration([*able, *self._pending.clients()])
-        paced = self._roster.everyone if self._pacing.carries else able
+        dynamic = self._plan.length.local_steps == "dynamic"
+        paced = self._roster.everyone if self._pacing.carries and dynamic else able
         # On a virtual clock, a client whose reply is late would join without an arrival event.
         alone = self._plan.length.elastic and len(able) == 1 and (self._live or not self._pending.late)
         if alone:
@@ -166,7 +167,8 @@ class Federation:
         self._leases.drop_for(index)
         if self._pending.carried:
             self._replies.collect(transport, round_, self.state)  # what came with the updates of the last merge
-            round_.begin_grace(self._pacing.grace, self._strategy.quorum, self._clock.now())
+            round_.begin_grace(self._pacing.grace, self._strategy.quorum, now)
+            self._dispatch(transport, round_, now)
         while self._goes_on(round_):
             self._clock.wait(min(self._membership.next_change(self._clock.now()), round_.closes))
             self._replies.collect(transport, round_, self.state)
