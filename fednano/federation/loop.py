@@ -108,6 +108,7 @@ class Federation:
         self._merging.since = wall()
         for index in self._progress.left(self._plan.rounds):
             self._note_changes()  # clients come and go while a live server evaluates
+            self._replies.expire(self._pending.give_up_older(self._pacing.oldest(self.state.version)))
             self._await_someone(transport)
             self._round(transport, index)
             self._progress.rounds = index + 1
@@ -132,7 +133,6 @@ class Federation:
     def _round(self, transport: Transport, index: int) -> None:
         now = self._clock.now()
         self.state = replace(self.state, tokens=self._progress.tokens, horizon=self._plan.horizon)
-        self._replies.expire(self._pending.give_up_older(self.state.version - self._pacing.max_staleness))
         idle = self._roster.idle(self._roster.everyone)
         self._roster.set_free(idle)
         able = self._able(idle)

@@ -13,7 +13,7 @@ class Paced(Protocol):
 
     grace: float | None
     late: Late
-    max_staleness: int
+    max_staleness: int | None
     waits: bool
 
 
@@ -27,14 +27,14 @@ class Pacing:
         late: what becomes of an update that is still missing then. refuse: its rows are freed. next: it is merged into
             the round in which it comes, and its client is left in peace until then.
         max_staleness: versions of the global model that may come into being while a client trains; after more, its
-            update is refused and its rows are freed.
+            update is refused and its rows are freed. About clients ÷ quorum do as a rule. None: any number.
         waits: whether a client that has submitted waits for the merge. False: it is given new work at once, from the
             newest version, as in FedBuff (Nguyen et al. 2022, 2106.06639).
     """
 
     grace: float | None = None
     late: Late = "refuse"
-    max_staleness: int = 10
+    max_staleness: int | None = None
     waits: bool = True
 
     def __post_init__(self) -> None:
@@ -42,8 +42,8 @@ class Pacing:
             raise ValueError(f"strategy.grace must be >= 0 and finite, got {self.grace}; use seconds, or null")
         if self.late not in get_args(Late):
             raise ValueError(f"strategy.late must be {' or '.join(get_args(Late))}, got {self.late}; use one of them")
-        if self.max_staleness < 1:
-            raise ValueError(f"strategy.max_staleness must be >= 1, got {self.max_staleness}; use 1 or more")
+        if self.max_staleness is not None and self.max_staleness < 1:
+            raise ValueError(f"strategy.max_staleness must be >= 1, got {self.max_staleness}; use 1 or more, or null")
         if not self.waits and (self.grace is None or not self.carries):
             raise ValueError(
                 f"strategy.waits must be true unless strategy.late=next and strategy.grace is a number, got false with "
@@ -55,6 +55,10 @@ class Pacing:
     def carries(self) -> bool:
         """Whether work in progress outlives a merge."""
         return self.late == "next"
+
+    def oldest(self, version: int) -> int:
+        """The oldest version that a task may start from when the global model is at `version`."""
+        return 0 if self.max_staleness is None else version - self.max_staleness
 
     @classmethod
     def of(cls, strategy: object) -> "Pacing":

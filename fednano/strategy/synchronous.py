@@ -64,7 +64,7 @@ class Synchronous:
     slack: Annotated[float, Range(le=math.inf)] = 1.5
     grace: Annotated[float, Range(le=math.inf)] | None = None
     late: Late = "refuse"
-    max_staleness: int = 10
+    max_staleness: int | None = None
     waits: bool = True
     needs_muon: bool = False
     needs_sparse: bool = False
