@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fednano.config.errors import guarded
+from fednano.config.errors import guarded, warn
 from fednano.report.comparison.runs import find_runs
 from fednano.report.printer import printer
 
@@ -31,7 +31,8 @@ def main() -> int:
         from fednano.report.comparison.groups import grouped
     except ModuleNotFoundError as error:
         raise ValueError(MISSING.format(error.name)) from None
-    groups = grouped(find_runs(options.runs), options.over)
+    runs = find_runs(options.runs, lambda folder: warn(f"{folder} is not finished and left out"))
+    groups = grouped(runs, options.over)
     baseline = chosen(groups, options.baseline) if options.baseline else None
     first = options.metric[0]
 

@@ -100,13 +100,19 @@ def grouped(runs: Sequence[RecordedRun], over: str = "seed") -> list[Group]:
 
 
 def _telling(parts: Sequence[tuple[str, ...]], keys: Sequence[str]) -> list[str]:
-    """Keys, taken in order, each of which tells apart groups that those before it do not."""
+    """As few keys as tell the groups apart: at each step the one that tells most of them apart, names before others."""
     chosen: list[int] = []
-    for index in range(len(keys)):
-        if len({tuple(part[i] for i in (*chosen, index)) for part in parts}) > len(
-            {tuple(part[i] for i in chosen) for part in parts}
-        ):
-            chosen.append(index)
+
+    def told(indices: Sequence[int]) -> int:
+        return len({tuple(part[i] for i in indices) for part in parts})
+
+    for named in (True, False):
+        pool = [i for i, key in enumerate(keys) if key.endswith(".name") == named]
+        while pool:
+            best = max(pool, key=lambda i: told([*chosen, i]))
+            if told([*chosen, best]) == told(chosen):
+                break
+            chosen.append(best)
     return [keys[i] for i in chosen]
 
 

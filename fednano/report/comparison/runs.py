@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,15 +61,22 @@ def read_run(folder: Path) -> RecordedRun:
     return RecordedRun(folder=folder, config=flat(config), figures=flat(figures))
 
 
-def find_runs(folders: Iterable[Path]) -> Sequence[RecordedRun]:
+def find_runs(folders: Iterable[Path], unfinished: Callable[[Path], None] = lambda _: None) -> Sequence[RecordedRun]:
     """The finished runs in or below the folders, each once, in the order of their paths.
 
-    Raises ValueError for a folder without any.
+    `unfinished` is called for each run without a summary. Raises ValueError for a folder without any run, or if none is
+    finished.
     """
     found: dict[Path, RecordedRun] = {}
     for folder in folders:
-        below = sorted(path.parent for path in folder.rglob(SUMMARY) if (path.parent / CONFIG).is_file())
-        if not below:
-            raise ValueError(f"RUN must be or hold a folder with {SUMMARY}, got {folder}; name runs or sweeps")
-        found.update({path.resolve(): read_run(path) for path in below if path.resolve() not in found})
+        runs = sorted(path.parent for path in folder.rglob(CONFIG) if path.parent.name != ".hydra")
+        if not runs:
+            raise ValueError(f"RUN must be or hold the folder of a run, got {folder}; name runs or sweeps")
+        for run in runs:
+            if not (run / SUMMARY).is_file():
+                unfinished(run)
+            elif run.resolve() not in found:
+                found[run.resolve()] = read_run(run)
+    if not found:
+        raise ValueError("RUN must hold a finished run, got none; wait, or resume them")
     return list(found.values())

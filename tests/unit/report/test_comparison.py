@@ -62,6 +62,12 @@ def test_groups_are_told_apart_by_as_few_keys_as_possible(sweep: Path) -> None:
     assert set(groups["fedavg int4"].runs) == {1, 2}
 
 
+def test_a_key_that_follows_from_another_is_not_named(record: Record, tmp_path: Path) -> None:
+    for strategy, codec in (("fedavg", "fp32"), ("fedadam", "fp32"), ("sparseloco", "topk")):
+        record(strategy, 1, 2.0, codec=codec)
+    assert [group.name for group in grouped(find_runs([tmp_path]))] == ["fedavg", "fedadam", "sparseloco"]
+
+
 def test_a_key_that_some_runs_lack_tells_them_apart(record: Record, tmp_path: Path) -> None:
     record("fedavg", 1, 2.0)
     record("fedavg", 1, 2.0, extra={"k": 3})
@@ -145,11 +151,21 @@ def test_bad_options_are_named(sweep: Path, words: tuple[str, ...], says: str, m
 
 
 def test_folders_without_runs_and_broken_files_are_named(
-    sweep: Path, record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sweep: Path,
+    record: Record,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"RUN must be or hold a folder with summary\.json, got .*empty"):
+    with pytest.raises(ValueError, match=r"RUN must be or hold the folder of a run, got .*empty; name runs or sweeps"):
         called(monkeypatch, tmp_path / "empty")
+    (record("fedavg", 3, 2.0) / "summary.json").unlink()
+    assert called(monkeypatch, sweep) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fednano: warning: ") and line.endswith("is not finished and left out")
+    with pytest.raises(ValueError, match=r"RUN must hold a finished run, got none"):
+        called(monkeypatch, sweep / "6")
     twice = record("fedavg", 1, 2.0)
     with pytest.raises(ValueError, match=rf"RUN must differ from every other run, got {twice}, which has the conf"):
         called(monkeypatch, sweep)
