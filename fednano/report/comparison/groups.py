@@ -12,6 +12,7 @@ from fednano.report.comparison.runs import RecordedRun
 
 CONFIDENCE = 0.95
 ABSENT = ""
+FIRST = "strategy.name"  # of several keys that tell groups apart equally well
 APART = ("name", "resume")  # keys that change nothing about a run
 
 
@@ -71,7 +72,7 @@ def differing(runs: Sequence[RecordedRun], over: str) -> list[str]:
         and len({_text(run.config.get(key, ABSENT)) for run in runs}) > 1
         and not all(run.config.get(key, run.config.get(over)) == run.config.get(over) for run in runs)
     ]
-    return sorted(found, key=lambda key: not key.endswith(".name"))
+    return sorted(found, key=lambda key: (not key.endswith(".name"), key != FIRST))
 
 
 def grouped(runs: Sequence[RecordedRun], over: str = "seed") -> list[Group]:

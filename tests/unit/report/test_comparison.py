@@ -66,6 +66,10 @@ def test_a_key_that_follows_from_another_is_not_named(record: Record, tmp_path: 
     for strategy, codec in (("fedavg", "fp32"), ("fedadam", "fp32"), ("sparseloco", "topk")):
         record(strategy, 1, 2.0, codec=codec)
     assert [group.name for group in grouped(find_runs([tmp_path]))] == ["fedavg", "fedadam", "sparseloco"]
+    config = {"codec": {"name": "int4"}, "strategy": {"name": "x"}, "seed": 1}
+    record("x", 1, 2.0, **config)
+    two = [run for run in find_runs([tmp_path]) if run.config["codec.name"] != "fp32"]
+    assert [group.name for group in grouped(two)] == ["sparseloco", "x"]
 
 
 def test_a_key_that_some_runs_lack_tells_them_apart(record: Record, tmp_path: Path) -> None:
