@@ -46,7 +46,7 @@ class Group:
     @property
     def name(self) -> str:
         """Such as fedadam int4."""
-        return " ".join(short(value) for value in self.label.values() if value != ABSENT) or "all"
+        return " ".join(_word(key, value) for key, value in self.label.items() if value != ABSENT) or "all"
 
     def values(self, metric: str) -> dict[Any, float]:
         """The finite figures by seed."""
@@ -115,6 +115,13 @@ def _telling(parts: Sequence[tuple[str, ...]], keys: Sequence[str]) -> list[str]
                 break
             chosen.append(best)
     return [keys[i] for i in chosen]
+
+
+def _word(key: str, value: Any) -> str:
+    """A value that says of itself what it is: error_feedback and no error_feedback in place of True and False."""
+    if isinstance(value, bool):
+        return f"{'' if value else 'no '}{key.rpartition('.')[2]}"
+    return short(value)
 
 
 def short(value: Any) -> str:

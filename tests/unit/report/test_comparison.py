@@ -77,6 +77,9 @@ def test_a_key_that_some_runs_lack_tells_them_apart(record: Record, tmp_path: Pa
     groups = grouped(find_runs([tmp_path]))
     assert [dict(group.label) for group in groups] == [{"extra.k": ""}, {"extra.k": 3}]
     assert [group.name for group in groups] == ["all", "3"]
+    record("fedavg", 1, 2.0, extra={"k": True})
+    record("fedavg", 1, 2.0, extra={"k": False})
+    assert [group.name for group in grouped(find_runs([tmp_path]))][2:] == ["k", "no k"]
 
 
 def test_means_and_paired_differences_by_hand(sweep: Path) -> None:
