@@ -67,8 +67,10 @@ class Replies:
             self.leases.drop(lease.client)
         if received.accumulated:
             self.emit(received.accumulated)
-            if not self.pacing.waits and not round_.settles:
-                round_.served.discard(lease.client)
+        if self.pacing.waits or round_.settles:
+            round_.served.add(lease.client)  # also one whose work is of an earlier round
+        else:
+            round_.served.discard(lease.client)
         return received
 
     def _refuse(self, lease: Lease, reason: str, size: int, cause: str) -> None:

@@ -85,11 +85,13 @@ def grouped(runs: Sequence[RecordedRun], over: str = "seed") -> list[Group]:
     for run in runs:
         parts.setdefault(tuple(_text(run.config.get(key, ABSENT)) for key in keys), []).append(run)
     chosen = _telling(list(parts), keys)
+    if not any(over in run.config for run in runs):
+        raise ValueError(f"--over must be a key of the runs' configurations, got {over}; use seed, or another key")
     groups = []
     for members in parts.values():
         by_seed: dict[Any, RecordedRun] = {}
         for run in members:
-            seed = run.config.get(over)
+            seed = _text(run.config.get(over))
             if seed in by_seed:
                 raise ValueError(
                     f"RUN must differ from every other run, got {run.folder}, which has the configuration of "

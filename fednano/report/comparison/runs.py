@@ -64,8 +64,8 @@ def read_run(folder: Path) -> RecordedRun:
 def find_runs(folders: Iterable[Path], unfinished: Callable[[Path], None] = lambda _: None) -> Sequence[RecordedRun]:
     """The finished runs in or below the folders, each once, in the order of their paths.
 
-    `unfinished` is called for each run without a summary. Raises ValueError for a folder without any run, or if none is
-    finished.
+    `unfinished` is called for each run that has not completed. Raises ValueError for a folder without any run, or if
+    none has completed.
     """
     found: dict[Path, RecordedRun] = {}
     for folder in folders:
@@ -73,10 +73,11 @@ def find_runs(folders: Iterable[Path], unfinished: Callable[[Path], None] = lamb
         if not runs:
             raise ValueError(f"RUN must be or hold the folder of a run, got {folder}; name runs or sweeps")
         for run in runs:
-            if not (run / SUMMARY).is_file():
+            recorded = read_run(run) if (run / SUMMARY).is_file() else None
+            if recorded is None or recorded.figures.get("status") != "completed":
                 unfinished(run)
-            elif run.resolve() not in found:
-                found[run.resolve()] = read_run(run)
+            else:
+                found[run.resolve()] = recorded
     if not found:
         raise ValueError("RUN must hold a finished run, got none; wait, or resume them")
     return list(found.values())

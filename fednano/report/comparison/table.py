@@ -62,11 +62,12 @@ def shown(groups: Sequence[Group], metrics: Sequence[str], baseline: Group | Non
 def headings(keys: Sequence[str]) -> list[str]:
     """The keys without what a column can do without: lr in place of strategy.outer.lr if no other key ends in it."""
     bare = [key.removesuffix(".name").removesuffix("._target_") for key in keys]
+    bare = [each if bare.count(each) == 1 else key for key, each in zip(keys, bare, strict=True)]
 
     def heading(key: str) -> str:
         parts = key.split(".")
         ends = [".".join(parts[i:]) for i in reversed(range(len(parts)))]
-        return next(end for end in ends if sum(f".{other}".endswith(f".{end}") for other in bare) == 1)
+        return next((end for end in ends if sum(f".{other}".endswith(f".{end}") for other in bare) == 1), key)
 
     return [heading(key) for key in bare]
 

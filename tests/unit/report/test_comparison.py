@@ -59,7 +59,7 @@ def test_groups_are_told_apart_by_as_few_keys_as_possible(sweep: Path) -> None:
     groups = named(grouped(find_runs([sweep])))
     assert set(groups) == {"fedavg fp32", "fedadam fp32", "fedavg int4"}
     assert list(groups["fedavg int4"].label) == ["strategy.name", "codec.name"]
-    assert set(groups["fedavg int4"].runs) == {1, 2}
+    assert set(groups["fedavg int4"].runs) == {"1", "2"}
 
 
 def test_a_key_that_follows_from_another_is_not_named(record: Record, tmp_path: Path) -> None:
