@@ -93,7 +93,7 @@ def replay(folder: Path, measured: Measured) -> Measured:
             case RoundMerged() | RoundSkipped():
                 clock.charge(measured.between_s)
 
-    play(parts, size, clock, told, sites)
+    play(parts, size, clock, told, sites, live=True)
     return measure(events)
 
 

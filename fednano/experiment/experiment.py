@@ -26,6 +26,7 @@ from fednano.runtime.beginning import message_bytes
 from fednano.runtime.parts import Parts, RunSettings
 from fednano.runtime.protocol import Conducted, Runtime
 from fednano.runtime.recipe import BUILD, Recipe
+from fednano.strategy.pacing import Pacing
 from fednano.training.budget import Budget
 from fednano.training.evaluate import Validation
 
@@ -127,6 +128,11 @@ class Experiment:
                     f"rounds must be set with round.{key}={chosen}, got null; set rounds, budget.tokens or "
                     f"round.{key}={needed}"
                 )
+        if derives_rounds and Pacing.of(self.groups.strategy).carries:
+            raise ValueError(
+                "rounds must be set with strategy.late=next, got null; a merge may have any number of updates, so set "
+                "rounds, budget.tokens or budget.virtual_hours"
+            )
         if (derives_rounds or given["batch_size"] is None) and given["clients"] >= 1:
             groups = self.groups
             batch_size, rounds = derived_shape(

@@ -205,6 +205,9 @@ def _draw(lane: ClientLane, event: ClientUp | ClientDown | WorkDispatched | Upda
             lane.open.add(key)
         case UpdateFolded():
             kind = "drained" if event.drained else "full"
+            for given in [given for given in lane.open if given[1] == event.lease and given[0] != event.round]:
+                lane.open.discard(given)  # in an earlier round, which its work has outlived
+                del lane.work[given]
             key = (event.round, event.lease)
             *overlapped, (start, stop) = event.trained
             lane.work[key] = WorkBar(start=start, stop=stop, kind=kind, round=event.round, steps=event.steps)

@@ -16,6 +16,7 @@ from fednano.runtime.engine import Engine, federate, transport
 from fednano.runtime.parts import Parts
 from fednano.runtime.virtual_nodes import virtual_grid
 from fednano.strategy.base import ServerState
+from fednano.strategy.pacing import Pacing
 from fednano.training.analytic import AnalyticTrainer
 from fednano.training.budget import Budget, BudgetReach
 from fednano.training.recorder import Recorder, RunProgress, unsaved
@@ -24,7 +25,7 @@ from fednano.volatility.membership import Membership
 MOST_EVENTS = 10_000_000  # of a run that is played through before it starts, which takes some minutes
 
 
-def planned_tokens(parts: Parts, size: MessageBytes) -> int:
+def planned_tokens(parts: Parts, size: MessageBytes, live: bool = False) -> int:
     """Tokens at which learning-rate schedules end: those of the budget, or those that the run is expected to merge.
 
     Raises ValueError if a trace ends before the run does.
@@ -32,11 +33,11 @@ def planned_tokens(parts: Parts, size: MessageBytes) -> int:
     tokens = parts.settings.budget.tokens
     if tokens is not None and not _may_end(parts):
         return tokens
-    merged = foreseen(parts, size).tokens
+    merged = foreseen(parts, size, live=live).tokens
     return max(parts.tokens_per_step, merged) if tokens is None else tokens
 
 
-def foreseen(parts: Parts, size: MessageBytes, budget: Budget | None = None) -> RunProgress:
+def foreseen(parts: Parts, size: MessageBytes, budget: Budget | None = None, live: bool = False) -> RunProgress:
     """The progress at the end of the run if clients follow their traces and messages have `size` bytes.
 
     A `budget` replaces the one in the settings. Raises ValueError if a trace ends before the run does, or if rounds
@@ -64,7 +65,7 @@ def foreseen(parts: Parts, size: MessageBytes, budget: Budget | None = None) -> 
     if budget:
         parts = replace(parts, settings=replace(settings, budget=budget))
     try:
-        return play(parts, size, VirtualClock(), foresee)
+        return play(parts, size, VirtualClock(), foresee, live=live)
     except ValueError as error:
         raise reach.refusal(error) from error
 
@@ -75,17 +76,20 @@ def play(
     clock: VirtualClock,
     told: Callable[[Event], None],
     sites: dict[str, Site] | None = None,
+    live: bool = False,
 ) -> RunProgress:
     """Play the protocol through on `clock` without tensors; returns the progress at its end.
 
     `told` is called with every event, and may advance the clock. `sites` replaces the server's view of the clients,
-    which by default has the true hardware and network.
+    which by default has the true hardware and network. The checkpoints of a `live` run wait for nobody.
     """
     settings = parts.settings
+    waits = not (live and Pacing.of(parts.strategy).carries)
     membership = Membership.draw(parts.volatility, settings.names, settings.seed)
     recorder = Recorder(
         eval_every=settings.most_rounds,
-        checkpoint_every=settings.checkpoint_every,  # no step overlaps a checkpoint
+        # No step overlaps a checkpoint.
+        checkpoint_every=settings.checkpoint_every if waits else settings.most_rounds,
         evaluate=lambda _: (0.0, 0.0),
         mark=unsaved,
         emit=told,
