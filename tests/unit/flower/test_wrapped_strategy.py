@@ -254,6 +254,7 @@ def test_strategies_that_need_more_are_refused(make: Callable[[], Any], says: st
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_bulyan_runs_with_a_quorum_that_suits_it() -> None:
     assert merged(Wrapped(wrapped=Bulyan(), quorum=3), start()).version == 1
 
