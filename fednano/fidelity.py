@@ -93,7 +93,7 @@ def replay(folder: Path, measured: Measured) -> Measured:
             case RoundMerged() | RoundSkipped():
                 clock.charge(measured.between_s)
 
-    play(parts, size, clock, told, sites, live=True)
+    play(parts, size, clock, told, sites, live=transfer_s is not None)
     return measure(events)
 
 

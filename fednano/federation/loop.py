@@ -81,7 +81,6 @@ class Federation:
             intake=intake,
             pending=self._pending,
             pacing=self._pacing,
-            quorum=strategy.quorum,
             roster=self._roster,
             leases=self._leases,
             store=store,
@@ -133,6 +132,31 @@ class Federation:
     def _round(self, transport: Transport, index: int) -> None:
         now = self._clock.now()
         self.state = replace(self.state, tokens=self._progress.tokens, horizon=self._plan.horizon)
+        round_ = self._opened(index, now)
+        self._emit(RoundStarted(t=now, round=index, version=self.state.version, clients=self._roster.everyone))
+        transport.publish(self.state.weights, self.state.version)
+        if round_.alone:
+            self._leases.drop_for(index)  # in single-client mode it needs more rows than one round has
+        self._dispatch(transport, round_, now)
+        self._leases.drop_for(index)
+        if self._pending.carried:
+            self._replies.collect(transport, round_, self.state)  # what came with the updates of the last merge
+            round_.begin_grace(now)
+            self._dispatch(transport, round_, now)
+        while self._goes_on(round_):
+            self._clock.wait(min(self._membership.next_change(self._clock.now()), round_.closes))
+            self._replies.collect(transport, round_, self.state)
+            round_.begin_grace(self._clock.now())
+            self._note_changes(round_)
+            self._dispatch(transport, round_, self._clock.now())
+        if round_.passes_on:
+            self._pending.carry(round_)
+        else:
+            self._replies.expire(self._pending.give_up())
+        self.state = self._merging.close(round_, self.state)
+
+    def _opened(self, index: int, now: float) -> Round:
+        """A round that begins now, with the work of earlier ones that is still wanted."""
         idle = self._roster.idle(self._roster.everyone)
         self._roster.set_free(idle)
         able = self._able(idle)
@@ -154,32 +178,14 @@ class Federation:
             alone=alone,
             adopts=alone and self._plan.length.alone_merge == "adopt",
             overlaps=not alone and self._overlaps(index),
+            quorum=self._strategy.quorum,
+            grace=self._pacing.grace,
             carries=self._pacing.carries,
             settles=self._settles(index),
         )
         for work in self._pending.carried.values():
             round_.planned[work.lease.id], round_.given[work.lease.id] = work.steps, work.given
-        self._emit(RoundStarted(t=now, round=index, version=self.state.version, clients=self._roster.everyone))
-        transport.publish(self.state.weights, self.state.version)
-        if alone:
-            self._leases.drop_for(index)  # in single-client mode it needs more rows than one round has
-        self._dispatch(transport, round_, now)
-        self._leases.drop_for(index)
-        if self._pending.carried:
-            self._replies.collect(transport, round_, self.state)  # what came with the updates of the last merge
-            round_.begin_grace(self._pacing.grace, self._strategy.quorum, now)
-            self._dispatch(transport, round_, now)
-        while self._goes_on(round_):
-            self._clock.wait(min(self._membership.next_change(self._clock.now()), round_.closes))
-            self._replies.collect(transport, round_, self.state)
-            round_.begin_grace(self._pacing.grace, self._strategy.quorum, self._clock.now())
-            self._note_changes(round_)
-            self._dispatch(transport, round_, self._clock.now())
-        if round_.passes_on:
-            self._pending.carry(round_)
-        else:
-            self._replies.expire(self._pending.give_up())
-        self.state = self._merging.close(round_, self.state)
+        return round_
 
     def _goes_on(self, round_: Round) -> bool:
         """Whether the round is still open and there is something to wait for."""

@@ -29,7 +29,7 @@ class Merging:
     def close(self, round_: Round, state: ServerState) -> ServerState:
         """The state after a round; below the quorum, the unchanged state, and the rows are freed.
 
-        A round that carries work over can get no more when it ends, so it merges what it has.
+        Where work outlives a round, a round merges whatever it has: the rest comes later anyway.
         """
         accumulated = round_.accumulated
         if len(accumulated) < (1 if round_.carries else self.strategy.quorum):

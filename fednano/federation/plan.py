@@ -144,26 +144,26 @@ class Round:
     adopts: bool = False  # the weights submitted in single-client mode become the global model
     adopted: State | None = None
     overlaps: bool = False  # clients that have submitted take overlapped steps of the next round
-    carries: bool = False  # work that is in progress when it closes goes on, and is merged later
-    settles: bool = False  # it waits for all work in progress, so that none is on its way after it
-    full: bool = False  # its quorum is reached, and its grace has begun
+    quorum: int = 1
+    grace: float | None = None  # seconds for which it goes on once it has its quorum; None: until all have submitted
+    carries: bool = False  # the strategy lets work in progress outlive a round
+    settles: bool = False  # this one waits for all work in progress nevertheless
 
     @property
     def passes_on(self) -> bool:
         """Whether what is missing when it closes is left to later rounds."""
         return self.carries and not self.settles
 
-    def takes(self, grace: float | None, quorum: int) -> bool:
-        """Whether it takes a further update: any, unless its quorum is all that it waits for."""
-        return not (grace == 0.0 and self.passes_on) or len(self.accumulated) < quorum
+    @property
+    def full(self) -> bool:
+        """Whether it has its quorum and waits for nothing else, so that a further update is for the next round."""
+        return self.grace == 0.0 and self.passes_on and len(self.accumulated) >= self.quorum
 
-    def begin_grace(self, grace: float | None, quorum: int, now: float) -> None:
+    def begin_grace(self, now: float) -> None:
         """Once the quorum is reached, it closes within its grace; one that settles waits for everyone."""
-        if grace is None or self.settles or self.full or len(self.accumulated) < quorum:
-            return
-        self.full = True
-        self.closes = min(self.closes, now + grace)
-        self.ends = min(self.ends, self.closes)
+        if self.grace is not None and not self.settles and len(self.accumulated) >= self.quorum:
+            self.closes = min(self.closes, now + self.grace)  # the grace that began first ends first
+            self.ends = min(self.ends, self.closes)
 
     @property
     def leased_until(self) -> float:

@@ -23,7 +23,6 @@ class Replies:
     intake: Intake
     pending: Pending
     pacing: Pacing
-    quorum: int
     roster: Roster
     leases: Leases
     store: CoordinationStore
@@ -33,8 +32,8 @@ class Replies:
     def collect(self, transport: Transport, round_: Round | None, state: ServerState) -> None:
         """Accumulate or refuse every reply that has arrived, one at a time; between rounds all are late."""
         for message_id in self.pending.answered(transport.arrived(), round_ is not None):
-            if round_ and not round_.takes(self.pacing.grace, self.quorum):
-                return  # what has come besides is for the next merge
+            if round_ and round_.full:
+                return
             replies = transport.pull(message_id)
             if not replies:
                 continue

@@ -100,9 +100,9 @@ def _round_bar(round: int, t: float, updates: int, tokens: int, merged: int) -> 
 
 @dataclass(kw_only=True)
 class ClientLane:
-    """One client's windows, its work of the last rounds by (round, lease), and its crashes.
+    """One client's windows, its work of the last rounds by (lease,), and its crashes.
 
-    Overlapped steps have the key (round, lease, 0). `bars` has the work of all rounds.
+    Overlapped steps have the key (lease, 0). `bars` has the work of all rounds.
     """
 
     client: str
@@ -120,7 +120,7 @@ class ClientLane:
 
     def settle(self, before: int) -> None:
         """Store the work of rounds below `before` compactly, unless its outcome is open."""
-        for key in [key for key in self.work if key[0] < before and key not in self.open]:
+        for key in [key for key, bar in self.work.items() if bar.round < before and key not in self.open]:
             self.settled.add(self.work.pop(key))
 
 
@@ -200,15 +200,12 @@ def _draw(lane: ClientLane, event: ClientUp | ClientDown | WorkDispatched | Upda
         case ClientDown():
             _down(lane, event)
         case WorkDispatched():
-            key = (event.round, event.lease)
+            key = (event.lease,)
             lane.work[key] = WorkBar(start=event.t, stop=event.t, kind="open", round=event.round, steps=event.steps)
             lane.open.add(key)
         case UpdateFolded():
             kind = "drained" if event.drained else "full"
-            for given in [given for given in lane.open if given[1] == event.lease and given[0] != event.round]:
-                lane.open.discard(given)  # in an earlier round, which its work has outlived
-                del lane.work[given]
-            key = (event.round, event.lease)
+            key = (event.lease,)
             *overlapped, (start, stop) = event.trained
             lane.work[key] = WorkBar(start=start, stop=stop, kind=kind, round=event.round, steps=event.steps)
             for start, stop in overlapped:
@@ -232,7 +229,7 @@ def _down(lane: ClientLane, event: ClientDown) -> None:
 
 
 def _refuse(lane: ClientLane, event: UpdateRefused) -> None:
-    key = (event.round, event.lease)
+    key = (event.lease,)
     # Work already drawn as lost in a crash stays lost; only an update that came back counts as refused.
     if key in lane.open:
         note = f"{event.reason}: {event.cause}" if event.cause else event.reason
