@@ -97,8 +97,8 @@ def check_value(key: str, value: Any, hint: Any) -> None:
         raise ValueError(f"{key} must {said}")
 
 
-def settings_of(target: str, where: str) -> list[str] | None:
-    """The settings that a class takes; None if it cannot be imported, or may not."""
+def setting_names(target: str, where: str) -> list[str] | None:
+    """The names of the settings that a class takes; None if it cannot be imported, or may not."""
     try:
         return list(_settings_of(imported(target, where), target, where)[0].parameters)
     except ValueError:

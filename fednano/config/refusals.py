@@ -12,7 +12,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
-from fednano.config.checks import settings_of
+from fednano.config.checks import setting_names
 from fednano.config.errors import ConfigError, one_line, shown
 from fednano.config.hydra_texts import translated
 from fednano.config.places import conf_dir
@@ -236,11 +236,13 @@ def _unknown_key(
 
 def _of_a_class(target: str, parent: str, key: str, value: str) -> str:
     """What to do about a key that a YAML file with a `_target_` does not have."""
-    taken = None if parent.startswith("hydra.") else settings_of(target, parent)
+    taken = None if parent.startswith("hydra.") else setting_names(target, parent)
     if taken is None or key.rpartition(".")[2] in taken:
         return f"add an argument that its YAML file leaves out as +{key}={value}"
-    instead = f"choose another {parent.replace('.', '/')}"
-    return f"set {', '.join(f'{parent}.{name}' for name in taken[:5])}, or {instead}" if taken else instead
+    choice = parent.replace(".", "/")
+    remedies = [f"set {', '.join(f'{parent}.{name}' for name in taken[:5])}"] if taken else []
+    remedies += [f"choose another {choice}"] if choice in _groups() else []
+    return ", or ".join(remedies) or "leave it out"
 
 
 def _groups() -> set[str]:

@@ -5,7 +5,7 @@ a sink that cannot write stops the run with its cause.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,17 @@ from fednano.core.inner_step import InnerStep
 
 Energy = Callable[[], dict[str, Any]]
 """The run's consumption up to the last event: `total` and `clients` as under `energy` in `summary.json`."""
+
+
+def flat(tree: Mapping[str, Any], separator: str, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one: {"rows": {"lost": 0}} -> {"rows/lost": 0}. Lists stay whole."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, separator, f"{prefix}{key}{separator}")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
 
 
 class Sink(Protocol):

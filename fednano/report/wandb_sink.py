@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 from fednano.config.errors import one_line
 from fednano.core.events import Event, RoundMerged, RunStarted
 from fednano.core.inner_step import InnerStep
-from fednano.report.sinks import Energy, Sink, metrics
+from fednano.report.sinks import Energy, Sink, flat, metrics
 
 MODES = ("auto", "offline", "online")
 MAX_ACCOUNTS = 10_000  # energy accounts (one client, one round) logged in a run; above this, rounds are skipped
@@ -102,7 +102,7 @@ class WandbSink:
         if energy := summary.get("energy"):
             axes = {"tokens": summary["tokens"], "round": summary["rounds"], "virtual_s": 3600 * energy["hours"]}
             self._log(axes | _charted(energy))
-        totals = {key: value for key, value in _flat(summary).items() if value is not None}
+        totals = {key: value for key, value in flat(summary, "/").items() if value is not None}
         self._tell(lambda: self._run.summary.update(totals))
         self._tell(lambda: self._run.finish(exit_code=1 if summary.get("status") == "failed" else 0))
 
@@ -134,18 +134,7 @@ def _charted(energy: dict[str, Any]) -> dict[str, float | None]:
         return {name: figures[name] for name in CHARTED}
 
     clients = {client: kept(figures) for client, figures in energy["clients"].items()}
-    return _flat({"total": kept(energy["total"]), "clients": clients}, "energy/")
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"rows": {"lost": 0}} -> {"rows/lost": 0}."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}/")
-        else:
-            flat[prefix + key] = value
-    return flat
+    return flat({"energy": {"total": kept(energy["total"]), "clients": clients}}, "/")
 
 
 @dataclass(frozen=True, kw_only=True)

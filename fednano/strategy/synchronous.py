@@ -96,9 +96,7 @@ class Synchronous:
         object.__setattr__(self, "quorum", max(self.quorum, self.merging.least))
 
     def _check_pacing(self) -> None:
-        if not Pacing.of(self).carries:
-            return
-        if not self.merging.weighted or self.dp:
+        if Pacing.of(self).carries and (self.dp or not self.merging.weighted):
             other = "strategy.dp" if self.dp else f"strategy.merging={type(self.merging).__name__}"
             instead = "strategy/dp=none" if self.dp else "strategy/merging=mean"
             raise ValueError(

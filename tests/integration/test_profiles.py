@@ -41,6 +41,14 @@ def test_every_network_plays_through_the_protocol(tiny: list[str], choice: str) 
     assert planned_tokens(parts, SIZE) == planned_tokens(parts, SIZE) > parts.tokens_per_step
 
 
+def test_a_live_run_without_rounds_is_planned_without_waiting_at_checkpoints(tiny: list[str]) -> None:
+    """One update a merge; every fourth and the last of a run on a virtual clock take one of each client."""
+    parts = parts_of(tiny, "volatility=none", "strategy=async_diloco", "clients=4", "rounds=8", "checkpoint_every=4")
+    task = 4 * parts.tokens_per_step
+    assert planned_tokens(parts, SIZE) == (3 + 4 + 3 + 4) * task
+    assert planned_tokens(parts, SIZE, live=True) == (7 + 4) * task
+
+
 def test_stragglers_take_longer_and_the_fast_wait_for_none(tiny: list[str]) -> None:
     """With all clients at half speed throughout, a round takes twice as long and merges the same tokens."""
     runs = [parts_of(tiny, "volatility=straggler", f"volatility.sigma={s}", "rounds=6") for s in (0, 1.5)]

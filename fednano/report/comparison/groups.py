@@ -41,14 +41,14 @@ class Group:
     """Runs that differ by nothing but their seed. `label` holds the keys that tell groups apart."""
 
     label: Mapping[str, Any]
-    runs: Mapping[Any, RecordedRun]
+    runs: Mapping[str, RecordedRun]  # by seed
 
     @property
     def name(self) -> str:
         """Such as fedadam int4."""
         return " ".join(_word(key, value) for key, value in self.label.items() if value != ABSENT) or "all"
 
-    def values(self, metric: str) -> dict[Any, float]:
+    def values(self, metric: str) -> dict[str, float]:
         """The finite figures by seed."""
         found = {seed: run.figure(metric) for seed, run in self.runs.items()}
         return {seed: value for seed, value in found.items() if math.isfinite(value)}
@@ -78,18 +78,18 @@ def differing(runs: Sequence[RecordedRun], over: str) -> list[str]:
 def grouped(runs: Sequence[RecordedRun], over: str = "seed") -> list[Group]:
     """Groups of runs that differ in `over` alone, labelled by as few keys as tell them apart.
 
-    Raises ValueError if two runs of a group have the same seed.
+    Raises ValueError if two runs of a group have the same seed, or none has the key `over`.
     """
+    if not any(over in run.config for run in runs):
+        raise ValueError(f"--over must be a key of the runs' configurations, got {over}; use seed, or another key")
     keys = differing(runs, over)
     parts: dict[tuple[str, ...], list[RecordedRun]] = {}
     for run in runs:
         parts.setdefault(tuple(_text(run.config.get(key, ABSENT)) for key in keys), []).append(run)
     chosen = _telling(list(parts), keys)
-    if not any(over in run.config for run in runs):
-        raise ValueError(f"--over must be a key of the runs' configurations, got {over}; use seed, or another key")
     groups = []
     for members in parts.values():
-        by_seed: dict[Any, RecordedRun] = {}
+        by_seed: dict[str, RecordedRun] = {}
         for run in members:
             seed = _text(run.config.get(over))
             if seed in by_seed:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fednano.config.recorded import recorded_config
+from fednano.report.sinks import flat
 
 SUMMARY, CONFIG = "summary.json", "config.yaml"
 
@@ -28,25 +29,16 @@ class RecordedRun:
         value = self.figures.get(key, "")
         if value is None:
             return math.nan
-        if type(value) not in (int, float):
-            numbers = sorted(
-                k for k, v in self.figures.items() if isinstance(v, int | float) and not isinstance(v, bool)
-            )
+        if not _is_number(value):
+            numbers = sorted(name for name, found in self.figures.items() if _is_number(found))
             raise ValueError(
                 f"--metric must be a number of {SUMMARY}, got {key} in {self.folder}; use one of {', '.join(numbers)}"
             )
         return float(value)
 
 
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys. Lists stay whole."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def read_run(folder: Path) -> RecordedRun:
@@ -58,7 +50,7 @@ def read_run(folder: Path) -> RecordedRun:
         figures = None
     if not isinstance(figures, dict):
         raise ValueError(f"{path} must hold the figures of a run, got other contents; restore it")
-    return RecordedRun(folder=folder, config=flat(config), figures=flat(figures))
+    return RecordedRun(folder=folder, config=flat(config, "."), figures=flat(figures, "."))
 
 
 def find_runs(folders: Iterable[Path], unfinished: Callable[[Path], None] = lambda _: None) -> Sequence[RecordedRun]:

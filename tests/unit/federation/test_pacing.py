@@ -4,16 +4,18 @@ A client takes H = 10 steps of 1 s and 0.25 s for each transfer; its update is t
 """
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.hostile import hostile
-from support.toy_federation import STEP_S, H, Outcome, federate
+from support.toy_federation import H, Outcome, federate
 
-from fednano.core.events import LeaseReleased, RoundMerged, RoundSkipped, UpdateFolded, UpdateRefused
+from fednano.config.compose import compose_config
+from fednano.core.events import LeaseReleased, RoundMerged, RoundSkipped, UpdateFolded, UpdateRefused, WorkDispatched
+from fednano.experiment.experiment import Experiment
+from fednano.report.history import History
 from fednano.strategy.outer.sgd import SGD
 from fednano.strategy.pacing import Pacing
 from fednano.strategy.synchronous import Synchronous
@@ -97,6 +99,35 @@ def test_work_that_is_too_old_is_given_up_and_its_rows_are_free_again() -> None:
         assert all(event.version - 1 - versions[lease] <= 1 for lease in event.leases)
 
 
+def test_a_client_whose_late_update_is_merged_waits_for_the_merge() -> None:
+    """c0 answers at 19.5 s, in the second round, which lasts until 23 s."""
+    keys = {"slack": 3.0, "quorum": 2, "grace": 1.0, "late": "next"}
+    outcome = federate([[ALWAYS]] * 3, rounds=3, strategy=strategy(**keys), grid=hostile(["late"], 9.0))
+    given = [(e.client, e.round) for e in outcome.of(WorkDispatched)]
+    assert ("c0", 1) not in given and ("c0", 2) in given and len(set(given)) == len(given)
+
+
+def test_a_client_whose_update_is_refused_gets_new_work_at_once_too() -> None:
+    def spoiled(task: Any, result: Any, delta: Any) -> Any:
+        return result, {"w": delta["w"] * math.nan} if task.client == "c0" and task.lease == 0 else delta
+
+    keys = {**BUFFERED, "quorum": 3, "slack": 3.0}
+    outcome = federate([[ALWAYS]] * 2, rounds=2, strategy=strategy(**keys), spoil=spoiled)
+    assert [(e.client, e.t) for e in outcome.of(UpdateRefused)] == [("c0", 10.5)]
+    assert [(e.client, e.t) for e in outcome.of(WorkDispatched)][2:4] == [("c0", 10.5), ("c1", 10.5)]
+
+
+def test_work_that_outlives_its_round_is_drawn_once() -> None:
+    history = History()
+    outcome = federate([[ALWAYS]] * 3, rounds=6, strategy=strategy(quorum=1, grace=0.0, late="next", waits=False))
+    for event in outcome.events:
+        history.add(event)
+    history.finish()
+    bars = [bar for lane in history.lanes.values() for bar in lane.bars]
+    assert len(bars) == len(outcome.of(UpdateFolded)) == len(outcome.of(WorkDispatched))
+    assert {bar.kind for bar in bars} == {"full"}
+
+
 def test_a_client_that_crashes_in_a_later_round_loses_its_work() -> None:
     windows = [[ALWAYS], [from_(2.0)], [Window(0, 14.0, "crash")]]
     outcome = federate(windows, rounds=5, strategy=strategy(quorum=1, grace=0.0, late="next"))
@@ -150,4 +181,22 @@ def test_bad_keys_are_named(keys: dict[str, Any], says: str) -> None:
 
 def test_defaults_are_rounds_that_wait_for_everyone() -> None:
     assert Pacing.of(object()) == Pacing.of(strategy()) == Pacing()
-    assert replace(Pacing(), late="next").carries and STEP_S == 1.0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            "round.elastic=true",
+            r"round\.elastic must be false with strategy\.late=next, got true; work that outlives a r",
+        ),
+        ("round.overlap=2 optim.state=keep", r"round\.overlap must be 0 with strategy\.late=next, got 2"),
+        ("round=seconds", r"round\.until must be steps with strategy\.late=next, got seconds"),
+        ("strategy/merging=median", r"strategy\.late must be refuse with strategy\.merging=Median, which lets no upda"),
+        ("strategy/dp=gaussian", r"strategy\.late must be refuse with strategy\.dp, .*, or strategy/dp=none"),
+        ("rounds=null", r"rounds must be set with strategy\.late=next, got null; .*, so set rounds, budget\.tokens or"),
+    ],
+)
+def test_what_does_not_go_with_late_updates_is_refused(words: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Experiment(compose_config(["strategy.late=next", *words.split()]))

@@ -94,6 +94,13 @@ def test_means_and_paired_differences_by_hand(sweep: Path) -> None:
     assert math.isnan(Estimate.of([1.0]).half) and math.isnan(Estimate.of([]).mean)
 
 
+def test_runs_are_averaged_over_a_key_that_holds_a_list(record: Record, tmp_path: Path) -> None:
+    for speeds in ([1, 2], [3, 4]):
+        record("fedavg", 1, 2.0, speeds=speeds)
+    (group,) = grouped(find_runs([tmp_path]), over="speeds")
+    assert set(group.runs) == {"[1, 2]", "[3, 4]"}
+
+
 def test_a_diverged_run_counts_as_a_run_without_a_figure(record: Record, tmp_path: Path) -> None:
     record("fedavg", 1, 2.0)
     record("fedavg", 2, None)
@@ -104,6 +111,8 @@ def test_a_diverged_run_counts_as_a_run_without_a_figure(record: Record, tmp_pat
 def test_headings_are_as_short_as_they_can_be() -> None:
     keys = ["strategy.name", "strategy.outer.lr", "strategy.schedule._target_", "a.level", "b.level"]
     assert headings(keys) == ["strategy", "lr", "schedule", "a.level", "b.level"]
+    assert headings(["clients", "strategy.client.clients"]) == ["clients", "client.clients"]
+    assert headings(["strategy.name", "strategy._target_"]) == ["name", "_target_"]
 
 
 def test_one_bad_group_does_not_push_the_others_together() -> None:
@@ -146,6 +155,10 @@ def test_the_command_prints_a_table_and_writes_files(
             ("--baseline", "fedavg"),
             r"--baseline must name one group, got fedavg, which 2 match; use one of fedadam",
         ),
+        (
+            ("--over", "nonsense"),
+            r"--over must be a key of the runs' configurations, got nonsense; use seed, or another",
+        ),
         (("--baseline", "x"), r"--baseline must name one group, got x, which 0 match"),
         (("--out", "a.gif"), r"--out must end in \.svg, .*, got a\.gif; use one of them"),
         (("--out", "no/a.svg"), r"--out must be in a folder that exists, got no/a\.svg; create it"),
@@ -170,6 +183,10 @@ def test_folders_without_runs_and_broken_files_are_named(
     assert called(monkeypatch, sweep) == 0
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("fednano: warning: ") and line.endswith("is not finished and left out")
+    for status in ("failed", "interrupted"):
+        (sweep / "6" / "summary.json").write_text(json.dumps({"status": status, "val_bpb": 9.0}))
+        assert called(monkeypatch, sweep) == 0
+        assert "is not finished and left out" in capsys.readouterr().err
     with pytest.raises(ValueError, match=r"RUN must hold a finished run, got none"):
         called(monkeypatch, sweep / "6")
     twice = record("fedavg", 1, 2.0)

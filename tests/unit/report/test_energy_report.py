@@ -11,7 +11,7 @@ from fednano.report import units
 from fednano.report.display import summary_lines
 from fednano.report.energy import compared_with_always_on, section
 from fednano.report.history import History
-from fednano.report.wandb_sink import _flat
+from fednano.report.sinks import flat
 
 
 def figures(kwh: float, co2_g: float | None, **more: Any) -> dict[str, Any]:
@@ -133,9 +133,9 @@ def test_the_terminal_and_wandb_show_it() -> None:
     assert lines["CO2 compared with each site always on:"] == ""
     assert lines[f"  {CLIENTS[0]}"] == "12.5 % of 3.20 kg"
     assert f"  {CLIENTS[1]}" not in lines  # it took no part
-    flat = _flat(summary)
-    assert flat[f"energy/baselines/always_on/{CLIENTS[0]}/run_to_it/co2_g"] == 0.125
-    assert flat["energy/total/kwh"] == 4.0
+    keys = flat(summary, "/")
+    assert keys[f"energy/baselines/always_on/{CLIENTS[0]}/run_to_it/co2_g"] == 0.125
+    assert keys["energy/total/kwh"] == 4.0
 
 
 def test_units_of_energy_and_mass() -> None:
