@@ -27,7 +27,7 @@ from omegaconf import DictConfig
 
 from fednano.config.compose import command_line, conf_dir, hand_over, search_path
 from fednano.config.errors import ended, failed, guarded, refuse
-from fednano.config.hydra_checks import check_options
+from fednano.config.hydra.options import check_options
 from fednano.config.jobs import Job, chosen_late, planned, rerun
 from fednano.core.claim import CLAIM, remove_left
 from fednano.core.event_log import InUseError

@@ -11,9 +11,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fednano.config.checks import MISSING, check_node
 from fednano.config.errors import one_line
+from fednano.config.hydra.references import cannot_resolve
 from fednano.config.moved import with_current_targets
 from fednano.config.paths import with_absolute_paths
-from fednano.config.references import cannot_resolve
 from fednano.config.targets import PARTIAL, TARGET, check_targets, imported, is_special
 
 PLACED = {"download": "codec"}

@@ -18,10 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from fednano.config.command_help import command_help
 from fednano.config.errors import ConfigError, encodable, shown
+from fednano.config.hydra.references import require_resolvable
+from fednano.config.hydra.refusals import SEARCH_PATH, refusals, refuse_no_choices
 from fednano.config.places import conf_dir, modules_named_in
 from fednano.config.quoting import quoted, quoted_overrides
-from fednano.config.references import require_resolvable
-from fednano.config.refusals import SEARCH_PATH, refusals, refuse_no_choices
 from fednano.config.targets import allow, check_targets, is_allowed
 
 __all__ = ["SEARCH_PATH", "command_line", "compose_config", "conf_dir", "search_path", "with_hydra_flags"]

@@ -27,8 +27,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fednano.config.compose import conf_dir, require_config_dir
 from fednano.config.errors import ConfigError, shown
-from fednano.config.hydra_checks import check_options, check_plugins
-from fednano.config.hydra_node import (
+from fednano.config.hydra.node import (
     check_job,
     check_output_subdir,
     check_unresolved_subdir,
@@ -37,9 +36,10 @@ from fednano.config.hydra_node import (
     is_timed,
     value_of,
 )
+from fednano.config.hydra.options import check_options, check_plugins
+from fednano.config.hydra.references import require_resolvable
+from fednano.config.hydra.refusals import refusals, refuse_no_choices, unknown_key
 from fednano.config.quoting import quoted_overrides
-from fednano.config.references import require_resolvable
-from fednano.config.refusals import refusals, refuse_no_choices, unknown_key
 
 DEFAULT = "config"  # the name of the configuration that a run composes
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console as RichConsole
 
 from fednano.config.compose import compose_config
-from fednano.config.hydra_node import NOW
+from fednano.config.hydra.node import NOW
 from fednano.coordination.memory import MemoryStore
 from fednano.core.claim import claim_new
 from fednano.core.clock import Clock

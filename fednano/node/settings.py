@@ -10,8 +10,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from fednano.config.checks import MISSING, check_value
+from fednano.config.hydra.references import require_resolvable
 from fednano.config.recorded import check_recorded
-from fednano.config.references import require_resolvable
 from fednano.core.clock import pause
 from fednano.core.files import reading
 from fednano.process.temporary import SOCKET_BYTES

@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from fednano.config.compose import compose_config, conf_dir
-from fednano.config.refusals import refusals
+from fednano.config.hydra.refusals import refusals
 
 ANY = ("null", "???", "''", "0", "-1", "true", "[]", "[1,2]", "{}", "{a:1}", "word", "nan", "inf", "-inf")
 NUMBERS = ("0.5", "1e-300", "1e300", "1e308", *(str(10**n) for n in (6, 9, 12, 18, 24)), str(2**63), "1" + "0" * 5000)

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from fednano.config.compose import command_line, hand_over
-from fednano.config.hydra_checks import check_options
+from fednano.config.hydra.options import check_options
 from fednano.config.jobs import PlannedLaunch, planned
 
 Planner = Callable[..., PlannedLaunch]
@@ -70,7 +70,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planner:
         (tmp_path / name).write_text(textwrap.dedent(text).replace("FOLDER", str(tmp_path)))
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    for module in ("compose", "jobs", "refusals"):
+    for module in ("compose", "jobs", "hydra.refusals"):
         monkeypatch.setattr(f"fednano.config.{module}.conf_dir", lambda: tmp_path / "conf")
 
     def go(*words: str) -> PlannedLaunch:

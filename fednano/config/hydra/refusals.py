@@ -14,9 +14,9 @@ from omegaconf.errors import InterpolationResolutionError
 
 from fednano.config.checks import setting_names
 from fednano.config.errors import ConfigError, one_line, shown
-from fednano.config.hydra_texts import translated
+from fednano.config.hydra.references import unresolved
+from fednano.config.hydra.texts import translated
 from fednano.config.places import conf_dir
-from fednano.config.references import unresolved
 
 SEARCH_PATH = "hydra.searchpath"  # configuration folders in addition to fednano's own
 OPTIONAL = ("experiment", "budget", "resume")  # entries of a root configuration that may be deleted

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fednano.config.checks import check_value
 from fednano.config.errors import ConfigError, shown
-from fednano.config.references import cannot_resolve
+from fednano.config.hydra.references import cannot_resolve
 
 _REFERENCE = re.compile(r"\$\{[^{}]*\}")
 NOW = "${now:"  # what a folder named after the time has in its name
