@@ -218,7 +218,7 @@ def _completed(folder: Path) -> str:
     if (folder / "report.html").exists():
         return "there is nothing to do"
     from fednano.core.files import remove_unwritten
-    from fednano.report.html import write_report
+    from fednano.report.web.html import write_report
 
     remove_unwritten(folder)
     write_report(folder)

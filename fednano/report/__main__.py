@@ -14,7 +14,7 @@ from fednano.config.errors import refuse
 from fednano.core.output import tolerate_output
 from fednano.report import units
 from fednano.report.audit import audit_log
-from fednano.report.html import write_report
+from fednano.report.web.html import write_report
 
 USAGE = """\
 usage: python -m fednano.report [--audit] RUN_FOLDER

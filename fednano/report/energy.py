@@ -6,8 +6,8 @@ from typing import Any
 
 from fednano.report import units
 from fednano.report.history import ClientLane, History, WorkBar
-from fednano.report.svg import Bar, Frame, Scale, Tick, nice_step, time_label, time_ticks
-from fednano.report.timeline import bars
+from fednano.report.web.svg import Bar, Frame, Scale, Tick, nice_step, time_label, time_ticks
+from fednano.report.web.timeline import bars
 
 WIDTH, PITCH, HEIGHT, WORK = 1100.0, 92.0, 70.0, 9.0  # pixels
 NAMED = 5  # sites that the terminal lists

@@ -21,8 +21,8 @@ from fednano.core.files import remove_unwritten, write_atomically
 from fednano.core.ranks import rank
 from fednano.report.audit import Auditor
 from fednano.report.console import Console
-from fednano.report.html import LiveReport
 from fednano.report.sinks import Fanout, Logger, MetricsFile
+from fednano.report.web.html import LiveReport
 from fednano.runtime.beginning import check_resume
 from fednano.runtime.meter import Meter
 from fednano.runtime.parts import Parts

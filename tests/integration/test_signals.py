@@ -55,7 +55,7 @@ def started(code: str, *arguments: str, cwd: Path) -> subprocess.Popen[str]:
         ("node", "hydra", signal.SIGTERM, 143),
         ("bench", "argparse", signal.SIGINT, 130),
         ("flower_config", "argparse", signal.SIGTERM, 143),
-        ("report", "fednano.report.html", signal.SIGINT, 130),
+        ("report", "fednano.report.web.html", signal.SIGINT, 130),
     ],
 )
 def test_a_signal_during_the_imports_ends_a_command_at_once(

@@ -11,7 +11,7 @@ from fednano.core.event_log import EventLog
 from fednano.core.events import (
     Event,
 )
-from fednano.report.html import write_report
+from fednano.report.web.html import write_report
 
 VOID = {"meta", "input", "link", "br"}
 

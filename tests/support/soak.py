@@ -64,7 +64,7 @@ CONFIGURATIONS = {
 # Imported before the first fork; what is missing here is imported by each life again.
 WARM = (
     "fednano.run", "fednano.experiment.preflight", "fednano.experiment.resume", "fednano.runtime.play_through",
-    "fednano.runtime.run_folder", "fednano.runtime.virtual", "fednano.runtime.centralized", "fednano.report.html",
+    "fednano.runtime.run_folder", "fednano.runtime.virtual", "fednano.runtime.centralized", "fednano.report.web.html",
     "fednano.data.local", "fednano.data.packing", "fednano.optim.muon", "fednano.volatility.periodic",
     "fednano.volatility.traced", "fednano.strategy.synchronous", "fednano.tokenizer.train", "fednano.codec.fp32",
     "fednano.codec.blockwise", "fednano.codec.topk", "fednano.strategy.outer.adam",

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fednano.report import svg, units
+from fednano.report import units
 from fednano.report.history import History, RoundBar, Sample
-from fednano.report.svg import Chart, Frame
+from fednano.report.web import svg
+from fednano.report.web.svg import Chart, Frame
 
 HALF = Frame(width=540, height=250)
 SHORT = Frame(width=540, height=190)

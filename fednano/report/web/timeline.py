@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fednano.report import units
 from fednano.report.history import ClientLane, History, WorkBar
-from fednano.report.svg import Bar, Dot, Frame, Scale, Tick, time_label, time_ticks
+from fednano.report.web.svg import Bar, Dot, Frame, Scale, Tick, time_label, time_ticks
 
 MAX_MERGES = 150  # if there are more, none are drawn: they would grey the drawing out
 MAX_CROSSES = 40  # per lane; if there are more, ticks are drawn instead

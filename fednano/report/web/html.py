@@ -9,10 +9,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from fednano.core.events import Event
 from fednano.core.files import read_json, read_text, write_atomically
 from fednano.core.inner_step import InnerStep
-from fednano.report import energy, page, units
+from fednano.report import energy, units
 from fednano.report.figures import Figures
 from fednano.report.history import DRAWN, History, read_history
-from fednano.report.timeline import timeline
+from fednano.report.web import page
+from fednano.report.web.timeline import timeline
 
 
 def write_report(folder: Path) -> Path:
@@ -104,7 +105,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 def _template() -> Template:
     """The page's template, compiled once per process."""
     environment = Environment(
-        loader=PackageLoader("fednano.report", "templates"),
+        loader=PackageLoader("fednano.report.web", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
