@@ -43,22 +43,31 @@ class Lossy(ABC):
     Args:
         name: what messages call it.
         error_feedback: whether clients keep a residual, as many float32 as the model has parameters.
-        decay: factor on the residual at each update; below 1, what was left out is forgotten in time.
+        decay: factor on the residual at each update; below 1, what was left out is forgotten in time. None: the
+            codec's usual one, or 1 without error feedback.
     """
 
     lossless: ClassVar[bool] = False
+    usual_decay: ClassVar[float] = 1.0
     name: str
     error_feedback: bool = False
-    decay: Annotated[float, Range(gt=0, le=1)] = 1.0
+    decay: Annotated[float, Range(gt=0, le=1)] | None = 1.0
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.decay <= 1.0:
+        if not 0.0 < self.factor <= 1.0:
             raise ValueError(f"codec.decay must be > 0 and <= 1, got {self.decay}; 1 forgets nothing")
-        if self.decay != 1.0 and not self.error_feedback:
+        if self.factor != 1.0 and not self.error_feedback:
             raise ValueError(
                 f"codec.decay must be 1 with codec.error_feedback=false, got {self.decay}; set "
                 "codec.error_feedback=true"
             )
+
+    @property
+    def factor(self) -> float:
+        """The factor on the residual at each update."""
+        if self.decay is None:
+            return self.usual_decay if self.error_feedback else 1.0
+        return self.decay
 
     @abstractmethod
     def tensor_size(self, count: int) -> int:
@@ -108,7 +117,7 @@ class Lossy(ABC):
         update = tensor.detach().to("cpu", torch.float32)
         if residual is None:
             return update.clone(memory_format=torch.contiguous_format)
-        return (residual if self.decay == 1.0 else residual * self.decay).add(update).contiguous()
+        return (residual if self.factor == 1.0 else residual * self.factor).add(update).contiguous()
 
     def _bytes_of(self, tensors: State, seed: int) -> bytes:
         message = np.empty(self.size(algebra.shapes(tensors)), np.uint8)

@@ -28,7 +28,7 @@ class TopK(Lossy):
     With `values=int2` what is sent becomes one of four levels, the means of the quantile bins of all values v that are
     sent of the tensor (`Quantized` with levels=quantile), which adds at most ‖v − mean(v)‖² to a tensor's error.
 
-    With `error_feedback=true`, `decay=0.95` and `values=int2` it is the codec of SparseLoCo (Sarfi et al. 2025,
+    With `error_feedback=true`, `decay=null` (0.95) and `values=int2` it is the codec of SparseLoCo (Sarfi et al. 2025,
     2508.15706), in which the residual also takes the place of the outer optimizer's momentum.
 
     Entries that are not finite count as larger than all others. They are sent, and with int2 make all values NaN.
@@ -45,6 +45,7 @@ class TopK(Lossy):
     """
 
     sparse: ClassVar[bool] = True
+    usual_decay: ClassVar[float] = 0.95
     name: str = "topk"
     chunk: int = 4096
     k: int = 64

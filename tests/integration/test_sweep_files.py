@@ -1,4 +1,4 @@
-"""The files in sweeps/: each of their runs is one that fednano composes, and W&B knows their keys."""
+"""The files in sweeps/ and the experiments that are sweeps: each of their runs is one that fednano composes."""
 
 import itertools
 from pathlib import Path
@@ -39,3 +39,13 @@ def test_the_sweep_of_strategies_is_the_experiment() -> None:
     experiment = yaml.safe_load((conf_dir() / "experiment" / "strategies.yaml").read_text(encoding="utf-8"))
     theirs = {key: ",".join(map(str, values["values"])) for key, values in sweep["parameters"].items()}
     assert theirs == {key: str(value) for key, value in experiment["hydra"]["sweeper"]["params"].items()}
+
+
+@pytest.mark.parametrize("name", ["strategies", "codecs", "attacks"])
+def test_every_run_of_an_experiment_composes(name: str) -> None:
+    experiment = yaml.safe_load((conf_dir() / "experiment" / f"{name}.yaml").read_text(encoding="utf-8"))
+    keys = {key: str(value).split(",") for key, value in experiment["hydra"]["sweeper"]["params"].items()}
+    keys["seed"] = keys["seed"][:1]
+    for draw in itertools.product(*keys.values()):
+        words = [f"{key}={value}" for key, value in zip(keys, draw, strict=True)]
+        Experiment(compose_config([f"experiment={name}", "hydra.mode=RUN", *words]))
