@@ -92,7 +92,8 @@ class UpdateFolded(Event, frozen=True, kw_only=True):
 
     The spans in `left`, (row, token, stop) as in a grant, are not trained. `ahead` is (from, until) of the overlapped
     steps, empty if there were none; all other steps were taken from `busy_from` until `busy_until`. `clip` is the
-    factor by which the guard shortened the update to `norm`; None if it did not.
+    factor by which the guard shortened the update to `norm`; None if it did not. `fragment` is the one that it is of;
+    None: it is of the whole model.
     """
 
     round: int
@@ -113,6 +114,7 @@ class UpdateFolded(Event, frozen=True, kw_only=True):
     left: tuple[tuple[int, int, int], ...] = ()
     ahead: tuple[float, ...] = ()
     clip: float | None = None
+    fragment: int | None = None
     wall_train_s: float = 0.0
     wall_data_s: float = 0.0
 

@@ -13,6 +13,7 @@ from fednano.optim.inner import AdamW
 from fednano.runtime.parts import RunSettings
 from fednano.strategy.byzantine import Byzantine
 from fednano.strategy.pacing import Pacing
+from fednano.strategy.streaming import Streaming
 from fednano.strategy.synchronous import Synchronous
 from fednano.training.evaluate import require_row
 from fednano.volatility.membership import Membership
@@ -33,7 +34,9 @@ def check_across(groups: Groups, settings: RunSettings) -> None:
     _check_private_runtime(groups, settings)
     if getattr(groups.strategy, "dp", None) is not None:
         _check_private(groups)
-    if groups.round.overlap:
+    if streaming := Streaming.of(groups.strategy):
+        _check_stream(groups, streaming)
+    elif groups.round.overlap:
         _check_overlap(groups, settings)
     _check_signals(groups, settings)
     shared = groups.runtime.shared
@@ -184,6 +187,45 @@ def _check_private(groups: Groups) -> None:
         raise ValueError(
             f"guard must be none with strategy.dp=gaussian, got {type(guard).__name__}, whose limit depends on the "
             "norms of other clients' updates; use guard=none, since updates are clipped anyway, or strategy/dp=none"
+        )
+
+
+def _check_stream(groups: Groups, streaming: Streaming) -> None:
+    """Refuse what fragments, and weights that clients keep, do not go with."""
+    strategy, length, optim = groups.strategy, groups.round, groups.optim
+    if streaming.fragments > groups.model.depth:
+        raise ValueError(
+            f"strategy.stream.fragments must be <= model.depth={groups.model.depth}, got {streaming.fragments}; use "
+            "fewer, since each has a block at least"
+        )
+    if streaming.delay is not None and streaming.delay > strategy.local_steps:
+        raise ValueError(
+            f"strategy.stream.delay must be <= strategy.local_steps={strategy.local_steps}, got {streaming.delay}; "
+            "lower it, since the next fragment is due then"
+        )
+    others = (("round.overlap", length.overlap, 0), ("round.elastic", length.elastic, False))
+    for key, value, allowed in (*others, ("round.until", length.until, "steps")):
+        if value != allowed:
+            raise ValueError(
+                f"{key} must be {str(allowed).lower()} with strategy.stream, got {str(value).lower()}; "
+                f"strategy.stream.delay says how long clients train on, so use {key}={str(allowed).lower()} or "
+                "strategy/stream=none"
+            )
+    if optim.state != "keep":
+        raise ValueError(
+            f"optim.state must be keep with strategy.stream, got {optim.state}; clients go on from their own weights, "
+            "so use optim.state=keep or strategy/stream=none"
+        )
+    if getattr(strategy, "dp", None) is not None:
+        raise ValueError(
+            "strategy.dp must be null with strategy.stream, got Gaussian; its accountant knows no fragments, so use "
+            "strategy/dp=none or strategy/stream=none"
+        )
+    if strategy.client is not None and streaming.delay != 0:
+        raise ValueError(
+            f"strategy.stream.delay must be 0 with strategy.client={type(strategy.client).__name__}, got "
+            f"{'null' if streaming.delay is None else streaming.delay}; the strategy's client-side part needs the "
+            "global model from the first step on, so use 0 or strategy/client=none"
         )
 
 

@@ -3,8 +3,9 @@
 import hmac
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from msgspec import structs
 from torch import Tensor
 
 from fednano.coordination.store import Lease
@@ -14,6 +15,7 @@ from fednano.core.events import UpdateFolded, as_cause
 from fednano.core.tensors import State
 from fednano.data.ledger import Ledger, Stretch, least_tokens, records_of
 from fednano.data.tally import Tally
+from fednano.federation.accumulators import Slices
 from fednano.federation.plan import Plan, Round
 from fednano.federation.plausible import implausible
 from fednano.federation.transport import Reply
@@ -41,7 +43,8 @@ class Received:
 class Intake:
     """Checks and accumulates the replies of one federation. Nothing that a client sends is trusted.
 
-    A `tally` counts the tokens of the rows that an update would retire, if the clients are in other hands.
+    Updates are of the fragments in `slices`. A `tally` counts the tokens of the rows that an update would retire, if
+    the clients are in other hands.
     """
 
     strategy: Strategy
@@ -49,6 +52,7 @@ class Intake:
     ledger: Ledger
     clock: Clock
     progress: RunProgress
+    slices: Slices = field(default_factory=Slices)
     tally: Tally | None = None
 
     def receive(self, reply: Reply, lease: Lease, round_: Round, state: ServerState) -> Received:
@@ -68,30 +72,36 @@ class Intake:
                 return Received(refused="implausible", drained=drained, cause=as_cause(false))
             if state.weights and not math.isfinite(result.done.loss):  # before megabytes are decoded
                 return Received(refused="non_finite", drained=drained)
-            sent, inner = reply.tensors(tensors.shapes(state.weights), tensors.shapes(state.inner))
+            fragment = self.slices.due(lease.round)
+            expected = self.slices.shapes(state.weights, fragment)
+            sent, inner = reply.tensors(expected, tensors.shapes(state.inner))
             round_.inner.check(inner)
             submitted = _Submitted.measured(sent, inner, state.weights if round_.adopts else None)
         except ValueError as error:
             return Received(refused="malformed", drained=drained, cause=as_cause(str(error)))
-        received = self._admit(result, submitted, round_, state, reply.size)
+        received = self._admit(result, submitted, fragment, round_, state, reply.size)
         return replace(received, drained=drained)
 
-    def _admit(self, result: Result, submitted: "_Submitted", round_: Round, state: ServerState, size: int) -> Received:
+    def _admit(
+        self, result: Result, submitted: "_Submitted", fragment: int, round_: Round, state: ServerState, size: int
+    ) -> Received:
         """Accumulate a well-formed result, unless its tensors are not finite or the guard refuses it."""
         delta, length, inner_length, clip = submitted.delta, submitted.norm, submitted.inner_norm, 1.0
         if delta:
             if not (math.isfinite(length) and math.isfinite(inner_length)):
                 return Received(refused="non_finite")
-            limit, outlying = self._limit(length, inner_length, result.done.steps, round_, state)
+            limit, outlying = self._limit(length, inner_length, fragment, result.done.steps, round_, state)
             if outlying:
                 return Received(refused="outlying", cause=outlying)
             if length > limit:
                 length, clip = limit, limit / length
                 delta = tensors.scaled(delta, clip)
+        done = result.done
+        tokens, steps = self.slices.trained(result.task_client, fragment, done.tokens, done.steps)
         update = Update(
             client=result.task_client,
-            tokens=result.done.tokens,
-            steps=result.done.steps,
+            tokens=tokens,
+            steps=steps,
             version=result.version,
             staleness=state.version - result.version,
         )
@@ -104,12 +114,14 @@ class Intake:
         if update.staleness and delta:
             delta = tensors.scaled(delta, damped(update.staleness))
         event = self._event(result, round_.index, weight, length, size, clip)
-        self._remember(event, inner_length)
+        if self.slices.fragments:
+            event = structs.replace(event, fragment=fragment)
+        self._remember(event, inner_length, fragment)
         round_.inner.add(submitted.inner, weight)
         round_.planned[result.lease] = result.done.steps
         if round_.adopts:
             round_.adopted = submitted.whole if clip == 1.0 else tensors.subtract(state.weights, delta)
-        round_.accumulator.add(delta, weight, update)
+        round_.accumulators[fragment].add(delta, weight, update)
         round_.accumulated.append(event)
         return Received(accumulated=event)
 
@@ -146,28 +158,30 @@ class Intake:
         return None
 
     def _limit(
-        self, length: float, inner_length: float, steps: int, round_: Round, state: ServerState
+        self, length: float, inner_length: float, fragment: int, steps: int, round_: Round, state: ServerState
     ) -> tuple[float, str]:
         """The guard's limit of an update's norm, and why the update is refused; empty if it is not."""
         guard, progress = self.plan.guard, self.progress
 
         def model_norm() -> float:
-            if round_.model_norm is None:
-                round_.model_norm = tensors.norm(state.weights)
-            return round_.model_norm
+            if fragment not in round_.model_norms:
+                round_.model_norms[fragment] = tensors.norm(self.slices.weights(state.weights, fragment))
+            return round_.model_norms[fragment]
 
-        limit = guard.limit(progress.norms, steps, model_norm)
+        # Fragments differ in size, so each is compared with its like.
+        norms = [(norm, taken) for norm, taken, index in progress.norms if index == fragment]
+        limit = guard.limit(norms, steps, model_norm)
         if length > limit and guard.action == "refuse":
             return limit, f"its norm is {length:.6g}, and the guard's limit {limit:.6g}"
         if inner_length > (most := guard.state_limit(progress.state_norms, model_norm)):
             return limit, f"the norm of its optimizer state is {inner_length:.6g}, and the guard's limit {most:.6g}"
         return limit, ""
 
-    def _remember(self, event: UpdateFolded, inner_length: float) -> None:
+    def _remember(self, event: UpdateFolded, inner_length: float, fragment: int) -> None:
         """Note the norms of an accepted update for the guard's next limits."""
         progress, window = self.progress, self.plan.guard.window
         if window and 0.0 < event.norm < math.inf:  # at a learning rate of 0 it says nothing
-            progress.norms = (*progress.norms, (event.norm, event.steps))[-window:]
+            progress.norms = (*progress.norms, (event.norm, event.steps, fragment))[-window * self.slices.count :]
             progress.state_norms = (*progress.state_norms, inner_length)[-window:] if inner_length else ()
 
     def _event(self, result: Result, round_: int, weight: float, length: float, size: int, clip: float) -> UpdateFolded:

@@ -40,6 +40,7 @@ class Leases:
         sites: the pool of each client; kept up to date by the caller.
         clock: stamps the events.
         emit: receives the events.
+        freed: called with the client of each lease whose rows are freed while the run goes on.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Leases:
         sites: Mapping[str, Site],
         clock: Clock,
         emit: Callable[[Event], None],
+        freed: Callable[[str], None] = lambda client: None,
     ) -> None:
         self._store = store
         self._ledger = ledger
@@ -58,6 +60,7 @@ class Leases:
         self._sites = sites
         self._clock = clock
         self._emit = emit
+        self._freed = freed
         self._ahead: dict[str, Granted] = {}  # client → its lease for the next round, until that round uses it
 
     @property
@@ -113,6 +116,8 @@ class Leases:
         """End a lease and free all of its rows."""
         lease = self._store.give_up(lease_id)
         self._ledger.release(lease_id)
+        if reason != "end":
+            self._freed(lease.client)
         self._emit(
             LeaseReleased(t=self._clock.now(), round=lease.round, client=lease.client, lease=lease.id, reason=reason)
         )

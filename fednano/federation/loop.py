@@ -14,6 +14,7 @@ from fednano.core.clock import Clock, wall
 from fednano.core.events import ClientDown, ClientUp, RoundStarted, WorkDispatched
 from fednano.data.ledger import Ledger
 from fednano.data.tally import Tally
+from fednano.federation.accumulators import Accumulators, Slices
 from fednano.federation.intake import Intake
 from fednano.federation.leases import Granted, Leases
 from fednano.federation.merging import Merging
@@ -69,13 +70,29 @@ class Federation:
         self._recorder = recorder
         self._live = live
         self._emit = recorder.emit
-        self._leases = Leases(store=store, ledger=ledger, plan=plan, sites=sites, clock=clock, emit=recorder.emit)
+        # Clients of a live run may have lost what they held.
+        self._slices = Slices.of(strategy, state, {} if live else recorder.progress.holdings)
+        self._leases = Leases(
+            store=store,
+            ledger=ledger,
+            plan=plan,
+            sites=sites,
+            clock=clock,
+            emit=recorder.emit,
+            freed=self._slices.forget,
+        )
         self._progress = recorder.progress
         self._roster = Roster(membership)
         self._pending = Pending()
         self._pacing = Pacing.of(strategy)
         intake = Intake(
-            strategy=strategy, plan=plan, ledger=ledger, clock=clock, progress=recorder.progress, tally=tally
+            strategy=strategy,
+            plan=plan,
+            ledger=ledger,
+            clock=clock,
+            progress=recorder.progress,
+            slices=self._slices,
+            tally=tally,
         )
         self._replies = Replies(
             intake=intake,
@@ -89,6 +106,7 @@ class Federation:
         )
         self._merging = Merging(
             strategy=strategy,
+            slices=self._slices,
             plan=plan,
             leases=self._leases,
             clock=clock,
@@ -113,13 +131,16 @@ class Federation:
             self._progress.rounds = index + 1
             if last := self._recorder.ended(self._plan.rounds, self._plan.budget):
                 self.abandon()  # leases granted ahead for a round that never begins, and work that outlives the last
+            quiet = self._live or (self._pending.quiet and not self._leases.any_ahead)
+            if quiet and self._slices.holdings:
+                self._progress.holdings = self._slices.holdings.record()
             self._recorder.after_round(
                 self.state,
                 self.ledger,
                 last=last,
                 up=self._roster.everyone,
                 leaving=self._roster.leaving,
-                quiet=self._live or (self._pending.quiet and not self._leases.any_ahead),
+                quiet=quiet,
             )
 
     def abandon(self) -> None:
@@ -172,7 +193,7 @@ class Federation:
             started=now,
             ends=now + length,
             closes=now + self._strategy.slack * length,
-            accumulator=self._strategy.accumulator(self.state),
+            accumulators=Accumulators.of(self._strategy, self.state, self._slices),
             inner=WeightedMean(self.state.inner, is_count),
             fastest_s=fastest(self._sites[client] for client in paced),
             alone=alone,
@@ -266,6 +287,7 @@ class Federation:
             token=lease.token,
             whole=round_.adopts,
             ahead=ahead,
+            stream=self._slices.task(lease, self.state),
         )
 
     # Membership
@@ -308,6 +330,7 @@ class Federation:
             lost = message if self._pending.wants(message) else None
             self._emit(ClientDown(t=now, client=client, exit="drain" if lost is None else "crash"))
             self._leases.drop(client)
+            self._slices.forget(client)
             if round_:
                 round_.served.discard(client)
             if lost is not None:

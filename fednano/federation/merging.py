@@ -8,6 +8,7 @@ from fednano.core import tensors
 from fednano.core.clock import Clock, wall
 from fednano.core.events import Event, RoundMerged, RoundSkipped
 from fednano.core.tensors import State
+from fednano.federation.accumulators import Slices
 from fednano.federation.leases import Leases
 from fednano.federation.plan import Plan, Round
 from fednano.strategy.base import ServerState, Strategy
@@ -19,6 +20,7 @@ class Merging:
     """Closes the rounds of one federation. `progress` is kept up to date; `since` is when the last one ended."""
 
     strategy: Strategy
+    slices: Slices
     plan: Plan
     leases: Leases
     clock: Clock
@@ -39,22 +41,26 @@ class Merging:
             reason = f"{few} below the quorum of {self.strategy.quorum}"
             self.emit(RoundSkipped(t=self.clock.now(), round=round_.index, updates=len(accumulated), reason=reason))
             return state
-        pseudo_gradient = round_.accumulator.result()
-        self._check(pseudo_gradient, state)
-        length = tensors.norm(pseudo_gradient) if pseudo_gradient else math.nan
-        if round_.adopted is None:
-            merged = self.strategy.merge(state, pseudo_gradient)
-        else:
-            merged = replace(state, weights=round_.adopted, version=state.version + 1)
-        merged = replace(merged, inner=round_.inner.result())
+        merged, lengths = state, []
+        for fragment, pseudo_gradient in round_.accumulators.results():
+            part = self.slices.cut(merged, fragment)
+            self._check(pseudo_gradient, part.weights)
+            lengths.append(tensors.norm(pseudo_gradient) if pseudo_gradient else math.nan)
+            if round_.adopted is None:
+                merged = self.slices.joined(merged, self.strategy.merge(part, pseudo_gradient), fragment)
+            if self.slices.holdings:
+                self.slices.holdings.versions[fragment] = state.version + 1
+        if round_.adopted is not None:
+            merged = replace(state, weights=round_.adopted)
+        merged = replace(merged, version=state.version + 1, inner=round_.inner.result())
         for update in accumulated:
             self.leases.settle(update)
-        self.emit(self._merged(round_, merged, length))
+        self.emit(self._merged(round_, merged, math.hypot(*lengths)))
         return merged
 
-    def _check(self, pseudo_gradient: State, state: ServerState) -> None:
+    def _check(self, pseudo_gradient: State, weights: State) -> None:
         """Raise ValueError if an accumulator returns other tensors than the global model has."""
-        wanted, found = tensors.shapes(state.weights), tensors.shapes(pseudo_gradient)
+        wanted, found = tensors.shapes(weights), tensors.shapes(pseudo_gradient)
         if wrong := sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)):
             raise ValueError(
                 f"the result of {type(self.strategy).__name__}'s accumulator must have the shapes of the global model, "

@@ -8,10 +8,10 @@ from typing import NamedTuple
 from fednano.coordination.store import Lease
 from fednano.core.events import UpdateFolded
 from fednano.core.tensors import State
+from fednano.federation.accumulators import Accumulators
 from fednano.federation.guard import Guard, Unguarded
 from fednano.federation.planner import Blind, Planner
 from fednano.federation.round_length import Rounds
-from fednano.strategy.base import Accumulator
 from fednano.strategy.mean import WeightedMean
 from fednano.training.budget import Budget
 
@@ -132,14 +132,14 @@ class Round:
     started: float
     ends: float
     closes: float
-    accumulator: Accumulator
+    accumulators: Accumulators
     inner: WeightedMean
     fastest_s: float = math.inf
     accumulated: list[UpdateFolded] = field(default_factory=list)
     served: set[str] = field(default_factory=set)  # clients that got a task since they came up
     planned: dict[int, int] = field(default_factory=dict)  # lease → steps that were planned, or done once submitted
     given: dict[int, Given] = field(default_factory=dict)  # lease → when its task was given
-    model_norm: float | None = None  # of the global model, once the guard has asked for it
+    model_norms: dict[int, float] = field(default_factory=dict)  # of each fragment, once the guard has asked for it
     alone: bool = False  # single-client mode
     adopts: bool = False  # the weights submitted in single-client mode become the global model
     adopted: State | None = None

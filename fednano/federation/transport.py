@@ -12,10 +12,14 @@ from fednano.training.worker import Result, Task
 
 @dataclass(frozen=True)
 class MessageBytes:
-    """Bytes of the tensors in a message, known before any is sent: `down` to a client, `up` from it."""
+    """Bytes of the tensors in a message, known before any is sent: at most `down` to a client and `up` from it.
+
+    `fragments` are the (down, up) bytes of each fragment, if a message holds only some of them.
+    """
 
     down: int
     up: int
+    fragments: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)

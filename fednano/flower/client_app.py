@@ -51,6 +51,10 @@ def answer(
     if not result.done.steps:
         return records.pack_result(result, ArrayRecord())  # nothing was trained, so the reply needs no tensors
     seed = codecs.update_seed(task.client, task.round)
-    packed, kept = pack(update, codecs.update, memory.of(task.client, "codec"), seed)
-    memory.keep(task.client, "codec", kept)
+    part = "" if task.stream is None else f"{task.stream.due}/"  # a residual for each fragment
+    held = memory.of(task.client, "codec")
+    mine = {name.removeprefix(part): tensor for name, tensor in held.items() if name.startswith(part)}
+    packed, kept = pack(update, codecs.update, mine, seed)
+    others = {name: tensor for name, tensor in held.items() if not name.startswith(part)}
+    memory.keep(task.client, "codec", {**others, **{part + name: tensor for name, tensor in kept.items()}})
     return records.pack_result(result, packed)

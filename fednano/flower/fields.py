@@ -14,11 +14,13 @@ F = TypeVar("F", bound=Struct)
 
 MOST_NAME = 256  # characters of a field's name
 MOST_SPANS = 1 << 20  # of a task
+MOST_FRAGMENTS = 1 << 12
 MOST_HEADER = 1 << 24  # bytes, where the names of the tensors are not known beforehand
 
 Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Word = Annotated[str, Meta(max_length=256)]
 Numbers = Annotated[list[Count], Meta(max_length=3 * MOST_SPANS)]  # row, token and stop of each span
+Few = Annotated[list[Count], Meta(max_length=MOST_FRAGMENTS)]
 Size = Annotated[int, Meta(ge=0, le=1 << 48)]
 Entries = list[tuple[Annotated[str, Meta(max_length=1024)], Annotated[tuple[Size, ...], Meta(max_length=16)]]]
 
@@ -62,6 +64,16 @@ class AheadFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     pool: Count
     spans: Numbers
     steps: Count
+
+
+class StreamFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The fields of a task of one fragment; the lists are of fragments, or of a number for each fragment."""
+
+    due: Count
+    sent: Few
+    anew: bool
+    holds: Few
+    gets: Few
 
 
 class ResultFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,14 +11,15 @@ from fednano.core.tensors import Shapes, State
 from fednano.core.text import brief
 from fednano.data.ledger import Grant, Span
 from fednano.flower import fields
-from fednano.flower.fields import AheadFields, ResultFields, TaskFields
+from fednano.flower.fields import AheadFields, ResultFields, StreamFields, TaskFields
 from fednano.flower.packed import LOSSLESS, MOST_RECORDS, pack_state, unpack, unpack_state
 from fednano.training.local import StepsDone
 from fednano.training.overlap import Advance
+from fednano.training.streaming import StreamTask
 from fednano.training.worker import Result, Task
 
 TASK, RESULT, TENSORS, INNER = "fednano.task", "fednano.result", "fednano.core.tensors", "fednano.inner"
-AHEAD = "fednano.ahead"
+AHEAD, STREAM = "fednano.ahead", "fednano.stream"
 
 Direction = Literal["up", "down"]
 """up: the update of a client; down: the weights that the server sends."""
@@ -44,6 +45,22 @@ def direction_of(content: RecordDict) -> Direction | None:
     return "up" if result.get("steps") else None
 
 
+def sent_in(content: RecordDict) -> tuple[int, ...]:
+    """The fragments that a task brings."""
+    if isinstance(content, Unpacked):
+        assert isinstance(content.held, Task) and content.held.stream
+        return content.held.stream.sent
+    stream = _unpack_stream(content)
+    return stream.sent if stream else ()
+
+
+def round_of(content: RecordDict) -> int:
+    """The round that a result is of."""
+    if isinstance(content, Unpacked):
+        return content.held.round
+    return int(str(_config(content, RESULT)["round"]))
+
+
 def pack_task(task: Task, weights: ArrayRecord) -> RecordDict:
     """A task with packed weights."""
     config = ConfigRecord(
@@ -63,7 +80,8 @@ def pack_task(task: Task, weights: ArrayRecord) -> RecordDict:
             "whole": task.whole,
         }
     )
-    return RecordDict({TASK: config, TENSORS: weights, **_pack_inner(task.inner), **_pack_ahead(task.ahead)})
+    leases = {**_pack_ahead(task.ahead), **_pack_stream(task.stream)}
+    return RecordDict({TASK: config, TENSORS: weights, **_pack_inner(task.inner), **leases})
 
 
 def unpack_task(content: RecordDict, download: Codec) -> tuple[Task, State]:
@@ -86,6 +104,7 @@ def unpack_task(content: RecordDict, download: Codec) -> tuple[Task, State]:
         token=c.token,
         whole=c.whole,
         ahead=_unpack_ahead(content),
+        stream=_unpack_stream(content),
     )
     return task, dict(unpack(_arrays(content, TENSORS), download, None))
 
@@ -219,6 +238,20 @@ def _unpack_ahead(content: RecordDict) -> Advance | None:
         return None
     c = fields.parsed(record, AheadFields)
     return Advance(c.lease, c.token, Grant(c.pool, fields.spans_of(c.spans)), c.steps)
+
+
+def _pack_stream(stream: StreamTask | None) -> dict[str, ConfigRecord]:
+    if stream is None:
+        return {}
+    lists = {"sent": list(stream.sent), "holds": list(stream.holds), "gets": list(stream.gets)}
+    return {STREAM: ConfigRecord({"due": stream.due, "anew": stream.anew, **lists})}
+
+
+def _unpack_stream(content: RecordDict) -> StreamTask | None:
+    if (record := config_of(content, STREAM)) is None:
+        return None
+    c = fields.parsed(record, StreamFields)
+    return StreamTask(due=c.due, sent=tuple(c.sent), anew=c.anew, holds=tuple(c.holds), gets=tuple(c.gets))
 
 
 def _flat(spans: Iterable[Span]) -> list[int]:

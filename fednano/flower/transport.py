@@ -10,10 +10,11 @@ from torch import Tensor
 
 from fednano.codec.base import Codec
 from fednano.codec.pair import CodecPair
-from fednano.core.tensors import Shapes, State
+from fednano.core.tensors import Shapes, State, shapes
 from fednano.federation.transport import Parcel, Reply
 from fednano.flower import records
 from fednano.flower.packed import pack, payload_bytes
+from fednano.strategy.streaming import Fragments
 from fednano.training.worker import Result, Task
 
 
@@ -56,29 +57,55 @@ class FlowerTransport:
         codecs: encode updates, and weights on their way to clients.
         size: bytes of a message's tensors; None: measured.
         trains: whether tensors travel; otherwise tasks are passed on within this process without conversion.
+        fragments: into how many the model is split, for tasks that bring some of them only.
     """
 
     def __init__(
-        self, grid: Grid, codecs: CodecPair, size: Callable[[RecordDict], int] | None = None, trains: bool = True
+        self,
+        grid: Grid,
+        codecs: CodecPair,
+        size: Callable[[RecordDict], int] | None = None,
+        trains: bool = True,
+        fragments: int = 1,
     ) -> None:
         self._grid = grid
         self._codecs = codecs
         self._size = size or payload_bytes
         self._trains = trains
         self._notifying = grid if isinstance(grid, Notifying) else None
-        self._weights = ArrayRecord()
+        self._fragments = fragments
+        self._weights: State = {}
+        self._version = 0
+        self._packed: dict[tuple[int, ...] | None, ArrayRecord] = {}  # by the fragments; None: the whole model
 
     def publish(self, weights: State, version: int) -> None:
+        self._weights, self._version = weights, version
+        self._packed.clear()
+
+    def pack(self, task: Task) -> Parcel:
+        sent = task.stream.sent if task.stream else None
+        content = records.pack_task(task, self._of(sent)) if self._trains else records.Unpacked(task)
+        return Parcel(content, self._size(content))
+
+    def _of(self, sent: tuple[int, ...] | None) -> ArrayRecord:
+        """The published weights of these fragments, encoded; once for all tasks that bring them."""
+        if sent not in self._packed:
+            self._packed[sent] = self._encoded(self._weights if sent is None else self._part(sent))
+        return self._packed[sent]
+
+    def _part(self, sent: tuple[int, ...]) -> State:
+        split = Fragments.split(shapes(self._weights), self._fragments)
+        wanted = {name for index in sent for name in split.names[index]}
+        return {name: tensor for name, tensor in self._weights.items() if name in wanted}
+
+    def _encoded(self, weights: State) -> ArrayRecord:
         download = self._codecs.download
-        self._weights, kept = pack(weights, download, {}, self._codecs.download_seed(version))
+        packed, kept = pack(weights, download, {}, self._codecs.download_seed(self._version))
         if kept:
             raise ValueError(
                 f"codec@download={download.name} must keep nothing between messages, got a residual; use another codec"
             )
-
-    def pack(self, task: Task) -> Parcel:
-        content = records.pack_task(task, self._weights) if self._trains else records.Unpacked(task)
-        return Parcel(content, self._size(content))
+        return packed
 
     def send(self, parcel: Parcel, node_id: int, group: str) -> str:
         message = self._grid.create_message(parcel.content, "train", node_id, group)

@@ -23,6 +23,7 @@ from fednano.node.warmup import warm_up
 from fednano.report import units
 from fednano.runtime.beginning import local_trainer
 from fednano.runtime.parts import Parts
+from fednano.strategy.streaming import Streaming
 from fednano.training.overlap import Onward
 from fednano.training.worker import ClientWorker, Result, Task
 
@@ -159,6 +160,7 @@ class Resident:
             asked=lambda lease, now: stepped and self._post.asked(lease, now),
             onward=self._onward,
             part=self._parts.strategy.client,
+            streaming=Streaming.of(self._parts.strategy),
         )
         try:
             result, delta = worker.work(task, weights)

@@ -13,6 +13,7 @@ from fednano.model.shapes import blueprint
 from fednano.optim.inner import blank_state
 from fednano.runtime.parts import Parts
 from fednano.strategy.base import ServerState
+from fednano.strategy.streaming import Fragments, Streaming
 from fednano.training.checkpoint import Snapshot
 from fednano.training.local import LocalTrainer
 from fednano.training.replicas import Replicas
@@ -31,7 +32,10 @@ def blank_inner(parts: Parts) -> State:
 
 
 def message_bytes(parts: Parts) -> MessageBytes:
-    """Bytes of a message with the whole model and any averaged optimizer state: exact, or an upper bound."""
+    """Bytes of a message with the whole model and any averaged optimizer state: exact, or an upper bound.
+
+    An update of one fragment is as large as the largest one at most.
+    """
     shapes = tensors.shapes(blueprint(parts.gpt).state_dict())
     inner = LOSSLESS.size(tensors.shapes(blank_inner(parts)))
     both = parts.codecs.download, parts.codecs.update
@@ -39,7 +43,12 @@ def message_bytes(parts: Parts) -> MessageBytes:
         if (size := codec.size(shapes)) < 0:
             raise ValueError(f"size of codec={codec.name} must be >= 0 bytes, got {size}; correct its method size")
     down, up = (codec.size(shapes) + inner for codec in both)
-    return MessageBytes(down=down, up=up)
+    if (streaming := Streaming.of(parts.strategy)) is None:
+        return MessageBytes(down=down, up=up)
+    split = Fragments.split(shapes, streaming.fragments)
+    sizes = [split.of(shapes, index) for index in range(streaming.fragments)]
+    each = tuple((parts.codecs.download.size(part), parts.codecs.update.size(part)) for part in sizes)
+    return MessageBytes(down=down, up=max(size for _, size in each), fragments=each)
 
 
 def first_state(parts: Parts, resume: Snapshot | None) -> ServerState:

@@ -1,7 +1,7 @@
 """The engine: what a runtime contributes to a federation, and the federation built from it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flwr.app import RecordDict
 from flwr.serverapp import Grid
@@ -18,6 +18,7 @@ from fednano.flower.transport import FlowerTransport
 from fednano.runtime.parts import Parts
 from fednano.runtime.recording import Resumable
 from fednano.strategy.base import ServerState
+from fednano.strategy.streaming import Streaming
 from fednano.training.recorder import Recorder
 from fednano.training.replicas import Replicas
 from fednano.volatility.membership import Members
@@ -61,13 +62,15 @@ def federate(
     horizon: int,
 ) -> Federation:
     """The federation of `parts` on `engine`; its learning-rate schedules end at `horizon` tokens."""
+    streaming = Streaming.of(parts.strategy)
+    overlap = streaming.overlap(parts.strategy.local_steps) if streaming else parts.round.overlap
     plan = Plan(
         rounds=parts.settings.most_rounds,
         tokens_per_step=parts.tokens_per_step,
         horizon=horizon,
         lr_scale=parts.optim.schedule.scale,
         rows_for=parts.rows_for,
-        length=parts.round,
+        length=replace(parts.round, overlap=overlap),
         planner=parts.planner,
         guard=parts.guard,
         budget=parts.settings.budget,
@@ -93,7 +96,13 @@ def as_predicted(size: MessageBytes) -> Callable[[RecordDict], int]:
 
     def of(content: RecordDict) -> int:
         direction = records.direction_of(content)
-        return 0 if direction is None else size.down if direction == "down" else size.up
+        if direction is None:
+            return 0
+        if not size.fragments:
+            return size.down if direction == "down" else size.up
+        if direction == "down":
+            return sum(size.fragments[index][0] for index in records.sent_in(content))
+        return size.fragments[records.round_of(content) % len(size.fragments)][1]
 
     return of
 
@@ -103,7 +112,9 @@ def transport(parts: Parts, grid: Grid, analytic_size: MessageBytes | None = Non
 
     With `analytic_size`, messages carry no tensors and are counted as having that size.
     """
+    streaming = Streaming.of(parts.strategy)
+    count = streaming.fragments if streaming else 1
     if analytic_size is None:
-        return FlowerTransport(grid, parts.codecs)
+        return FlowerTransport(grid, parts.codecs, fragments=count)
     # Nothing is encoded without tensors, so the predicted size stands in for the measured one.
-    return FlowerTransport(grid, parts.codecs, as_predicted(analytic_size), trains=False)
+    return FlowerTransport(grid, parts.codecs, as_predicted(analytic_size), trains=False, fragments=count)

@@ -10,6 +10,7 @@ from fednano.flower.client_app import make_client_app
 from fednano.flower.virtual_grid import VirtualGrid, VirtualNode
 from fednano.runtime.engine import as_predicted
 from fednano.runtime.parts import Parts
+from fednano.strategy.streaming import Streaming
 from fednano.training.local import Trainer
 from fednano.training.worker import ClientWorker
 from fednano.volatility.membership import Membership
@@ -46,6 +47,7 @@ def virtual_grid(
             asked=store.drain_requested,
             might_step=presence.might_step,
             part=parts.strategy.client,
+            streaming=Streaming.of(parts.strategy),
         )
         workers[client] = worker
         nodes.append(VirtualNode(client, own, presence, worker.crashed))

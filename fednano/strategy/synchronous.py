@@ -15,6 +15,7 @@ from fednano.strategy.merging.mean import Mean
 from fednano.strategy.outer.base import Outer
 from fednano.strategy.outer.schedule import Constant, OuterSchedule
 from fednano.strategy.pacing import Late, Pacing
+from fednano.strategy.streaming import Streaming
 
 MEAN, CONSTANT = Mean(), Constant()
 PARTS = {
@@ -51,6 +52,7 @@ class Synchronous:
         needs_sparse: whether it is defined with sparse updates and error feedback, such as codec=topk.
         client: what clients do besides plain inner steps.
         dp: client-level differential privacy, under which all updates weigh alike; None: none.
+        stream: which fragment of the model each merge synchronises; None: each merges the whole model.
     """
 
     overlaps: ClassVar[bool] = True
@@ -70,6 +72,7 @@ class Synchronous:
     needs_sparse: bool = False
     client: ClientPart | None = None
     dp: Gaussian | None = None
+    stream: Streaming | None = None
 
     def __post_init__(self) -> None:
         for key, members in PARTS.items():

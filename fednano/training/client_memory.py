@@ -1,12 +1,12 @@
-"""Tensors that clients keep between rounds for their codec and strategy, besides their optimizer's state."""
+"""Tensors that clients keep between rounds besides their optimizer's state: for codec, strategy and streaming."""
 
 from collections.abc import Mapping
 from typing import Literal
 
 from fednano.core.tensors import State
 
-Owner = Literal["codec", "strategy"]
-OWNERS: tuple[Owner, ...] = ("codec", "strategy")
+Owner = Literal["codec", "strategy", "stream"]
+OWNERS: tuple[Owner, ...] = ("codec", "strategy", "stream")
 PREFIX = "kept/"  # of its names, to tell them from those of an optimizer's state
 
 
@@ -55,9 +55,10 @@ def joined(optimizers: Mapping[str, State], kept: Mapping[str, State]) -> dict[s
     return {client: state for client, state in both.items() if state}
 
 
-def owned(state: State, owner: Owner) -> State:
-    """The tensors of `state` that are kept for `owner`, under their prefixed names."""
-    return {name: tensor for name, tensor in state.items() if name.startswith(f"{PREFIX}{owner}/")}
+def owned(state: State, *owners: Owner) -> State:
+    """The tensors of `state` that are kept for `owners`, under their prefixed names."""
+    prefixes = tuple(f"{PREFIX}{owner}/" for owner in owners)
+    return {name: tensor for name, tensor in state.items() if name.startswith(prefixes)}
 
 
 def without_kept(state: State) -> State:

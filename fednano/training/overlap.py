@@ -27,7 +27,7 @@ class Advance:
     steps: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HeadStart:
     """The overlapped steps done on a lease when its task arrives.
 
@@ -36,12 +36,14 @@ class HeadStart:
         done: the steps that were taken.
         took: (begin, end) in seconds on the client's clock; empty without steps.
         moved: θ_a − θ_h; empty without steps.
+        reached: θ_a itself, for a client that keeps its own weights; empty without steps.
     """
 
     loader: PartedLoader
     done: StepsDone = NOTHING
     took: tuple[float, ...] = ()
     moved: State = field(default_factory=dict)
+    reached: State = field(default_factory=dict)
 
     def onto(self, weights: State) -> State:
         """The weights to continue from: θ + (θ_a − θ_h)."""
@@ -49,21 +51,25 @@ class HeadStart:
 
     def joined(self, rest: StepsDone) -> StepsDone:
         """All that was done on the lease: the overlapped steps and `rest`, the steps since."""
-        ahead = self.done
-        if not ahead.steps:
-            return rest
-        steps = ahead.steps + rest.steps
-        last = rest if rest.steps else ahead
-        return replace(
-            rest,
-            steps=steps,
-            tokens=ahead.tokens + rest.tokens,
-            loss=(ahead.loss * ahead.steps + rest.loss * rest.steps) / steps if rest.steps else ahead.loss,
-            cursor=last.cursor,
-            left=last.left,
-            train_s=ahead.train_s + rest.train_s,
-            data_s=ahead.data_s + rest.data_s,
-        )
+        return joined(self.done, rest)
+
+
+def joined(first: StepsDone, rest: StepsDone) -> StepsDone:
+    """The steps of one lease that were taken in two goes."""
+    if not first.steps:
+        return rest
+    steps = first.steps + rest.steps
+    last = rest if rest.steps else first
+    return replace(
+        rest,
+        steps=steps,
+        tokens=first.tokens + rest.tokens,
+        loss=(first.loss * first.steps + rest.loss * rest.steps) / steps if rest.steps else first.loss,
+        cursor=last.cursor,
+        left=last.left,
+        train_s=first.train_s + rest.train_s,
+        data_s=first.data_s + rest.data_s,
+    )
 
 
 @dataclass(kw_only=True)
@@ -78,6 +84,7 @@ class Onward:
         loader: the lease's batches.
         plan: the plan of the overlapped steps.
         begins: when it submitted, in seconds on its clock.
+        exact: whether it goes on from the very weights that the steps lead to.
         head: what was done; None until then.
     """
 
@@ -88,6 +95,7 @@ class Onward:
     loader: PartedLoader
     plan: StepPlan
     begins: float
+    exact: bool = False
     head: HeadStart | None = None
 
     def is_for(self, lease: int, token: str) -> bool:
@@ -105,8 +113,11 @@ class Onward:
 
         begun, plan = clock.now(), replace(self.plan, quiet_until=quiet_until)
         done, local = trainer.run(self.client, self.weights, self.loader, plan, clock, may_step, told)
-        self.head = HeadStart(self.loader)
+        self.head = HeadStart(loader=self.loader)
         if done.steps:
-            moved = tensors.subtract(local, self.weights)
-            self.head = HeadStart(self.loader, done, (begun, clock.now()), moved)
+            moved = {} if self.exact else tensors.subtract(local, self.weights)
+            reached = tensors.clone(local) if self.exact else {}
+            self.head = HeadStart(
+                loader=self.loader, done=done, took=(begun, clock.now()), moved=moved, reached=reached
+            )
         return self.head

@@ -1,7 +1,7 @@
 """Progress of a run, and the recorder that evaluates the global model and saves checkpoints."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from msgspec import structs
@@ -22,8 +22,8 @@ class RunProgress:
     """Counts since the run began; a checkpoint holds them with the state and the ledger.
 
     `ended_by` is the configuration key that ended the run, once its last round is done. `norms` are those of the last
-    accepted updates with their steps, oldest first, and `state_norms` those of the optimizer states that came with
-    them; the guard judges the next ones by them.
+    accepted updates with their steps and fragments, oldest first, and `state_norms` those of the optimizer states that
+    came with them; the guard judges the next ones by them. `holdings` record the fragments that clients hold.
     """
 
     rounds: int = 0
@@ -35,13 +35,17 @@ class RunProgress:
     val_bpb_initial: float | None = None
     val_bpb: float | None = None
     ended_by: str | None = None
-    norms: tuple[tuple[float, int], ...] = ()
+    norms: tuple[tuple[float, int, int], ...] = ()
     state_norms: tuple[float, ...] = ()
+    holdings: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "RunProgress":
         """The inverse of `dataclasses.asdict` by way of JSON. Raises TypeError or ValueError for another record."""
-        norms = tuple((float(norm), int(steps)) for norm, steps in record.get("norms", ()))
+        norms = tuple(
+            (float(norm), int(steps), int(fragment[0]) if fragment else 0)
+            for norm, steps, *fragment in record.get("norms", ())
+        )
         return cls(**{**record, "norms": norms, "state_norms": tuple(record.get("state_norms", ()))})
 
     def left(self, rounds: int) -> Iterator[int]:

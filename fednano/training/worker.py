@@ -11,9 +11,11 @@ from fednano.core.tensors import State
 from fednano.data.ledger import Grant
 from fednano.data.loader import Packing, PartedLoader, RowNumbers, TextSource
 from fednano.strategy.client_part import ClientPart, LocalRule
+from fednano.strategy.streaming import Streaming
 from fednano.training.client_memory import ClientMemory
 from fednano.training.local import MayStep, SpeedAt, StepPlan, StepsDone, Trainer, full_speed
-from fednano.training.overlap import Advance, HeadStart, Onward
+from fednano.training.overlap import NOTHING, Advance, HeadStart, Onward, joined
+from fednano.training.streaming import OwnWeights, StreamTask
 
 ROUNDING_S = 1e-6  # tolerance for sums of step times
 
@@ -37,7 +39,8 @@ class Task:
     of tokens at which the schedule ends. `inner` is the clients' mean optimizer state, if they average theirs. The work
     ends after `seconds` on the client's clock, even with fewer than `steps` steps. `token` is the lease's. The client
     submits the pseudo-gradient or, if `whole`, the weights themselves, free of a difference's rounding. After that it
-    may take overlapped steps on the lease `ahead`; a later task decides whether they are merged.
+    may take overlapped steps on the lease `ahead`; a later task decides whether they are merged. With a `stream`, the
+    task is of one fragment, and the client goes on from its own weights.
     """
 
     client: str
@@ -54,6 +57,7 @@ class Task:
     token: str = ""
     whole: bool = False
     ahead: Advance | None = None
+    stream: StreamTask | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +99,7 @@ class ClientWorker:
             later, once their number is known; None if they are taken in real time.
         onward: the overlapped steps that it may take since its last submission.
         part: what the strategy does on a client.
+        streaming: which fragments it submits, if the strategy has any.
     """
 
     def __init__(
@@ -115,6 +120,7 @@ class ClientWorker:
         might_step: MightStep | None = None,
         onward: Onward | None = None,
         part: ClientPart | None = None,
+        streaming: Streaming | None = None,
     ) -> None:
         self.client = client
         self._trainer = trainer
@@ -130,6 +136,7 @@ class ClientWorker:
         self._asked = asked
         self._might_step = might_step
         self._part = part
+        self._streaming = streaming
         self.onward = onward
 
     @property
@@ -138,19 +145,16 @@ class ClientWorker:
         return self._trainer.memory
 
     def work(self, task: Task, weights: State) -> tuple[Result, State]:
-        """Train the task's lease from `weights`, for at most `task.steps` steps and `task.seconds`."""
+        """Train the task's lease from `weights`, for at most `task.steps` steps and `task.seconds`.
+
+        Raises ValueError if the task continues from weights that the client does not have.
+        """
         came = self._clock.now()
+        own = OwnWeights.held(self.memory.of(task.client, "stream"), task.stream, weights) if task.stream else None
         head = self._head_start(task)
-        ahead, begun, over_at = head.done.steps, self._clock.now(), came + task.seconds
+        begun, over_at = self._clock.now(), came + task.seconds
         # A request to submit may be known before its time.
         quiet_until = came if self._asked(task.lease, math.inf) else over_at
-        rule = self._rule(task, weights)
-        plan = self._plan(task, max(0, task.steps - ahead), ahead, task.inner, quiet_until)
-
-        def after_step(steps: int, loss: float) -> None:
-            head.loader.trained(ahead + steps)
-            self._tell(task, ahead + steps, loss)
-
         called = False
 
         def may_step(step_s: float) -> bool:
@@ -161,15 +165,22 @@ class ClientWorker:
             called = over or (now > begun and self._asked(task.lease, now))
             return not called and self._may_step(step_s)
 
-        done, local = self._trainer.run(
-            task.client,
-            head.onto(weights),
-            head.loader,
-            replace(plan, rule=rule),
-            self._clock,
-            may_step,
-            after_step,
-        )
+        def go(start: State, steps: int, behind: int, rule: LocalRule | None) -> tuple[StepsDone, State]:
+            def after_step(taken: int, loss: float) -> None:
+                head.loader.trained(behind + taken)
+                self._tell(task, behind + taken, loss)
+
+            plan = replace(self._plan(task, max(0, steps), behind, task.inner, quiet_until), rule=rule)
+            return self._trainer.run(task.client, start, head.loader, plan, self._clock, may_step, after_step)
+
+        ahead = head.done.steps
+        early = NOTHING
+        if own:
+            early, own = self._taken_in(task, own, weights, head, go)
+        start, behind = (own.local if own else head.onto(weights)), ahead + early.steps
+        rule = self._rule(task, own.known if own else weights)
+        done, local = (NOTHING, start) if early.drained else go(start, task.steps - behind, behind, rule)
+        done = replace(joined(early, done), drained=early.drained or done.drained)
         # A client that was asked to submit stays; one that drained on its own leaves.
         if called:
             done = replace(done, drained=False)
@@ -187,16 +198,42 @@ class ClientWorker:
         )
         if task.ahead and done.steps and not done.drained:
             self.onward = self._onward(task, task.ahead, local)
-        return result, local if task.whole else self._update(task.client, weights, local, done, rule)
+        if task.whole:
+            return result, local
+        return result, self._update(task, own, own.known if own else weights, local, done, rule)
+
+    def _taken_in(
+        self,
+        task: Task,
+        own: OwnWeights,
+        weights: State,
+        head: HeadStart,
+        go: Callable[[State, int, int, LocalRule | None], tuple[StepsDone, State]],
+    ) -> tuple[StepsDone, OwnWeights]:
+        """Take the steps that are left of τ, then take in the global `weights` that came with the task."""
+        assert task.stream and self._streaming
+        if task.stream.anew:
+            return NOTHING, own
+        ahead, early, local = head.done.steps, NOTHING, head.reached or own.local
+        if (delay := min(self._streaming.delay or 0, task.steps) - ahead) > 0:
+            early, local = go(local, delay, ahead, None)
+        return early, own.taken_in(local, weights, self._streaming.alpha)
 
     def _rule(self, task: Task, weights: State) -> LocalRule | None:
         if self._part is None:
             return None
         return self._part.begin(weights, self.memory.of(task.client, "strategy"), task.client, task.round)
 
-    def _update(self, client: str, weights: State, local: State, done: StepsDone, rule: LocalRule | None) -> State:
-        """The pseudo-gradient, or what the strategy makes of it."""
-        delta = tensors.subtract(weights, local)
+    def _update(
+        self, task: Task, own: OwnWeights | None, known: State, local: State, done: StepsDone, rule: LocalRule | None
+    ) -> State:
+        """The pseudo-gradient, or what the strategy makes of it; of the fragment that is due, if there are any."""
+        client = task.client
+        if own and task.stream and self._streaming:
+            delta = own.submitted(local, task.stream.due, self._streaming.fragments)
+            self.memory.keep(client, "stream", own.to_keep(local, task.stream))
+        else:
+            delta = tensors.subtract(known, local)
         if rule and done.steps:
             delta = rule.to("cpu").update(delta, done.steps)
             self.memory.keep(client, "strategy", rule.kept)
@@ -243,16 +280,18 @@ class ClientWorker:
             loader=loader,
             plan=plan,
             begins=self._clock.now(),
+            exact=task.stream is not None,
         )
 
     def _head_start(self, task: Task) -> HeadStart:
         """The overlapped steps done on a task's lease. Those on another lease are discarded."""
         onward, self.onward = self.onward, None
-        if onward and onward.is_for(task.lease, task.token):
+        anew = task.stream is not None and task.stream.anew
+        if onward and onward.is_for(task.lease, task.token) and not anew:
             return onward.head or self._catch_up(onward, task)
         if onward and (onward.head.done.steps if onward.head else self._lags(onward)):
             self._trainer.forget(self.client)
-        return HeadStart(self._loader(task.grant))
+        return HeadStart(loader=self._loader(task.grant))
 
     def _lags(self, onward: Onward) -> bool:
         """Whether overlapped steps that the client has taken by its clock are still to be computed."""
@@ -262,7 +301,7 @@ class ClientWorker:
         """Take the overlapped steps that began before now; one in progress is finished first."""
         came, clock, might_step = self._clock.now(), VirtualClock(onward.begins), self._might_step
         if might_step is None or not self._lags(onward):
-            return HeadStart(onward.loader)
+            return HeadStart(loader=onward.loader)
 
         def may_step(step_s: float) -> bool:
             return clock.now() < came and might_step(clock.now(), step_s)

@@ -15,6 +15,7 @@ from fednano.coordination.store import Lease
 from fednano.core.clock import Stopwatch, VirtualClock, wall
 from fednano.core.tensors import State
 from fednano.data.ledger import Ledger
+from fednano.federation.accumulators import Accumulators
 from fednano.federation.guard import NormGuard
 from fednano.federation.intake import Intake, Received
 from fednano.federation.plan import Given, Plan, Round
@@ -114,7 +115,7 @@ class Hall:
             started=0.0,
             ends=SPENT_S,
             closes=2 * SPENT_S,
-            accumulator=WeightedMean(self.weights),
+            accumulators=Accumulators(lambda _: WeightedMean(self.weights)),
             inner=WeightedMean({}),
             planned={0: STEPS},
             given={0: Given(granted=0.0, sent=0.0, wall=wall() - SPENT_S, version=0)},

@@ -18,6 +18,7 @@ from fednano.flower.packed import pack_state, unpack_state
 from fednano.runtime.beginning import local_trainer
 from fednano.runtime.parts import Parts
 from fednano.runtime.ray.stage import Stage
+from fednano.strategy.streaming import Streaming
 from fednano.training.client_memory import ClientMemory
 from fednano.training.worker import ClientWorker, Result, Task
 
@@ -71,6 +72,7 @@ class ClientActor:
             may_step=lambda step_s: True,
             on_step=self._tell,
             part=parts.strategy.client,
+            streaming=Streaming.of(parts.strategy),
         )
         return worker.work(task, weights)
 

@@ -13,6 +13,7 @@ from fednano.runtime.beginning import message_bytes
 from fednano.runtime.parts import Parts
 from fednano.runtime.workers.pool import WorkerPool
 from fednano.runtime.workers.process import Setup, arrays_of
+from fednano.strategy.streaming import Streaming
 from fednano.training.checkpoint import Snapshot
 from fednano.training.client_memory import owned, without_kept
 from fednano.training.shared import SharedState
@@ -67,8 +68,9 @@ def _setups(parts: Parts, restored: Mapping[str, State]) -> list[Setup]:
                 inner=SharedState(averaged),
                 copies=copies,
                 restored={client: tuple(state) for client, state in held.items()},
-                kept={client: arrays_of(owned(restored[client], "strategy")) for client in held},
+                kept={client: arrays_of(owned(restored[client], "strategy", "stream")) for client in held},
                 part=parts.strategy.client,
+                streaming=Streaming.of(parts.strategy),
             )
         )
     return setups

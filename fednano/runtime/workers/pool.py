@@ -81,6 +81,7 @@ class WorkerPool:
         self._spent = spent
         self._weights, self._mean = setups[0].weights, setups[0].mean
         self._version: int | None = None  # of the weights in shared memory
+        self._written: set[str] = set()  # those of them that are there
         self.memory = ClientMemory()  # the clients' codec state, since updates are encoded in this process
         self._kept: dict[str, State] = {}  # the clients' other state in the workers, as of the last mark
         self._ended: dict[str, tuple[Result, State] | None] = {}
@@ -114,19 +115,23 @@ class WorkerPool:
         """Have the task's client train from `weights` once its worker is free, starting at `now` on its own clock."""
         if task.version != self._version:
             assert not any(worker.at for worker in self._workers), "work of two versions at once"
-            self._weights.write(weights)
             self._mean.write(task.inner)
-            self._version = task.version
+            self._version, self._written = task.version, set()
+        self._weights.write({name: tensor for name, tensor in weights.items() if name not in self._written})
+        self._written |= weights.keys()
         called = self._asked(task.lease, math.inf)
         worker = self._of[task.client]
-        worker.waiting.append(PoolJob(replace(task, inner={}), now, bool(task.inner), called))
+        job = PoolJob(
+            task=replace(task, inner={}), now=now, averaged=bool(task.inner), called=called, sent=tuple(weights)
+        )
+        worker.waiting.append(job)
         self._next(worker)
 
     def remember(self, states: Mapping[str, State]) -> None:
         """Restore what clients kept, as `states` returned it before a resume; the workers restore their own part."""
         for client, state in states.items():
             self.memory.restore(client, owned(state, "codec"))
-            self._kept[client] = owned(state, "strategy")
+            self._kept[client] = owned(state, "strategy", "stream")
 
     def result(self, client: str) -> tuple[Result, State]:
         """Wait for the client's task; returns its result and the pseudo-gradient.
@@ -192,9 +197,9 @@ class WorkerPool:
                 self._on_step(step)
             case AskDrain(lease, now):
                 self._send(worker, self._asked(lease, now))
-            case Ended(result):
+            case Ended(result, submitted):
                 assert worker.at is not None
-                self._ended[worker.at.client] = _received(result, worker.setup) if result else None
+                self._ended[worker.at.client] = _received(result, submitted, worker.setup) if result else None
                 worker.at = None
                 self._next(worker)
             case Marked(copies, kept):
@@ -253,7 +258,7 @@ def _failure(worker: _Worker, failed: Failed) -> WorkerError | StorageError:
     return error
 
 
-def _received(result: Result, setup: Setup) -> tuple[Result, State]:
+def _received(result: Result, submitted: Sequence[str], setup: Setup) -> tuple[Result, State]:
     """A result with copies of its tensors, since the worker's next result overwrites the originals."""
     done = replace(result.done, inner=tensors.clone(setup.inner.tensors))
-    return replace(result, done=done), tensors.clone(setup.delta.tensors)
+    return replace(result, done=done), tensors.clone({name: setup.delta.tensors[name] for name in submitted})

@@ -21,6 +21,7 @@ from fednano.data.loader import Packing, RowNumbers, TextSource
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.optim.inner import Optim
 from fednano.strategy.client_part import ClientPart
+from fednano.strategy.streaming import Streaming
 from fednano.training.hardware import Hardware
 from fednano.training.local import LocalTrainer
 from fednano.training.shared import SharedState
@@ -45,8 +46,9 @@ class Setup:
         inner: where this worker leaves a client's optimizer state to be averaged.
         copies: for each of its clients, two places for a copy of its optimizer state, used in turn.
         restored: in a resumed run, the names of the tensors in the first of the two places.
-        kept: in a resumed run, what its clients kept for the strategy's client-side part.
+        kept: in a resumed run, what its clients kept for the strategy's client-side part and for streaming.
         part: the strategy's client-side part.
+        streaming: which fragments clients submit, if the strategy has any.
     """
 
     gpt: GPTConfig
@@ -68,6 +70,7 @@ class Setup:
     restored: dict[str, tuple[str, ...]]
     kept: dict[str, Arrays]
     part: ClientPart | None
+    streaming: Streaming | None
 
     def shared(self) -> Iterator[SharedState]:
         """All shared memory of the worker."""
@@ -76,17 +79,19 @@ class Setup:
             yield from pair
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PoolJob:
     """A task that its client begins at `now`, in seconds on its clock; the tensors are in shared memory.
 
     `averaged`: the task comes with the mean optimizer state. `called`: the server wants the lease back at some time.
+    `sent`: the names of the weights that the task brings.
     """
 
     task: Task
     now: float
     averaged: bool
     called: bool
+    sent: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -120,16 +125,17 @@ class AskDrain:
 
 @dataclass(frozen=True)
 class Ended:
-    """The job has ended; without a result if the client crashed."""
+    """The job has ended; without a result if the client crashed. `submitted`: the names of the update's tensors."""
 
     result: Result | None
+    submitted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Marked:
     """The copies of all clients that trained since the last mark: which place holds one, and its tensors' names.
 
-    `kept` is what these clients keep for the strategy's client-side part.
+    `kept` is what these clients keep for the strategy's client-side part and for streaming.
     """
 
     copies: dict[str, tuple[int, tuple[str, ...]] | None]
@@ -201,6 +207,7 @@ class PoolProcess:
             asked=self._asked,
             might_step=presence.might_step,
             part=setup.part,
+            streaming=setup.streaming,
         )
         return clock, presence, worker
 
@@ -208,7 +215,7 @@ class PoolProcess:
         """Carry out one order; sends its result through the pipe."""
         match order:
             case PoolJob():
-                self._pipe.send(Ended(self._work(order)))
+                self._pipe.send(self._work(order))
             case Forget(client):
                 self._clients[client][2].crashed()
                 self._changed.add(client)
@@ -218,7 +225,7 @@ class PoolProcess:
                 self._pipe.send(Marked({client: self._copy(client) for client in changed}, kept))
                 self._changed.clear()
 
-    def _work(self, job: PoolJob) -> Result | None:
+    def _work(self, job: PoolJob) -> Ended:
         setup, task = self._setup, job.task
         if job.averaged:
             task = replace(task, inner=setup.mean.tensors)
@@ -228,12 +235,12 @@ class PoolProcess:
         self._called = job.called
         try:
             presence.arrive()
-            result, delta = worker.work(task, setup.weights.tensors)
+            result, delta = worker.work(task, {name: setup.weights.tensors[name] for name in job.sent})
         except ClientCrashedError:
-            return None
+            return Ended(None)
         setup.delta.write(delta)
         setup.inner.write(result.done.inner)
-        return replace(result, done=replace(result.done, inner={}))
+        return Ended(replace(result, done=replace(result.done, inner={})), tuple(delta))
 
     def _copy(self, client: str) -> tuple[int, tuple[str, ...]] | None:
         state: State | None = self._trainer.state(client)

@@ -55,7 +55,7 @@ def test_updates_of_length_0_say_nothing():
 
     played = federate([ALWAYS, ALWAYS], rounds=8, weight=1.0, guard=NormGuard(), spoil=spoil)
     assert not played.of(UpdateRefused)
-    assert played.federation._progress.norms == ((10.0, 10),) * 6
+    assert played.federation._progress.norms == ((10.0, 10, 0),) * 6
 
 
 def test_a_fixed_bound_holds_beside_the_median():

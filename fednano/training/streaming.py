@@ -1,0 +1,74 @@
+"""A client's side of streaming: its own weights and the global ones that it knows, kept from task to task."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from fednano.core import tensors
+from fednano.core.tensors import State
+from fednano.strategy.streaming import Fragments, take_in
+
+LOCAL, GLOBAL, VERSIONS = "local/", "global/", "versions"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamTask:
+    """The part of a task that concerns fragments, which are numbered from 0.
+
+    Args:
+        due: the fragment to submit.
+        sent: the fragments whose weights the task brings.
+        anew: whether the client begins from these weights, whatever it holds; they are then the whole model.
+        holds: the version of each fragment that the client must hold before; empty: it need not check.
+        gets: the version of each that it holds afterwards.
+    """
+
+    due: int
+    sent: tuple[int, ...]
+    anew: bool = False
+    holds: tuple[int, ...] = ()
+    gets: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnWeights:
+    """A client's weights θ_local and the global ones that it knows, θ_global; both empty without training."""
+
+    local: State
+    known: State
+
+    @classmethod
+    def held(cls, kept: Mapping[str, torch.Tensor], stream: StreamTask, weights: State) -> "OwnWeights":
+        """What a client holds when a task arrives that brings `weights`.
+
+        Raises ValueError if it does not hold the versions that the task continues from.
+        """
+        if stream.anew:
+            return cls(local=tensors.clone(weights), known=tensors.clone(weights))
+        versions = tuple(int(version) for version in kept.get(VERSIONS, ()))
+        if stream.holds and versions != stream.holds:
+            raise ValueError(f"the client holds versions {versions} of the fragments, not {stream.holds}")
+
+        def under(prefix: str) -> State:
+            return {name.removeprefix(prefix): held for name, held in kept.items() if name.startswith(prefix)}
+
+        return cls(local=under(LOCAL), known=under(GLOBAL))
+
+    def taken_in(self, local: State, weights: State, alpha: float) -> "OwnWeights":
+        """After τ steps that led to `local`: the global `weights` that came with the task are mixed in."""
+        return OwnWeights(local=take_in(local, weights, alpha), known={**self.known, **tensors.clone(weights)})
+
+    def submitted(self, local: State, due: int, fragments: int) -> State:
+        """Δ = θ_global − θ_local of the fragment that is due, after steps that led to `local`."""
+        split = Fragments.split(tensors.shapes(local), fragments)
+        return tensors.subtract(split.of(self.known, due), local)
+
+    def to_keep(self, local: State, stream: StreamTask) -> State:
+        """The tensors to keep for the next task, after steps that led to `local`."""
+        if not local:
+            return {}
+        mine = {LOCAL + name: tensor.detach().clone() for name, tensor in local.items()}
+        known = {GLOBAL + name: tensor for name, tensor in self.known.items()}
+        # Counts below 2^24 are exact in float32, which is what travels and is saved everywhere.
+        return {**mine, **known, VERSIONS: torch.tensor(stream.gets, dtype=torch.float32)}
