@@ -7,7 +7,7 @@ from statistics import median
 
 from rich.table import Table
 
-from fednano.bench.goodput.contenders import COMMON, Contender, combined, existing, parsed
+from fednano.bench.goodput.contenders import COMMON, Contender, combined, every, existing, parsed
 from fednano.bench.goodput.played import LOSSES, Played, played
 from fednano.core.progress import Progress
 
@@ -95,20 +95,23 @@ def measure(chosen: argparse.Namespace, progress: Progress) -> list[ChurnRow]:
     step_s = [chosen.step_s * (1 + (chosen.slowest - 1) * i / last) for i in range(chosen.clients)]
     rows = []
     for contender in contenders(chosen):
-        runs = [played(overrides(chosen, contender, seed), step_s, progress) for seed in range(chosen.seeds)]
+        with contender.named():
+            words = overrides(chosen, contender)
+            runs = [played([*words, f"seed={seed}"], step_s, progress) for seed in range(chosen.seeds)]
         rows.append(ChurnRow.of(contender.label, runs))
     return rows
 
 
-def overrides(chosen: argparse.Namespace, contender: Contender, seed: int) -> list[str]:
-    """Of one run."""
+def overrides(chosen: argparse.Namespace, contender: Contender) -> list[str]:
+    """Of a contender's runs, but for the seed."""
     setting = (
-        *(f"seed={seed}", f"clients={chosen.clients}", "rounds=null", f"budget.virtual_hours={chosen.hours}"),
-        *("volatility=markov", "volatility.exit=crash", f"strategy.local_steps={chosen.local_steps}"),
+        *(f"clients={chosen.clients}", "rounds=null", f"budget.virtual_hours={chosen.hours}"),
+        *("volatility=markov", "volatility.exit=crash"),
         *(f"volatility.mean_up_s={chosen.up_s}", f"volatility.mean_down_s={chosen.down_s}"),
         *(f"network.up_mbit_s={chosen.mbit_s}", f"network.down_mbit_s={chosen.mbit_s}"),
     )
-    return combined(COMMON, setting, contender.words, chosen.overrides)
+    words = (*contender.words, *chosen.overrides)
+    return combined(COMMON, setting, [every(chosen.local_steps, COMMON, setting, words)], words)
 
 
 def records(rows: Sequence[ChurnRow]) -> list[dict[str, object]]:
@@ -131,7 +134,8 @@ def tables(rows: Sequence[ChurnRow], chosen: argparse.Namespace) -> list[Table]:
         (lost, ("strategy", *LOSSES)),
     ):
         for name in names:
-            table.add_column(name, justify="left" if name == "strategy" else "right", no_wrap=name != "strategy")
+            left = name == "strategy"
+            table.add_column(name, justify="left" if left else "right", no_wrap=not left, overflow="fold")
     for row in rows:
         spread = f"{100 * min(row.goodputs):.1f}–{100 * max(row.goodputs):.1f}"
         counts = (f"{row.tokens / 1e6:,.1f}", f"{row.merges:,.0f}")

@@ -1,9 +1,10 @@
 """What is compared: a strategy and overrides, written as one would on a command line."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from fednano.config.compose import conf_dir
+from fednano.config.compose import compose_config, conf_dir
 
 # Of both parts. Four rows of 512 tokens are a step, as in the measurements that `links` compares with.
 COMMON = (
@@ -21,12 +22,21 @@ class Contender:
 
     @property
     def label(self) -> str:
-        """As short as it can be said."""
-        return " ".join([self.strategy, *(word.removeprefix("strategy.") for word in self.overrides)])
+        """As short as it can be said: without the groups of the keys that set how rounds go."""
+        short = (word.removeprefix("strategy.").removeprefix("round.") for word in self.overrides)
+        return " ".join([self.strategy, *short])
 
     @property
     def words(self) -> tuple[str, ...]:
         return (f"strategy={self.strategy}", *self.overrides)
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Put the contender in front of what a ValueError says."""
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(f"{self.label}: {error}") from error
 
 
 def parsed(option: str, given: str) -> list[Contender]:
@@ -51,6 +61,15 @@ def existing(lines: Iterable[str]) -> list[Contender]:
 def strategies() -> set[str]:
     """All choices of `strategy`."""
     return {path.stem for path in (conf_dir() / "strategy").glob("*.yaml")}
+
+
+def every(local_steps: int, *parts: Sequence[str]) -> str:
+    """The override by which clients synchronise the whole model every `local_steps` steps, given all other overrides.
+
+    A strategy whose rounds are of one of P fragments each has P rounds in them.
+    """
+    stream = compose_config(combined(*parts)).strategy.get("stream") or {}
+    return f"strategy.local_steps={max(1, local_steps // stream.get('fragments', 1))}"
 
 
 def combined(*parts: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from fednano.bench.goodput.contenders import COMMON, Contender, combined, existing, parsed
+from fednano.bench.goodput.contenders import COMMON, Contender, combined, every, existing, parsed
 from fednano.bench.goodput.played import played
 from fednano.core.progress import Progress
 
@@ -28,7 +28,9 @@ THIN = "codec=int4 codec@download=bf16"
 OVERLAPPED = f"round.overlap={LOCAL_STEPS}"
 LINES = (
     *("diloco", "diloco codec=int4", f"diloco {THIN}", f"diloco {OVERLAPPED}", f"diloco {OVERLAPPED} {THIN}"),
-    *("streaming_diloco", f"streaming_diloco {THIN}", "decoupled_diloco", f"decoupled_diloco {THIN}"),  # if they exist
+    # Where they exist. Without a delay of its own a client trains on until its next task comes.
+    *("streaming_diloco", "streaming_diloco strategy.stream.delay=null"),
+    *(f"streaming_diloco strategy.stream.delay=null {THIN}", "decoupled_diloco", f"decoupled_diloco {THIN}"),
 )
 
 
@@ -50,15 +52,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("of the part links")
     group.add_argument("--links", default="50,200,1000,5000", help="Mbit/s, between commas (default: %(default)s)")
     group.add_argument("--methods", help="strategies with their overrides, between commas (default: DiLoCo's kinds)")
-    group.add_argument("--rounds", type=int, default=20, help="of each run (default: %(default)s)")
+    group.add_argument("--minutes", type=float, default=30.0, help="of virtual time (default: %(default)s)")
 
 
 def check(chosen: argparse.Namespace) -> None:
     """Raise ValueError for an option out of range."""
     bandwidths(chosen)
     methods(chosen)
-    if chosen.rounds < 1:
-        raise ValueError(f"--rounds must be >= 1, got {chosen.rounds}; use 1 or more")
+    if not chosen.minutes > 0:
+        raise ValueError(f"--minutes must be > 0, got {chosen.minutes}; use more")
 
 
 def bandwidths(chosen: argparse.Namespace) -> list[float]:
@@ -80,16 +82,19 @@ def methods(chosen: argparse.Namespace) -> list[Contender]:
 def measure(chosen: argparse.Namespace, progress: Progress) -> list[LinksRow]:
     """A row per contender, then what was published."""
     setting = (
-        *(f"clients={CLIENTS}", f"rounds={chosen.rounds}", "volatility=none", f"strategy.local_steps={LOCAL_STEPS}"),
+        *(f"clients={CLIENTS}", "volatility=none", "rounds=null", f"budget.virtual_hours={chosen.minutes / 60}"),
         f"network.latency_s={LATENCY_S}",
     )
     found = []
     for contender in methods(chosen):
         shares: dict[float, float | None] = {}
-        for mbit_s in bandwidths(chosen):
-            link = (f"network.up_mbit_s={mbit_s}", f"network.down_mbit_s={mbit_s}")
-            words = combined(COMMON, setting, link, contender.words, chosen.overrides)
-            shares[mbit_s] = played(words, [STEP_S], progress).computing
+        words = (*contender.words, *chosen.overrides)
+        with contender.named():
+            steps = every(LOCAL_STEPS, COMMON, setting, words)
+            for mbit_s in bandwidths(chosen):
+                link = (f"network.up_mbit_s={mbit_s}", f"network.down_mbit_s={mbit_s}")
+                run = combined(COMMON, setting, link, [steps], words)
+                shares[mbit_s] = played(run, [STEP_S], progress).computing
         found.append(LinksRow(contender.label, shares))
     published = {mbit_s: PUBLISHED.get(mbit_s) for mbit_s in bandwidths(chosen)}
     converted = {mbit_s: per_cycle(share) if share else None for mbit_s, share in published.items()}
@@ -108,7 +113,7 @@ def tables(rows: Sequence[LinksRow]) -> list[Table]:
         caption=f"published, by diloco-measured: {PUBLISHED_STEPS} steps with one synchronization; on the virtual "
         "clock encoding, merging and the server's own link take no time",
     )
-    made.add_column("Mbit/s")
+    made.add_column("Mbit/s", overflow="fold")
     for mbit_s in rows[0].computing:
         made.add_column(f"{mbit_s:g}", justify="right", no_wrap=True)
     for row in rows:

@@ -13,11 +13,13 @@ from rich.table import Table
 
 from fednano.bench.__main__ import main
 from fednano.bench.goodput import churn, contenders, links
-from fednano.bench.goodput.contenders import combined, existing
+from fednano.bench.goodput.contenders import combined, every, existing
 from fednano.bench.goodput.played import LOSSES, Played, Spent, played
 from fednano.bench.goodput.spans import TimeSpan, joined, seconds, within, without
+from fednano.config.compose import compose_config
 from fednano.core.events import LeaseReleased, UpdateFolded, UpdateRefused, WorkDispatched
 from fednano.core.progress import Silent
+from fednano.experiment.experiment import Experiment
 
 # Spans
 
@@ -166,6 +168,7 @@ def test_churn_costs_a_barrier_more(tiny: list[str], capsys: pytest.CaptureFixtu
         assert min(row["goodputs"]) < row["goodput"] < max(row["goodputs"])
         assert set(row["losses"]) == set(LOSSES)
         assert row["tokens"] > 0
+        assert row["losses"]["crashes"] > 0.01
         assert row["hours"] == pytest.approx(0.2, rel=0.1)
     assert barrier["goodput"] < 0.75 < free["goodput"]
     assert barrier["losses"]["waiting"] > 0.2 > free["losses"]["waiting"]
@@ -173,20 +176,20 @@ def test_churn_costs_a_barrier_more(tiny: list[str], capsys: pytest.CaptureFixtu
 
 
 def test_the_share_of_computing_over_a_link_by_hand(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--json", "--part", "links", "--links", "1000,50", "--rounds", "4"]
+    options = ["--json", "--part", "links", "--links", "50,5", "--minutes", "2"]
     options += ["--methods", "diloco,diloco codec=int4,diloco round.overlap=64"]
-    assert main(["goodput", *options, *small(tiny, "model=d4")]) == 0
+    assert main(["goodput", *options, *small(tiny, "model=d2")]) == 0
     rows = {row["contender"]: row["computing"] for row in json.loads(capsys.readouterr().out)["links"]}
-    parameters = played([*small(tiny, "model=d4", "rounds=1", "clients=1")], [1.0], Silent()).parameters
-    for mbit_s in (1000, 50):
+    parameters = played([*small(tiny, "model=d2", "rounds=1", "clients=1")], [1.0], Silent()).parameters
+    for mbit_s in (50, 5):
         of = {name: shares[f"{mbit_s}"] for name, shares in rows.items()}
         work = 128 * 0.0262
         transfer = 32 * parameters / 1e6 / mbit_s
         assert of["diloco"] == pytest.approx(work / (work + 2 * transfer + 0.001), rel=0.01)
         thin = work / (work + (1 + 4.125 / 32) * transfer + 0.001)
         assert of["diloco codec=int4"] == pytest.approx(thin, rel=0.01)
-        assert of["diloco round.overlap=64"] > of["diloco"]
-        assert of["published: DiLoCo, measured"] == {1000: 0.7152, 50: 0.1155}[mbit_s]
+        assert of["diloco overlap=64"] > of["diloco"]
+        assert of["published: DiLoCo, measured"] == {5: None, 50: 0.1155}[mbit_s]
 
 
 def test_published_shares_are_converted_to_a_synchronization_per_round() -> None:
@@ -199,13 +202,46 @@ def test_strategies_are_compared_once_they_exist(monkeypatch: pytest.MonkeyPatch
     chosen = Namespace(strategies=None, local_steps=50, step_s=1.0)
     monkeypatch.setattr(contenders, "strategies", lambda: {"diloco", "fedbuff"})
     labels = [contender.label for contender in churn.contenders(chosen)]
-    assert labels == ["diloco", "diloco round.local_steps=dynamic", "diloco grace=10 late=next", "fedbuff"]
+    assert labels == ["diloco", "diloco local_steps=dynamic", "diloco grace=10 late=next", "fedbuff"]
     monkeypatch.setattr(contenders, "strategies", lambda: {"diloco", "streaming_diloco", "decoupled_diloco"})
     assert {"streaming_diloco", "decoupled_diloco"} <= {c.strategy for c in churn.contenders(chosen)}
     assert {"streaming_diloco", "decoupled_diloco"} <= {c.strategy for c in existing(links.LINES)}
 
 
+def test_all_that_is_compared_by_default_is_accepted(tiny: list[str]) -> None:
+    chosen = Namespace(
+        strategies=None,
+        methods=None,
+        local_steps=50,
+        step_s=1.0,
+        clients=8,
+        hours=1.0,
+        up_s=9.0,
+        down_s=9.0,
+        mbit_s=1.0,
+    )
+    chosen.overrides = small(tiny, "model=d8")
+    for contender in churn.contenders(chosen):
+        with contender.named():
+            Experiment(compose_config(churn.overrides(chosen, contender)))
+    for contender in links.methods(chosen):
+        with contender.named():
+            Experiment(compose_config(combined(contenders.COMMON, contender.words, ["strategy.local_steps=128"])))
+
+
+def test_the_model_is_synchronised_every_so_many_steps() -> None:
+    assert every(50, ["strategy=diloco"]) == "strategy.local_steps=50"
+    assert every(50, ["strategy=diloco", "++strategy.stream={fragments: 4}"]) == "strategy.local_steps=12"
+
+
 # The command
+
+
+def test_an_error_names_the_contender(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--part", "churn", "--strategies", "diloco,diloco strategy.grace=-1"]
+    options += ["--seeds", "1", "--hours", "0.1", "--local-steps", "4"]
+    assert main(["goodput", *options, *small(tiny)]) == 2
+    assert "diloco grace=-1: strategy.grace must be >= 0 and finite, got -1; use" in capsys.readouterr().err
 
 
 def text(tables: Sequence[Table]) -> str:
@@ -221,7 +257,7 @@ def test_the_tables_fit_into_80_columns() -> None:
     run = Played(
         parameters=1, hours=100.0, tokens=12345678901, merges=1234567, goodput=1.0, computing=1.0, losses=losses
     )
-    rows = [churn.ChurnRow.of("decoupled_diloco grace=10 late=next fragments=4", [run])]
+    rows = [churn.ChurnRow.of("decoupled_diloco a_long_key_without_spaces=4 fragments=4", [run])]
     chosen = Namespace(clients=8, up_s=1.0, down_s=1.0, step_s=1.0, slowest=4.0, local_steps=50, seeds=1)
     shown = text(churn.tables(rows, chosen))
     words = (
@@ -237,14 +273,14 @@ def test_the_tables_fit_into_80_columns() -> None:
     )
     for word in words:
         assert word in shown
+    assert "…" not in shown
     shares = {50.0: 0.125, 200.0: 0.25, 1000.0: None, 5000.0: 1.0}
-    thin = [
-        links.LinksRow(f"diloco {links.OVERLAPPED} {links.THIN}", shares),
-        links.LinksRow("published: DiLoCo", shares),
-    ]
+    names = (f"decoupled_diloco {links.OVERLAPPED} {links.THIN}", "published: DiLoCo")
+    thin = [links.LinksRow(name, shares) for name in names]
     shown = text(links.tables(thin))
     for word in ("12.5 %", "25.0 %", "–", "100.0 %", "5000", links.OVERLAPPED, *links.THIN.split()):
         assert word in shown
+    assert "…" not in shown
 
 
 @pytest.mark.parametrize(
@@ -259,7 +295,7 @@ def test_the_tables_fit_into_80_columns() -> None:
         (["--local-steps", "0"], "--local-steps must be >= 1, got 0; use more"),
         (["--hours", "nan"], "--hours must be > 0, got nan; use more"),
         (["--slowest", "0.5"], "--slowest must be >= 1, got 0.5; give how many times longer it takes"),
-        (["--rounds", "0"], "--rounds must be >= 1, got 0; use 1 or more"),
+        (["--minutes", "0"], "--minutes must be > 0, got 0.0; use more"),
     ],
 )
 def test_senseless_options_are_refused_in_one_line(
