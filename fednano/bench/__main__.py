@@ -15,6 +15,7 @@ from fednano.core.output import tolerate_output
 BENCHES = {
     "boundary": "fednano.bench.boundary",
     "codec": "fednano.bench.codec",
+    "goodput": "fednano.bench.goodput.command",
     "loader": "fednano.bench.loader",
     "merge": "fednano.bench.merge",
     "planners": "fednano.bench.planners",
@@ -32,6 +33,7 @@ Measures speeds on this machine. NAME is one of:
 
   boundary    the time between two rounds of a live federation, by what it is spent on
   codec       encoding and decoding updates, compared with copying them
+  goodput     tokens merged under churn, and time spent computing over thin links, by strategy
   loader      making batches, compared with training on them
   merge       adding updates to the mean, and the server's memory
   planners    goodput of planners and kinds of rounds when clients come and go
