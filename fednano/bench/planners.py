@@ -23,8 +23,9 @@ from fednano.flower.client_app import make_client_app
 from fednano.flower.transport import FlowerTransport
 from fednano.flower.virtual_grid import SERVER_NODE_ID, VirtualGrid, VirtualNode
 from fednano.report.printer import printer
-from fednano.strategy.base import ServerState
+from fednano.strategy.base import ServerState, Strategy
 from fednano.strategy.outer.sgd import SGD
+from fednano.strategy.streaming import Streaming
 from fednano.strategy.synchronous import Synchronous
 from fednano.training.analytic import AnalyticTrainer
 from fednano.training.recorder import Recorder, RunProgress, unsaved
@@ -56,6 +57,7 @@ class Play:
         slack: factor on a round's planned seconds.
         rows: number of rows in the only pool.
         grid: carries the messages.
+        strategy: merges; None: FedAvg with this `local_steps`, `quorum` and `slack`.
     """
 
     membership: Membership
@@ -69,6 +71,7 @@ class Play:
     slack: float = 1.5
     rows: int = 10**7
     grid: type[VirtualGrid] = VirtualGrid
+    strategy: Strategy | None = None
     events: list[Event] = field(default_factory=list)
 
     def run(self) -> Federation:
@@ -94,7 +97,7 @@ class Play:
             clock=clock,
             progress=RunProgress(),
         )
-        strategy: Any = Synchronous(
+        strategy: Any = self.strategy or Synchronous(
             name="play", outer=SGD(1.0), local_steps=self.local_steps, quorum=self.quorum, slack=self.slack
         )
         federation = Federation(
@@ -147,6 +150,7 @@ class Play:
                 speed=partial(self.membership.speed, name),
                 asked=store.drain_requested,
                 might_step=presence.might_step,
+                streaming=Streaming.of(self.strategy),
             )
             nodes.append(VirtualNode(name, own, presence, workers[name].crashed))
         app = make_client_app(lambda context: workers[str(context.node_config["name"])], CodecPair())

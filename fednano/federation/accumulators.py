@@ -1,10 +1,9 @@
 """The accumulators of one merge: one for the whole model, or one for each fragment that updates come for."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fednano.coordination.store import Lease
 from fednano.core import tensors
 from fednano.core.tensors import Shapes, State
 from fednano.federation.holdings import Holdings
@@ -37,10 +36,6 @@ class Slices:
     def count(self) -> int:
         return len(self.fragments.names) if self.fragments else 1
 
-    def due(self, round_: int) -> int:
-        """The fragment that tasks of this round submit."""
-        return round_ % self.count
-
     def weights(self, weights: State, index: int) -> State:
         return self.fragments.of(weights, index) if self.fragments and weights else weights
 
@@ -65,20 +60,21 @@ class Slices:
         mine = {prefix + name: held for name, held in part.outer.items()}
         return replace(part, weights={**state.weights, **part.weights}, outer={**others, **mine})
 
-    def task(self, lease: Lease, state: ServerState) -> StreamTask | None:
-        """What the task under a lease says of fragments."""
+    def task(self, client: str, round_: int, in_step: bool, state: ServerState) -> StreamTask | None:
+        """What a task says of fragments. Due is its round's if clients go `in_step`, or else the client's next."""
         if self.holdings is None:
             return None
-        return self.holdings.give(lease.client, self.due(lease.round), checked=bool(state.weights))
+        due = round_ % self.count if in_step else self.holdings.next(client, round_ % self.count)
+        return self.holdings.give(client, due, checked=bool(state.weights))
 
     def trained(self, client: str, index: int, tokens: int, steps: int) -> tuple[int, int]:
         """Note the work of an accepted update; returns the (tokens, steps) that its Δ is of."""
         return self.holdings.trained(client, index, tokens, steps) if self.holdings else (tokens, steps)
 
-    def forget(self, client: str) -> None:
-        """Have a client begin anew, if clients keep weights of their own."""
+    def forget(self, client: str, trained_on: bool = False) -> None:
+        """Have a client begin anew, if clients keep weights of their own; see `Holdings.forget`."""
         if self.holdings:
-            self.holdings.forget(client)
+            self.holdings.forget(client, trained_on)
 
 
 def _prefix(index: int) -> str:
@@ -106,6 +102,6 @@ class Accumulators:
             self._made[index] = self.make(index)
         return self._made[index]
 
-    def results(self) -> Iterator[tuple[int, State]]:
-        """(fragment, pseudo-gradient) of each fragment that updates came for, in order; to be called once."""
-        return ((index, self._made[index].result()) for index in sorted(self._made))
+    def take(self, index: int) -> State:
+        """The pseudo-gradient of a fragment that updates came for; it begins anew afterwards."""
+        return self._made.pop(index).result()

@@ -9,11 +9,15 @@ from fednano.training.streaming import StreamTask
 
 @dataclass(kw_only=True)
 class Held:
-    """What one client holds, by fragment: the `versions`, and the tokens and steps that it trained since each."""
+    """What one client holds, by fragment: the `versions`, and the tokens and steps that it trained since each.
+
+    `last` is the fragment that it was asked to submit last.
+    """
 
     versions: list[int]
     tokens: list[int]
     steps: list[int]
+    last: int
 
 
 @dataclass(kw_only=True)
@@ -23,10 +27,13 @@ class Holdings:
     Args:
         versions: of each fragment of the global model: the version of the model that its last merge made.
         held: by client. One that is missing holds nothing, and begins anew from the whole global model.
+        soiled: those that have to forget their optimizer's state too, since it may hold overlapped steps that no task
+            asked for.
     """
 
     versions: list[int]
     held: dict[str, Held] = field(default_factory=dict)
+    soiled: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, fragments: int, record: Mapping[str, Any]) -> "Holdings":
@@ -34,7 +41,7 @@ class Holdings:
         if not record:
             return cls(versions=[0] * fragments)
         held = {client: Held(**lists) for client, lists in record["held"].items()}
-        return cls(versions=list(record["versions"]), held=held)
+        return cls(versions=list(record["versions"]), held=held, soiled=list(record["soiled"]))
 
     def record(self) -> dict[str, Any]:
         """The inverse of `of`, for JSON."""
@@ -48,22 +55,35 @@ class Holdings:
         count, new = len(self.versions), tuple(self.versions)
         held = self.held.get(client)
         if held is None:
-            self.held[client] = Held(versions=list(new), tokens=[0] * count, steps=[0] * count)
-            return StreamTask(due=due, sent=tuple(range(count)), anew=True, gets=new)
+            self.held[client] = Held(versions=list(new), tokens=[0] * count, steps=[0] * count, last=due)
+            if forgets := client in self.soiled:
+                self.soiled.remove(client)
+            return StreamTask(due=due, sent=tuple(range(count)), anew=True, forgets=forgets, gets=new)
         before = tuple(held.versions)
         sent = tuple(i for i in range(count) if before[i] != new[i])
         for i in sent:
             held.tokens[i] = held.steps[i] = 0
-        held.versions = list(new)
+        held.versions, held.last = list(new), due
         return StreamTask(due=due, sent=sent, holds=before if checked else (), gets=new)
+
+    def next(self, client: str, first: int) -> int:
+        """The fragment that a client submits next, if it goes through them at its own pace; `first` if it begins."""
+        held = self.held.get(client)
+        return first if held is None else (held.last + 1) % len(self.versions)
 
     def trained(self, client: str, due: int, tokens: int, steps: int) -> tuple[int, int]:
         """Note the work of an accepted update; returns the (tokens, steps) that its fragment's Δ is of."""
-        held = self.held[client]
+        if (held := self.held.get(client)) is None:  # it begins anew already
+            return tokens, steps
         held.tokens = [sum_ + tokens for sum_ in held.tokens]
         held.steps = [sum_ + steps for sum_ in held.steps]
         return held.tokens[due], held.steps[due]
 
-    def forget(self, client: str) -> None:
-        """Have a client begin anew: it is gone, or has trained rows that were freed."""
+    def forget(self, client: str, trained_on: bool = False) -> None:
+        """Have a client begin anew: it is gone, or may have trained rows that were freed.
+
+        `trained_on`: it may have taken overlapped steps on them.
+        """
         self.held.pop(client, None)
+        if trained_on and client not in self.soiled:
+            self.soiled.append(client)

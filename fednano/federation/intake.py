@@ -72,7 +72,7 @@ class Intake:
                 return Received(refused="implausible", drained=drained, cause=as_cause(false))
             if state.weights and not math.isfinite(result.done.loss):  # before megabytes are decoded
                 return Received(refused="non_finite", drained=drained)
-            fragment = self.slices.due(lease.round)
+            fragment = round_.given[lease.id].fragment
             expected = self.slices.shapes(state.weights, fragment)
             sent, inner = reply.tensors(expected, tensors.shapes(state.inner))
             round_.inner.check(inner)
@@ -122,7 +122,7 @@ class Intake:
         if round_.adopts:
             round_.adopted = submitted.whole if clip == 1.0 else tensors.subtract(state.weights, delta)
         round_.accumulators[fragment].add(delta, weight, update)
-        round_.accumulated.append(event)
+        round_.accumulate(event, fragment)
         return Received(accumulated=event)
 
     def _check(self, result: Result, planned: int) -> list[Stretch]:

@@ -40,7 +40,8 @@ class Leases:
         sites: the pool of each client; kept up to date by the caller.
         clock: stamps the events.
         emit: receives the events.
-        freed: called with the client of each lease whose rows are freed while the run goes on.
+        freed: called for each lease whose rows are freed while the run goes on, with its client and whether the client
+            may have taken overlapped steps on it.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Leases:
         sites: Mapping[str, Site],
         clock: Clock,
         emit: Callable[[Event], None],
-        freed: Callable[[str], None] = lambda client: None,
+        freed: Callable[[str, bool], None] = lambda client, begun: None,
     ) -> None:
         self._store = store
         self._ledger = ledger
@@ -73,7 +74,7 @@ class Leases:
 
         A lease that was granted ahead for the round is taken up. Overlapped steps on it need no more time.
         """
-        if granted := self._take_up(client, round_.index, round_.leased_until):
+        if granted := self._take_up(client, round_):
             most = self._plan.steps(self._sites[client], round_, local_steps)
             # A faster client may have come since, which leaves this one a share below what it was granted ahead.
             return granted, min(max(most, granted.ahead), steps + granted.ahead)
@@ -89,22 +90,34 @@ class Leases:
         granted = self._ahead[client] = self._grant(client, round_.index + 1, local_steps, math.inf, overlap)
         return Advance(granted.lease.id, granted.lease.token, granted.rows, overlap)
 
-    def _take_up(self, client: str, round: int, expires: float) -> Granted | None:
-        """The client's lease granted ahead for this round, now with an expiry; None if it has none."""
+    def _take_up(self, client: str, round_: Round) -> Granted | None:
+        """The client's lease granted ahead for this round, now with an expiry; None if it has none.
+
+        Where work outlives a round, it is for the client's next task, whichever round that begins in.
+        """
         granted = self._ahead.get(client)
-        if granted is None or granted.lease.round != round:
+        if granted is None or (granted.lease.round != round_.index and not round_.carries):
             return None
         del self._ahead[client]
-        return replace(granted, lease=self._store.take_up(granted.lease.id, expires))
+        return replace(granted, lease=self._store.take_up(granted.lease.id, round_.leased_until))
 
-    def drop(self, client: str) -> None:
-        """Release the lease that the client was granted ahead, if it has one."""
+    def is_ahead(self, client: str) -> bool:
+        """Whether the client has a lease that was granted ahead."""
+        return client in self._ahead
+
+    def drop(self, client: str, begun: bool = True) -> None:
+        """Release the lease that the client was granted ahead, if it has one; it may have `begun` to train on it."""
         if granted := self._ahead.pop(client, None):
-            self.release(granted.lease.id, "unused")
+            self.release(granted.lease.id, "unused", begun)
 
     def drop_for(self, round: int) -> None:
         """Release all unused leases that were granted ahead for this round."""
         for client in [client for client, granted in self._ahead.items() if granted.lease.round == round]:
+            self.drop(client)
+
+    def drop_all(self) -> None:
+        """Release all unused leases that were granted ahead."""
+        for client in list(self._ahead):
             self.drop(client)
 
     def settle(self, update: UpdateFolded) -> None:
@@ -112,12 +125,12 @@ class Leases:
         self._ledger.settle(update.lease, update.row, update.token, tuple(Span(*span) for span in update.left))
         self._store.give_up(update.lease)
 
-    def release(self, lease_id: int, reason: str) -> None:
+    def release(self, lease_id: int, reason: str, begun: bool = False) -> None:
         """End a lease and free all of its rows."""
         lease = self._store.give_up(lease_id)
         self._ledger.release(lease_id)
         if reason != "end":
-            self._freed(lease.client)
+            self._freed(lease.client, begun)
         self._emit(
             LeaseReleased(t=self._clock.now(), round=lease.round, client=lease.client, lease=lease.id, reason=reason)
         )

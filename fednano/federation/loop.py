@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from fednano.coordination.store import CoordinationStore
 from fednano.core.clock import Clock, wall
-from fednano.core.events import ClientDown, ClientUp, RoundStarted, WorkDispatched
+from fednano.core.events import ClientUp, RoundStarted, WorkDispatched
 from fednano.data.ledger import Ledger
 from fednano.data.tally import Tally
 from fednano.federation.accumulators import Accumulators, Slices
@@ -85,6 +85,7 @@ class Federation:
         self._roster = Roster(membership)
         self._pending = Pending()
         self._pacing = Pacing.of(strategy)
+        self._last: Round | None = None
         intake = Intake(
             strategy=strategy,
             plan=plan,
@@ -159,7 +160,8 @@ class Federation:
         if round_.alone:
             self._leases.drop_for(index)  # in single-client mode it needs more rows than one round has
         self._dispatch(transport, round_, now)
-        self._leases.drop_for(index)
+        if not round_.carries:
+            self._leases.drop_for(index)
         if self._pending.carried:
             self._replies.collect(transport, round_, self.state)  # what came with the updates of the last merge
             round_.begin_grace(now)
@@ -174,7 +176,10 @@ class Federation:
             self._pending.carry(round_)
         else:
             self._replies.expire(self._pending.give_up())
+        if round_.settles:
+            self._leases.drop_all()
         self.state = self._merging.close(round_, self.state)
+        self._last = round_
 
     def _opened(self, index: int, now: float) -> Round:
         """A round that begins now, with the work of earlier ones that is still wanted."""
@@ -204,6 +209,8 @@ class Federation:
             carries=self._pacing.carries,
             settles=self._settles(index),
         )
+        if self._last and self._last.accumulated:
+            round_.take_over(self._last)
         for work in self._pending.carried.values():
             round_.planned[work.lease.id], round_.given[work.lease.id] = work.steps, work.given
         return round_
@@ -239,10 +246,16 @@ class Federation:
                 continue
             round_.served.add(client)
             granted, steps = self._leases.grant(client, round_, steps, H)
-            parcel = transport.pack(self._task(granted, round_, steps, seconds))
-            lease = granted.lease
+            task, lease = self._task(granted, round_, steps, seconds), granted.lease
+            parcel = transport.pack(task)
             round_.planned[lease.id] = steps
-            round_.given[lease.id] = Given(granted=granted.at, sent=now, wall=granted.wall, version=self.state.version)
+            round_.given[lease.id] = Given(
+                granted=granted.at,
+                sent=now,
+                wall=granted.wall,
+                version=task.version,
+                fragment=task.stream.due if task.stream else 0,
+            )
             if round_.alone:
                 # A virtual clock computes the whole task at once, so it needs the next arrival in advance.
                 self._store.request_drain(lease.id, self._membership.next_arrival(now, besides=client))
@@ -287,7 +300,7 @@ class Federation:
             token=lease.token,
             whole=round_.adopts,
             ahead=ahead,
-            stream=self._slices.task(lease, self.state),
+            stream=self._slices.task(lease.client, lease.round, not round_.carries, self.state),
         )
 
     # Membership
@@ -326,22 +339,7 @@ class Federation:
         now = self._clock.now()
         came, went = self._roster.changes(now)
         for client in went:
-            message = self._roster.left(client)
-            lost = message if self._pending.wants(message) else None
-            self._emit(ClientDown(t=now, client=client, exit="drain" if lost is None else "crash"))
-            self._leases.drop(client)
-            self._slices.forget(client)
-            if round_:
-                round_.served.discard(client)
-            if lost is not None:
-                lease = self._pending.take_wanted(lost)
-                self._leases.release(lease.id, "crash")
-                if round_:
-                    round_.planned.pop(lease.id)
-                if self._live:
-                    self._pending.late[lost] = lease
-            elif message is not None and not self._live:
-                del self._pending.late[message]
+            self._replies.left(client, round_, self._live)
         for client in came:
             self._emit(ClientUp(t=now, client=client))
         if came and round_ and round_.alone:

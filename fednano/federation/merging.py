@@ -1,12 +1,12 @@
 """The end of a round: merging updates and settling their rows, or skipping the round."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from fednano.core import tensors
 from fednano.core.clock import Clock, wall
-from fednano.core.events import Event, RoundMerged, RoundSkipped
+from fednano.core.events import Event, RoundMerged, RoundSkipped, UpdateFolded
 from fednano.core.tensors import State
 from fednano.federation.accumulators import Slices
 from fednano.federation.leases import Leases
@@ -31,7 +31,8 @@ class Merging:
     def close(self, round_: Round, state: ServerState) -> ServerState:
         """The state after a round; below the quorum, the unchanged state, and the rows are freed.
 
-        Where work outlives a round, a round merges whatever it has: the rest comes later anyway.
+        Where work outlives a round, a round merges whatever it has: the rest comes later anyway. Updates of fragments
+        that still lack their quorum, while others have it, stay in the round.
         """
         accumulated = round_.accumulated
         if len(accumulated) < (1 if round_.carries else self.strategy.quorum):
@@ -40,9 +41,11 @@ class Merging:
             few = f"{len(accumulated)} update{' is' if len(accumulated) == 1 else 's are'}"
             reason = f"{few} below the quorum of {self.strategy.quorum}"
             self.emit(RoundSkipped(t=self.clock.now(), round=round_.index, updates=len(accumulated), reason=reason))
+            round_.accumulated = []
             return state
         merged, lengths = state, []
-        for fragment, pseudo_gradient in round_.accumulators.results():
+        for fragment in (due := round_.due()):
+            pseudo_gradient = round_.accumulators.take(fragment)
             part = self.slices.cut(merged, fragment)
             self._check(pseudo_gradient, part.weights)
             lengths.append(tensors.norm(pseudo_gradient) if pseudo_gradient else math.nan)
@@ -53,9 +56,13 @@ class Merging:
         if round_.adopted is not None:
             merged = replace(state, weights=round_.adopted)
         merged = replace(merged, version=state.version + 1, inner=round_.inner.result())
-        for update in accumulated:
+        updates = [update for update in accumulated if (update.fragment or 0) in due]
+        for update in updates:
             self.leases.settle(update)
-        self.emit(self._merged(round_, merged, math.hypot(*lengths)))
+        round_.accumulated = [update for update in accumulated if (update.fragment or 0) not in due]
+        for fragment in due:
+            del round_.counts[fragment]
+        self.emit(self._merged(round_.index, updates, merged, math.hypot(*lengths)))
         return merged
 
     def _check(self, pseudo_gradient: State, weights: State) -> None:
@@ -67,8 +74,10 @@ class Merging:
                 f"got {found.get(wrong[0], 'nothing')} for {wrong[0]} of {wanted.get(wrong[0], 'nothing')}; correct it"
             )
 
-    def _merged(self, round_: Round, state: ServerState, length: float) -> RoundMerged:
-        accumulated, progress = round_.accumulated, self.progress
+    def _merged(
+        self, round_: int, accumulated: Sequence[UpdateFolded], state: ServerState, length: float
+    ) -> RoundMerged:
+        progress = self.progress
         tokens = sum(update.tokens for update in accumulated)
         scale = self.plan.lr_scale(progress.tokens, self.plan.horizon) if state.weights else math.nan
         progress.tokens += tokens
@@ -77,7 +86,7 @@ class Merging:
         since, self.since = self.since, wall()
         return RoundMerged(
             t=self.clock.now(),
-            round=round_.index,
+            round=round_,
             version=state.version,
             leases=tuple(update.lease for update in accumulated),
             steps=sum(update.steps for update in accumulated),

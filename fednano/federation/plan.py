@@ -1,9 +1,9 @@
 """The fixed plan of a run, and the state of the round in progress."""
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from fednano.coordination.store import Lease
 from fednano.core.events import UpdateFolded
@@ -100,16 +100,19 @@ class Plan:
         return int(min(steps, site.steps_in(window_s))), min(left_s, window_s)
 
 
-class Given(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Given:
     """When a task was given: its lease `granted` and the task `sent`, in seconds on the run's clock.
 
-    `wall` is a wall-clock reading at the grant, `version` that of the weights that it starts from.
+    `wall` is a wall-clock reading at the grant, `version` that of the weights that it starts from, and `fragment` the
+    one that it is to submit.
     """
 
     granted: float
     sent: float
     wall: float
     version: int
+    fragment: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +139,7 @@ class Round:
     inner: WeightedMean
     fastest_s: float = math.inf
     accumulated: list[UpdateFolded] = field(default_factory=list)
+    counts: Counter[int] = field(default_factory=Counter)  # of the accumulated updates of each fragment
     served: set[str] = field(default_factory=set)  # clients that got a task since they came up
     planned: dict[int, int] = field(default_factory=dict)  # lease → steps that were planned, or done once submitted
     given: dict[int, Given] = field(default_factory=dict)  # lease → when its task was given
@@ -154,14 +158,38 @@ class Round:
         """Whether what is missing when it closes is left to later rounds."""
         return self.carries and not self.settles
 
+    def accumulate(self, update: UpdateFolded, fragment: int) -> None:
+        """Note an update that was accumulated."""
+        self.accumulated.append(update)
+        self.counts[fragment] += 1
+
+    @property
+    def has_quorum(self) -> bool:
+        """Whether some fragment, or else the model, has its quorum."""
+        return any(count >= self.quorum for count in self.counts.values())
+
     @property
     def full(self) -> bool:
         """Whether it has its quorum and waits for nothing else, so that a further update is for the next round."""
-        return self.grace == 0.0 and self.passes_on and len(self.accumulated) >= self.quorum
+        return self.grace == 0.0 and self.passes_on and self.has_quorum
+
+    def due(self) -> list[int]:
+        """The fragments to merge when it closes: those with their quorum.
+
+        All that have an update, if it settles or if none has its quorum.
+        """
+        complete = [index for index, count in self.counts.items() if count >= self.quorum]
+        return sorted(self.counts if self.settles or not complete else complete)
+
+    def take_over(self, last: "Round") -> None:
+        """Begin with the updates of fragments that the last round has left for their quorum."""
+        self.accumulators = last.accumulators
+        self.accumulated = list(last.accumulated)
+        self.counts = last.counts.copy()
 
     def begin_grace(self, now: float) -> None:
         """Once the quorum is reached, it closes within its grace; one that settles waits for everyone."""
-        if self.grace is not None and not self.settles and len(self.accumulated) >= self.quorum:
+        if self.grace is not None and not self.settles and self.has_quorum:
             self.closes = min(self.closes, now + self.grace)  # the grace that began first ends first
             self.ends = min(self.ends, self.closes)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fednano.coordination.store import CoordinationStore, Lease
 from fednano.core.clock import Clock
-from fednano.core.events import Event, UpdateRefused
+from fednano.core.events import ClientDown, Event, UpdateRefused
 from fednano.federation.intake import Intake, Received
 from fednano.federation.leases import Leases
 from fednano.federation.pending import Pending
@@ -58,15 +58,35 @@ class Replies:
             self.leases.release(lease.id, "expired")
             self.leases.drop(lease.client)
 
+    def left(self, client: str, round_: Round | None, live: bool) -> None:
+        """A client is gone; its lease is released if it has not submitted."""
+        message = self.roster.left(client)
+        lost = message if self.pending.wants(message) else None
+        self.emit(ClientDown(t=self.clock.now(), client=client, exit="drain" if lost is None else "crash"))
+        self.leases.drop(client)
+        self.intake.slices.forget(client)
+        if round_:
+            round_.served.discard(client)
+        if lost is not None:
+            lease = self.pending.take_wanted(lost)
+            self.leases.release(lease.id, "crash")
+            if round_:
+                round_.planned.pop(lease.id)
+            if live:
+                self.pending.late[lost] = lease
+        elif message is not None and not live:
+            del self.pending.late[message]
+
     def _receive(self, reply: Reply, lease: Lease, round_: Round, state: ServerState) -> Received:
         """Accumulate a reply in the round, or refuse it."""
         received = self.intake.receive(reply, lease, round_, state)
         if received.drained:
             self.roster.drained(lease.client)
-            self.leases.drop(lease.client)
+            self.leases.drop(lease.client, begun=False)  # it trains no further
         if received.accumulated:
             self.emit(received.accumulated)
-        if self.pacing.waits or round_.settles:
+        # A client that trains on already has a task more to do in a round that settles.
+        if self.pacing.waits or (round_.settles and not self.leases.is_ahead(lease.client)):
             round_.served.add(lease.client)  # also one whose work is of an earlier round
         else:
             round_.served.discard(lease.client)

@@ -72,6 +72,7 @@ class StreamFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     due: Count
     sent: Few
     anew: bool
+    forgets: bool
     holds: Few
     gets: Few
 
@@ -95,6 +96,7 @@ class ResultFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     busy_until: float
     token: Word
     ahead: Annotated[tuple[float, ...], Meta(max_length=2)]
+    fragment: Count | None = None
 
 
 def parsed(record: ConfigRecord, kind: type[F], most_spans: int = MOST_SPANS) -> F:

@@ -54,11 +54,12 @@ def sent_in(content: RecordDict) -> tuple[int, ...]:
     return stream.sent if stream else ()
 
 
-def round_of(content: RecordDict) -> int:
-    """The round that a result is of."""
+def fragment_in(content: RecordDict) -> int:
+    """The fragment that a result submits."""
     if isinstance(content, Unpacked):
-        return content.held.round
-    return int(str(_config(content, RESULT)["round"]))
+        assert isinstance(content.held, Result)
+        return content.held.fragment or 0
+    return int(str(_config(content, RESULT)["fragment"]))
 
 
 def pack_task(task: Task, weights: ArrayRecord) -> RecordDict:
@@ -132,6 +133,8 @@ def pack_result(result: Result, update: ArrayRecord) -> RecordDict:
             "ahead": list(result.ahead),
         }
     )
+    if result.fragment is not None:
+        config["fragment"] = result.fragment
     return RecordDict({RESULT: config, TENSORS: update, **(_pack_inner(done.inner) if done.steps else {})})
 
 
@@ -165,6 +168,7 @@ def unpack_result(content: RecordDict, most_left: int = fields.MOST_SPANS) -> Re
         busy_until=c.busy_until,
         token=c.token,
         ahead=c.ahead,
+        fragment=c.fragment,
     )
 
 
@@ -244,14 +248,16 @@ def _pack_stream(stream: StreamTask | None) -> dict[str, ConfigRecord]:
     if stream is None:
         return {}
     lists = {"sent": list(stream.sent), "holds": list(stream.holds), "gets": list(stream.gets)}
-    return {STREAM: ConfigRecord({"due": stream.due, "anew": stream.anew, **lists})}
+    return {STREAM: ConfigRecord({"due": stream.due, "anew": stream.anew, "forgets": stream.forgets, **lists})}
 
 
 def _unpack_stream(content: RecordDict) -> StreamTask | None:
     if (record := config_of(content, STREAM)) is None:
         return None
     c = fields.parsed(record, StreamFields)
-    return StreamTask(due=c.due, sent=tuple(c.sent), anew=c.anew, holds=tuple(c.holds), gets=tuple(c.gets))
+    return StreamTask(
+        due=c.due, sent=tuple(c.sent), anew=c.anew, forgets=c.forgets, holds=tuple(c.holds), gets=tuple(c.gets)
+    )
 
 
 def _flat(spans: Iterable[Span]) -> list[int]:

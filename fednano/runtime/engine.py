@@ -102,7 +102,7 @@ def as_predicted(size: MessageBytes) -> Callable[[RecordDict], int]:
             return size.down if direction == "down" else size.up
         if direction == "down":
             return sum(size.fragments[index][0] for index in records.sent_in(content))
-        return size.fragments[records.round_of(content) % len(size.fragments)][1]
+        return size.fragments[records.fragment_in(content)][1]
 
     return of
 

@@ -20,6 +20,7 @@ class StreamTask:
         due: the fragment to submit.
         sent: the fragments whose weights the task brings.
         anew: whether the client begins from these weights, whatever it holds; they are then the whole model.
+        forgets: whether it begins without anything else that it keeps too.
         holds: the version of each fragment that the client must hold before; empty: it need not check.
         gets: the version of each that it holds afterwards.
     """
@@ -27,6 +28,7 @@ class StreamTask:
     due: int
     sent: tuple[int, ...]
     anew: bool = False
+    forgets: bool = False
     holds: tuple[int, ...] = ()
     gets: tuple[int, ...] = ()
 

@@ -65,7 +65,8 @@ class Result:
     """What the client submits besides the pseudo-gradient or its weights.
 
     `busy_from` and `busy_until` are seconds on its clock. `ahead` is the (begin, end) of its overlapped steps before
-    the task arrived, also in seconds; empty without any. `token` proves that it was granted the lease.
+    the task arrived, also in seconds; empty without any. `token` proves that it was granted the lease. `fragment` is
+    the one submitted, if the task was of one.
     """
 
     task_client: str
@@ -77,6 +78,7 @@ class Result:
     busy_until: float
     token: str = ""
     ahead: tuple[float, ...] = ()
+    fragment: int | None = None
 
 
 class ClientWorker:
@@ -195,6 +197,7 @@ class ClientWorker:
             busy_until=ended,
             token=task.token,
             ahead=head.took,
+            fragment=task.stream.due if task.stream else None,
         )
         if task.ahead and done.steps and not done.drained:
             self.onward = self._onward(task, task.ahead, local)
@@ -287,9 +290,12 @@ class ClientWorker:
         """The overlapped steps done on a task's lease. Those on another lease are discarded."""
         onward, self.onward = self.onward, None
         anew = task.stream is not None and task.stream.anew
+        if task.stream and task.stream.forgets:
+            self._trainer.forget(self.client)
         if onward and onward.is_for(task.lease, task.token) and not anew:
             return onward.head or self._catch_up(onward, task)
-        if onward and (onward.head.done.steps if onward.head else self._lags(onward)):
+        # What is still to be computed may be left out; the server says whether a client that begins anew forgets.
+        if onward and (onward.head.done.steps if onward.head else not anew and self._lags(onward)):
             self._trainer.forget(self.client)
         return HeadStart(loader=self._loader(task.grant))
 

@@ -1,17 +1,27 @@
 """Streaming: real runs whose merges are of one fragment, on the virtual clock, in worker processes and resumed."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.runs import StopsAfter, assert_same
 
+from fednano.bench.planners import Play
 from fednano.config.compose import compose_config
 from fednano.core.event_log import read_log
-from fednano.core.events import RoundMerged, UpdateFolded, WorkDispatched
+from fednano.core.events import RoundMerged, UpdateFolded, UpdateRefused, WorkDispatched
 from fednano.experiment.experiment import Experiment
+from fednano.federation.round_length import Rounds
 from fednano.report.audit import audit
+from fednano.strategy.outer.sgd import SGD
+from fednano.strategy.streaming import Streaming
+from fednano.strategy.synchronous import Synchronous
+from fednano.volatility.availability import Availability, Window
+from fednano.volatility.membership import Membership
 
 Run = Callable[..., dict[str, Any]]
 
@@ -81,6 +91,72 @@ def test_clients_that_come_and_go_begin_anew_and_lose_no_row(run: Run, seed: int
     assert len({e.client for e in begun}) == len({e.client for e in seen if isinstance(e, WorkDispatched)})
     assert len(begun) < sum(isinstance(e, WorkDispatched) for e in seen)
     assert any(isinstance(e, RoundMerged) for e in seen)
+
+
+DECOUPLED = ("strategy=decoupled_diloco", "hardware.tokens_per_s=[64,32,16]", "rounds=12")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_learners_that_never_wait_lose_no_row_and_are_resumed(run: Run, seed: int) -> None:
+    words = (*THREE, *DECOUPLED, f"seed={seed}", "volatility.crash_share=0.5", "eval_every=12", "checkpoint_every=6")
+    whole = run(*words, folder="whole")
+    assert run(*words, folder="halves", store=StopsAfter(60))["status"] == "interrupted"
+    assert_same(run(*words, folder="halves", resume=True), whole)
+    assert not [e for e in events(whole) if isinstance(e, UpdateRefused) and e.reason == "error"]
+
+
+def test_all_learners_at_once_are_the_synchronous_rounds(run: Run) -> None:
+    """A fragment is merged once all have submitted it, so nobody is ahead of another."""
+    words = (*STEADY, "strategy/stream=fragments", "strategy.stream.delay=0", "strategy/merging=radial")
+    weighting = "strategy.weighting=tokens_squared_per_step"
+    apart = run(*words, weighting, *(f"strategy.{key}" for key in ("quorum=3", "grace=0", "late=next", "waits=false")))
+    assert apart["weights_sha256"] == run(*words, weighting, folder="together")["weights_sha256"]
+
+
+@pytest.mark.parametrize("examples", [60, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_no_schedule_loses_or_doubles_a_row(examples: int) -> None:
+    settings(max_examples=examples, deadline=None)(given(data=st.data())(play))()
+
+
+def play(data: st.DataObject) -> None:
+    """Hand-made clients on the virtual clock, which train nothing: 10 steps of a second or more between submissions."""
+    clients, H = data.draw(st.integers(1, 5)), 10
+
+    def windows() -> list[Window]:
+        ends = sorted(data.draw(st.lists(st.integers(1, 120), min_size=0, max_size=8, unique=True)))
+        exits = [data.draw(st.sampled_from(["drain", "crash"])) for _ in ends[1::2]]
+        spans = [Window(*span, exit_) for span, exit_ in zip(zip(ends[::2], ends[1::2], strict=False), exits)]  # noqa: B905
+        return [*spans, Window(130, math.inf, "drain")]
+
+    streaming = Streaming(
+        fragments=data.draw(st.integers(1, 3)), delay=data.draw(st.sampled_from([0, 2, None])), alpha=0.5
+    )
+    late = data.draw(st.sampled_from(["refuse", "next"]))
+    strategy = Synchronous(
+        name="s",
+        outer=SGD(1.0),
+        local_steps=H,
+        quorum=data.draw(st.integers(1, clients)),
+        grace=data.draw(st.sampled_from([0.0, 3.0, 30.0])),
+        late=late,
+        waits=late == "refuse" or data.draw(st.booleans()),
+        max_staleness=data.draw(st.sampled_from([None, 1, 10])),
+        stream=streaming,
+    )
+    playing = Play(
+        membership=Membership({f"c{i}": Availability(iter(windows())) for i in range(clients)}),
+        rounds=10,
+        local_steps=H,
+        step_s=data.draw(st.sampled_from([(1.0,), (1.0, 4.0), (1.0, 1.5, 2.5)])),
+        transfer_s=data.draw(st.sampled_from([0.0, 0.25, 3.0])),
+        length=Rounds(overlap=streaming.overlap(H)),
+        strategy=strategy,
+    )
+    federation = playing.run()
+    checked = audit(playing.events)
+    assert checked.violations == []
+    assert federation.ledger.counts()["done"] == checked.rows_done
+    assert federation.ledger.counts()["leased"] == 0
 
 
 def test_the_analytic_mode_predicts_times_and_bytes(run: Run) -> None:

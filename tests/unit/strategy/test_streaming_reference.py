@@ -89,7 +89,8 @@ class Pair:
         self.holdings = self.slices.holdings
 
     def round(self, index: int, steps: int) -> tuple[Task, Result, State]:
-        stream = self.holdings.give("c", self.slices.due(index), checked=True)
+        stream = self.slices.task("c", index, True, self.state)
+        assert stream and self.slices.fragments
         sent = {name: self.state.weights[name] for i in stream.sent for name in self.slices.fragments.names[i]}
         task = Task(
             client="c", round=index, version=self.state.version, lease=index, grant=Grant(0, (Span(0, 0, 99),)),
@@ -99,7 +100,7 @@ class Pair:
         return task, result, delta
 
     def merge(self, index: int, delta: State) -> None:
-        due = self.slices.due(index)
+        due = index % P
         part = self.slices.cut(self.state, due)
         accumulator = self.strategy.accumulator(part)
         accumulator.add(delta, 1.0, Update(client="c", tokens=1, steps=1, version=0, staleness=0))
