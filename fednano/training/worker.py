@@ -187,7 +187,9 @@ class ClientWorker:
         )
         if task.ahead and done.steps and not done.drained:
             self.onward = self._onward(task, task.ahead, local)
-        return result, local if task.whole else self._update(task.client, weights, local, done, rule)
+        if task.whole:
+            return result, rule.to("cpu").weights(local, done.steps) if rule and done.steps else local
+        return result, self._update(task.client, weights, local, done, rule)
 
     def _rule(self, task: Task, weights: State) -> LocalRule | None:
         if self._part is None:
