@@ -12,8 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fednano.config.errors import guarded, warn
-from fednano.report.comparison.runs import find_runs
+from fednano.config.checks import listed
+from fednano.config.errors import guarded, shown, warn
+from fednano.core.files import can_write, write_whole
+from fednano.report.comparison.defaults import with_defaults
+from fednano.report.comparison.runs import find_runs, metrics, require_metric
 from fednano.report.printer import printer
 
 if TYPE_CHECKING:
@@ -31,9 +34,17 @@ def main() -> int:
         from fednano.report.comparison.groups import grouped
     except ModuleNotFoundError as error:
         raise ValueError(MISSING.format(error.name)) from None
-    runs = find_runs(options.runs, lambda folder: warn(f"{folder} is not finished and left out"))
+    found = find_runs(options.runs, lambda folder: warn(f"{folder} is not finished and left out"))
+    if options.list:
+        print(*metrics(found), sep="\n")
+        return 0
+    for metric in options.metric:
+        require_metric(found, metric)
+    runs, filled = with_defaults(found)
+    if filled:
+        warn(f"runs without {listed(filled, filled[0])} count as having the default")
     groups = grouped(runs, options.over)
-    baseline = chosen(groups, options.baseline) if options.baseline else None
+    baseline = chosen(groups, options.baseline) if options.baseline is not None else None
     first = options.metric[0]
 
     def order(group: "Group") -> float:
@@ -41,12 +52,17 @@ def main() -> int:
         return math.inf if math.isnan(mean) else mean
 
     groups.sort(key=order)
-    printer().print(table.shown(groups, options.metric, baseline))
+    files = {}
     for path in options.out:
         if path.suffix in PICTURES:
-            figure.draw(groups, first, baseline, path)
+            files[path] = figure.drawn(groups, first, baseline, path.suffix[1:])
         else:
-            table.write(table.frame(groups, options.metric, baseline), path)
+            files[path] = table.text(table.frame(groups, options.metric, baseline), path.suffix)
+    console = printer()
+    for part in table.shown(groups, options.metric, baseline, console):
+        console.print(part)
+    for path, contents in files.items():
+        write_whole(path, contents)
         print(path)
     return 0
 
@@ -57,8 +73,8 @@ def chosen(groups: Sequence["Group"], name: str) -> "Group":
     exact = [group for group in found if group.name == name]
     if len(exact or found) != 1:
         raise ValueError(
-            f"--baseline must name one group, got {name}, which {len(found)} match; use one of "
-            + ", ".join(sorted(group.name for group in groups))
+            f"--baseline must name one group, got {shown(name)}, which {len(found)} match; use one of "
+            + listed(sorted(group.name for group in groups), name)
         )
     return (exact or found)[0]
 
@@ -71,8 +87,12 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, or one that holds runs")
     parser.add_argument(
-        "--metric", action="append", metavar="KEY", help="a number of summary.json, such as bytes.up; may be repeated"
+        "--metric",
+        action="append",
+        metavar="KEY",
+        help="a number of summary.json, such as bytes.up; may be repeated; pictures show the first",
     )
+    parser.add_argument("--list", action="store_true", help="list the keys that --metric takes for these runs")
     parser.add_argument("--baseline", metavar="NAME", help="the group to compare with, as named in the table: fedavg")
     parser.add_argument("--over", default="seed", metavar="KEY", help="the key that groups are averaged over")
     parser.add_argument(
@@ -85,6 +105,10 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
             raise ValueError(f"--out must end in {', '.join((*PICTURES, *TABLES))}, got {path}; use one of them")
         if not path.parent.is_dir():
             raise ValueError(f"--out must be in a folder that exists, got {path}; create it or name another file")
+        if path.is_dir():
+            raise ValueError(f"--out must be a file, got {path}, which is a folder; name another file")
+        if not can_write(path.parent):
+            raise ValueError(f"--out must be in a folder that can be written to, got {path}; name another file")
     return options
 
 

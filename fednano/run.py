@@ -27,6 +27,7 @@ from omegaconf import DictConfig
 
 from fednano.config.compose import command_line, conf_dir, hand_over, search_path
 from fednano.config.errors import ended, failed, guarded, refuse
+from fednano.config.hydra.choices import without_parts
 from fednano.config.hydra.options import check_options
 from fednano.config.jobs import Job, chosen_late, planned, rerun
 from fednano.core.claim import CLAIM, remove_left
@@ -48,7 +49,7 @@ LAUNCH = -1  # no exit code: Hydra is to run the jobs
 def main() -> int:
     """Run the command; returns its exit code."""
     os.environ.update(QUIET)
-    with ExitStack() as claims:  # held until the last job has ended
+    with without_parts(), ExitStack() as claims:  # held until the last job has ended
         code = guarded(lambda: _command(claims))
         return ended(_launched) if code == LAUNCH else code
 

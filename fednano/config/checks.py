@@ -38,7 +38,7 @@ def check_node(node: dict[str, Any], where: str) -> None:
             continue
         full = f"{where}.{key}"
         if key not in signature.parameters:
-            known = _listed(signature.parameters, key)
+            known = listed(signature.parameters, key)
             raise ValueError(
                 f"{full}={shown(value)} sets a key that {cls.__name__} does not have; "
                 + (f"use one of {known}" if known else "it has no keys")
@@ -105,7 +105,7 @@ def setting_names(target: str, where: str) -> list[str] | None:
         return None
 
 
-def _listed(names: Iterable[str], near: str) -> str:
+def listed(names: Iterable[str], near: str) -> str:
     """Names with commas between them; of many, those most like `near`."""
     all_of_them = ", ".join(names)
     if len(all_of_them) <= MOST_LISTED:

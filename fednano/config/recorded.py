@@ -11,6 +11,8 @@ from yaml import YAMLError
 from fednano.config.moved import with_current_targets
 from fednano.config.targets import check_targets
 
+# Groups that runs of earlier versions lack, with the choice that was the only one.
+EARLIER = {"guard": {"_target_": "fednano.federation.guard.Unguarded"}}
 FREE = ("checkpoint_keep", "logger", "data.root", "data.path")
 
 

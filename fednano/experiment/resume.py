@@ -8,12 +8,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from fednano.config.build import plain
 from fednano.config.compose import SEARCH_PATH, compose_config
-from fednano.config.recorded import check_recorded, recorded_sha256
+from fednano.config.recorded import EARLIER, check_recorded, recorded_sha256
 from fednano.core.files import read_json, reading
 from fednano.training.checkpoint import Checkpoints, Snapshot
-
-# Groups that runs of earlier versions lack, with the choice that was the only one.
-EARLIER = {"guard": {"_target_": "fednano.federation.guard.Unguarded"}}
 
 
 @dataclass(frozen=True)

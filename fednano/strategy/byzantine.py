@@ -18,7 +18,7 @@ FACTORS: dict[Attack, float] = {"sign_flip": 1.0, "scale": 1e6, "random": 1.0}
 
 
 class CorruptedRule(LocalRule):
-    """Trains honestly, then submits a corrupted update."""
+    """Trains honestly, then submits a corrupted update, or weights to which it leads."""
 
     def __init__(self, base: State, kept: State, attack: Attack, factor: float, seed: int) -> None:
         super().__init__(base, kept)
@@ -32,6 +32,10 @@ class CorruptedRule(LocalRule):
         noise = {name: torch.randn(tensor.shape, generator=draw) for name, tensor in delta.items()}
         length = self._factor * tensors.norm(delta) / tensors.norm(noise)
         return {name: tensor * length for name, tensor in noise.items()}
+
+    def weights(self, local: State, steps: int) -> State:
+        """Those that the corrupted update leads to."""
+        return tensors.subtract(self.base, self.update(tensors.subtract(self.base, local), steps))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,13 @@ class LocalRule:
         """
         return delta
 
+    def weights(self, local: State, steps: int) -> State:
+        """The weights to submit in place of θ_local (on the CPU), where weights are submitted and not an update.
+
+        That is single-client mode with round.alone_merge=adopt, in which `update` is not called.
+        """
+        return local
+
     def to(self, device: torch.device | str) -> "LocalRule":
         """Move `base` and `kept` to a device: the training device, then back to the CPU for `update`."""
         self.base = {name: tensor.to(device) for name, tensor in self.base.items()}

@@ -202,7 +202,7 @@ class ClientWorker:
         if task.ahead and done.steps and not done.drained:
             self.onward = self._onward(task, task.ahead, local)
         if task.whole:
-            return result, local
+            return result, rule.to("cpu").weights(local, done.steps) if rule and done.steps else local
         return result, self._update(task, own, own.known if own else weights, local, done, rule)
 
     def _taken_in(

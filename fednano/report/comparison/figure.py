@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
+from io import BytesIO
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from fednano.report.comparison.groups import Group
+from fednano.report.comparison.runs import DIVERGED
 
 STYLE: Any = {  # matplotlib types each key by its name
     "font.size": 8,
@@ -23,8 +24,8 @@ DOT, MEAN, LINE, FAINT = "#2563a8", "#111111", "#8a8a8a", "#e3e3e3"
 FAR = 4.0  # groups this many times as far from the best as the median group are drawn at the edge
 
 
-def draw(groups: Sequence[Group], metric: str, baseline: Group | None, path: Path) -> None:
-    """Write the picture in the format of the path's suffix: svg, pdf or png. Groups without a figure have no dots."""
+def drawn(groups: Sequence[Group], metric: str, baseline: Group | None, form: str) -> bytes:
+    """The picture in a format: svg, pdf or png. Groups without a figure have no dots, but a word that says why."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.5, 0.7 + 0.22 * len(groups)), layout="constrained")
         axes = figure.add_subplot()
@@ -37,16 +38,19 @@ def draw(groups: Sequence[Group], metric: str, baseline: Group | None, path: Pat
             if near and len(near) == len(values):
                 axes.plot([group.estimate(metric).mean], [row], "|", color=MEAN, markersize=9)
             elif len(near) < len(group.runs):
-                far = f"{group.estimate(metric).mean:.3g}" if values else "diverged"
-                axes.annotate(f"{far} →", (1, row), xycoords=("axes fraction", "data"), ha="right", va="center")
+                lacks = " or ".join(sorted(group.lacks(metric)))
+                far = f"{group.estimate(metric).mean:.3g} →" if values else lacks.replace(DIVERGED, f"{DIVERGED} →")
+                axes.annotate(far, (1, row), xycoords=("axes fraction", "data"), ha="right", va="center")
         if baseline is not None and (mean := baseline.estimate(metric).mean) <= limit:
             axes.axvline(mean, color=LINE, linewidth=0.8, linestyle="--", zorder=0)
-        axes.set_yticks(range(len(groups)), [group.name for group in groups])
+        axes.set_yticks(range(len(groups)), [group.name.replace("$", r"\$") for group in groups])  # it begins formulas
         axes.tick_params(axis="y", length=0)
         axes.invert_yaxis()
         axes.set_xlabel(metric)
-        bare = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(path.suffix[1:])
-        figure.savefig(path, dpi=200, metadata=bare)
+        bare = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
+        contents = BytesIO()
+        figure.savefig(contents, format=form, dpi=200, metadata=bare)
+        return contents.getvalue()
 
 
 def edge(means: Sequence[float]) -> float:

@@ -1,6 +1,7 @@
 """Runs grouped by what differs in their configurations, with spreads and paired differences over seeds."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -49,9 +50,13 @@ class Group:
         return " ".join(_word(key, value) for key, value in self.label.items() if value != ABSENT) or "all"
 
     def values(self, metric: str) -> dict[str, float]:
-        """The finite figures by seed."""
+        """The figures by seed, of the runs that have one."""
         found = {seed: run.figure(metric) for seed, run in self.runs.items()}
         return {seed: value for seed, value in found.items() if math.isfinite(value)}
+
+    def lacks(self, metric: str) -> Counter[str]:
+        """How many runs have no such figure, by the reason."""
+        return Counter(lack for run in self.runs.values() if (lack := run.lack(metric)))
 
     def estimate(self, metric: str) -> Estimate:
         return Estimate.of(list(self.values(metric).values()))
@@ -70,9 +75,16 @@ def differing(runs: Sequence[RecordedRun], over: str) -> list[str]:
         for key in keys
         if key not in (over, *APART)
         and len({_text(run.config.get(key, ABSENT)) for run in runs}) > 1
-        and not all(run.config.get(key, run.config.get(over)) == run.config.get(over) for run in runs)
+        and not _follows(key, over, runs)
     ]
     return sorted(found, key=lambda key: (not key.endswith(".name"), key != FIRST))
+
+
+def _follows(key: str, over: str, runs: Sequence[RecordedRun]) -> bool:
+    """Whether the runs that have a key, of more than one value of `over`, all have that value for it."""
+    having = [run for run in runs if key in run.config]
+    values = {_text(run.config.get(over)) for run in having}
+    return len(values) > 1 and all(run.config[key] == run.config.get(over) for run in having)
 
 
 def grouped(runs: Sequence[RecordedRun], over: str = "seed") -> list[Group]:
@@ -132,5 +144,7 @@ def short(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """Configurations may hold lists, which no set takes."""
-    return repr(value)
+    """A value as what stands for it in sets, which take no lists; 1 and 1.0 are the same."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
+    return repr(int(value) if isinstance(value, float) and value.is_integer() else value)

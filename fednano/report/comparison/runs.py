@@ -7,10 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fednano.config.recorded import recorded_config
+from fednano.config.checks import listed
+from fednano.config.errors import shown
+from fednano.config.moved import with_current_targets
+from fednano.config.recorded import EARLIER, recorded_config
 from fednano.report.sinks import flat
+from fednano.report.units import NOT_MEASURED
 
-SUMMARY, CONFIG = "summary.json", "config.yaml"
+SUMMARY, CONFIG, EVENTS = "summary.json", "config.yaml", "events.jsonl"
+LOSSES = ("val_bpb_initial", "val_bpb", "train_loss")  # of every run that has a model; null once they are not finite
+DIVERGED = "diverged"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,54 +28,92 @@ class RecordedRun:
     figures: Mapping[str, Any]
 
     def figure(self, key: str) -> float:
-        """A number of the summary; NaN if it is null, as the loss of a model that diverged is.
+        """A finite number of the summary; NaN if it has none of that name, for the reason that `lack` gives."""
+        return float(self.figures[key]) if self.lack(key) is None else math.nan
 
-        Raises ValueError if the summary has no such number.
+    def lack(self, key: str) -> str | None:
+        """Why there is no such figure: the model diverged, or nothing measured it; None if there is one.
+
+        A run with runtime.compute=analytic has no model, so that its losses are not measured.
         """
         value = self.figures.get(key, "")
-        if value is None:
-            return math.nan
-        if not _is_number(value):
-            numbers = sorted(name for name, found in self.figures.items() if _is_number(found))
-            raise ValueError(
-                f"--metric must be a number of {SUMMARY}, got {key} in {self.folder}; use one of {', '.join(numbers)}"
-            )
-        return float(value)
+        if _is_number(value):
+            return None if math.isfinite(value) else DIVERGED
+        has_model = self.figures.get("weights_sha256", "") is not None
+        return DIVERGED if value is None and key in LOSSES and has_model else NOT_MEASURED
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def metrics(runs: Iterable[RecordedRun]) -> list[str]:
+    """The keys of which at least one run has a figure, in the order of the summaries."""
+    return list(dict.fromkeys(key for run in runs for key in run.figures if run.lack(key) is None))
+
+
+def require_metric(runs: Sequence[RecordedRun], key: str) -> None:
+    """Raise ValueError if there is nothing to tell about a metric: no run has such a figure, and none diverged."""
+    if any(run.lack(key) != NOT_MEASURED for run in runs):
+        return
+    known = metrics(runs)
+    if any(run.figures.get(key, "") is None for run in runs):
+        names = listed([name for name in known if "." not in name], key)
+        raise ValueError(
+            f"--metric must be a figure that a run has measured, got {shown(key)}, which none has; use one of {names}"
+        )
+    raise ValueError(
+        f"--metric must be a number of {SUMMARY}, got {shown(key)}; use one of {listed(known, key)}, or list all with "
+        "--list"
+    )
+
+
 def read_run(folder: Path) -> RecordedRun:
-    """Raises ValueError if the folder's files are not those of a run, OSError if they cannot be read."""
-    config, path = recorded_config(folder), folder / SUMMARY
+    """Raises ValueError if the folder's files are not those of a run, OSError if they cannot be read.
+
+    The configuration is as the current version would write it: classes by their current paths, with the groups that
+    earlier versions did not have.
+    """
+    recorded, path = recorded_config(folder), folder / SUMMARY
     try:
         figures = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         figures = None
     if not isinstance(figures, dict):
         raise ValueError(f"{path} must hold the figures of a run, got other contents; restore it")
-    return RecordedRun(folder=folder, config=flat(config, "."), figures=flat(figures, "."))
+    config = recorded | {group: choice for group, choice in EARLIER.items() if group not in recorded}
+    return RecordedRun(folder=folder, config=flat(with_current_targets(config), "."), figures=flat(figures, "."))
 
 
 def find_runs(folders: Iterable[Path], unfinished: Callable[[Path], None] = lambda _: None) -> Sequence[RecordedRun]:
     """The finished runs in or below the folders, each once, in the order of their paths.
 
-    `unfinished` is called for each run that has not completed. Raises ValueError for a folder without any run, or if
-    none has completed.
+    `unfinished` is called once for each run that has not completed. Raises ValueError for a folder without any run, or
+    if none has completed.
     """
-    found: dict[Path, RecordedRun] = {}
+    found: dict[Path, RecordedRun | None] = {}
     for folder in folders:
-        runs = sorted(path.parent for path in folder.rglob(CONFIG) if path.parent.name != ".hydra")
+        runs = _run_folders(folder)
         if not runs:
-            raise ValueError(f"RUN must be or hold the folder of a run, got {folder}; name runs or sweeps")
+            missing = "" if folder.exists() else ", which does not exist"
+            raise ValueError(f"RUN must be or hold the folder of a run, got {folder}{missing}; name runs or sweeps")
         for run in runs:
+            if (place := run.resolve()) in found:
+                continue
             recorded = read_run(run) if (run / SUMMARY).is_file() else None
-            if recorded is None or recorded.figures.get("status") != "completed":
+            found[place] = recorded if recorded and recorded.figures.get("status") == "completed" else None
+            if found[place] is None:
                 unfinished(run)
-            else:
-                found[run.resolve()] = recorded
-    if not found:
+    if not any(found.values()):
         raise ValueError("RUN must hold a finished run, got none; wait, or resume them")
-    return list(found.values())
+    return [run for run in found.values() if run]
+
+
+def _run_folders(folder: Path) -> list[Path]:
+    """The folders of runs in or below a folder, without what loggers and Hydra keep inside them."""
+    found: list[Path] = []
+    for path in sorted(config.parent for config in folder.rglob(CONFIG)):
+        is_run = any((path / name).is_file() for name in (SUMMARY, EVENTS))
+        if is_run and not (found and found[-1] in path.parents):
+            found.append(path)
+    return found

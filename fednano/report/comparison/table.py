@@ -2,19 +2,21 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import pandas as pd
+from rich.console import Console, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from fednano.report.comparison.groups import Estimate, Group, short
 
-WRITERS = {
-    ".csv": lambda frame, path: frame.to_csv(path, index=False),
-    ".html": lambda frame, path: frame.to_html(path, index=False, border=0, na_rep=""),
-    ".tex": lambda frame, path: frame.to_latex(path, index=False, escape=True, na_rep="", float_format="%.4g"),
+TEXTS = {
+    ".csv": lambda frame: frame.to_csv(index=False),
+    ".html": lambda frame: frame.to_html(index=False, border=0, na_rep=""),
+    ".tex": lambda frame: frame.to_latex(index=False, escape=True, na_rep="", float_format="%.4g"),
 }
 """How a table is written, by the file's suffix."""
+LEAST = 8  # characters of a label's column
 
 
 def frame(groups: Sequence[Group], metrics: Sequence[str], baseline: Group | None) -> pd.DataFrame:
@@ -36,27 +38,54 @@ def _row(group: Group, metrics: Sequence[str], baseline: Group | None) -> Mappin
     return row
 
 
-def shown(groups: Sequence[Group], metrics: Sequence[str], baseline: Group | None) -> Table:
-    """The same for people; the best group of the first metric is not marked, since lower is not always better."""
-    table = Table(box=None, pad_edge=False, caption_justify="left", caption_style="")
+def shown(
+    groups: Sequence[Group], metrics: Sequence[str], baseline: Group | None, console: Console
+) -> list[RenderableType]:
+    """The same for people: one table if the console is wide enough for it, otherwise one for each metric.
+
+    The best group is not marked, since lower is not always better.
+    """
+    plus_minus = "±" if _encodable("±", console.encoding) else "+/-"
+    whole = _table(groups, metrics, baseline, plus_minus)
+    wide = console.options.update(max_width=10_000)
+    fits = console.measure(whole, options=wide).maximum <= console.width
+    parts: list[RenderableType] = []
+    for table in [whole] if fits else [_table(groups, [metric], baseline, plus_minus) for metric in metrics]:
+        parts += [Text(), table] if parts else [table]
     if baseline is not None:
-        table.caption = f"\nDifferences are from {baseline.name}, paired by seed, with 95 % intervals."
-    for key in headings(list(groups[0].label)):
-        table.add_column(key, overflow="fold")
-    table.add_column("runs", justify="right")
+        note = f"Differences are from {baseline.name}, paired by seed, with 95 % intervals"
+        beside = [group.beside(baseline, metric).n for group in groups if group is not baseline for metric in metrics]
+        parts += [Text(), Text(f"{note}; one pair alone has no interval." if 1 in beside else f"{note}.")]
+    return parts
+
+
+def _table(groups: Sequence[Group], metrics: Sequence[str], baseline: Group | None, plus_minus: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    columns: list[tuple[str, list[str]]] = [("runs", [str(len(group.runs)) for group in groups])]
     for metric in metrics:
-        table.add_column(metric, justify="right")
+        columns.append((metric, [_mean(group, metric, plus_minus) for group in groups]))
         if baseline is not None:
-            table.add_column("difference", justify="right")
-    for group in groups:
-        cells = [short(value) for value in group.label.values()]
-        cells.append(str(len(group.runs)))
-        for metric in metrics:
-            cells.append(_mean(group.estimate(metric), len(group.runs)))
-            if baseline is not None:
-                cells.append("" if group is baseline else _percent(group.beside(baseline, metric)))
-        table.add_row(*cells)
+            found = [
+                "" if group is baseline else _percent(group.beside(baseline, metric), plus_minus) for group in groups
+            ]
+            columns.append(("difference", found))
+    labels = [[short(value) for value in group.label.values()] for group in groups]
+    for index, key in enumerate(headings(list(groups[0].label))):
+        longest = max(len(row[index]) for row in labels)
+        table.add_column(Text(key), overflow="fold", min_width=min(longest, LEAST))
+    for heading, cells in columns:  # a long heading is folded, a figure never
+        table.add_column(Text(heading), justify="right", overflow="fold", min_width=max(map(len, cells)))
+    for row, words in enumerate(labels):
+        table.add_row(*map(Text, words), *(Text(cells[row]) for _, cells in columns))  # not read as markup
     return table
+
+
+def _encodable(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def headings(keys: Sequence[str]) -> list[str]:
@@ -72,20 +101,26 @@ def headings(keys: Sequence[str]) -> list[str]:
     return [heading(key) for key in bare]
 
 
-def _mean(found: Estimate, runs: int) -> str:
+def _mean(group: Group, metric: str, plus_minus: str) -> str:
+    """The mean, its spread, and how many runs have no part in it; the reason alone if that holds for all of them."""
+    found, lacks = group.estimate(metric), group.lacks(metric)
+    if not found.n and len(lacks) == 1:
+        return next(iter(lacks))
+    without = ", ".join(f"{n} {lack}" for lack, n in sorted(lacks.items()))
     if not found.n:
-        return "diverged"
-    spread = "" if math.isnan(found.spread) else f" ± {found.spread:.2g}"
-    return f"{found.mean:.4g}{spread}" + (f" ({runs - found.n} diverged)" if found.n < runs else "")
+        return without
+    spread = "" if math.isnan(found.spread) else f" {plus_minus} {found.spread:.2g}"
+    return f"{found.mean:.4g}{spread}" + (f" ({without})" if without else "")
 
 
-def _percent(found: Estimate) -> str:
+def _percent(found: Estimate, plus_minus: str) -> str:
     if math.isnan(found.mean):
         return "-"
-    half = "" if math.isnan(found.half) else f" ± {100 * found.half:.2g}"
+    half = "" if math.isnan(found.half) else f" {plus_minus} {100 * found.half:.2g}"
     return f"{100 * found.mean:+.2f}{half} %"
 
 
-def write(table: pd.DataFrame, path: Path) -> None:
-    """Write it in the format of the path's suffix, one of WRITERS."""
-    WRITERS[path.suffix](table, path)
+def text(table: pd.DataFrame, suffix: str) -> bytes:
+    """The contents of a file with that suffix, one of TEXTS."""
+    contents: str = TEXTS[suffix](table)
+    return contents.encode()

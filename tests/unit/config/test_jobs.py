@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from fednano.config.compose import command_line, hand_over
+from fednano.config.hydra.choices import without_parts
 from fednano.config.hydra.options import check_options
 from fednano.config.jobs import PlannedLaunch, planned
 
@@ -124,6 +125,14 @@ def test_what_is_checked_is_what_hydra_launches(plan: Planner, tmp_path: Path, w
 
 def test_shuffled_values_are_all_checked(plan: Planner) -> None:
     assert sorted(job.cfg.seed for job in plan("-m", "seed=shuffle(range(1,5))").jobs) == [1, 2, 3, 4]
+
+
+def test_a_glob_leaves_out_the_parts_that_choices_include(plan: Planner, tmp_path: Path) -> None:
+    (tmp_path / "conf" / "strategy" / "_part.yaml").write_text("name: part\n")
+    with without_parts():
+        assert [job.cfg.strategy.name for job in plan("-m", "strategy=glob(*)").jobs] == ["diloco", "fedavg"]
+    with pytest.raises(ValueError, match="strategy=_part is a part of other choices; use one of diloco, fedavg"):
+        plan("-m", "strategy=glob(*)")  # what was replaced in Hydra is back
 
 
 def test_paths_with_letters_outside_ascii_are_read_as_they_are(plan: Planner) -> None:

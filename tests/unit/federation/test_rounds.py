@@ -243,6 +243,18 @@ def test_to_train_alone_is_to_train_without_rounds(run: Callable[..., Any]) -> N
     assert steps["outer"] == steps["adopt"]
 
 
+def test_an_attacker_that_trains_alone_submits_corrupted_weights(run: Callable[..., Any]) -> None:
+    """An outer step of SGD with a learning rate of 1 takes the same update."""
+    alone = ("strategy=fedavg", "clients=1", "volatility.mean_up_s=1e9", "round.elastic=true", "rounds=1", "guard=none")
+    attacks = (*alone, "strategy/client=byzantine", "strategy.client.attack=random")
+    named = "strategy.client.clients=[client_0]"
+    honest = run(*attacks, "strategy.client.clients=[]", folder="honest")
+    adopted = run(*attacks, named, folder="adopted")
+    merged = run(*attacks, named, "round.alone_merge=outer", folder="merged")
+    assert adopted["val_bpb"] == pytest.approx(merged["val_bpb"], abs=1e-4)
+    assert abs(adopted["val_bpb"] - honest["val_bpb"]) > 0.1
+
+
 def test_weights_that_a_codec_would_change_are_not_submitted(tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Fp32, "lossless", False)
     with pytest.raises(ValueError, match=r"round\.alone_merge=adopt needs .* codec=half; use round\.alone_merge=outer"):

@@ -35,6 +35,7 @@ def record(tmp_path: Path) -> Record:
             "noise": {"seed": seed},
             "name": f"job{seed}",
         } | more
+        (folder / "events.jsonl").touch()
         (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         (folder / "summary.json").write_text(json.dumps({"val_bpb": bpb, "bytes": {"up": 100}, "status": "completed"}))
         return folder
@@ -150,7 +151,10 @@ def test_the_command_prints_a_table_and_writes_files(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--metric", "status"), r"--metric must be a number of summary\.json, got status in .*; use one of bytes\.up"),
+        (
+            ("--metric", "status"),
+            r"--metric must be a number of summary\.json, got status; use one of val_bpb, bytes\.up, or list all with",
+        ),
         (
             ("--baseline", "fedavg"),
             r"--baseline must name one group, got fedavg, which 2 match; use one of fedadam",

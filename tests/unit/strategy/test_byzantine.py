@@ -40,6 +40,18 @@ def test_noise_has_the_norm_asked_for_and_is_drawn_by_seed_client_and_round() ->
         assert not torch.equal(other["w"], first["w"])
 
 
+@pytest.mark.parametrize("attack", ["sign_flip", "scale", "random"])
+def test_weights_that_are_submitted_are_those_that_the_attack_leads_to(attack: Attack) -> None:
+    base = {"w": torch.tensor([1.0, 2.0]), "b": torch.tensor([-2.0])}
+    local = tensors.subtract(base, DELTA)
+    part = Byzantine(clients=["bad"], attack=attack, factor=2.0)
+    found = part.begin(base, {}, "bad", 1).weights(local, 5)
+    expected = tensors.subtract(base, submitted(attack, 2.0))
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items()) and found.keys() == base.keys()
+    assert part.begin(base, {}, "good", 1).weights(local, 5) is local
+    assert part.begin({}, {}, "bad", 1).weights({}, 5) == {}  # a run without a model
+
+
 @pytest.mark.parametrize(
     ("attack", "factor", "why"),
     [
