@@ -17,6 +17,7 @@ from fednano.model.scaling import HEAD_DIM, Depth, block_matrices, padded_vocabu
 from fednano.optim.inner import AdamW, MuonAdamW
 from fednano.process.memory import machine_bytes
 from fednano.runtime.parts import RunSettings
+from fednano.strategy.streaming import Streaming
 from fednano.strategy.synchronous import Synchronous
 
 MOST_TASKS = 10**8  # a client's work of one round each; played at some 20,000 a second
@@ -152,7 +153,8 @@ def _needs(groups: Groups, settings: RunSettings) -> dict[str, tuple[int, float]
         needs["strategy.quorum"] = (strategy.quorum, strategy.quorum * copies * UPDATE * (blocks + rest))
     kept = clients if groups.runtime.name == "virtual" and groups.optim.state != "reset" else 1
     needs["model.depth"] = (depth.depth, blocks * bytes_each + state)
-    needs["clients"] = (clients, clients * CLIENT + (kept - 1) * state)
+    own = 2 * UPDATE * (blocks + rest) if Streaming.of(strategy) else 0  # its own weights, and the global ones it knows
+    needs["clients"] = (clients, clients * CLIENT + (kept - 1) * state + kept * own)
     workers = groups.hardware.workers
     needs["hardware.workers"] = (workers, max(0, workers - 1) * STEP * (blocks + rest))
     width = TOKEN + CHANNEL * depth.width * depth.depth

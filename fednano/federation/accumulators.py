@@ -19,10 +19,12 @@ class Slices:
     Args:
         fragments: the fragments of the model; None: a strategy merges it whole, and there is a fragment 0 only.
         holdings: which of them the clients hold, kept up to date; None if the model is merged whole.
+        streaming: what the strategy says of fragments; None likewise.
     """
 
     fragments: Fragments | None = None
     holdings: Holdings | None = None
+    streaming: Streaming | None = None
 
     @classmethod
     def of(cls, strategy: Strategy, state: ServerState, record: Mapping[str, Any]) -> "Slices":
@@ -30,7 +32,7 @@ class Slices:
         if (streaming := Streaming.of(strategy)) is None:
             return cls()
         split = Fragments.split(tensors.shapes(state.weights), streaming.fragments)
-        return cls(fragments=split, holdings=Holdings.of(streaming.fragments, record))
+        return cls(fragments=split, holdings=Holdings.of(streaming.fragments, record), streaming=streaming)
 
     @property
     def count(self) -> int:
@@ -70,6 +72,13 @@ class Slices:
     def trained(self, client: str, index: int, tokens: int, steps: int) -> tuple[int, int]:
         """Note the work of an accepted update; returns the (tokens, steps) that its Δ is of."""
         return self.holdings.trained(client, index, tokens, steps) if self.holdings else (tokens, steps)
+
+    def grace(self, grace: float | None, local_steps: int) -> float | None:
+        """Seconds for which a round that begins now goes on once it has its quorum; at most `grace`."""
+        streaming, holdings = self.streaming, self.holdings
+        if grace is None or streaming is None or holdings is None or streaming.gamma is None:
+            return grace
+        return holdings.averages.window(streaming.gamma, streaming.overlap(local_steps), grace)
 
     def forget(self, client: str, trained_on: bool = False) -> None:
         """Have a client begin anew, if clients keep weights of their own; see `Holdings.forget`."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from fednano.federation.grace import Averages
 from fednano.training.streaming import StreamTask
 
 
@@ -29,11 +30,13 @@ class Holdings:
         held: by client. One that is missing holds nothing, and begins anew from the whole global model.
         soiled: those that have to forget their optimizer's state too, since it may hold overlapped steps that no task
             asked for.
+        averages: what the grace of a merge follows.
     """
 
     versions: list[int]
     held: dict[str, Held] = field(default_factory=dict)
     soiled: list[str] = field(default_factory=list)
+    averages: Averages = field(default_factory=Averages)
 
     @classmethod
     def of(cls, fragments: int, record: Mapping[str, Any]) -> "Holdings":
@@ -41,7 +44,8 @@ class Holdings:
         if not record:
             return cls(versions=[0] * fragments)
         held = {client: Held(**lists) for client, lists in record["held"].items()}
-        return cls(versions=list(record["versions"]), held=held, soiled=list(record["soiled"]))
+        averages = Averages(**record["averages"])
+        return cls(versions=list(record["versions"]), held=held, soiled=list(record["soiled"]), averages=averages)
 
     def record(self) -> dict[str, Any]:
         """The inverse of `of`, for JSON."""

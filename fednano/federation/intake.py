@@ -114,8 +114,10 @@ class Intake:
         if update.staleness and delta:
             delta = tensors.scaled(delta, damped(update.staleness))
         event = self._event(result, round_.index, weight, length, size, clip)
-        if self.slices.fragments:
+        if self.slices.holdings:
             event = structs.replace(event, fragment=fragment)
+            busy_s, given = event.busy_until - event.busy_from, round_.given[event.lease]
+            self.slices.holdings.averages.trained(event.trained_s / event.steps, event.t - given.sent - busy_s)
         self._remember(event, inner_length, fragment)
         round_.inner.add(submitted.inner, weight)
         round_.planned[result.lease] = result.done.steps

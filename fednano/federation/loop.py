@@ -205,7 +205,7 @@ class Federation:
             adopts=alone and self._plan.length.alone_merge == "adopt",
             overlaps=not alone and self._overlaps(index),
             quorum=self._strategy.quorum,
-            grace=self._pacing.grace,
+            grace=self._slices.grace(self._pacing.grace, self._strategy.local_steps),
             carries=self._pacing.carries,
             settles=self._settles(index),
         )

@@ -56,6 +56,8 @@ class Merging:
         if round_.adopted is not None:
             merged = replace(state, weights=round_.adopted)
         merged = replace(merged, version=state.version + 1, inner=round_.inner.result())
+        if self.slices.holdings and round_.quorum_s is not None:
+            self.slices.holdings.averages.reached(round_.quorum_s)
         updates = [update for update in accumulated if (update.fragment or 0) in due]
         for update in updates:
             self.leases.settle(update)

@@ -149,6 +149,7 @@ class Round:
     adopted: State | None = None
     overlaps: bool = False  # clients that have submitted take overlapped steps of the next round
     quorum: int = 1
+    quorum_s: float | None = None  # from its start until it had its quorum
     grace: float | None = None  # seconds for which it goes on once it has its quorum; None: until all have submitted
     carries: bool = False  # the strategy lets work in progress outlive a round
     settles: bool = False  # this one waits for all work in progress nevertheless
@@ -162,6 +163,8 @@ class Round:
         """Note an update that was accumulated."""
         self.accumulated.append(update)
         self.counts[fragment] += 1
+        if self.quorum_s is None and self.has_quorum:
+            self.quorum_s = update.t - self.started
 
     @property
     def has_quorum(self) -> bool:

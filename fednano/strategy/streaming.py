@@ -31,11 +31,14 @@ class Streaming:
         delay: τ, steps between submitting a fragment and taking in its merge; they are trained while the fragment
             travels. None: as many as there is time for, at most those of a round.
         alpha: α, the share of its own weights that a client keeps.
+        gamma: γ: a merge that has its quorum waits for γ times the time that clients have before they would wait for
+            it, at most `strategy.grace`; None: it waits for `strategy.grace`.
     """
 
     fragments: Annotated[int, Range(ge=1)] = 2
     delay: int | None = 0
     alpha: Annotated[float, Range(ge=0, le=1)] = 0.0
+    gamma: Annotated[float, Range(ge=0, le=math.inf)] | None = None
 
     def __post_init__(self) -> None:
         if self.fragments < 1:
@@ -44,6 +47,11 @@ class Streaming:
             raise ValueError(f"strategy.stream.delay must be >= 0 steps, got {self.delay}; use 0 or more, or null")
         if not 0.0 <= self.alpha <= 1.0:
             raise ValueError(f"strategy.stream.alpha must be from 0 to 1, got {self.alpha}; use a share such as 0.5")
+
+        if self.gamma is not None and not 0.0 <= self.gamma < math.inf:
+            raise ValueError(
+                f"strategy.stream.gamma must be >= 0 and finite, got {self.gamma}; use a factor such as 0.5, or null"
+            )
 
     def overlap(self, local_steps: int) -> int:
         """The most steps that a client takes between submitting and its next task."""

@@ -99,6 +99,11 @@ class Synchronous:
         object.__setattr__(self, "quorum", max(self.quorum, self.merging.least))
 
     def _check_pacing(self) -> None:
+        if self.stream and self.stream.gamma is not None and self.grace is None:
+            raise ValueError(
+                f"strategy.grace must be a number with strategy.stream.gamma={self.stream.gamma}, got null; it is the "
+                "longest grace, so set it, or use strategy.stream.gamma=null"
+            )
         if Pacing.of(self).carries and (self.dp or not self.merging.weighted):
             other = "strategy.dp" if self.dp else f"strategy.merging={type(self.merging).__name__}"
             instead = "strategy/dp=none" if self.dp else "strategy/merging=mean"

@@ -129,7 +129,10 @@ def play(data: st.DataObject) -> None:
         return [*spans, Window(130, math.inf, "drain")]
 
     streaming = Streaming(
-        fragments=data.draw(st.integers(1, 3)), delay=data.draw(st.sampled_from([0, 2, None])), alpha=0.5
+        fragments=data.draw(st.integers(1, 3)),
+        delay=data.draw(st.sampled_from([0, 2, None])),
+        alpha=0.5,
+        gamma=data.draw(st.sampled_from([None, 0.5])),
     )
     late = data.draw(st.sampled_from(["refuse", "next"]))
     strategy = Synchronous(

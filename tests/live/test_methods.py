@@ -11,7 +11,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 THREE = ("clients=3", "rounds=3")
 FEEDBACK = ("codec=int4", "codec.error_feedback=true", "codec.rounding=stochastic", "codec@download=bf16")
-SPARSE = ("strategy=sparseloco", "codec=topk")
+STREAMED = ("strategy=streaming_diloco", "strategy.stream.delay=1", *FEEDBACK[:2])
 
 
 @pytest.mark.slow
@@ -24,8 +24,9 @@ SPARSE = ("strategy=sparseloco", "codec=topk")
         ("strategy=median",),
         FEEDBACK,
         ("strategy=sparseloco", "codec=topk"),
+        STREAMED,
     ],
-    ids=["diloco", "fedadam", "median", "int4", "sparseloco"],
+    ids=["diloco", "fedadam", "median", "int4", "sparseloco", "streaming"],
 )
 def test_a_method_trains_the_same_on_every_runtime(
     command: Command, steady: list[str], tmp_path: Path, runtime: str, method: tuple[str, ...]

@@ -50,6 +50,8 @@ CONFIGURATIONS = {
     "sparse": (*MARKOV, "strategy=sparseloco", "codec=topk", "codec@download=bf16"),
     "fedbuff": (*MARKOV, "strategy=fedbuff", *SPEEDS),
     "async": (*STRAGGLERS, *FEEDBACK, "strategy=async_diloco", "round.local_steps=dynamic", *SPEEDS),
+    "streaming": (*MARKOV, *FEEDBACK, "strategy/stream=fragments", "strategy.stream.delay=2", "checkpoint_every=3"),
+    "decoupled": (*STRAGGLERS, "strategy=decoupled_diloco", "strategy.local_steps=4", *SPEEDS),
     "grace": (*MARKOV, "strategy.quorum=2", "strategy.grace=1.0", "strategy.late=next", "hardware.workers=2", *SPEEDS),
     "workers": (*MARKOV, "hardware.workers=2"),
     "overlap": (*MARKOV, "round.overlap=3", "network.latency_s=1.25", "checkpoint_every=3"),
@@ -69,6 +71,7 @@ WARM = (
     "fednano.volatility.traced", "fednano.strategy.synchronous", "fednano.tokenizer.train", "fednano.codec.fp32",
     "fednano.codec.blockwise", "fednano.codec.topk", "fednano.strategy.outer.adam",
     "fednano.strategy.outer.delayed_nesterov", "fednano.strategy.merging.median", "fednano.runtime.workers.opening",
+    "fednano.strategy.streaming", "fednano.strategy.merging.radial",
 )  # fmt: skip
 WRITES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir")
 AGAIN = 0.65  # probability of one more kill, unless told otherwise
