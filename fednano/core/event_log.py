@@ -17,7 +17,7 @@ from typing import IO, Any, TypeVar
 import msgspec
 
 from fednano.core.clock import wall
-from fednano.core.events import EVENTS, WALL_PREFIX, Event
+from fednano.core.events import EVENTS, FORMAT, WALL_PREFIX, Event
 from fednano.core.failures import naming
 
 FLUSH_S = 0.2
@@ -37,6 +37,10 @@ _encode = msgspec.json.Encoder(enc_hook=lambda number: number.item()).encode  # 
 _WALL = f',"{WALL_PREFIX}'.encode()  # cannot occur inside a string, whose quotes are escaped
 
 
+class NewerLogError(ValueError):
+    """An event log of a form that this version does not know."""
+
+
 def to_line(event: Event) -> bytes:
     """The event as a line of the log, without the line break: one JSON object whose first field, `event`, is its type.
 
@@ -53,9 +57,17 @@ def from_line(line: bytes | str) -> Event:
 def from_record(record: dict[str, Any]) -> Event:
     """The event in a line's JSON object; null is read as NaN, also where an infinity was written.
 
-    Raises KeyError for an unknown type, TypeError for wrong fields.
+    Raises KeyError for an unknown type, TypeError for wrong fields, NewerLogError for the beginning of a newer log.
     """
+    if record["event"] == "RunStarted" and _newer(record):
+        raise NewerLogError(f"the event log has format {record['format']}, and this version reads {FORMAT} at most")
     return EVENTS[record["event"]](**{k: _frozen(v) for k, v in record.items() if k != "event"})
+
+
+def _newer(started: dict[str, Any]) -> bool:
+    """Whether a log that begins so has a form that this version does not know."""
+    form = started.get("format")
+    return isinstance(form, int) and form > FORMAT
 
 
 def _frozen(value: Any) -> Any:
@@ -89,7 +101,8 @@ def _used(path: Path, number: int, line: bytes, use: Callable[[dict[str, Any]], 
     try:
         return use(msgspec.json.decode(line))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise DamagedLogError(f"{path}, line {number} {_fault(line)}; restore the file") from error
+        remedy = "use a newer one" if isinstance(error, NewerLogError) else "restore the file"
+        raise DamagedLogError(f"{path}, line {number} {_fault(line)}; {remedy}") from error
 
 
 def _fault(line: bytes) -> str:
@@ -101,6 +114,8 @@ def _fault(line: bytes) -> str:
     if not isinstance(record, dict) or not isinstance(record.get("event"), str):
         return "names no event"
     name = record["event"]
+    if name == "RunStarted" and _newer(record):
+        return f"says that the log has format {record['format']}, and this version of fednano reads {FORMAT} at most"
     if name not in EVENTS:
         return f"names an event that this version does not know, {name[:SHOWN]!a}"
     try:

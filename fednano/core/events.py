@@ -11,6 +11,7 @@ from msgspec import Struct
 
 WALL_PREFIX = "wall_"
 CAUSE_CHARS = 200
+FORMAT = 2  # the newest form of the event log
 
 
 class Event(Struct, frozen=True, kw_only=True, tag_field="event", tag=True, omit_defaults=True, gc=False):
@@ -20,6 +21,8 @@ class Event(Struct, frozen=True, kw_only=True, tag_field="event", tag=True, omit
 
 
 class RunStarted(Event, frozen=True, kw_only=True):
+    """`format` is 2 if updates may be merged in later rounds than that of their work, or are of fragments."""
+
     runtime: str
     strategy: str
     volatility: str
@@ -31,6 +34,7 @@ class RunStarted(Event, frozen=True, kw_only=True):
     tokens_planned: int
     seed: int
     train_rows: int
+    format: int = 1
 
 
 class ClientUp(Event, frozen=True, kw_only=True):
@@ -45,9 +49,11 @@ class ClientDown(Event, frozen=True, kw_only=True):
 
 
 class RoundStarted(Event, frozen=True, kw_only=True):
+    """`clients` are up; empty where a round is one merge of many, since the log would be of little else."""
+
     round: int
     version: int
-    clients: tuple[str, ...]
+    clients: tuple[str, ...] = ()
 
 
 class LeaseGranted(Event, frozen=True, kw_only=True):

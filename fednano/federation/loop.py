@@ -155,7 +155,8 @@ class Federation:
         now = self._clock.now()
         self.state = replace(self.state, tokens=self._progress.tokens, horizon=self._plan.horizon)
         round_ = self._opened(index, now)
-        self._emit(RoundStarted(t=now, round=index, version=self.state.version, clients=self._roster.everyone))
+        there = () if round_.carries else self._roster.everyone
+        self._emit(RoundStarted(t=now, round=index, version=self.state.version, clients=there))
         transport.publish(self.state.weights, self.state.version)
         if round_.alone:
             self._leases.drop_for(index)  # in single-client mode it needs more rows than one round has

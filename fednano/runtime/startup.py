@@ -17,6 +17,8 @@ from fednano.runtime.play_through import planned_tokens
 from fednano.runtime.recording import make_recorder
 from fednano.runtime.session import Outcome, Session, Status
 from fednano.strategy.base import ServerState
+from fednano.strategy.pacing import Pacing
+from fednano.strategy.streaming import Streaming
 from fednano.training.recorder import Recorder
 from fednano.training.replicas import Replicas
 
@@ -142,6 +144,7 @@ def run_started(parts: Parts, runtime: str, horizon: int) -> RunStarted:
         tokens_planned=horizon,
         seed=settings.seed,
         train_rows=sum(len(rows) for rows in parts.pools.rows),
+        format=2 if Pacing.of(parts.strategy).carries or Streaming.of(parts.strategy) else 1,
     )
 
 

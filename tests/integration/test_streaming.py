@@ -13,7 +13,7 @@ from support.runs import StopsAfter, assert_same
 from fednano.bench.planners import Play
 from fednano.config.compose import compose_config
 from fednano.core.event_log import read_log
-from fednano.core.events import RoundMerged, UpdateFolded, UpdateRefused, WorkDispatched
+from fednano.core.events import RoundMerged, RoundStarted, UpdateFolded, UpdateRefused, WorkDispatched
 from fednano.experiment.experiment import Experiment
 from fednano.federation.round_length import Rounds
 from fednano.report.audit import audit
@@ -102,7 +102,9 @@ def test_learners_that_never_wait_lose_no_row_and_are_resumed(run: Run, seed: in
     whole = run(*words, folder="whole")
     assert run(*words, folder="halves", store=StopsAfter(60))["status"] == "interrupted"
     assert_same(run(*words, folder="halves", resume=True), whole)
-    assert not [e for e in events(whole) if isinstance(e, UpdateRefused) and e.reason == "error"]
+    seen = events(whole)
+    assert not [e for e in seen if isinstance(e, UpdateRefused) and e.reason == "error"]
+    assert seen[0].format == 2 and not any(e.clients for e in seen if isinstance(e, RoundStarted))
 
 
 def test_all_learners_at_once_are_the_synchronous_rounds(run: Run) -> None:

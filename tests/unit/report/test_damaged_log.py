@@ -52,6 +52,16 @@ def test_any_bit_that_flips_is_told_in_one_line(events: Path, capsys: pytest.Cap
     assert not faults(events, capsys, 7)
 
 
+def test_a_log_of_a_newer_form_is_not_read(events: Path) -> None:
+    first, *rest = events.read_text().splitlines()
+    events.write_text("\n".join((first[:-1] + ',"format":3,"shape":"new"}', *rest, "")))
+    with pytest.raises(DamagedLogError) as caught:
+        list(read_log(events))
+    assert str(caught.value) == (
+        f"{events}, line 1 says that the log has format 3, and this version of fednano reads 2 at most; use a newer one"
+    )
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
