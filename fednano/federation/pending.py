@@ -40,13 +40,17 @@ class Pending:
 
         Between rounds, carried ones are left until the next begins. None: any of them may have arrived.
         """
-        wanted = {i: work.lease for i, work in self.carried.items()} if within_round else {}
-        wanted |= self.current
         if arrived is None:
-            return [*wanted, *self.late]
-        known = list(arrived)
-        on_time = sorted((i for i in known if i in wanted), key=lambda i: wanted[i].id)
-        return [*on_time, *sorted((i for i in known if i in self.late), key=lambda i: self.late[i].id)]
+            return [*(self.carried if within_round else ()), *self.current, *self.late]
+        wanted, late = [], []
+        for message_id in arrived:  # there may be a thousand that are carried, and one that has arrived
+            if lease := self.late.get(message_id):
+                late.append((lease.id, message_id))
+            elif lease := self.current.get(message_id):
+                wanted.append((lease.id, message_id))
+            elif within_round and (work := self.carried.get(message_id)):
+                wanted.append((work.lease.id, message_id))
+        return [message_id for _, message_id in (*sorted(wanted), *sorted(late))]
 
     def take(self, message_id: str) -> tuple[Lease, bool]:
         """Forget a message; returns its lease, and whether it was late."""
