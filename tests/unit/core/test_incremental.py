@@ -16,7 +16,7 @@ from support.event_logs import volatile_run
 
 from fednano.core.clock import VirtualClock
 from fednano.core.event_log import EventLog, LogMark, read_log
-from fednano.core.events import EVENTS, Event, RoundMerged, finite
+from fednano.core.events import EVENTS, FORMAT, Event, RoundMerged, finite
 from fednano.data.ledger import Position, Span, _Pool, join_spans
 from fednano.model.arch import SEED
 from fednano.model.gpt import GPT, GPTConfig
@@ -93,6 +93,7 @@ VALUES = {
     "int": INTEGERS,
     "float": st.one_of(st.floats(), st.integers(), st.just(-0.0)),
     "float | None": st.none() | st.floats(),
+    "int | None": st.none() | INTEGERS,
     "bool": st.booleans(),
     "tuple[str, ...]": st.lists(st.text(), max_size=3).map(tuple),
     "tuple[float, ...]": st.lists(st.floats(allow_nan=False), max_size=3).map(tuple),
@@ -106,7 +107,10 @@ def type_name(hint: object) -> str:
 
 
 def any_event(kind: type[Event]) -> st.SearchStrategy[Event]:
-    return st.builds(kind, **{f.name: VALUES[type_name(f.type)] for f in structs.fields(kind)})
+    values = {field.name: VALUES[type_name(field.type)] for field in structs.fields(kind)}
+    if "format" in values:
+        values["format"] = st.integers(1, FORMAT)  # a newer log is not read
+    return st.builds(kind, **values)
 
 
 @given(st.lists(st.one_of([any_event(kind) for kind in EVENTS.values()]), max_size=4))
