@@ -194,6 +194,8 @@ class Federation:
         alone = self._plan.length.elastic and len(able) == 1 and (self._live or not self._pending.late)
         if alone:
             length *= self._plan.length.alone
+        if settles := self._settles(index):
+            length *= 2 if self._plan.length.overlap else 1  # clients that train on have another task to do
         round_ = Round(
             index=index,
             started=now,
@@ -208,7 +210,7 @@ class Federation:
             quorum=self._strategy.quorum,
             grace=self._slices.grace(self._pacing.grace, self._strategy.local_steps),
             carries=self._pacing.carries,
-            settles=self._settles(index),
+            settles=settles,
         )
         if self._last and self._last.accumulated:
             round_.take_over(self._last)

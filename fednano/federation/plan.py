@@ -88,9 +88,8 @@ class Plan:
         left_s = round_.ends - now - site.down_s - site.up_s
         if self.length.until == "steps":
             most = local_steps * self.length.alone if round_.alone else self.steps(site, round_, local_steps)
-            steps: float = (
-                most if now == round_.started or round_.passes_on else min(most, math.floor(left_s / site.step_s))
-            )
+            whole = now == round_.started or round_.passes_on or math.isinf(left_s)
+            steps: float = most if whole else min(most, math.floor(left_s / site.step_s))
         else:
             steps = site.steps_in(left_s)
         if self.length.until == "tokens" and not round_.alone:
