@@ -40,7 +40,7 @@ def refused(overrides: list[str]) -> str:
     [
         ("rouns=3", ("rouns=3", "did you mean rounds?")),
         ("strategy.outer.lrr=3", ("strategy.outer.lrr=3", "did you mean strategy.outer.lr?")),
-        ("strategy=fedav", ("strategy=fedav", "use one of async_diloco, diloco, dp_fedavg, fedadam, fedavg")),
+        ("strategy=fedav", ("strategy=fedav", "use one of async_diloco, decoupled_diloco, diloco, dp_fedavg, fedadam")),
         ("strategy/outer=adm", ("strategy/outer=adm does not exist", "use one of adam, delayed_nesterov, momentum")),
         ("strategy/outr=adam", ("strategy/outr=adam", "did you mean strategy/outer?")),
         ("strategy.outer=adam", ("strategy.outer=adam", "use strategy/outer=adam")),
