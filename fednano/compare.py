@@ -83,7 +83,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m fednano.compare",
         description="Compare runs: one row for each group of runs that differ in their seed alone, with the mean and "
-        "standard deviation of a figure, and its paired difference from a baseline with a 95 %% interval.",
+        "standard deviation of a figure, and its paired difference from a baseline with a 95 % interval.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, or one that holds runs")
     parser.add_argument(
