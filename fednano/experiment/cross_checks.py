@@ -203,6 +203,11 @@ def _check_stream(groups: Groups, streaming: Streaming) -> None:
             f"strategy.stream.delay must be <= strategy.local_steps={strategy.local_steps}, got {streaming.delay}; "
             "lower it, since the next fragment is due then"
         )
+    if streaming.fragments == 1 and streaming.alpha is not None and streaming.delay == strategy.local_steps:
+        raise ValueError(
+            f"strategy.stream.alpha must be null with fragments=1 and delay={streaming.delay}, all of local_steps, got "
+            f"{streaming.alpha}; all that is trained would be dropped unsubmitted, so use null or a shorter delay"
+        )
     others = (("round.overlap", length.overlap, 0), ("round.elastic", length.elastic, False))
     for key, value, allowed in (*others, ("round.until", length.until, "steps")):
         if value != allowed:

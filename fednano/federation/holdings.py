@@ -10,7 +10,7 @@ from fednano.training.streaming import StreamTask
 
 @dataclass(kw_only=True)
 class Held:
-    """What one client holds, by fragment: the `versions`, and the tokens and steps that it trained since each.
+    """What one client holds, by fragment: the `versions`, and the tokens and steps since it submitted each last.
 
     `last` is the fragment that it was asked to submit last.
     """
@@ -65,8 +65,6 @@ class Holdings:
             return StreamTask(due=due, sent=tuple(range(count)), anew=True, forgets=forgets, gets=new)
         before = tuple(held.versions)
         sent = tuple(i for i in range(count) if before[i] != new[i])
-        for i in sent:
-            held.tokens[i] = held.steps[i] = 0
         held.versions, held.last = list(new), due
         return StreamTask(due=due, sent=sent, holds=before if checked else (), gets=new)
 
@@ -81,7 +79,9 @@ class Holdings:
             return tokens, steps
         held.tokens = [sum_ + tokens for sum_ in held.tokens]
         held.steps = [sum_ + steps for sum_ in held.steps]
-        return held.tokens[due], held.steps[due]
+        submitted = held.tokens[due], held.steps[due]
+        held.tokens[due] = held.steps[due] = 0
+        return submitted
 
     def forget(self, client: str, trained_on: bool = False) -> None:
         """Have a client begin anew: it is gone, or may have trained rows that were freed.

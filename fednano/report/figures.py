@@ -78,7 +78,7 @@ class Figures:
     refusals: Counter[str] = field(default_factory=Counter)  # updates by the reason of their refusal
     causes: dict[str, str] = field(default_factory=dict)  # reason → client and cause of the last such refusal
     _spans: dict[int, RowSpans] = field(default_factory=dict)  # of the leases in force
-    _folded: dict[int, list[tuple[UpdateFolded, int]]] = field(default_factory=dict)  # by round, with rows
+    _folded: dict[int, tuple[UpdateFolded, int]] = field(default_factory=dict)  # by lease, with rows, until merged
 
     @property
     def rounds(self) -> int:
@@ -139,7 +139,8 @@ class Figures:
                 self._merge(event)
             case RoundSkipped():
                 self.skipped += 1
-                self._folded.pop(event.round, None)
+                for lease in [lease for lease, (update, _) in self._folded.items() if update.round == event.round]:
+                    del self._folded[lease]
             case Evaluated():
                 self.first_eval = self.first_eval or event
                 self.last_eval = event
@@ -171,7 +172,7 @@ class Figures:
         rows = rows_before(self._spans.pop(event.lease, ()), event.row)
         if event.left:
             rows -= rows_before(event.left, event.row)
-        self._folded.setdefault(event.round, []).append((event, rows))
+        self._folded[event.lease] = event, rows
 
     def _merge(self, event: RoundMerged) -> None:
         self.merged += 1
@@ -179,14 +180,15 @@ class Figures:
         self.tokens = event.tokens_total
         self.train_loss = event.train_loss
         self.wall_train_s += event.wall_train_s
-        merged = set(event.leases)
-        for update, rows in self._folded.pop(event.round, []):
-            if update.lease in merged:
-                client = self.client(update.client)
-                client.updates += 1
-                client.steps += update.steps
-                client.tokens += update.tokens
-                client.rows += rows
+        for lease in event.leases:  # an update of a fragment may have waited for a later round
+            if (held := self._folded.pop(lease, None)) is None:
+                continue
+            update, rows = held
+            client = self.client(update.client)
+            client.updates += 1
+            client.steps += update.steps
+            client.tokens += update.tokens
+            client.rows += rows
 
 
 def rows_before(spans: RowSpans, row: int) -> int:

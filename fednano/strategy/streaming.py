@@ -21,23 +21,25 @@ class Streaming:
     """Each merge synchronises one of P fragments, in turn; clients keep their own weights meanwhile.
 
     Round r synchronises fragment r mod P, so every fragment is synchronised after P rounds, H = P · `local_steps` inner
-    steps. A client submits Δ of that fragment against the global weights that it knows, and trains on. With its next
-    task come the fragments that have changed; after τ further steps it takes them in: θ ← αθ_local + (1 − α)θ_global.
+    steps. A client submits what it has changed of that fragment since it took it in, or since it submitted it last,
+    and trains on. With its next task come the fragments that have changed; after τ further steps it takes them in.
 
-    Source: Streaming DiLoCo (Douillard et al. 2025, 2501.18512). With P = 1, τ = 0 and α = 0 it is DiLoCo.
+    Source: Streaming DiLoCo (Douillard et al. 2025, 2501.18512). With P = 1 and τ = 0 it is DiLoCo.
 
     Args:
         fragments: P.
         delay: τ, steps between submitting a fragment and taking in its merge; they are trained while the fragment
             travels. None: as many as there is time for, at most those of a round.
-        alpha: α, the share of its own weights that a client keeps.
+        alpha: how a client takes a merged fragment in. None: θ ← θ_global + what it has changed and not submitted, so
+            that nothing is lost or counted twice. A number, as in the paper: θ ← αθ + (1 − α)θ_global, which drops what
+            it has trained of the fragment during the delay, or a share of it.
         gamma: γ: a merge that has its quorum waits for γ times the time that clients have before they would wait for
             it, at most `strategy.grace`; None: it waits for `strategy.grace`.
     """
 
     fragments: Annotated[int, Range(ge=1)] = 2
     delay: int | None = 0
-    alpha: Annotated[float, Range(ge=0, le=1)] = 0.0
+    alpha: Annotated[float, Range(ge=0, le=1)] | None = None
     gamma: Annotated[float, Range(ge=0, le=math.inf)] | None = None
 
     def __post_init__(self) -> None:
@@ -45,8 +47,15 @@ class Streaming:
             raise ValueError(f"strategy.stream.fragments must be >= 1, got {self.fragments}; use 1 or more")
         if self.delay is not None and self.delay < 0:
             raise ValueError(f"strategy.stream.delay must be >= 0 steps, got {self.delay}; use 0 or more, or null")
-        if not 0.0 <= self.alpha <= 1.0:
-            raise ValueError(f"strategy.stream.alpha must be from 0 to 1, got {self.alpha}; use a share such as 0.5")
+        if self.alpha is not None and not 0.0 <= self.alpha <= 1.0:
+            raise ValueError(
+                f"strategy.stream.alpha must be from 0 to 1, got {self.alpha}; use a share such as 0.5, or null"
+            )
+        if self.alpha is not None and self.delay is None:
+            raise ValueError(
+                f"strategy.stream.alpha must be null with strategy.stream.delay=null, got {self.alpha}; any number of "
+                "steps could be lost, so use null, or a number of steps as delay"
+            )
 
         if self.gamma is not None and not 0.0 <= self.gamma < math.inf:
             raise ValueError(
@@ -107,13 +116,18 @@ class Fragments:
         return {name: tensors[name] for name in self.names[index]}
 
 
-def mixed(local: Tensor, merged: Tensor, alpha: float) -> Tensor:
-    """αθ_local + (1 − α)θ_global, in memory of its own; exactly θ_global with α = 0."""
+def mixed(local: Tensor, base: Tensor, merged: Tensor, alpha: float | None) -> Tensor:
+    """θ_global + (θ_local − base), or αθ_local + (1 − α)θ_global, in memory of its own; exactly θ_global with α = 0."""
+    if alpha is None:
+        return merged + (local - base)
     if alpha == 0.0:
         return merged.detach().clone()
     return local * alpha + merged * (1.0 - alpha)
 
 
-def take_in(local: State, merged: State, alpha: float) -> State:
-    """A client's weights once it has taken in the fragments in `merged`; the arguments are not changed."""
-    return {**local, **{name: mixed(local[name], tensor, alpha) for name, tensor in merged.items()}}
+def take_in(local: State, base: State, merged: State, alpha: float | None) -> State:
+    """A client's weights once it has taken in the fragments in `merged`; the arguments are not changed.
+
+    `base` is what it has submitted, or taken in since: what `local` differs from it by is not submitted.
+    """
+    return {**local, **{name: mixed(local[name], base[name], tensor, alpha) for name, tensor in merged.items()}}

@@ -1,4 +1,4 @@
-"""A client's side of streaming: its own weights and the global ones that it knows, kept from task to task."""
+"""A client's side of streaming: its own weights and what they have been submitted against, kept from task to task."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from fednano.core import tensors
 from fednano.core.tensors import State
 from fednano.strategy.streaming import Fragments, take_in
 
-LOCAL, GLOBAL, VERSIONS = "local/", "global/", "versions"
+LOCAL, BASE, VERSIONS = "local/", "base/", "versions"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +35,14 @@ class StreamTask:
 
 @dataclass(frozen=True, kw_only=True)
 class OwnWeights:
-    """A client's weights θ_local and the global ones that it knows, θ_global; both empty without training."""
+    """A client's weights, and for each the `base` of its next update; both empty without training.
+
+    The base is the global weight that it took in, or its own weight as it was submitted since: no change is submitted
+    twice.
+    """
 
     local: State
-    known: State
+    base: State
 
     @classmethod
     def held(cls, kept: Mapping[str, torch.Tensor], stream: StreamTask, weights: State) -> "OwnWeights":
@@ -47,7 +51,7 @@ class OwnWeights:
         Raises ValueError if it does not hold the versions that the task continues from.
         """
         if stream.anew:
-            return cls(local=tensors.clone(weights), known=tensors.clone(weights))
+            return cls(local=tensors.clone(weights), base=tensors.clone(weights))
         versions = tuple(int(version) for version in kept.get(VERSIONS, ()))
         if stream.holds and versions != stream.holds:
             raise ValueError(f"the client holds versions {versions} of the fragments, not {stream.holds}")
@@ -55,22 +59,25 @@ class OwnWeights:
         def under(prefix: str) -> State:
             return {name.removeprefix(prefix): held for name, held in kept.items() if name.startswith(prefix)}
 
-        return cls(local=under(LOCAL), known=under(GLOBAL))
+        return cls(local=under(LOCAL), base=under(BASE))
 
-    def taken_in(self, local: State, weights: State, alpha: float) -> "OwnWeights":
-        """After τ steps that led to `local`: the global `weights` that came with the task are mixed in."""
-        return OwnWeights(local=take_in(local, weights, alpha), known={**self.known, **tensors.clone(weights)})
+    def taken_in(self, local: State, weights: State, alpha: float | None) -> "OwnWeights":
+        """After τ steps that led to `local`: the global `weights` that came with the task are taken in."""
+        taken = take_in(local, self.base, weights, alpha)
+        return OwnWeights(local=taken, base={**self.base, **tensors.clone(weights)})
 
     def submitted(self, local: State, due: int, fragments: int) -> State:
-        """Δ = θ_global − θ_local of the fragment that is due, after steps that led to `local`."""
+        """Δ = base − θ_local of the fragment that is due, after steps that led to `local`."""
         split = Fragments.split(tensors.shapes(local), fragments)
-        return tensors.subtract(split.of(self.known, due), local)
+        return tensors.subtract(split.of(self.base, due), local)
 
-    def to_keep(self, local: State, stream: StreamTask) -> State:
-        """The tensors to keep for the next task, after steps that led to `local`."""
+    def to_keep(self, local: State, delta: State, stream: StreamTask) -> State:
+        """The tensors to keep for the next task, after steps that led to `local` and the submission of `delta`."""
         if not local:
             return {}
         mine = {LOCAL + name: tensor.detach().clone() for name, tensor in local.items()}
-        known = {GLOBAL + name: tensor for name, tensor in self.known.items()}
+        base = {
+            BASE + name: mine[LOCAL + name].clone() if name in delta else tensor for name, tensor in self.base.items()
+        }
         # Counts below 2^24 are exact in float32, which is what travels and is saved everywhere.
-        return {**mine, **known, VERSIONS: torch.tensor(stream.gets, dtype=torch.float32)}
+        return {**mine, **base, VERSIONS: torch.tensor(stream.gets, dtype=torch.float32)}

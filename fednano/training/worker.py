@@ -180,7 +180,7 @@ class ClientWorker:
         if own:
             early, own = self._taken_in(task, own, weights, head, go)
         start, behind = (own.local if own else head.onto(weights)), ahead + early.steps
-        rule = self._rule(task, own.known if own else weights)
+        rule = self._rule(task, own.base if own else weights)
         done, local = (NOTHING, start) if early.drained else go(start, task.steps - behind, behind, rule)
         done = replace(joined(early, done), drained=early.drained or done.drained)
         # A client that was asked to submit stays; one that drained on its own leaves.
@@ -203,7 +203,7 @@ class ClientWorker:
             self.onward = self._onward(task, task.ahead, local)
         if task.whole:
             return result, rule.to("cpu").weights(local, done.steps) if rule and done.steps else local
-        return result, self._update(task, own, own.known if own else weights, local, done, rule)
+        return result, self._update(task, own, own.base if own else weights, local, done, rule)
 
     def _taken_in(
         self,
@@ -234,7 +234,7 @@ class ClientWorker:
         client = task.client
         if own and task.stream and self._streaming:
             delta = own.submitted(local, task.stream.due, self._streaming.fragments)
-            self.memory.keep(client, "stream", own.to_keep(local, task.stream))
+            self.memory.keep(client, "stream", own.to_keep(local, delta, task.stream))
         else:
             delta = tensors.subtract(known, local)
         if rule and done.steps:

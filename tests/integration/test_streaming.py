@@ -133,7 +133,6 @@ def play(data: st.DataObject) -> None:
     streaming = Streaming(
         fragments=data.draw(st.integers(1, 3)),
         delay=data.draw(st.sampled_from([0, 2, None])),
-        alpha=0.5,
         gamma=data.draw(st.sampled_from([None, 0.5])),
     )
     late = data.draw(st.sampled_from(["refuse", "next"]))
@@ -175,6 +174,10 @@ def test_the_analytic_mode_predicts_times_and_bytes(run: Run) -> None:
     ("words", "says"),
     [
         (["strategy.stream.fragments=9"], r"strategy\.stream\.fragments must be <= model\.depth=\d, got 9"),
+        (
+            ["strategy.stream.fragments=1", "strategy.stream.delay=4", "strategy.stream.alpha=0"],
+            r"alpha must be null with fragm",
+        ),
         (["strategy.stream.delay=5"], r"strategy\.stream\.delay must be <= strategy\.local_steps=4, got 5"),
         (["round.overlap=2"], r"round\.overlap must be 0 with strategy\.stream, got 2; .* use round\.overlap=0"),
         (["round.elastic=true"], r"round\.elastic must be false with strategy\.stream, got true"),

@@ -100,7 +100,7 @@ class Pair:
         return task, result, delta
 
     def merge(self, index: int, delta: State) -> None:
-        due = index % P
+        due = index % self.slices.count
         part = self.slices.cut(self.state, due)
         accumulator = self.strategy.accumulator(part)
         accumulator.add(delta, 1.0, Update(client="c", tokens=1, steps=1, version=0, staleness=0))
@@ -212,7 +212,39 @@ def test_settings_that_make_no_sense(keys: dict[str, Any], says: str) -> None:
         Streaming(**keys)
 
 
-def test_taking_in_at_alpha_0_is_exact() -> None:
-    local, merged = {"a": torch.tensor([0.1, 1e30])}, {"a": torch.tensor([0.3, -1e-30])}
-    assert torch.equal(take_in(local, merged, 0.0)["a"], merged["a"])
-    assert torch.equal(take_in(local, merged, 1.0)["a"], local["a"])
+def test_taking_in() -> None:
+    local, base, merged = ({"a": torch.tensor([x, y])} for x, y in ((3.0, 1e30), (5.0, 1e30), (10.0, -1e-30)))
+    assert take_in(local, base, merged, None)["a"].tolist() == [8.0, pytest.approx(-1e-30)]
+    assert torch.equal(take_in(local, base, merged, 0.0)["a"], merged["a"])
+    assert torch.equal(take_in(local, base, merged, 1.0)["a"], local["a"])
+
+
+def test_nothing_is_submitted_twice() -> None:
+    """The second task comes before the first update is merged, so that the client goes on from its own weights."""
+    pair = Pair(Streaming(fragments=1))
+    first = pair.round(0, STEPS)[2]
+    task, _, second = pair.round(1, STEPS)
+    assert task.stream and task.stream.sent == ()
+    assert {tensor.item() for delta in (first, second) for tensor in delta.values()} == {2.0 * STEPS}
+
+
+@pytest.mark.parametrize("delay", [0, 1, STEPS, None])
+@pytest.mark.parametrize("fragments", [1, P])
+def test_nothing_that_is_trained_is_lost(fragments: int, delay: int | None) -> None:
+    """Whatever the delay, all updates of a fragment make up all steps that were taken until the last of them."""
+    pair = Pair(Streaming(fragments=fragments, delay=delay))
+    submitted = dict.fromkeys(NAMES, 0.0)
+    for index in range(6):
+        delta = pair.round(index, STEPS)[2]
+        for name, tensor in delta.items():
+            submitted[name] += tensor.item()
+        pair.merge(index, delta)
+    steps = {NAMES[-1]: 6 * STEPS, NAMES[0]: (6 if fragments == 1 else 5) * STEPS}
+    assert submitted == {name: 2.0 * taken for name, taken in steps.items()}
+
+
+def test_what_would_be_dropped_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"strategy\.stream\.alpha must be null with strategy\.stream\.delay=null, got 0\.5"
+    ):
+        Streaming(delay=None, alpha=0.5)
