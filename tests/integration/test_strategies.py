@@ -34,7 +34,11 @@ Spoil = Callable[[Task, Result, State], tuple[Result, State]]
 CLIENTS = 6
 ALWAYS = Window(0, math.inf, "drain")
 APART = ("dp_fedavg", "flower")  # noise, and strategies of Flower's, have tests of their own
-WITHOUT_ROUNDS = ("async_diloco", "fedbuff")  # which merge what there is, and more often than all clients answer
+WITHOUT_ROUNDS = (
+    "async_diloco",
+    "decoupled_diloco",
+    "fedbuff",
+)  # which merge what there is, and more often than all clients answer
 CHOICES = sorted({path.stem for path in (conf_dir() / "strategy").glob("[!_]*.yaml")} - {*APART})
 COMPOSED = ("diloco strategy/merging=radial strategy.weighting=tokens_squared_per_step",
             "fedavg strategy/outer=adam strategy/merging=median strategy/schedule=cosine")  # fmt: skip
@@ -43,10 +47,12 @@ EVERY = pytest.mark.parametrize("words", [*CHOICES, *COMPOSED])
 
 @cache
 def strategy(words: str) -> Synchronous:
+    """Without fragments: these need clients that keep weights, as in tests/integration/test_streaming.py."""
     overrides = f"strategy={words} strategy.local_steps={H}".split()
     built = build_groups(compose_config(overrides), ("strategy",))["strategy"]
     assert isinstance(built, Synchronous)
-    return built
+    adaptive = built.stream is not None and built.stream.gamma is not None
+    return replace(built, stream=None, grace=0.0 if adaptive else built.grace)
 
 
 def weight(outcome: Outcome) -> float:
