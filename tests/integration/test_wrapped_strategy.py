@@ -10,7 +10,7 @@ from support.runs import StopsAfter, assert_same
 
 from fednano.config.compose import compose_config
 from fednano.experiment.experiment import Experiment
-from fednano.training.worker import ClientWorker
+from fednano.training.worker import ClientWorker, Task
 
 Run = Callable[..., dict[str, Any]]
 
@@ -42,9 +42,9 @@ def test_a_run_by_fedavg_is_near_fednanos(run: Run) -> None:
 def test_what_is_not_a_number_is_refused_before_flower_sees_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     update = ClientWorker._update
 
-    def spoiled(self: ClientWorker, client: str, *rest: Any) -> Any:
-        delta = update(self, client, *rest)
-        return delta if client != "client_1" else {n: torch.full_like(t, torch.nan) for n, t in delta.items()}
+    def spoiled(self: ClientWorker, task: Task, *rest: Any) -> Any:
+        delta = update(self, task, *rest)
+        return delta if task.client != "client_1" else {n: torch.full_like(t, torch.nan) for n, t in delta.items()}
 
     monkeypatch.setattr(ClientWorker, "_update", spoiled)
     words = flower("FedTrimmedAvg", "+strategy.wrapped.beta=0.1")
