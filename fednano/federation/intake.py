@@ -15,7 +15,7 @@ from fednano.core.events import UpdateFolded, as_cause
 from fednano.core.tensors import State
 from fednano.data.ledger import Ledger, Stretch, least_tokens, records_of
 from fednano.data.tally import Tally
-from fednano.federation.accumulators import Slices
+from fednano.federation.fragments.slices import Slices
 from fednano.federation.plan import Plan, Round
 from fednano.federation.plausible import implausible
 from fednano.federation.transport import Reply

@@ -14,7 +14,7 @@ from fednano.core.clock import Clock, wall
 from fednano.core.events import ClientUp, RoundStarted, WorkDispatched
 from fednano.data.ledger import Ledger
 from fednano.data.tally import Tally
-from fednano.federation.accumulators import Accumulators, Slices
+from fednano.federation.fragments.slices import Accumulators, Slices
 from fednano.federation.intake import Intake
 from fednano.federation.leases import Granted, Leases
 from fednano.federation.merging import Merging

@@ -8,7 +8,7 @@ from fednano.core import tensors
 from fednano.core.clock import Clock, wall
 from fednano.core.events import Event, RoundMerged, RoundSkipped, UpdateFolded
 from fednano.core.tensors import State
-from fednano.federation.accumulators import Slices
+from fednano.federation.fragments.slices import Slices
 from fednano.federation.leases import Leases
 from fednano.federation.plan import Plan, Round
 from fednano.strategy.base import ServerState, Strategy

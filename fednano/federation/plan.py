@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fednano.coordination.store import Lease
 from fednano.core.events import UpdateFolded
 from fednano.core.tensors import State
-from fednano.federation.accumulators import Accumulators
+from fednano.federation.fragments.slices import Accumulators
 from fednano.federation.guard import Guard, Unguarded
 from fednano.federation.planner import Blind, Planner
 from fednano.federation.round_length import Rounds

@@ -15,7 +15,7 @@ from fednano.coordination.store import Lease
 from fednano.core.clock import Stopwatch, VirtualClock, wall
 from fednano.core.tensors import State
 from fednano.data.ledger import Ledger
-from fednano.federation.accumulators import Accumulators
+from fednano.federation.fragments.slices import Accumulators
 from fednano.federation.guard import NormGuard
 from fednano.federation.intake import Intake, Received
 from fednano.federation.plan import Given, Plan, Round

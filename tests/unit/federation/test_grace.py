@@ -2,8 +2,8 @@
 
 import pytest
 
-from fednano.federation.grace import Averages
-from fednano.federation.holdings import Holdings
+from fednano.federation.fragments.grace import Averages
+from fednano.federation.fragments.holdings import Holdings
 
 
 def test_the_window_is_the_time_that_clients_have_to_spare() -> None:

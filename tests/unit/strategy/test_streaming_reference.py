@@ -14,8 +14,8 @@ from fednano.core.clock import Clock, VirtualClock
 from fednano.core.tensors import State
 from fednano.data.ledger import Grant, Span
 from fednano.data.loader import STREAM, Batch, TextSource
-from fednano.federation.accumulators import Slices
-from fednano.federation.holdings import Holdings
+from fednano.federation.fragments.holdings import Holdings
+from fednano.federation.fragments.slices import Slices
 from fednano.model.arch import Arch
 from fednano.model.gpt import GPTConfig
 from fednano.model.shapes import blueprint

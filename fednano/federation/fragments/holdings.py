@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from fednano.federation.grace import Averages
+from fednano.federation.fragments.grace import Averages
 from fednano.training.streaming import StreamTask
 
 

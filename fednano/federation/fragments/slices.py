@@ -6,7 +6,7 @@ from typing import Any
 
 from fednano.core import tensors
 from fednano.core.tensors import Shapes, State
-from fednano.federation.holdings import Holdings
+from fednano.federation.fragments.holdings import Holdings
 from fednano.strategy.base import Accumulator, ServerState, Strategy
 from fednano.strategy.streaming import Fragments, Streaming
 from fednano.training.streaming import StreamTask

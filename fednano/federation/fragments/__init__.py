@@ -1,0 +1,1 @@
+"""Fragments of the model on the server: what is merged when, and what each client holds."""
