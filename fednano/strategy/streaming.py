@@ -94,22 +94,19 @@ class Fragments:
 
         Raises ValueError if a fragment of a model that has tensors would be empty.
         """
-        named: list[list[str]] = [[] for _ in range(count)]
+        of = {name: int(match[1]) % count for name in shapes if (match := _BLOCK.match(name))}
         sizes = [0] * count
-        blocks = {name: int(match[1]) for name in shapes if (match := _BLOCK.match(name))}
-        for name, block in blocks.items():
-            named[block % count].append(name)
-            sizes[block % count] += math.prod(shapes[name])
-        for name in sorted(shapes.keys() - blocks.keys(), key=lambda name: (-math.prod(shapes[name]), name)):
-            smallest = sizes.index(min(sizes))
-            named[smallest].append(name)
-            sizes[smallest] += math.prod(shapes[name])
-        if shapes and not all(named):
+        for name, index in of.items():
+            sizes[index] += math.prod(shapes[name])
+        for name in sorted(shapes.keys() - of.keys(), key=lambda name: (-math.prod(shapes[name]), name)):
+            of[name] = sizes.index(min(sizes))
+            sizes[of[name]] += math.prod(shapes[name])
+        if shapes and len(set(of.values())) < count:
             raise ValueError(
                 f"strategy.stream.fragments must be <= the number of parts of the model, got {count}; use fewer, or a "
                 "deeper model"
             )
-        return cls(tuple(tuple(name for name in shapes if name in set(names)) for names in named))
+        return cls(tuple(tuple(name for name in shapes if of[name] == index) for index in range(count)))
 
     def of(self, tensors: Mapping[str, V], index: int) -> dict[str, V]:
         """Those of the tensors (or shapes) that are in one fragment."""

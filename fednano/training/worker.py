@@ -203,7 +203,7 @@ class ClientWorker:
             self.onward = self._onward(task, task.ahead, local)
         if task.whole:
             return result, rule.to("cpu").weights(local, done.steps) if rule and done.steps else local
-        return result, self._update(task, own, own.base if own else weights, local, done, rule)
+        return result, self._update(task, own, weights, local, done, rule)
 
     def _taken_in(
         self,
@@ -228,7 +228,7 @@ class ClientWorker:
         return self._part.begin(weights, self.memory.of(task.client, "strategy"), task.client, task.round)
 
     def _update(
-        self, task: Task, own: OwnWeights | None, known: State, local: State, done: StepsDone, rule: LocalRule | None
+        self, task: Task, own: OwnWeights | None, weights: State, local: State, done: StepsDone, rule: LocalRule | None
     ) -> State:
         """The pseudo-gradient, or what the strategy makes of it; of the fragment that is due, if there are any."""
         client = task.client
@@ -236,7 +236,7 @@ class ClientWorker:
             delta = own.submitted(local, task.stream.due, self._streaming.fragments)
             self.memory.keep(client, "stream", own.to_keep(local, delta, task.stream))
         else:
-            delta = tensors.subtract(known, local)
+            delta = tensors.subtract(weights, local)
         if rule and done.steps:
             delta = rule.to("cpu").update(delta, done.steps)
             self.memory.keep(client, "strategy", rule.kept)
