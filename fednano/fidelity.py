@@ -124,8 +124,8 @@ def compare(folder: Path) -> dict[str, dict[str, float]]:
     predicted = replay(folder, measured)
     step_s = known(measured.step_s, tuple(measured.windows))
     pairs = {
-        "mean round, s": (mean(measured.rounds), mean(predicted.rounds)),
-        "all rounds, s": (measured.ends - measured.begins, predicted.ends - predicted.begins),
+        f"mean {measured.unit}, s": (mean(measured.rounds), mean(predicted.rounds)),
+        f"all {measured.unit}s, s": (measured.ends - measured.begins, predicted.ends - predicted.begins),
         "inner steps merged": (sum(measured.steps.values()), sum(predicted.steps.values())),
         "goodput": (measured.goodput(step_s), predicted.goodput(step_s)),
     }

@@ -21,7 +21,10 @@ class Event(Struct, frozen=True, kw_only=True, tag_field="event", tag=True, omit
 
 
 class RunStarted(Event, frozen=True, kw_only=True):
-    """`format` is 2 if updates may be merged in later rounds than that of their work, or are of fragments."""
+    """`format` is 2 if updates may be merged in later rounds than that of their work, or are of fragments.
+
+    `unit` is what `rounds` are called: merge where clients never wait for one, round otherwise.
+    """
 
     runtime: str
     strategy: str
@@ -34,6 +37,7 @@ class RunStarted(Event, frozen=True, kw_only=True):
     tokens_planned: int
     seed: int
     train_rows: int
+    unit: str = "round"
     format: int = 1
 
 

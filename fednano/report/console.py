@@ -79,7 +79,7 @@ class Console:
 
     def close(self, summary: dict[str, Any]) -> None:
         self.stop()
-        lines = display.summary_text(summary)
+        lines = display.summary_text(summary, self.figures.unit)
         if self.figures.refusals:
             counts = ", ".join(f"{count:,} {reason}" for reason, count in self.figures.refusals.most_common())
             lines.append(f"{'updates refused':<{display.LABEL}}", "dim").append(f"{counts}\n", "yellow")
@@ -120,12 +120,12 @@ class Console:
 
     def _line(self, event: Event) -> None:
         """One plain line for the end of a round, and for an evaluation."""
-        total = display.of_rounds(self.figures)
+        ended = display.ended(self.figures)
         match event:
             case RoundMerged():
                 pace = self.pace()
                 parts = [
-                    f"round {self.figures.rounds}{total}",
+                    ended,
                     *([units.plural(len(event.leases), "update")] if self.figures.clients else []),
                     f"loss {event.train_loss:.4f}" if units.measured(event.train_loss) else "",
                     f"{event.tokens_total:,} tokens"
@@ -136,7 +136,7 @@ class Console:
                 self._print("  ".join(part for part in parts if part))
             case RoundSkipped():
                 updates = units.plural(event.updates, "update")
-                self._print(f"round {self.figures.rounds}{total}  skipped ({event.reason})  {updates}")
+                self._print(f"{ended}  skipped ({event.reason})  {updates}")
             case Evaluated():
                 figures = f"{units.fixed(event.val_bpb, 4)} bits per byte  loss {units.fixed(event.val_loss, 4)}"
                 shown = figures if units.measured(event.val_bpb) else units.NOT_MEASURED

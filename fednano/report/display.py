@@ -89,13 +89,11 @@ def headline(figures: Figures) -> list[str]:
     run = figures.run
     if run is None:
         return []
-    work = units.plural(run.rounds, "round") if run.rounds else f"{units.count(run.tokens_planned)} tokens planned"
     size, choices = [f"{units.count(run.parameters)} parameters"], [f"runtime {run.runtime}"]
     if run.clients:
         size.append(units.plural(len(run.clients), "client"))
-        work += f" of {run.local_steps} local steps" if run.rounds else f", {run.local_steps} local steps a round"
         choices = [f"strategy {run.strategy}", f"volatility {run.volatility}", *choices]
-    return [", ".join([*size, work]), ", ".join([*choices, f"seed {run.seed}"])]
+    return [", ".join([*size, figures.plan]), ", ".join([*choices, f"seed {run.seed}"])]
 
 
 def _progress(figures: Figures, pace: RunPace) -> Table:
@@ -106,7 +104,7 @@ def _progress(figures: Figures, pace: RunPace) -> Table:
     for _ in range(3):
         row.add_column(no_wrap=True, justify="right")
     row.add_row(
-        Text.assemble("round ", (f"{figures.rounds}", "bold"), of_rounds(figures)),
+        Text(ended(figures), style="bold"),
         ProgressBar(total=max(1, total), completed=done, complete_style="blue", finished_style="green"),
         Text.assemble(("elapsed ", "dim"), units.duration(pace.elapsed_s)),
         Text.assemble(("left ", "dim"), units.duration(pace.eta_s) if pace.eta_s is not None else "–"),
@@ -115,9 +113,10 @@ def _progress(figures: Figures, pace: RunPace) -> Table:
     return row
 
 
-def of_rounds(figures: Figures) -> str:
-    """The planned number of rounds as a suffix of the rounds done: "/12", or "" where none is planned."""
-    return f"/{figures.run.rounds}" if figures.run and figures.run.rounds else ""
+def ended(figures: Figures) -> str:
+    """How many rounds have ended, of how many that are planned: "round 3/12", or "merge 3" where none are."""
+    planned = f"/{figures.run.rounds}" if figures.run and figures.run.rounds else ""
+    return f"{figures.unit} {figures.rounds}{planned}"
 
 
 def clock_name(figures: Figures) -> str:
@@ -143,7 +142,7 @@ def _quality(figures: Figures, bpbs: Sequence[float], pace: RunPace) -> Text:
     ]
     trouble = [
         *(pair("updates refused", f"{refused}", "yellow") if refused else []),
-        *(pair("rounds skipped", f"{figures.skipped}", "yellow") if figures.skipped else []),
+        *(pair(f"{figures.unit}s skipped", f"{figures.skipped}", "yellow") if figures.skipped else []),
     ]
     return Text.assemble(*quality, "\n", *amounts, *([("\n", ""), *trouble] if trouble else []))
 
@@ -191,10 +190,10 @@ def _client_row(
     ]
 
 
-def summary_text(summary: Mapping[str, Any]) -> Text:
+def summary_text(summary: Mapping[str, Any], unit: str = "round") -> Text:
     """The result of a run, one figure a line; figures that were not measured are left out."""
     text = Text()
-    for label, value in summary_lines(summary):
+    for label, value in summary_lines(summary, unit):
         tone = {"completed": "bold green", "failed": "bold red"}.get(value, "bold yellow")
         first, *others = textwrap.wrap(value, COLUMNS - LABEL) or [""]
         text.append(f"{label:<{LABEL - 2}}  " if value else label, "dim")
@@ -206,19 +205,19 @@ def summary_text(summary: Mapping[str, Any]) -> Text:
 DIVERGED = "not finite: the model has diverged"
 
 
-def summary_lines(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(label, text) of every figure that was measured."""
+def summary_lines(summary: Mapping[str, Any], unit: str = "round") -> list[tuple[str, str]]:
+    """(label, text) of every figure that was measured; a round is called `unit`."""
     rows, moved = summary.get("rows") or {}, summary.get("bytes") or {}
     sent = {"from": moved.get("up"), "to": moved.get("down")}
     goodput = units.percent(summary.get("goodput"))
     lines = [
         ("status", str(summary.get("status") or "unknown")),
         ("why it failed", str(summary.get("error") or units.NOT_MEASURED)),
-        ("why it ended", units.ending(summary.get("ended_by"))),
+        ("why it ended", units.ending(summary.get("ended_by"), unit)),
         ("model parameters", units.whole(summary.get("parameters"))),
         ("validation bits per byte", _initial_to_final(summary.get("val_bpb_initial"), summary.get("val_bpb"))),
         ("training loss", _with(units.fixed(summary.get("train_loss")), "nats per token")),
-        ("rounds", units.whole(summary.get("rounds"))),
+        (f"{unit}s", units.whole(summary.get("rounds"))),
         ("tokens trained", units.whole(summary.get("tokens"))),
         ("tokens per second", units.count(summary.get("tokens_per_s"))),
         ("privacy", units.privacy(summary)),

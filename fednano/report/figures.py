@@ -22,6 +22,7 @@ from fednano.core.events import (
     UpdateRefused,
     WorkDispatched,
 )
+from fednano.report import units
 
 RowSpans = tuple[tuple[int, int, int], ...]  # (row, token, stop), as in LeaseGranted
 
@@ -84,6 +85,21 @@ class Figures:
     def rounds(self) -> int:
         """Rounds that ended, whether merged or skipped."""
         return self.merged + self.skipped
+
+    @property
+    def unit(self) -> str:
+        """What a round is called: merge where clients never wait for one, round otherwise."""
+        return self.run.unit if self.run else "round"
+
+    @property
+    def plan(self) -> str:
+        """What the run is to do: "12 rounds, 25 local steps a round", "60 merges, 10 local steps a task"."""
+        run = self.run
+        if run is None:
+            return ""
+        work = units.plural(run.rounds, run.unit) if run.rounds else f"{units.count(run.tokens_planned)} tokens"
+        task = "round" if run.unit == "round" else "task"
+        return f"{work}, {run.local_steps} local steps a {task}" if run.clients else work
 
     @property
     def progress(self) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from fednano.core.events import (
     RoundMerged,
     RoundSkipped,
     RoundStarted,
+    RunStarted,
     UpdateFolded,
     UpdateRefused,
     WorkDispatched,
@@ -38,6 +39,7 @@ class Measured:
         begins: time of the first round's beginning.
         ends: time of the last round's end.
         steps: merged inner steps by client.
+        unit: what a round is called: merge where clients never wait for one, round otherwise.
     """
 
     windows: Mapping[str, tuple[UpSpan, ...]]
@@ -49,6 +51,7 @@ class Measured:
     begins: float
     ends: float
     steps: Mapping[str, int]
+    unit: str = "round"
 
     def goodput(self, step_s: Mapping[str, float]) -> float:
         """Merged steps ÷ steps that the clients could have taken while up, from the first round on."""
@@ -78,6 +81,7 @@ def measure(events: Iterable[Event]) -> Measured:
 class _Reading:
     """The part of an event log read so far; times are those of its events."""
 
+    unit: str = "round"
     windows: dict[str, list[UpSpan]] = field(default_factory=lambda: defaultdict(list))
     came: dict[str, float] = field(default_factory=dict)  # since when the clients that are up have been up
     drained: dict[str, float] = field(default_factory=dict)  # until when clients that drained were up
@@ -96,6 +100,8 @@ class _Reading:
 
     def add(self, event: Event) -> None:
         match event:
+            case RunStarted():
+                self.unit = event.unit
             case ClientUp():
                 self.came[event.client] = self.idle[event.client] = event.t
                 self.struck.discard(event.client)
@@ -131,7 +137,10 @@ class _Reading:
         if event.lease not in self.asked:
             raise ValueError("no work was given out; there is nothing to replay")  # a centralized run's
         self.folded[event.lease] = event
-        self.down_s[client].append(event.busy_from - self.asked[event.lease])
+        # A client that trains on until its task is there ends its step first: the task came half a step before.
+        half = event.trained_s / event.steps / 2
+        early = half if event.ahead and event.busy_from - event.ahead[1] < half else 0.0
+        self.down_s[client].append(max(0.0, event.busy_from - early - self.asked[event.lease]))
         self.up_s[client].append(event.t - event.busy_until)
         self.idle[client] = event.t
         if event.drained:
@@ -163,4 +172,5 @@ class _Reading:
             begins=min(self.began.values()),
             ends=self.ends,
             steps=dict(steps),
+            unit=self.unit,
         )

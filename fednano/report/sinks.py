@@ -78,12 +78,16 @@ class Fanout:
 
 
 def metrics(event: Event) -> dict[str, float | int | None] | None:
-    """The figures of an event to plot, or None. `tokens` is the run's total so far, `t` seconds on the run's clock."""
+    """The figures of an event to plot, or None.
+
+    `merges` and `tokens` are the run's totals so far, `t` is in seconds on the run's clock.
+    """
     match event:
         case RoundMerged():
             row: dict[str, float | int] = {
                 "round": event.round,
                 "t": event.t,
+                "merges": event.version,
                 "tokens": event.tokens_total,
                 "round_tokens": event.tokens,
                 "steps": event.steps,
@@ -99,6 +103,7 @@ def metrics(event: Event) -> dict[str, float | int | None] | None:
             row = {
                 "round": event.round,
                 "t": event.t,
+                "merges": event.version,
                 "tokens": event.tokens_total,
                 "val_bpb": event.val_bpb,
                 "val_loss": event.val_loss,

@@ -8,7 +8,7 @@ NOT_MEASURED = "not measured"
 TIMES = 2.0  # a share from here on reads as a multiple
 
 _ENDS = {
-    "rounds": "all rounds done",
+    "rounds": "all {unit}s done",
     "budget.tokens": "token budget reached",
     "budget.virtual_hours": "budget of virtual hours used up",
     "budget.wall_hours": "budget of wall-clock hours used up",
@@ -129,9 +129,9 @@ def signed_percent(before: float, after: float) -> str:
     return f"{'+' if change >= 0 else '−'}{abs(change):.1f} %"
 
 
-def ending(key: str | None) -> str:
-    """Why a run ended, from the configuration key that ended it."""
-    return _ENDS.get(key or "", NOT_MEASURED)
+def ending(key: str | None, unit: str = "round") -> str:
+    """Why a run ended, from the configuration key that ended it; a round is called `unit`."""
+    return _ENDS.get(key or "", NOT_MEASURED).format(unit=unit)
 
 
 def plural(n: int, noun: str) -> str:

@@ -74,9 +74,9 @@ class WandbSink:
         except wandb.errors.Error as error:
             wandb.teardown()  # its process writes into the folder
             raise ValueError(f"logger.mode={mode}: {error}; run `wandb login`, or set logger.mode=offline") from error
-        # Rounds and evaluations are rows of their own, each drawn at its own tokens, round or virtual time;
+        # Rounds and evaluations are rows of their own, each drawn at its own tokens, round, merges or virtual time;
         # wandb's own step only counts the rows.
-        for axis in ("tokens", "round", "virtual_s"):
+        for axis in ("tokens", "round", "merges", "virtual_s"):
             self._run.define_metric(axis, hidden=True)
         self._run.define_metric("*", step_metric="tokens")
 

@@ -130,7 +130,7 @@ def showing(sink: Sink, store: CoordinationStore, replicas: Replicas) -> OnStep:
 
 def run_started(parts: Parts, runtime: str, horizon: int) -> RunStarted:
     """The first event of a federated run."""
-    settings = parts.settings
+    settings, pacing = parts.settings, Pacing.of(parts.strategy)
     return RunStarted(
         t=0.0,
         runtime=runtime,
@@ -144,7 +144,8 @@ def run_started(parts: Parts, runtime: str, horizon: int) -> RunStarted:
         tokens_planned=horizon,
         seed=settings.seed,
         train_rows=sum(len(rows) for rows in parts.pools.rows),
-        format=2 if Pacing.of(parts.strategy).carries or Streaming.of(parts.strategy) else 1,
+        unit="round" if pacing.waits else "merge",
+        format=2 if pacing.carries or Streaming.of(parts.strategy) else 1,
     )
 
 

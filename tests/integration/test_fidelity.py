@@ -31,9 +31,14 @@ VOLATILE = ("volatility.exit=drain", "rounds=8", "runtime.compute=analytic", "ne
 
 @pytest.fixture
 def volatile(run: Run, tiny: list[str]) -> Path:
-    """The folder of a run whose clients come and go, with the configuration that a user's run leaves."""
-    folder: Path = run(*VOLATILE)["folder"]
-    cfg = compose_config([*tiny, *VOLATILE])
+    """The folder of a run whose clients come and go."""
+    return recorded(run, tiny, *VOLATILE)
+
+
+def recorded(run: Run, tiny: list[str], *words: str) -> Path:
+    """The folder of a run, with the configuration that a user's run leaves."""
+    folder: Path = run(*words)["folder"]
+    cfg = compose_config([*tiny, *words])
     OmegaConf.save(
         OmegaConf.masked_copy(cfg, [str(k) for k in cfg if k not in ("hydra", "resume")]), folder / "config.yaml"
     )
@@ -134,6 +139,15 @@ def test_a_virtual_run_predicts_itself(volatile: Path, capsys) -> None:
     assert main([str(volatile)]) == 0
     assert "goodput" in capsys.readouterr().out
     assert sorted(volatile.rglob("*")) == before
+
+
+@pytest.mark.parametrize("strategy", ["fedbuff", "decoupled_diloco"])
+def test_a_run_without_rounds_predicts_itself(run: Run, tiny: list[str], strategy: str) -> None:
+    words = ("volatility.mean_up_s=1e6", "rounds=8", "runtime.compute=analytic", "optim.state=keep", f"strategy={strategy}")
+    folder = recorded(run, tiny, *words)
+    found = compare(folder)
+    assert {name: row["off"] for name, row in found.items()} == pytest.approx(dict.fromkeys(found, 0.0), abs=0.02)
+    assert "mean merge, s" in found
 
 
 def test_a_prediction_that_is_off_is_told_by_the_exit_code(

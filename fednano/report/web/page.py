@@ -86,9 +86,8 @@ def subtitle(history: History, summary: dict[str, Any]) -> list[str]:
         f"runtime {run.runtime}",
         *clients,
         f"{units.count(run.parameters)} parameters",
-        f"{units.plural(run.rounds, 'round') if run.rounds else f'{units.count(run.tokens_planned)} tokens'} planned",
-        *([f"{run.local_steps} local steps a round"] if run.clients else []),
-        *([units.ending(summary["ended_by"])] if summary.get("ended_by") else []),
+        history.figures.plan,
+        *([units.ending(summary["ended_by"], history.figures.unit)] if summary.get("ended_by") else []),
     ]
 
 
@@ -111,7 +110,7 @@ def notices(history: History, summary: dict[str, Any]) -> list[str]:
             "python -m fednano.report --audit RUN_FOLDER lists where."
         )
     if summary.get("status") in ("interrupted", "failed", "unfinished"):
-        ended = units.plural(history.figures.rounds, "round")
+        ended = units.plural(history.figures.rounds, history.figures.unit)
         found.append(f"The run is {summary['status']}: the figures cover the {ended} that ended.")
     return found
 
@@ -128,13 +127,13 @@ def tiles(history: History, summary: dict[str, Any]) -> list[Tile]:
     found = [
         _bpb_tile(summary),
         Tile("Tokens trained", units.count(summary.get("tokens")), planned),
-        Tile("Training loss", units.fixed(summary.get("train_loss")), "nats per token, last round"),
+        Tile("Training loss", units.fixed(summary.get("train_loss")), f"nats per token, last {history.figures.unit}"),
         Tile("Goodput", units.percent(summary.get("goodput")), "of the tokens clients had time for"),
         Tile("Elapsed time", units.duration(summary.get("wall_s")), speed),
         Tile(
             "Virtual time",
             units.duration(summary.get("virtual_s")),
-            units.plural(history.figures.rounds, "round"),
+            units.plural(history.figures.rounds, history.figures.unit),
         ),
         Tile("Sent by clients", units.size(moved.get("up")), f"{units.size(moved.get('down'))} sent to clients"),
         Tile(
@@ -173,38 +172,38 @@ def panels(history: History) -> list[Panel]:
 
 def _panel(title: str, unit: str, samples: Sequence[Sample], history: History, empty: str) -> Panel:
     def points(x: Callable[[Sample], float]) -> list[tuple[float, float, str]]:
-        return [(x(s), s.value, _hover(s, unit)) for s in samples]
+        return [(x(s), s.value, _hover(s, unit, history.figures.unit)) for s in samples]
 
     by_tokens = svg.curve(points(lambda s: float(s.tokens)), HALF, "tokens merged", time_axis=False)
     by_time = svg.curve(points(lambda s: s.t), HALF, clock_name(history), time_axis=True)
     return Panel(title, unit, (("tokens", by_tokens), ("time", by_time)), empty)
 
 
-def _hover(sample: Sample, unit: str) -> str:
-    where = f"round {sample.round}, {units.count(sample.tokens)} tokens, {units.duration(sample.t)}"
+def _hover(sample: Sample, unit: str, called: str) -> str:
+    where = f"{called} {sample.round}, {units.count(sample.tokens)} tokens, {units.duration(sample.t)}"
     return f"{units.fixed(sample.value, 4)} {unit}\n{where}"
 
 
-def rounds_charts(rounds: Sequence[RoundBar]) -> list[tuple[str, Chart | None]]:
-    """Tokens and updates per round; skipped rounds are marked."""
+def rounds_charts(rounds: Sequence[RoundBar], called: str) -> list[tuple[str, Chart | None]]:
+    """Tokens and updates per round, which is `called` so; skipped rounds are marked."""
 
     def hover(unit: str) -> Callable[[int, int, float], str]:
         def label(first: int, last: int, mean: float) -> str:
             if first == last:
-                return f"round {first}: {mean:,.0f} {unit}"
-            return f"rounds {first} to {last}: {mean:,.1f} {unit} each"
+                return f"{called} {first}: {mean:,.0f} {unit}"
+            return f"{called}s {first} to {last}: {mean:,.1f} {unit} each"
 
         return label
 
     def chart(values: list[tuple[int, float, str]], unit: str) -> Chart | None:
-        return svg.bars(values, SHORT, "round", hover(unit), mark="skipped")
+        return svg.bars(values, SHORT, called, hover(unit), mark="skipped")
 
     kinds = ["" if r.merged else "skipped" for r in rounds]
     updates = [(r.round, float(r.updates), kind) for r, kind in zip(rounds, kinds, strict=True)]
     tokens = [(r.round, float(r.tokens), kind) for r, kind in zip(rounds, kinds, strict=True)]
-    drawn = [("Tokens merged per round", chart(tokens, "tokens"))]
+    drawn = [(f"Tokens per {called}", chart(tokens, "tokens"))]
     if not rounds or any(r.updates for r in rounds):  # a run without clients has none
-        drawn.append(("Updates per round", chart(updates, "updates")))
+        drawn.append((f"Updates per {called}", chart(updates, "updates")))
     return drawn
 
 

@@ -19,7 +19,7 @@ _SLIVER_PX = 3.0  # which is at most this wide
 KINDS = {
     "full": "merged, all steps",
     "drained": "merged, drained early",
-    "discarded": "received, round skipped",
+    "discarded": "received, not merged",
     "refused": "refused",
     "lost": "lost in a crash",
     "open": "unfinished at the end",
@@ -75,7 +75,7 @@ def timeline(history: History) -> Timeline | None:
     present = {span.kind for lane in shown for span in lane.bars}
     return Timeline(
         frame=frame,
-        lanes=tuple(_lane(lane, x, frame.top + k * pitch, pitch) for k, lane in enumerate(shown)),
+        lanes=tuple(_lane(lane, x, frame.top + k * pitch, pitch, history.figures.unit) for k, lane in enumerate(shown)),
         merges=tuple(merges) if len(merges) <= MAX_MERGES else (),
         x_ticks=tuple(Tick(x(v), time_label(v)) for v in time_ticks(0.0, end, round(8 * width / WIDTH))),
         kinds=tuple((kind, meaning) for kind, meaning in KINDS.items() if kind in present),
@@ -94,7 +94,7 @@ def _zoom(lanes: Sequence[ClientLane], end: float, plot: float) -> float:
     return min(MAX_WIDTH / WIDTH, max(1.0, _WORK_PX / px))
 
 
-def _lane(lane: ClientLane, x: Scale, top: float, pitch: float) -> DrawnLane:
+def _lane(lane: ClientLane, x: Scale, top: float, pitch: float, unit: str) -> DrawnLane:
     height = round(pitch * 0.62, 1)
     y = round(top + (pitch - height) / 2, 1)
     inset = round(height * 0.18, 1)
@@ -109,13 +109,13 @@ def _lane(lane: ClientLane, x: Scale, top: float, pitch: float) -> DrawnLane:
         client=lane.client,
         y=y,
         height=height,
-        windows=tuple(bars(windows, x, y, height)),
-        work=tuple(bars(work, x, y + inset, height - 2 * inset)),
+        windows=tuple(bars(windows, x, y, height, unit)),
+        work=tuple(bars(work, x, y + inset, height - 2 * inset, unit)),
         crashes=tuple(_crosses(lane, x, y + height / 2)),
     )
 
 
-def bars(spans: Sequence[WorkBar], x: Scale, y: float, height: float) -> list[Bar]:
+def bars(spans: Sequence[WorkBar], x: Scale, y: float, height: float, unit: str = "round") -> list[Bar]:
     """One bar per span, in order of start; narrow bars that would overlap on screen are joined."""
     drawn: list[Bar] = []
     joined: dict[str, float] = {}  # seconds by kind in the last bar
@@ -139,21 +139,23 @@ def bars(spans: Sequence[WorkBar], x: Scale, y: float, height: float) -> list[Ba
                     y=round(y, 1),
                     width=round(right - left, 1),
                     height=round(height, 1),
-                    label=_label(span),
+                    label=_label(span, unit),
                     kind=span.kind,
                 )
             )
     return drawn
 
 
-def _label(span: WorkBar) -> str:
+def _label(span: WorkBar, unit: str) -> str:
     times = f"{units.moment(span.start)} to {units.moment(span.stop)}"
     if span.kind == "up":
         return f"{span.note}\n{times}"
     reason = f" ({span.note})" if span.note else ""
     steps = units.plural(span.steps, "step")
     asked = f"{steps} asked for" if span.kind in ("refused", "lost", "open") else steps
-    return f"round {span.round}: {KINDS[span.kind]}{reason}\n{asked}, {times}"
+    # Where clients never wait, work may be merged later than in the merge that was next when it was given out.
+    where = f"{unit} {span.round}" if unit == "round" else f"given out before {unit} {span.round}"
+    return f"{where}: {KINDS[span.kind]}{reason}\n{asked}, {times}"
 
 
 def _crosses(lane: ClientLane, x: Scale, y: float) -> list[Dot]:

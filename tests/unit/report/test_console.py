@@ -61,7 +61,7 @@ def test_a_log_gets_one_plain_line_for_each_round_and_evaluation() -> None:
     console = Console("quick[bold]start", FOLDER, out)
     _play(console, events)
     lines = text.getvalue().splitlines()
-    assert lines[0] == "fednano quick[bold]start: 8.78M parameters, 4 clients, 10 rounds of 25 local steps"
+    assert lines[0] == "fednano quick[bold]start: 8.78M parameters, 4 clients, 10 rounds, 25 local steps a round"
     assert lines[1] == "strategy diloco, volatility markov, runtime virtual, seed 0"
     told = [e for e in events if isinstance(e, RoundMerged | RoundSkipped | Evaluated)]
     assert len(lines) == 2 + len(told)
@@ -125,6 +125,20 @@ def test_an_evaluation_without_a_model_is_one_word() -> None:
 def test_figures_that_were_not_measured_are_left_out_of_the_summary() -> None:
     labels = [label for label, _ in display.summary_lines({"status": "failed", "tokens": 0, "goodput": None})]
     assert labels == ["status", "tokens trained"]
+
+
+def test_a_run_without_rounds_counts_merges() -> None:
+    first, *rest = volatile_run(rounds=10)
+    assert isinstance(first, RunStarted)
+    out, text = _log()
+    console = Console("quickstart", FOLDER, out)
+    _play(console, [replace(first, unit="merge"), *rest])
+    console.close(summary_of([first, *rest]))
+    lines = text.getvalue().splitlines()
+    assert lines[0].endswith("10 merges, 25 local steps a task")
+    assert [line.split("  ")[0] for line in lines if "update" in line][:2] == ["merge 1/10", "merge 2/10"]
+    assert any(line.startswith("merges    ") for line in lines)
+    assert not any("round" in line for line in lines)
 
 
 def test_a_run_that_only_a_budget_ends_counts_its_tokens() -> None:

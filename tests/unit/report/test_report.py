@@ -204,11 +204,23 @@ def test_rows_that_are_trained_in_part_are_told(tmp_path: Path) -> None:
     assert told == "30: 0 trained, 0 leased to clients, 30 left"
 
 
+def test_a_run_without_rounds_speaks_of_merges(tmp_path: Path) -> None:
+    first, *rest = volatile_run(rounds=20)
+    assert isinstance(first, RunStarted)
+    page = page_of(write_run(tmp_path, [replace(first, unit="merge", rounds=0), *rest]))
+    assert page.texts("figcaption")[2:] == ["Tokens per merge", "Updates per merge"]
+    assert "Merges" in page.texts("h2")
+    assert tiles(page)["Virtual time"][1] == "20 merges"
+    work = [label for label in page.texts("title") if "merged, all steps" in label]
+    assert work and all(label.startswith("given out before merge ") for label in work)
+    assert not [text for _, _, texts in page.elements for text in texts if "round " in text]
+
+
 def test_a_centralized_run_has_curves_but_no_timeline(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path, centralized_run(6)))
     assert page.texts("section", id="timeline") == page.texts("section", id="clients") == []
     assert len(page.texts("path", class_="line")) == 4
-    assert page.texts("figcaption")[2:] == ["Tokens merged per round"]
+    assert page.texts("figcaption")[2:] == ["Tokens per round"]
 
 
 def test_a_run_interrupted_before_its_first_round(tmp_path: Path) -> None:
@@ -353,6 +365,7 @@ def test_the_metrics_file_has_a_line_per_round_and_evaluation(tmp_path: Path) ->
         None,
         *(e.train_loss for e in merged[2:]),
     ]
+    assert [r["merges"] for r in rows if "updates" in r] == list(range(1, len(merged) + 1))
     assert [r["val_bpb"] for r in rows if "val_bpb" in r] == [e.val_bpb for e in of(events, Evaluated)]
 
 
