@@ -143,7 +143,13 @@ def test_a_virtual_run_predicts_itself(volatile: Path, capsys) -> None:
 
 @pytest.mark.parametrize("strategy", ["fedbuff", "decoupled_diloco"])
 def test_a_run_without_rounds_predicts_itself(run: Run, tiny: list[str], strategy: str) -> None:
-    words = ("volatility.mean_up_s=1e6", "rounds=8", "runtime.compute=analytic", "optim.state=keep", f"strategy={strategy}")
+    words = (
+        "volatility.mean_up_s=1e6",
+        "rounds=8",
+        "runtime.compute=analytic",
+        "optim.state=keep",
+        f"strategy={strategy}",
+    )
     folder = recorded(run, tiny, *words)
     found = compare(folder)
     assert {name: row["off"] for name, row in found.items()} == pytest.approx(dict.fromkeys(found, 0.0), abs=0.02)
