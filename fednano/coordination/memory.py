@@ -1,7 +1,8 @@
 """The in-memory coordination store, for runs in one process."""
 
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from fednano.coordination.store import Lease, StopRequestedError
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
+
 from fednano.core.inner_step import InnerStep
 
 
@@ -13,8 +15,7 @@ class StopRequestedError(Exception):
 NO_LEASE = -1
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lease:
+class Lease(Struct, frozen=True, kw_only=True):
     """A client's right to train some rows until `expires`, in seconds on the run's clock.
 
     A submission must show the fencing `token`, which cannot be guessed if other processes could try. A lease granted

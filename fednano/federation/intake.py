@@ -3,9 +3,9 @@
 import hmac
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from msgspec import structs
+from msgspec import Struct, structs
 from torch import Tensor
 
 from fednano.coordination.store import Lease
@@ -21,13 +21,12 @@ from fednano.federation.plausible import implausible
 from fednano.federation.transport import Reply
 from fednano.optim.inner import is_square
 from fednano.strategy.base import ServerState, Strategy, Update
-from fednano.strategy.pacing import damped
+from fednano.strategy.pacing import Pacing
 from fednano.training.recorder import RunProgress
 from fednano.training.worker import Result
 
 
-@dataclass(frozen=True)
-class Received:
+class Received(Struct, frozen=True, kw_only=True):
     """The outcome of a reply: `accumulated`, or `refused` with a reason. `drained`: its client is leaving.
 
     `cause` says more about a reason that has many.
@@ -52,6 +51,7 @@ class Intake:
     ledger: Ledger
     clock: Clock
     progress: RunProgress
+    pacing: Pacing = field(default_factory=Pacing)
     slices: Slices = field(default_factory=Slices)
     tally: Tally | None = None
 
@@ -80,7 +80,7 @@ class Intake:
         except ValueError as error:
             return Received(refused="malformed", drained=drained, cause=as_cause(str(error)))
         received = self._admit(result, submitted, fragment, round_, state, reply.size)
-        return replace(received, drained=drained)
+        return structs.replace(received, drained=drained)
 
     def _admit(
         self, result: Result, submitted: "_Submitted", fragment: int, round_: Round, state: ServerState, size: int
@@ -111,8 +111,8 @@ class Intake:
                 f"the weight that {type(self.strategy).__name__} gives an update must be > 0 and finite, got {weight}; "
                 "correct its method weight"
             )
-        if update.staleness and delta:
-            delta = tensors.scaled(delta, damped(update.staleness))
+        if delta and (discount := self.pacing.discount(update.staleness)) < 1.0:
+            delta = tensors.scaled(delta, discount)
         event = self._event(result, round_.index, weight, length, size, clip)
         if self.slices.holdings:
             event = structs.replace(event, fragment=fragment)

@@ -6,7 +6,9 @@ overlapped steps while its update travels. It keeps the second if its next task 
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from fednano.coordination.store import CoordinationStore, Lease
 from fednano.core.clock import Clock, wall
@@ -16,8 +18,7 @@ from fednano.federation.plan import Plan, Round, Site
 from fednano.training.overlap import Advance
 
 
-@dataclass(frozen=True, kw_only=True)
-class Granted:
+class Granted(Struct, frozen=True, kw_only=True):
     """A lease and its rows; granted `at`, in seconds on the run's clock, and at a wall-clock reading.
 
     At most `ahead` overlapped steps may be taken on it before its round begins.

@@ -92,6 +92,7 @@ class Federation:
             ledger=ledger,
             clock=clock,
             progress=recorder.progress,
+            pacing=self._pacing,
             slices=self._slices,
             tally=tally,
         )

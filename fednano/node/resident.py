@@ -4,12 +4,13 @@ import secrets
 import socket
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 
 from flwr.app import ConfigRecord, RecordDict
+from msgspec.structs import replace
 
 from fednano.coordination.store import NO_LEASE, Heartbeat, Post, StopRequestedError
 from fednano.core.clock import Clock, pause

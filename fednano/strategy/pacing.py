@@ -28,6 +28,7 @@ class Pacing:
             the round in which it comes, and its client is left in peace until then.
         max_staleness: versions of the global model that may come into being while a client trains; after more, its
             update is refused and its rows are freed. About clients ÷ quorum do as a rule. None: any number.
+        staleness_discount: whether an update that is s versions behind is multiplied by 1/√(1 + s), as in FedBuff.
         waits: whether a client that has submitted waits for the merge. False: it is given new work at once, from the
             newest version, as in FedBuff (Nguyen et al. 2022, 2106.06639).
     """
@@ -35,6 +36,7 @@ class Pacing:
     grace: float | None = None
     late: Late = "refuse"
     max_staleness: int | None = None
+    staleness_discount: bool = True
     waits: bool = True
 
     def __post_init__(self) -> None:
@@ -64,9 +66,14 @@ class Pacing:
     def of(cls, strategy: object) -> "Pacing":
         if not isinstance(strategy, Paced):
             return cls()
-        return cls(grace=strategy.grace, late=strategy.late, max_staleness=strategy.max_staleness, waits=strategy.waits)
+        return cls(
+            grace=strategy.grace,
+            late=strategy.late,
+            max_staleness=strategy.max_staleness,
+            staleness_discount=getattr(strategy, "staleness_discount", True),
+            waits=strategy.waits,
+        )
 
-
-def damped(staleness: int) -> float:
-    """The factor 1/√(1 + s) on an update that is s versions behind, as in FedBuff; 1 for one that is not."""
-    return 1.0 / math.sqrt(1 + staleness)
+    def discount(self, staleness: int) -> float:
+        """The factor on an update that is this many versions behind."""
+        return 1.0 / math.sqrt(1 + staleness) if self.staleness_discount else 1.0

@@ -94,6 +94,8 @@ class Fragments:
 
         Raises ValueError if a fragment of a model that has tensors would be empty.
         """
+        if not shapes:
+            return cls(((),) * count)
         of = {name: int(match[1]) % count for name in shapes if (match := _BLOCK.match(name))}
         sizes = [0] * count
         for name, index in of.items():
@@ -101,7 +103,7 @@ class Fragments:
         for name in sorted(shapes.keys() - of.keys(), key=lambda name: (-math.prod(shapes[name]), name)):
             of[name] = sizes.index(min(sizes))
             sizes[of[name]] += math.prod(shapes[name])
-        if shapes and len(set(of.values())) < count:
+        if len(set(of.values())) < count:
             raise ValueError(
                 f"strategy.stream.fragments must be <= the number of parts of the model, got {count}; use fewer, or a "
                 "deeper model"

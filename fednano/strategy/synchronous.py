@@ -47,7 +47,7 @@ class Synchronous:
             tokens_squared_per_step: tokens · tokens ÷ steps, as in Decoupled DiLoCo (2604.21428); uniform: all alike;
             None: tokens, or uniform if `merging` takes no weights or there is `dp`.
         slack: factor on a round's planned duration after which it closes and missing updates are given up.
-        grace, late, max_staleness, waits: when updates are merged; see `Pacing`.
+        grace, late, max_staleness, staleness_discount, waits: when updates are merged; see `Pacing`.
         needs_muon: whether the method is defined with Muon as the clients' inner optimizer.
         needs_sparse: whether it is defined with sparse updates and error feedback, such as codec=topk.
         client: what clients do besides plain inner steps.
@@ -67,6 +67,7 @@ class Synchronous:
     grace: Annotated[float, Range(le=math.inf)] | None = None
     late: Late = "refuse"
     max_staleness: int | None = None
+    staleness_discount: bool = True
     waits: bool = True
     needs_muon: bool = False
     needs_sparse: bool = False

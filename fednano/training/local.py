@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Protocol
 
 import torch
+from msgspec import Struct
 from torch import Tensor
 
 from fednano.core.clock import Clock, Stopwatch
@@ -59,8 +60,7 @@ class Trainer(Protocol):
         """Drop the state that a client keeps between rounds."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class StepPlan:
+class StepPlan(Struct, frozen=True, kw_only=True):
     """The steps to take: at most `steps` inner steps of `step_s` seconds each at full speed.
 
     The learning rate of step k is scheduled at `tokens_before + k · tokens_per_step` global tokens of `horizon`.
@@ -73,7 +73,7 @@ class StepPlan:
     tokens_before: int
     tokens_per_step: int
     horizon: int
-    inner: State = field(default_factory=dict)
+    inner: State = {}
     speed: SpeedAt = full_speed
     quiet_until: float = math.inf
     rule: LocalRule | None = None
@@ -83,8 +83,7 @@ class StepPlan:
         return self.step_s / self.speed(begins)
 
 
-@dataclass(frozen=True, kw_only=True)
-class StepsDone:
+class StepsDone(Struct, frozen=True, kw_only=True):
     """The steps taken. `loss` is their mean in nats per token; without steps it is NaN, and `cursor` is None.
 
     `left` are spans before the cursor that stay untrained. Of the `train_s` wall-clock seconds, `data_s` were spent
@@ -99,7 +98,7 @@ class StepsDone:
     train_s: float
     data_s: float = 0.0
     left: tuple[Span, ...] = ()
-    inner: State = field(default_factory=dict)
+    inner: State = {}
 
 
 def compile_model(model: GPT) -> Callable[[Tensor, Tensor], Tensor]:

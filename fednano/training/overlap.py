@@ -5,7 +5,10 @@ The client then continues from θ + (θ_a − θ_h). The next pseudo-gradient, �
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from fednano.core import tensors
 from fednano.core.clock import Clock
@@ -15,6 +18,7 @@ from fednano.data.loader import PartedLoader
 from fednano.training.local import AfterStep, MayStep, StepPlan, StepsDone, Trainer
 
 NOTHING = StepsDone(steps=0, tokens=0, loss=math.nan, cursor=None, drained=False, train_s=0.0)
+DRAINED = replace(NOTHING, drained=True)
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,7 @@ class Advance:
     steps: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class HeadStart:
+class HeadStart(Struct, frozen=True, kw_only=True):
     """The overlapped steps done on a lease when its task arrives.
 
     Args:
@@ -42,8 +45,8 @@ class HeadStart:
     loader: PartedLoader
     done: StepsDone = NOTHING
     took: tuple[float, ...] = ()
-    moved: State = field(default_factory=dict)
-    reached: State = field(default_factory=dict)
+    moved: State = {}
+    reached: State = {}
 
     def onto(self, weights: State) -> State:
         """The weights to continue from: θ + (θ_a − θ_h)."""

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from fednano.core import tensors
 from fednano.core.clock import Clock, VirtualClock
@@ -14,7 +16,7 @@ from fednano.strategy.client_part import ClientPart, LocalRule
 from fednano.strategy.streaming import Streaming
 from fednano.training.client_memory import ClientMemory
 from fednano.training.local import MayStep, SpeedAt, StepPlan, StepsDone, Trainer, full_speed
-from fednano.training.overlap import NOTHING, Advance, HeadStart, Onward, joined
+from fednano.training.overlap import DRAINED, NOTHING, Advance, HeadStart, Onward, joined
 from fednano.training.streaming import OwnWeights, StreamTask
 
 ROUNDING_S = 1e-6  # tolerance for sums of step times
@@ -31,8 +33,7 @@ def never(lease: int, now: float) -> bool:
     return False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Task:
+class Task(Struct, frozen=True, kw_only=True):
     """What the server asks of a client in one message.
 
     `peers` clients are assumed to train beside this one, for the schedule by global tokens; `horizon` is the number
@@ -52,7 +53,7 @@ class Task:
     tokens_total: int
     peers: int
     horizon: int
-    inner: State = field(default_factory=dict)
+    inner: State = {}
     seconds: float = math.inf
     token: str = ""
     whole: bool = False
@@ -60,8 +61,7 @@ class Task:
     stream: StreamTask | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Result:
+class Result(Struct, frozen=True, kw_only=True):
     """What the client submits besides the pseudo-gradient or its weights.
 
     `busy_from` and `busy_until` are seconds on its clock. `ahead` is the (begin, end) of its overlapped steps before
@@ -172,7 +172,7 @@ class ClientWorker:
                 head.loader.trained(behind + taken)
                 self._tell(task, behind + taken, loss)
 
-            plan = replace(self._plan(task, max(0, steps), behind, task.inner, quiet_until), rule=rule)
+            plan = self._plan(task, max(0, steps), behind, task.inner, quiet_until, rule)
             return self._trainer.run(task.client, start, head.loader, plan, self._clock, may_step, after_step)
 
         ahead = head.done.steps
@@ -181,8 +181,8 @@ class ClientWorker:
             early, own = self._taken_in(task, own, weights, head, go)
         start, behind = (own.local if own else head.onto(weights)), ahead + early.steps
         rule = self._rule(task, own.base if own else weights)
-        done, local = (NOTHING, start) if early.drained else go(start, task.steps - behind, behind, rule)
-        done = replace(joined(early, done), drained=early.drained or done.drained)
+        done, local = (DRAINED, start) if early.drained else go(start, task.steps - behind, behind, rule)
+        done = joined(early, done)
         # A client that was asked to submit stays; one that drained on its own leaves.
         if called:
             done = replace(done, drained=False)
@@ -256,7 +256,15 @@ class ClientWorker:
     def _loader(self, grant: Grant) -> PartedLoader:
         return PartedLoader(self._source, self._pools[grant.pool], grant, *self._shape, self._packing)
 
-    def _plan(self, task: Task, steps: int, behind: int, inner: State, quiet_until: float = math.inf) -> StepPlan:
+    def _plan(
+        self,
+        task: Task,
+        steps: int,
+        behind: int,
+        inner: State,
+        quiet_until: float = math.inf,
+        rule: LocalRule | None = None,
+    ) -> StepPlan:
         """The plan of `steps` steps after each peer has taken `behind` steps since the task's token count."""
         step_tokens = self._shape[0] * self._shape[1]
         peers_tokens = step_tokens * task.peers
@@ -270,6 +278,7 @@ class ClientWorker:
             inner=inner,
             speed=self._speed,
             quiet_until=quiet_until,
+            rule=rule,
         )
 
     def _onward(self, task: Task, ahead: Advance, local: State) -> Onward:

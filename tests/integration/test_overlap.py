@@ -5,7 +5,7 @@ Steps take 1 s; H is 10 and a step has 4 tokens.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -339,7 +339,9 @@ FIRST = Task(
     horizon=10**6,
     ahead=Advance(2, "t", Grant(0, (Span(9, 0, 30),)), 3),
 )
-SECOND = replace(FIRST, round=1, version=1, lease=2, token="t", grant=Grant(0, (Span(9, 0, 30),)), tokens_total=140)
+SECOND = structs.replace(
+    FIRST, round=1, version=1, lease=2, token="t", grant=Grant(0, (Span(9, 0, 30),)), tokens_total=140
+)
 
 
 def test_a_client_goes_on_from_where_it_is_and_hands_that_in_once() -> None:
@@ -348,7 +350,7 @@ def test_a_client_goes_on_from_where_it_is_and_hands_that_in_once() -> None:
     result, delta = client.work(FIRST, 16.0)
     assert (delta, result.done.steps, result.ahead) == (12.0, 2, ())
     client.clock.wait(2.5)
-    result, delta = client.work(replace(SECOND, ahead=None), 10.0)
+    result, delta = client.work(structs.replace(SECOND, ahead=None), 10.0)
     assert delta == 6.0
     assert (result.ahead, result.busy_from, result.busy_until) == ((2.0, 3.0), 3.0, 4.0)
     done = result.done
@@ -366,7 +368,7 @@ def test_steps_ahead_may_be_all_that_a_task_asks_for() -> None:
     client = Client()
     client.work(FIRST, 16.0)
     client.clock.wait(20.0)
-    result, delta = client.work(replace(SECOND, steps=3), 10.0)
+    result, delta = client.work(structs.replace(SECOND, steps=3), 10.0)
     assert (result.done.steps, result.done.cursor, result.done.loss) == (3, (11, 2), 2.0)
     assert delta == 10.0 - (10.0 + 0.5 - 4.0)
     assert (result.ahead, result.busy_from, result.busy_until) == ((2.0, 5.0), 20.0, 20.0)
@@ -377,7 +379,7 @@ def test_steps_ahead_on_another_lease_are_forgotten(other: dict[str, Any], forgo
     client = Client()
     client.work(FIRST, 16.0)
     client.clock.wait(2.5)
-    result, _ = client.work(replace(SECOND, **other), 10.0)
+    result, _ = client.work(structs.replace(SECOND, **other), 10.0)
     assert client.trainer.forgot == forgot
     assert bool(result.ahead) != bool(forgot)
     assert result.done.cursor == (10, 3), "from the lease's beginning"
@@ -386,7 +388,7 @@ def test_steps_ahead_on_another_lease_are_forgotten(other: dict[str, Any], forgo
 def test_a_client_that_has_taken_no_step_ahead_forgets_nothing() -> None:
     client = Client()
     client.work(FIRST, 16.0)
-    client.work(replace(SECOND, lease=3), 10.0)
+    client.work(structs.replace(SECOND, lease=3), 10.0)
     assert client.trainer.forgot == 0
 
 

@@ -1,7 +1,6 @@
 """The round loop and the virtual grid, with Flower's own apps and small hand-made clients instead of training."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +8,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 from support.toy_federation import LINK, TOKENS, FakeWorker, H, federate
 
 from fednano.core.clock import VirtualClock
@@ -169,9 +168,9 @@ def test_nobody_ever_is_an_error() -> None:
     [
         (lambda task, result, delta: (result, {"w": torch.tensor([math.nan])}), "non_finite"),
         (lambda task, result, delta: (result, {"w": torch.tensor([math.inf])}), "non_finite"),
-        (lambda task, result, delta: (Result(**{**vars(result), "version": 9}), delta), "stale"),
-        (lambda task, result, delta: (Result(**{**vars(result), "round": 9}), delta), "stale"),
-        (lambda task, result, delta: (Result(**{**vars(result), "lease": 0}), delta), "stale"),
+        (lambda task, result, delta: (replace(result, version=9), delta), "stale"),
+        (lambda task, result, delta: (replace(result, round=9), delta), "stale"),
+        (lambda task, result, delta: (replace(result, lease=0), delta), "stale"),
         (lambda task, result, delta: (replace(result, token="0"), delta), "forged"),
         (lambda task, result, delta: (replace(result, token=""), delta), "forged"),
         (lambda task, result, delta: (replace(result, task_client="c0"), delta), "stale"),

@@ -10,11 +10,12 @@ import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 
 import torch
+from msgspec.structs import replace
 
 from fednano.core import tensors
 from fednano.core.failures import StorageError

@@ -5,13 +5,14 @@ Imports nothing from Flower, so that a worker starts quickly. The pipe carries n
 
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 
 from fednano.core.clock import VirtualClock
 from fednano.core.failures import explained

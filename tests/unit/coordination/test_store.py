@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from support.awaiting import eventually
 from support.inner_steps import step_of
 
@@ -113,7 +114,7 @@ def any_store(request: pytest.FixtureRequest, store: RedisStore) -> Coordination
 def test_leases_are_numbered_held_and_given_up_once(any_store: CoordinationStore) -> None:
     first = any_store.grant("site_a", 3, expires=50.0)
     second = any_store.grant("site_b", 3, expires=math.inf)
-    assert replace(first, token="") == Lease(id=0, client="site_a", round=3, expires=50.0)
+    assert structs.replace(first, token="") == Lease(id=0, client="site_a", round=3, expires=50.0)
     assert (second.id, any_store.issued()) == (1, 2)
     assert any_store.held() == (first, second)
     assert any_store.give_up(0) == first
@@ -129,7 +130,7 @@ def test_a_lease_ahead_is_taken_up_once_its_work_is_asked_for(any_store: Coordin
     ahead = any_store.grant("site_a", 1, math.inf, ahead=True)
     assert ahead.ahead
     taken = any_store.take_up(ahead.id, 70.0)
-    assert taken == replace(ahead, expires=70.0, ahead=False)
+    assert taken == structs.replace(ahead, expires=70.0, ahead=False)
     assert any_store.held() == (taken,)
     any_store.give_up(ahead.id)
     with pytest.raises(KeyError):

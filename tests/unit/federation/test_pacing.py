@@ -71,6 +71,10 @@ def test_each_update_is_merged_as_it_comes_and_older_ones_are_damped() -> None:
     assert merged(outcome)[3] == [("c0", 1), ("c1", 2), ("c2", 3)]
     damped = [1.0, 1 / math.sqrt(2), 1 / math.sqrt(3)]
     assert weight(outcome) == pytest.approx(-H * (sum(damped) + sum(damped) / 3), rel=1e-6)
+    keys = {"quorum": 1, "grace": 0.0, "late": "next", "waits": False, "staleness_discount": False}
+    alike = federate([[ALWAYS]] * 3, rounds=4, strategy=strategy(**keys))
+    assert merged(alike) == merged(outcome)
+    assert weight(alike) == pytest.approx(-H * 4, rel=1e-6)
 
 
 def test_a_buffer_of_all_clients_is_fedavg() -> None:
