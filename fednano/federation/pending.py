@@ -83,6 +83,8 @@ class Pending:
 
     def give_up_older(self, version: int) -> list[Lease]:
         """Take those for late that start from weights before this version; returns their leases."""
+        if version <= 0:  # as at every merge without a bound on staleness
+            return []
         old = {i: work.lease for i, work in self.carried.items() if work.given.version < version}
         for message_id in old:
             del self.carried[message_id]

@@ -111,6 +111,8 @@ class Rounds:
         if self.seconds is not None:
             return self.seconds
         if self.tokens is None:
+            if self.local_steps == "fixed":
+                return max(pace.duration(local_steps) for pace in paces)
             fastest_s = fastest(paces)
             return max(pace.duration(self.steps(pace.step_s, fastest_s, local_steps)) for pace in paces)
         # All clients end together, after the duration D for which Σ (D − transfers) / step = steps.

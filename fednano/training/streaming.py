@@ -56,6 +56,9 @@ class OwnWeights:
         if stream.holds and versions != stream.holds:
             raise ValueError(f"the client holds versions {versions} of the fragments, not {stream.holds}")
 
+        if not kept:  # nothing is trained
+            return cls(local={}, base={})
+
         def under(prefix: str) -> State:
             return {name.removeprefix(prefix): held for name, held in kept.items() if name.startswith(prefix)}
 
@@ -73,7 +76,7 @@ class OwnWeights:
 
     def to_keep(self, local: State, delta: State, stream: StreamTask) -> State:
         """The tensors to keep for the next task, after steps that led to `local` and the submission of `delta`."""
-        if not local:
+        if not local:  # nothing is trained
             return {}
         mine = {LOCAL + name: tensor.detach().clone() for name, tensor in local.items()}
         base = {

@@ -50,7 +50,7 @@ def refused(overrides: list[str]) -> str:
         ("model.depth=0", ("model.depth must be >= 1, got 0", "use 1 or more")),
         ("model.depth=two", ("model.depth must be a whole number, got two",)),
         ("data=text", ("data.path is not set", "add data.path=VALUE")),
-        ("+strategy.foo=1", ("strategy.foo=1", "use one of name, outer")),
+        ("+strategy.foo=1", ("strategy.foo=1", "use one of outer")),
         ("+foo=1", ("foo=1", "remove it")),
         ("clients=0", ("clients must be >= 1, got 0", "use 1 or more")),
         ("clients=2.5", ("clients must be a whole number, got 2.5",)),

@@ -83,7 +83,13 @@ def curtailment() -> Iterator[Run]:
 
 
 def scale(rounds: int) -> Iterator[Run]:
-    yield run("experiment=scale", ("experiment=scale", f"rounds={rounds}"))
+    """The experiment's rounds, then strategies without rounds for as long on the virtual clock."""
+    first = run("experiment=scale", ("experiment=scale", f"rounds={rounds}"))
+    yield first
+    for strategy in ("fedbuff", "decoupled_diloco"):
+        words = (f"strategy={strategy}", "strategy.quorum=50", "strategy.local_steps=250", "optim.state=keep")
+        ends = ("rounds=null", f"budget.virtual_hours={first.virtual_s / 3600}")
+        yield run(strategy, ("experiment=scale", *words, *ends))
 
 
 def growth(events: int) -> Iterator[Run]:

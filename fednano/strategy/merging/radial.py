@@ -52,6 +52,9 @@ class RadialMean:
         """Add an update. Raises ValueError if names or shapes do not match."""
         if tensors.shapes(delta) != self._shapes:
             raise ValueError("the names and shapes of an update's tensors must be those of the global model")
+        self._weights.append(weight)
+        if not self._shapes:  # of a run that trains nothing
+            return
         squares: dict[str, list[float]] = {name: [] for name in self._radii}
         for name, _, values in tensors.blocks(delta):
             if name in squares:
@@ -63,7 +66,6 @@ class RadialMean:
                 self._sums[name].add(start, values, weight / length)
         for name, length in lengths.items():
             self._radii[name].append(weight * length)
-        self._weights.append(weight)
 
     def result(self) -> State:
         """The radial-directional mean in float32; the accumulator cannot be used afterwards."""
