@@ -33,7 +33,9 @@ def reopen(overrides: Sequence[str]) -> Reopened:
     Raises:
         ValueError: another override, a folder that holds no run, a changed configuration, or no sound checkpoint.
     """
-    given = compose_config(overrides)
+    changing = [override for override in overrides if not _harmless(_key(override))]
+    # What is refused below may name keys that only the recorded configuration has.
+    given = compose_config([override for override in overrides if override not in changing])
     if not (named := str(plain(given, "resume"))):
         raise ValueError("resume must name the folder of a run, got nothing; name one, or leave the key out")
     folder = Path(named)
@@ -41,12 +43,11 @@ def reopen(overrides: Sequence[str]) -> Reopened:
         if (folder / name).is_dir():
             raise ValueError(f"{folder / name} must be a file, got a folder; remove it or restore the file")
     cfg = recorded_config(folder, f"resume={folder}")
-    for override in overrides:
-        key = override.partition("=")[0].lstrip("+~")
-        if key == "checkpoint_keep" or key.partition(".")[0] == "logger":
-            OmegaConf.update(cfg, key.partition(".")[0], given[key.partition(".")[0]], merge=False)
-        elif key not in ("resume", SEARCH_PATH):
-            raise ValueError(f"{override} would change the run that resume={folder} continues; leave it out")
+    if changing:
+        raise ValueError(f"{changing[0]} would change the run that resume={folder} continues; leave it out")
+    for key in {_key(override).partition(".")[0] for override in overrides}:
+        if key in ("checkpoint_keep", "logger"):
+            OmegaConf.update(cfg, key, given[key], merge=False)
     if _completed(folder):
         return Reopened(folder, cfg, None, completed=True)
     snapshot = Checkpoints.newest(folder / "checkpoints", folder / "events.jsonl")
@@ -55,6 +56,15 @@ def reopen(overrides: Sequence[str]) -> Reopened:
     if snapshot.config_sha256 not in ("", recorded_sha256(folder)):
         raise ValueError(f"resume={folder} must have the config.yaml that the run began with, got another; restore it")
     return Reopened(folder, cfg, snapshot, completed=False)
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
+def _harmless(key: str) -> bool:
+    """Whether a key cannot change the result of a run that is resumed."""
+    return key in ("resume", "checkpoint_keep", SEARCH_PATH) or key.partition(".")[0] == "logger"
 
 
 def recorded_config(folder: Path, given: str) -> DictConfig:

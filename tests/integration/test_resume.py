@@ -125,7 +125,7 @@ def test_what_cannot_be_resumed_is_refused(
     assert refused("resume=").startswith("resume must name the folder of a run, got nothing")
     assert refused("resume=${nokey}").startswith("resume must refer to values that exist, got ${nokey} (")
     assert "resume=" in refused(f"resume={tmp_path / 'none'}") and "config.yaml" in refused(f"resume={tmp_path}/empty")
-    for override in ("rounds=400", "hardware.threads=2", "checkpoint_every=2", "name=x"):
+    for override in ("rounds=400", "hardware.threads=2", "checkpoint_every=2", "name=x", "strategy.stream.alpha=0"):
         assert f"{override} would change the run" in refused(f"resume={folder}", override)
     assert reopen([f"resume={folder}", "checkpoint_keep=5", "logger=wandb"]).cfg.logger.project
     for name in ("weights.safetensors", "state.json", "inner/central.safetensors"):

@@ -29,7 +29,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--case", action="append", choices=cases, help="the case to run; repeat it for several (default: all)"
     )
-    parser.add_argument("--rounds", type=int, default=640, help="synchronous rounds of the scale case (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=640, help="synchronous rounds of the scale case (default: %(default)s)"
+    )
     parser.add_argument(
         "--events", type=int, default=100_000, help="events per run of the growth case (default: %(default)s)"
     )
