@@ -9,8 +9,11 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from rich.text import Text
 
 from fednano.config.checks import listed
 from fednano.config.errors import guarded, shown, warn
@@ -20,7 +23,8 @@ from fednano.report.comparison.runs import find_runs, metrics, require_metric
 from fednano.report.printer import printer
 
 if TYPE_CHECKING:
-    from fednano.report.comparison.groups import Group
+    from fednano.report.comparison.groups import Group, Panel
+    from fednano.report.comparison.runs import RecordedRun
 
 PICTURES, TABLES = (".svg", ".pdf", ".png"), (".csv", ".html", ".tex")
 MISSING = "python -m fednano.compare must have pandas, scipy and matplotlib, got no {}; run uv sync --extra compare"
@@ -31,40 +35,63 @@ def main() -> int:
     options = parsed(sys.argv[1:])
     try:
         from fednano.report.comparison import figure, table
-        from fednano.report.comparison.groups import grouped
     except ModuleNotFoundError as error:
         raise ValueError(MISSING.format(error.name)) from None
-    found = find_runs(options.runs, lambda folder: warn(f"{folder} is not finished and left out"))
+    titled = [(path.resolve().name, [path]) for path in options.runs] if options.panels else [("", options.runs)]
+    found = [(title, find_runs(paths, _unfinished)) for title, paths in titled]
+    everything = [run for _, runs in found for run in runs]
     if options.list:
-        print(*metrics(found), sep="\n")
+        print(*metrics(everything), sep="\n")
         return 0
     for metric in options.metric:
-        require_metric(found, metric)
-    runs, filled = with_defaults(found)
-    if filled:
-        warn(f"runs without {listed(filled, filled[0])} count as having the default")
-    groups = grouped(runs, options.over)
-    baseline = chosen(groups, options.baseline) if options.baseline is not None else None
-    first = options.metric[0]
-
-    def order(group: "Group") -> float:
-        mean = group.estimate(first).mean
-        return math.inf if math.isnan(mean) else mean
-
-    groups.sort(key=order)
+        require_metric(everything, metric)
+    panels = compared(found, options)
     files = {}
     for path in options.out:
         if path.suffix in PICTURES:
-            files[path] = figure.drawn(groups, first, baseline, path.suffix[1:])
+            files[path] = figure.drawn(panels, options.metric[0], path.suffix[1:])
         else:
-            files[path] = table.text(table.frame(groups, options.metric, baseline), path.suffix)
+            files[path] = table.text(table.frame(panels, options.metric), path.suffix)
     console = printer()
-    for part in table.shown(groups, options.metric, baseline, console):
-        console.print(part)
+    for index, panel in enumerate(panels):
+        if panel.title:
+            console.print(*([Text()] if index else []), Text(panel.title, style="bold"), sep="\n")
+        for part in table.shown(panel.groups, options.metric, panel.baseline, console):
+            console.print(part)
     for path, contents in files.items():
         write_whole(path, contents)
         print(path)
     return 0
+
+
+def compared(found: Sequence[tuple[str, Sequence["RecordedRun"]]], options: argparse.Namespace) -> list["Panel"]:
+    """A panel for each (title, runs), whose groups are in the order of the first metric."""
+    from fednano.report.comparison.groups import Panel, grouped
+
+    whole, filled = with_defaults([run for _, runs in found for run in runs])
+    if filled:
+        warn(f"runs without {listed(filled, filled[0])} count as having the default")
+
+    def order(group: "Group") -> float:
+        mean = group.estimate(options.metric[0]).mean
+        return math.inf if math.isnan(mean) else mean
+
+    rest = iter(whole)
+    rows = [(title, sorted(grouped(list(islice(rest, len(runs))), options.over), key=order)) for title, runs in found]
+    if options.baseline is None:
+        return [Panel(groups=groups, title=title) for title, groups in rows]
+    # A word that names no group of a panel is of a key that tells groups apart in another panel only.
+    known = [{word for group in groups for word in group.name.split()} for _, groups in rows]
+    elsewhere = set().union(*known)
+    panels = []
+    for (title, groups), here in zip(rows, known, strict=True):
+        words = [word for word in options.baseline.split() if word in here or word not in elsewhere]
+        panels.append(Panel(groups=groups, baseline=chosen(groups, " ".join(words)), title=title))
+    return panels
+
+
+def _unfinished(folder: Path) -> None:
+    warn(f"{folder} is not finished and left out")
 
 
 def chosen(groups: Sequence["Group"], name: str) -> "Group":
@@ -94,6 +121,9 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--list", action="store_true", help="list the keys that --metric takes for these runs")
     parser.add_argument("--baseline", metavar="NAME", help="the group to compare with, as named in the table: fedavg")
+    parser.add_argument(
+        "--panels", action="store_true", help="compare the runs of each RUN apart: a table and a panel for each"
+    )
     parser.add_argument("--over", default="seed", metavar="KEY", help="the key that groups are averaged over")
     parser.add_argument(
         "--out", action="append", type=Path, default=[], metavar="FILE", help=".svg, .pdf, .png, .csv, .html or .tex"

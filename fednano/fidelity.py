@@ -72,8 +72,8 @@ def replay(folder: Path, measured: Measured) -> Measured:
     parts = experiment.parts(experiment.prepare(Silent()), MemoryStore())
     size, names = message_bytes(parts), parts.settings.names
     step_s = known(measured.step_s, names)
-    up = mbit_s(known(measured.up_s, names), size.up)
-    down = mbit_s(known(measured.down_s, names), size.down)
+    up = mbit_s(known(measured.up_s, names), known(measured.up_bytes, names))
+    down = mbit_s(known(measured.down_s, names), known(measured.down_bytes, names))
     parts = replace(
         parts,
         volatility=Recorded(measured.windows),
@@ -97,14 +97,14 @@ def replay(folder: Path, measured: Measured) -> Measured:
     return measure(events)
 
 
-def known(seconds: Mapping[str, float], names: tuple[str, ...]) -> dict[str, float]:
-    """Seconds by client; a client without a figure gets the mean of the others."""
-    return {name: seconds.get(name, mean(seconds.values())) for name in names}
+def known(figures: Mapping[str, float], names: tuple[str, ...]) -> dict[str, float]:
+    """A figure by client; a client without one gets the mean of the others."""
+    return {name: figures.get(name, mean(figures.values())) for name in names}
 
 
-def mbit_s(seconds: Mapping[str, float], size: int) -> list[float]:
-    """The bandwidths, in Mbit/s, at which `size` bytes take these seconds."""
-    return [size * 8e-6 / s if s > 0 else math.inf for s in seconds.values()]
+def mbit_s(seconds: Mapping[str, float], sizes: Mapping[str, float]) -> list[float]:
+    """The bandwidths, in Mbit/s, at which each client's bytes take its seconds."""
+    return [sizes[client] * 8e-6 / s if s > 0 else math.inf for client, s in seconds.items()]
 
 
 def compare(folder: Path) -> dict[str, dict[str, float]]:

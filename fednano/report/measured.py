@@ -32,8 +32,10 @@ class Measured:
         windows: of each client, in order; the last may be endless. A client that drained was up until its submission,
             half a step more or less.
         step_s: mean inner step of each client that submitted anything.
-        down_s: mean time of each such client from when it could have been given work to the beginning of that work.
+        down_s: mean time of each such client from when it could have been given work to the beginning of that work,
+            without tasks that came while it trained on.
         up_s: mean time of each such client from the end of its work until the update was accumulated.
+        down_bytes, up_bytes: mean bytes of the messages that took these times.
         between_s: mean time from the end of a round to the beginning of the next, if a client was up meanwhile.
         rounds: duration of each round, including skipped ones.
         begins: time of the first round's beginning.
@@ -46,6 +48,8 @@ class Measured:
     step_s: Mapping[str, float]
     down_s: Mapping[str, float]
     up_s: Mapping[str, float]
+    down_bytes: Mapping[str, float]
+    up_bytes: Mapping[str, float]
     between_s: float
     rounds: tuple[float, ...]
     begins: float
@@ -97,6 +101,9 @@ class _Reading:
     merged: list[UpdateFolded] = field(default_factory=list)
     up_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     down_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    sent: dict[int, int] = field(default_factory=dict)  # bytes of each task, by lease
+    down_bytes: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    up_bytes: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, event: Event) -> None:
         match event:
@@ -114,6 +121,7 @@ class _Reading:
                 if self.ended is not None:
                     self.gaps.append(event.t - self.ended)
             case WorkDispatched():
+                self.sent[event.lease] = event.bytes
                 self.asked[event.lease] = max(self.began[event.round], self.idle.get(event.client, 0.0))
             case UpdateFolded():
                 self._fold(event)
@@ -137,11 +145,13 @@ class _Reading:
         if event.lease not in self.asked:
             raise ValueError("no work was given out; there is nothing to replay")  # a centralized run's
         self.folded[event.lease] = event
-        # A client that trains on until its task is there ends its step first: the task came half a step before.
-        half = event.trained_s / event.steps / 2
-        early = half if event.ahead and event.busy_from - event.ahead[1] < half else 0.0
-        self.down_s[client].append(max(0.0, event.busy_from - early - self.asked[event.lease]))
+        # A client that trains on until its task is there ends its step first, so nobody knows when the task came.
+        hidden = event.ahead and event.busy_from - event.ahead[1] < event.trained_s / event.steps
+        if not hidden or client not in self.down_s:
+            self.down_s[client].append(event.busy_from - self.asked[event.lease])
+            self.down_bytes[client].append(self.sent[event.lease])
         self.up_s[client].append(event.t - event.busy_until)
+        self.up_bytes[client].append(event.bytes)
         self.idle[client] = event.t
         if event.drained:
             # It stayed up for an unknown part of another step: half of it on average.
@@ -167,6 +177,8 @@ class _Reading:
             step_s={client: busy[client] / done[client] for client in done},
             down_s={client: mean(seconds) for client, seconds in self.down_s.items()},
             up_s={client: mean(seconds) for client, seconds in self.up_s.items()},
+            down_bytes={client: mean(sizes) for client, sizes in self.down_bytes.items()},
+            up_bytes={client: mean(sizes) for client, sizes in self.up_bytes.items()},
             between_s=mean(self.gaps) if self.gaps else 0.0,
             rounds=tuple(self.rounds),
             begins=min(self.began.values()),

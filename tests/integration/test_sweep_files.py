@@ -41,7 +41,7 @@ def test_the_sweep_of_strategies_is_the_experiment() -> None:
     assert theirs == {key: str(value) for key, value in experiment["hydra"]["sweeper"]["params"].items()}
 
 
-@pytest.mark.parametrize("name", ["strategies", "codecs", "attacks"])
+@pytest.mark.parametrize("name", ["strategies", "codecs", "attacks", "churn", "speeds"])
 def test_every_run_of_an_experiment_composes(name: str) -> None:
     experiment = yaml.safe_load((conf_dir() / "experiment" / f"{name}.yaml").read_text(encoding="utf-8"))
     keys = {key: str(value).split(",") for key, value in experiment["hydra"]["sweeper"]["params"].items()}

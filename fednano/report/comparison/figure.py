@@ -1,4 +1,4 @@
-"""The picture of a comparison: one row for each group, one dot for each seed."""
+"""The picture of a comparison: a row for each group in each panel, and a dot for each seed."""
 
 import math
 from collections.abc import Sequence
@@ -6,9 +6,10 @@ from io import BytesIO
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fednano.report.comparison.groups import Group
+from fednano.report.comparison.groups import Panel
 from fednano.report.comparison.runs import DIVERGED
 
 STYLE: Any = {  # matplotlib types each key by its name
@@ -24,33 +25,48 @@ DOT, MEAN, LINE, FAINT = "#2563a8", "#111111", "#8a8a8a", "#e3e3e3"
 FAR = 4.0  # groups this many times as far from the best as the median group are drawn at the edge
 
 
-def drawn(groups: Sequence[Group], metric: str, baseline: Group | None, form: str) -> bytes:
+def drawn(panels: Sequence[Panel], metric: str, form: str) -> bytes:
     """The picture in a format: svg, pdf or png. Groups without a figure have no dots, but a word that says why."""
+    columns = min(2, len(panels))
+    lines = -(-len(panels) // columns)
+    most = max(len(panel.groups) for panel in panels)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.5, 0.7 + 0.22 * len(groups)), layout="constrained")
-        axes = figure.add_subplot()
-        limit = edge([group.estimate(metric).mean for group in groups])
-        for row, group in enumerate(groups):
-            values = list(group.values(metric).values())
-            near = [value for value in values if value <= limit]
-            axes.axhline(row, color=FAINT, linewidth=0.6, zorder=0)
-            axes.plot(near, [row] * len(near), "o", color=DOT, markersize=3.5, alpha=0.7)
-            if near and len(near) == len(values):
-                axes.plot([group.estimate(metric).mean], [row], "|", color=MEAN, markersize=9)
-            elif len(near) < len(group.runs):
-                lacks = " or ".join(sorted(group.lacks(metric)))
-                far = f"{group.estimate(metric).mean:.3g} →" if values else lacks.replace(DIVERGED, f"{DIVERGED} →")
-                axes.annotate(far, (1, row), xycoords=("axes fraction", "data"), ha="right", va="center")
-        if baseline is not None and (mean := baseline.estimate(metric).mean) <= limit:
-            axes.axvline(mean, color=LINE, linewidth=0.8, linestyle="--", zorder=0)
-        axes.set_yticks(range(len(groups)), [group.name.replace("$", r"\$") for group in groups])  # it begins formulas
-        axes.tick_params(axis="y", length=0)
-        axes.invert_yaxis()
-        axes.set_xlabel(metric)
+        size = (5.5 if columns == 1 else 7.2, lines * (0.7 + 0.22 * most))
+        figure = Figure(figsize=size, layout="constrained")
+        for place, panel in enumerate(panels, start=1):
+            _draw(figure.add_subplot(lines, columns, place), panel, metric)
         bare = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
         contents = BytesIO()
         figure.savefig(contents, format=form, dpi=200, metadata=bare)
         return contents.getvalue()
+
+
+def _draw(axes: Axes, panel: Panel, metric: str) -> None:
+    groups, baseline = panel.groups, panel.baseline
+    limit = edge([group.estimate(metric).mean for group in groups])
+    for row, group in enumerate(groups):
+        values = list(group.values(metric).values())
+        near = [value for value in values if value <= limit]
+        axes.axhline(row, color=FAINT, linewidth=0.6, zorder=0)
+        axes.plot(near, [row] * len(near), "o", color=DOT, markersize=3.5, alpha=0.7)
+        if near and len(near) == len(values):
+            axes.plot([group.estimate(metric).mean], [row], "|", color=MEAN, markersize=9)
+        elif len(near) < len(group.runs):
+            lacks = " or ".join(sorted(group.lacks(metric)))
+            far = f"{group.estimate(metric).mean:.3g} →" if values else lacks.replace(DIVERGED, f"{DIVERGED} →")
+            axes.annotate(far, (1, row), xycoords=("axes fraction", "data"), ha="right", va="center")
+    if baseline is not None and (mean := baseline.estimate(metric).mean) <= limit:
+        axes.axvline(mean, color=LINE, linewidth=0.8, linestyle="--", zorder=0)
+    axes.set_yticks(range(len(groups)), [_plain(group.name) for group in groups])
+    axes.tick_params(axis="y", length=0)
+    axes.invert_yaxis()
+    axes.set_xlabel(metric)
+    axes.set_title(_plain(panel.title), fontsize="medium", loc="left")
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib takes for no formula."""
+    return text.replace("$", r"\$")
 
 
 def edge(means: Sequence[float]) -> float:

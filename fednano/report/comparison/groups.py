@@ -67,6 +67,15 @@ class Group:
         return Estimate.of([mine[seed] / theirs[seed] - 1 for seed in mine if theirs.get(seed)])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """Groups that are compared with each other and, if there is one, with a `baseline` among them."""
+
+    groups: Sequence[Group]
+    baseline: Group | None = None
+    title: str = ""
+
+
 def differing(runs: Sequence[RecordedRun], over: str) -> list[str]:
     """The keys whose values differ, names first, without the key `over` and those that always equal it."""
     keys = dict.fromkeys(key for run in runs for key in run.config)

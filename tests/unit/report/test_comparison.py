@@ -148,6 +148,33 @@ def test_the_command_prints_a_table_and_writes_files(
     assert ((tmp_path / "out.svg").read_bytes(), (tmp_path / "out.pdf").read_bytes()) == first
 
 
+def test_panels_compare_each_folder_apart(
+    record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The codec tells groups apart in one folder only, so the other has no group that is named by it."""
+    for strategy, bpb, codec, place in (
+        ("fedavg", 2.0, "fp32", "calm"),
+        ("fedadam", 2.2, "fp32", "calm"),
+        ("fedavg", 3.0, "fp32", "storm"),
+        ("fedavg", 3.3, "int4", "storm"),
+    ):
+        folder = record(strategy, 1, bpb, codec)
+        folder.rename((tmp_path / place).mkdir(exist_ok=True) or tmp_path / place / folder.name)
+        (tmp_path / "sweep" / folder.name).mkdir()  # the next one has another number
+    outs = (tmp_path / "out.svg", tmp_path / "out.csv")
+    options = ("--baseline", "fedavg fp32", "--panels", *(word for out in outs for word in ("--out", str(out))))
+    assert called(monkeypatch, tmp_path / "calm", tmp_path / "storm", *options) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "calm" and "storm" in lines
+    assert [line.split()[-2] for line in lines if line.endswith("%")] == ["+10.00", "+10.00"]
+    table = pd.read_csv(outs[1])
+    assert table["panel"].tolist() == ["calm", "calm", "storm", "storm"]
+    assert table["val_bpb difference"].tolist() == pytest.approx([0.0, 0.1, 0.0, 0.1])
+    assert all(f">{place}<" in outs[0].read_text() for place in ("calm", "storm"))
+    with pytest.raises(ValueError, match="--baseline must name one group, got x, which 0 match"):
+        called(monkeypatch, tmp_path / "calm", tmp_path / "storm", "--panels", "--baseline", "x")
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
