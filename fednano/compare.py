@@ -23,7 +23,7 @@ from fednano.report.comparison.runs import find_runs, metrics, require_metric
 from fednano.report.printer import printer
 
 if TYPE_CHECKING:
-    from fednano.report.comparison.groups import Group, Panel
+    from fednano.report.comparison.groups import Group, Facet
     from fednano.report.comparison.runs import RecordedRun
 
 PICTURES, TABLES = (".svg", ".pdf", ".png"), (".csv", ".html", ".tex")
@@ -64,9 +64,9 @@ def main() -> int:
     return 0
 
 
-def compared(found: Sequence[tuple[str, Sequence["RecordedRun"]]], options: argparse.Namespace) -> list["Panel"]:
+def compared(found: Sequence[tuple[str, Sequence["RecordedRun"]]], options: argparse.Namespace) -> list["Facet"]:
     """A panel for each (title, runs), whose groups are in the order of the first metric."""
-    from fednano.report.comparison.groups import Panel, grouped
+    from fednano.report.comparison.groups import Facet, grouped
 
     whole, filled = with_defaults([run for _, runs in found for run in runs])
     if filled:
@@ -79,14 +79,14 @@ def compared(found: Sequence[tuple[str, Sequence["RecordedRun"]]], options: argp
     rest = iter(whole)
     rows = [(title, sorted(grouped(list(islice(rest, len(runs))), options.over), key=order)) for title, runs in found]
     if options.baseline is None:
-        return [Panel(groups=groups, title=title) for title, groups in rows]
+        return [Facet(groups=groups, title=title) for title, groups in rows]
     # A word that names no group of a panel is of a key that tells groups apart in another panel only.
     known = [{word for group in groups for word in group.name.split()} for _, groups in rows]
     elsewhere = set().union(*known)
     panels = []
     for (title, groups), here in zip(rows, known, strict=True):
         words = [word for word in options.baseline.split() if word in here or word not in elsewhere]
-        panels.append(Panel(groups=groups, baseline=chosen(groups, " ".join(words)), title=title))
+        panels.append(Facet(groups=groups, baseline=chosen(groups, " ".join(words)), title=title))
     return panels
 
 

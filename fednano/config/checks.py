@@ -92,7 +92,9 @@ def check_value(key: str, value: Any, hint: Any) -> None:
             check_value(f"{key}.{name}", item, get_args(hint)[1])
         return
     if not _fits(value, hint):
-        raise ValueError(f"{key} must be {_described(hint)}, got {shown(value)}; change it")
+        whole = isinstance(value, float) and value.is_integer() and _fits(int(value), hint)
+        remedy = f"write {int(value)}" if whole else "change it"
+        raise ValueError(f"{key} must be {_described(hint)}, got {shown(value)}; {remedy}")
     if said := _refused(value, hint):
         raise ValueError(f"{key} must {said}")
 

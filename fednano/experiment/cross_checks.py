@@ -96,6 +96,11 @@ def _check_pacing(groups: Groups) -> None:
 
 def _check_download(codec: Codec) -> None:
     """Refuse codecs that suit updates alone."""
+    if getattr(codec, "sparse", False):
+        raise ValueError(
+            f"codec@download must encode every weight, got {codec.name}, which leaves most out; use one such as "
+            "codec@download=bf16"
+        )
     if getattr(codec, "error_feedback", False):
         raise ValueError(
             f"download.error_feedback must be false with codec@download={codec.name}, got true; the server keeps no "
@@ -105,11 +110,6 @@ def _check_download(codec: Codec) -> None:
         raise ValueError(
             f"codec@download must keep nothing between messages, got {codec.name}, which keeps a residual; use one "
             "such as codec@download=bf16"
-        )
-    if getattr(codec, "sparse", False):
-        raise ValueError(
-            f"codec@download must encode every weight, got {codec.name}, which leaves most out; use one such as "
-            "codec@download=bf16"
         )
 
 

@@ -15,11 +15,13 @@ class Pending:
         current: tasks of the round in progress.
         carried: tasks of earlier rounds whose updates are still wanted.
         late: tasks whose lease has expired; their replies are refused.
+        aged: those of them that started from weights too old to be merged.
     """
 
     current: dict[str, Lease] = field(default_factory=dict)
     carried: dict[str, Carried] = field(default_factory=dict)
     late: dict[str, Lease] = field(default_factory=dict)
+    aged: set[str] = field(default_factory=set)
 
     @property
     def wanted(self) -> bool:
@@ -89,7 +91,14 @@ class Pending:
         for message_id in old:
             del self.carried[message_id]
         self.late |= old
+        self.aged |= old.keys()
         return list(old.values())
+
+    def outdated(self, message_id: str) -> bool:
+        """Whether a late task started from weights too old to be merged; asked once, when its reply has come."""
+        known = message_id in self.aged
+        self.aged.discard(message_id)
+        return known
 
     def forget_wanted(self) -> None:
         self.current.clear()

@@ -39,6 +39,7 @@ class Replies:
                 continue
             lease, late = self.pending.take(message_id)
             self.roster.answered(lease.client, message_id)
+            outdated = self.pending.outdated(message_id)
             if late and replies[0].failed:
                 continue  # its machine died, which is already recorded
             for copy, reply in enumerate(replies):
@@ -46,7 +47,7 @@ class Replies:
                 if copy:
                     received = Received(refused="duplicate")  # the first copy has decided the lease's fate
                 elif late or not round_:
-                    received = Received(refused="expired")
+                    received = Received(refused="stale" if outdated else "expired")
                 else:
                     received = self._receive(reply, lease, round_, state)
                 if received.refused:
@@ -76,6 +77,7 @@ class Replies:
                 self.pending.late[lost] = lease
         elif message is not None and not live:
             del self.pending.late[message]
+            self.pending.aged.discard(message)
 
     def _receive(self, reply: Reply, lease: Lease, round_: Round, state: ServerState) -> Received:
         """Accumulate a reply in the round, or refuse it."""

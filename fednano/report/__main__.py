@@ -65,6 +65,8 @@ def _told(error: Exception, folder: Path, action: str) -> Exception:
 
 def _audit(folder: Path) -> int:
     audited = audit_log(folder / "events.jsonl")
+    if not audited.events:
+        raise ValueError(f"{folder / 'events.jsonl'} must hold the events of a run, got none; restore it")
     for violation in audited.violations:
         print(violation)
     torn = ", the last line is torn" if audited.torn else ""

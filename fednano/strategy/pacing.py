@@ -46,11 +46,16 @@ class Pacing:
             raise ValueError(f"strategy.late must be {' or '.join(get_args(Late))}, got {self.late}; use one of them")
         if self.max_staleness is not None and self.max_staleness < 1:
             raise ValueError(f"strategy.max_staleness must be >= 1, got {self.max_staleness}; use 1 or more, or null")
+        if self.max_staleness is not None and not self.carries:
+            raise ValueError(
+                f"strategy.max_staleness must be null with strategy.late={self.late}, got {self.max_staleness}; no "
+                "update outlives its round there, so use null, or strategy.late=next"
+            )
         if not self.waits and (self.grace is None or not self.carries):
             raise ValueError(
                 f"strategy.waits must be true unless strategy.late=next and strategy.grace is a number, got false with "
                 f"late={self.late} and grace={'null' if self.grace is None else self.grace}; such a round would never "
-                "end, so set strategy.late=next strategy.grace=0"
+                "end, so set strategy.waits=true, or strategy.late=next strategy.grace=0"
             )
 
     @property

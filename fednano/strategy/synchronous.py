@@ -110,7 +110,7 @@ class Synchronous:
             instead = "strategy/dp=none" if self.dp else "strategy/merging=mean"
             raise ValueError(
                 f"strategy.late must be refuse with {other}, which lets no update count less than another, got "
-                f"{self.late}; use strategy.late=refuse, or {instead}"
+                f"{self.late}; use strategy.late=refuse{'' if self.waits else ' strategy.waits=true'}, or {instead}"
             )
 
     def weight(self, update: Update) -> float:

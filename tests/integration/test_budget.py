@@ -279,7 +279,7 @@ ENERGY = ("volatility=none", "energy=trace", "energy.speedup=1e5", "energy.carbo
         ),
         (["budget.steps=5"], "budget.steps=5 sets a key that does not exist; did you mean budget.tokens?"),
         (["budget.tokens=many"], "budget.tokens must be a whole number or null, got many; change it"),
-        (["budget.tokens=1e6"], "budget.tokens must be a whole number or null, got 1000000.0; change it"),
+        (["budget.tokens=1e6"], "budget.tokens must be a whole number or null, got 1000000.0; write 1000000"),
         (["budget.tokens=true"], "budget.tokens must be a whole number or null, got true; change it"),
         (["budget.wall_hours=[1]"], "budget.wall_hours must be a number or null, got [1]; change it"),
         (["budget.tokens=0"], "budget.tokens must be > 0 and finite, got 0; use another number, or null for no limit"),

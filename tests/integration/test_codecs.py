@@ -62,7 +62,7 @@ def test_downloads_rounded_at_random_are_replayed_and_resumed(run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("codec@download=topk",), "download.error_feedback must be false with codec@download=topk, got true; the"),
+        (("codec@download=topk",), "codec@download must encode every weight, got topk"),
         (("codec@download=topk", "download.error_feedback=false", "download.decay=1.0"), "must encode every weight"),
         (("codec@download=int4", "download.block=3"), r"^download\.block must be a power of two"),
         (("download.error_feedback=true",), r"download\.error_feedback"),

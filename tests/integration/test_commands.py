@@ -265,7 +265,7 @@ def test_help_names_groups_and_keys(command: Command, tmp_path: Path) -> None:
         for word in ("volatility: bernoulli, compose", "straggler, trace", "clients: 4", "python -m fednano.run")
     )
     groups = ended.stdout.partition("Groups and choices")[2].partition("Keys and their values")[0]
-    assert "experiment: attacks, codecs" in groups and "model: d10," in groups
+    assert "experiment: attacks, churn, codecs" in groups and "model: d10," in groups
     assert not re.search(r"\b_\w", groups)  # a part that choices include is none
 
 

@@ -144,7 +144,7 @@ def play(data: st.DataObject) -> None:
         grace=data.draw(st.sampled_from([0.0, 3.0, 30.0])),
         late=late,
         waits=late == "refuse" or data.draw(st.booleans()),
-        max_staleness=data.draw(st.sampled_from([None, 1, 10])),
+        max_staleness=data.draw(st.sampled_from([None, 1, 10])) if late == "next" else None,
         stream=streaming,
     )
     playing = Play(

@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fednano.report.comparison.groups import Panel
+from fednano.report.comparison.groups import Facet
 from fednano.report.comparison.runs import DIVERGED
 
 STYLE: Any = {  # matplotlib types each key by its name
@@ -25,7 +25,7 @@ DOT, MEAN, LINE, FAINT = "#2563a8", "#111111", "#8a8a8a", "#e3e3e3"
 FAR = 4.0  # groups this many times as far from the best as the median group are drawn at the edge
 
 
-def drawn(panels: Sequence[Panel], metric: str, form: str) -> bytes:
+def drawn(panels: Sequence[Facet], metric: str, form: str) -> bytes:
     """The picture in a format: svg, pdf or png. Groups without a figure have no dots, but a word that says why."""
     columns = min(2, len(panels))
     lines = -(-len(panels) // columns)
@@ -41,7 +41,7 @@ def drawn(panels: Sequence[Panel], metric: str, form: str) -> bytes:
         return contents.getvalue()
 
 
-def _draw(axes: Axes, panel: Panel, metric: str) -> None:
+def _draw(axes: Axes, panel: Facet, metric: str) -> None:
     groups, baseline = panel.groups, panel.baseline
     limit = edge([group.estimate(metric).mean for group in groups])
     for row, group in enumerate(groups):

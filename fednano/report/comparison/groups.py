@@ -68,7 +68,7 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Panel:
+class Facet:
     """Groups that are compared with each other and, if there is one, with a `baseline` among them."""
 
     groups: Sequence[Group]

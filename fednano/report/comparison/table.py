@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fednano.report.comparison.groups import Estimate, Group, Panel, short
+from fednano.report.comparison.groups import Estimate, Group, Facet, short
 
 TEXTS = {
     ".csv": lambda frame: frame.to_csv(index=False),
@@ -19,7 +19,7 @@ TEXTS = {
 LEAST = 8  # characters of a label's column
 
 
-def frame(panels: Sequence[Panel], metrics: Sequence[str]) -> pd.DataFrame:
+def frame(panels: Sequence[Facet], metrics: Sequence[str]) -> pd.DataFrame:
     """One row for each group: its label, number of seeds, and each metric's mean, standard deviation and difference.
 
     Differences from the baseline are relative, 0.01 is 1 % more; `half` is half of their 95 % interval.

@@ -98,6 +98,7 @@ def test_work_that_is_too_old_is_given_up_and_its_rows_are_free_again() -> None:
     outcome = federate([[ALWAYS]] * 4, rounds=6, strategy=strategy(**keys))
     given_up = [e for e in outcome.of(LeaseReleased) if e.reason == "expired"]
     assert given_up and len(outcome.of(UpdateRefused)) <= len(given_up)
+    assert {e.reason for e in outcome.of(UpdateRefused)} == {"stale"}
     versions = {e.lease: e.version for e in outcome.of(UpdateFolded)}
     for event in outcome.of(RoundMerged)[:-1]:
         assert all(event.version - 1 - versions[lease] <= 1 for lease in event.leases)
@@ -155,11 +156,12 @@ def play(data: st.DataObject) -> None:
         return [*spans, Window(130, math.inf, "drain")]
 
     waits = data.draw(st.booleans())
+    late = "next" if not waits else data.draw(st.sampled_from(["refuse", "next"]))
     keys = {
         "quorum": data.draw(st.integers(1, clients)),
         "grace": data.draw(st.sampled_from([0.0, 0.0, 3.0, 30.0])),
-        "late": "next" if not waits else data.draw(st.sampled_from(["refuse", "next"])),
-        "max_staleness": data.draw(st.sampled_from([1, 2, 10])),
+        "late": late,
+        "max_staleness": data.draw(st.sampled_from([1, 2, 10])) if late == "next" else None,
         "waits": waits,
     }
     outcome = federate([windows() for _ in range(clients)], rounds=8, strategy=strategy(**keys), rows=300)
@@ -174,6 +176,7 @@ def play(data: st.DataObject) -> None:
         ({"grace": -1.0}, r"strategy\.grace must be >= 0 and finite, got -1\.0; use seconds, or null"),
         ({"late": "never"}, r"strategy\.late must be refuse or next, got never"),
         ({"max_staleness": 0}, r"strategy\.max_staleness must be >= 1, got 0"),
+        ({"max_staleness": 2}, r"strategy\.max_staleness must be null with strategy\.late=refuse, got 2"),
         ({"waits": False}, r"strategy\.waits must be true unless strategy\.late=next and strategy\.grace is a number"),
         ({"waits": False, "late": "next"}, r"got false with late=next and grace=null; such a round would never end"),
     ],

@@ -148,6 +148,12 @@ def write(folder: Path, events: list[Event]) -> None:
     event_log.close()
 
 
+def test_a_log_without_events_is_not_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "events.jsonl").touch()
+    assert main(["--audit", str(tmp_path)]) == 2
+    assert "must hold the events of a run, got none; restore it" in capsys.readouterr().err
+
+
 def test_the_command_says_that_all_is_well(tmp_path: Path) -> None:
     write(tmp_path, volatile_run(20))
     with (tmp_path / "events.jsonl").open("a") as file:
