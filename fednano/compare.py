@@ -23,7 +23,7 @@ from fednano.report.comparison.runs import find_runs, metrics, require_metric
 from fednano.report.printer import printer
 
 if TYPE_CHECKING:
-    from fednano.report.comparison.groups import Group, Facet
+    from fednano.report.comparison.groups import Facet, Group
     from fednano.report.comparison.runs import RecordedRun
 
 PICTURES, TABLES = (".svg", ".pdf", ".png"), (".csv", ".html", ".tex")

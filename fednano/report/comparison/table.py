@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fednano.report.comparison.groups import Estimate, Group, Facet, short
+from fednano.report.comparison.groups import Estimate, Facet, Group, short
 
 TEXTS = {
     ".csv": lambda frame: frame.to_csv(index=False),
