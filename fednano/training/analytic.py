@@ -11,6 +11,9 @@ from fednano.training.client_memory import ClientMemory
 from fednano.training.local import AfterStep, MayStep, StepPlan, StepsDone
 
 
+CLOSE = 1e-3  # of a step, by which it has to fit to be certain
+
+
 class AnalyticTrainer:
     """Implements `Trainer`: it reads no rows and measures no loss.
 
@@ -73,8 +76,8 @@ class AnalyticTrainer:
         begins = clock.now()
         step_s = plan.seconds(begins)
         fit = (min(self._sure_until(client, begins), plan.quiet_until) - begins) / step_s
-        # One fewer than fit, since times are rounded.
-        steps = plan.steps if fit > plan.steps + 1 else max(0, math.floor(fit) - 1)
+        # Times are rounded, so a step that seems to just fit is not certain.
+        steps = plan.steps if fit > plan.steps + CLOSE else max(0, math.floor(fit - CLOSE))
         clock.charge(step_s, steps)
         return steps
 

@@ -64,7 +64,7 @@ class Holdings:
                 self.soiled.remove(client)
             return StreamTask(due=due, sent=tuple(range(count)), anew=True, forgets=forgets, gets=new)
         before = tuple(held.versions)
-        sent = tuple(i for i in range(count) if before[i] != new[i])
+        sent = () if before == new else tuple([i for i in range(count) if before[i] != new[i]])
         held.versions, held.last = list(new), due
         return StreamTask(due=due, sent=sent, holds=before if checked else (), gets=new)
 
