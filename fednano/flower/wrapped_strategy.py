@@ -109,7 +109,7 @@ class Wrapped:
             replies = [self._reply(strategy, state, *update) for update in updates]
             arrays, _ = strategy.aggregate_train(state.version + 1, replies)
         if config:
-            raise ValueError(f"it tells clients {', '.join(config)}, which fednano's do not heed")
+            raise ValueError(f"it tells clients {', '.join(config)}, and fednano's clients take no such instructions")
         if arrays is None:
             raise ValueError("it returns no arrays, which may be for want of updates")
         weights = {name: _like(name, tensor, arrays) for name, tensor in state.weights.items()}

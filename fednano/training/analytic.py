@@ -10,7 +10,6 @@ from fednano.data.loader import Batch, LeaseLoader
 from fednano.training.client_memory import ClientMemory
 from fednano.training.local import AfterStep, MayStep, StepPlan, StepsDone
 
-
 CLOSE = 1e-3  # of a step, by which it has to fit to be certain
 
 

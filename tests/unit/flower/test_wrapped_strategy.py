@@ -236,7 +236,10 @@ class Short(FedAvg):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: FedProx(proximal_mu=0.1), "it tells clients proximal-mu, which fednano's do not heed"),
+        (
+            lambda: FedProx(proximal_mu=0.1),
+            "it tells clients proximal-mu, and fednano's clients take no such instructions",
+        ),
         (lambda: QFedAvg(client_learning_rate=0.1), "Missing or invalid training loss"),
         (FedXgbBagging, "got FedXgbBagging, which fails on trial"),
         (Bulyan, "strategy.quorum=1 updates .it returns no arrays, which may be for want of updates"),
