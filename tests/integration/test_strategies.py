@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from support.hostile import hostile
 from support.runs import assert_same
 from support.toy_federation import H, Outcome, federate
@@ -103,7 +104,7 @@ def test_all_replies_at_once_are_merged(words: str) -> None:
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda task, result, delta: (replace(result, version=9), delta), "stale"),
+        (lambda task, result, delta: (structs.replace(result, version=9), delta), "stale"),
         (lambda task, result, delta: (result, {"w": torch.tensor([math.nan])}), "non_finite"),
         (lambda task, result, delta: (result, {"w": torch.zeros(2)}), "malformed"),
     ],
