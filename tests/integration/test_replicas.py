@@ -58,8 +58,8 @@ STEPS = (
     "volatility.mean_down_s=1e-3",
     "rounds=5",
     "optim=adamw",
-    "optim.lr=1e-4",
-    "optim.embedding_lr=1e-4",
+    "optim.lr=1e-5",
+    "optim.embedding_lr=1e-5",
     "optim.scalar_lr=5e-6",
 )
 
