@@ -60,7 +60,10 @@ def test_what_is_not_a_number_is_refused_before_flower_sees_it(run: Run, monkeyp
     ("words", "says"),
     [
         (("strategy=flower",), r"strategy\.wrapped\._target_ must be the dotted path of a class, got \?\?\?"),
-        (flower("FedProx", "+strategy.wrapped.proximal_mu=1"), "it tells clients proximal-mu, and fednano's clients take"),
+        (
+            flower("FedProx", "+strategy.wrapped.proximal_mu=1"),
+            "it tells clients proximal-mu, and fednano's clients take",
+        ),
         (flower("FedNothing"), r"strategy\.wrapped\._target_=.*FedNothing cannot be imported"),
         (
             flower("FedAvg", "+strategy.wrapped.beta=1"),
