@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from fednano.coordination.store import Lease
 from fednano.core.events import UpdateFolded
 from fednano.core.tensors import State
@@ -99,8 +101,7 @@ class Plan:
         return int(min(steps, site.steps_in(window_s))), min(left_s, window_s)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Given:
+class Given(Struct, frozen=True, kw_only=True):
     """When a task was given: its lease `granted` and the task `sent`, in seconds on the run's clock.
 
     `wall` is a wall-clock reading at the grant, `version` that of the weights that it starts from, and `fragment` the
@@ -114,8 +115,7 @@ class Given:
     fragment: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Carried:
+class Carried(Struct, frozen=True, kw_only=True):
     """A task that outlives the round that it was given in: its lease and steps, and when it was given."""
 
     lease: Lease

@@ -22,10 +22,11 @@ class ClientMemory:
 
     def keep(self, client: str, owner: Owner, state: State) -> None:
         """Replace what a client keeps for `owner`; an empty state drops it."""
-        held = self._kept.setdefault(client, {})
-        held.pop(owner, None)
         if state:
+            held = self._kept.setdefault(client, {})
             held[owner] = {name: tensor.detach().cpu() for name, tensor in state.items()}
+        elif held := self._kept.get(client, {}):
+            held.pop(owner, None)
 
     def forget(self, client: str) -> None:
         """Drop all that a client keeps, as after a crash."""

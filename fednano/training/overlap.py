@@ -21,8 +21,7 @@ NOTHING = StepsDone(steps=0, tokens=0, loss=math.nan, cursor=None, drained=False
 DRAINED = replace(NOTHING, drained=True)
 
 
-@dataclass(frozen=True)
-class Advance:
+class Advance(Struct, frozen=True):
     """A lease for the next round, on which a client may take at most `steps` overlapped steps."""
 
     lease: int

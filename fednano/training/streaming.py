@@ -1,9 +1,9 @@
 """A client's side of streaming: its own weights and what they have been submitted against, kept from task to task."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
+from msgspec import Struct
 
 from fednano.core import tensors
 from fednano.core.tensors import State
@@ -12,8 +12,7 @@ from fednano.strategy.streaming import Fragments, take_in
 LOCAL, BASE, VERSIONS = "local/", "base/", "versions"
 
 
-@dataclass(frozen=True, kw_only=True)
-class StreamTask:
+class StreamTask(Struct, frozen=True, kw_only=True):
     """The part of a task that concerns fragments, which are numbered from 0.
 
     Args:
@@ -33,8 +32,7 @@ class StreamTask:
     gets: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class OwnWeights:
+class OwnWeights(Struct, frozen=True, kw_only=True):
     """A client's weights, and for each the `base` of its next update; both empty without training.
 
     The base is the global weight that it took in, or its own weight as it was submitted since: no change is submitted
@@ -66,11 +64,15 @@ class OwnWeights:
 
     def taken_in(self, local: State, weights: State, alpha: float | None) -> "OwnWeights":
         """After τ steps that led to `local`: the global `weights` that came with the task are taken in."""
+        if not local:  # nothing is trained
+            return self
         taken = take_in(local, self.base, weights, alpha)
         return OwnWeights(local=taken, base={**self.base, **tensors.clone(weights)})
 
     def submitted(self, local: State, due: int, fragments: int) -> State:
         """Δ = base − θ_local of the fragment that is due, after steps that led to `local`."""
+        if not local:
+            return {}
         split = Fragments.split(tensors.shapes(local), fragments)
         return tensors.subtract(split.of(self.base, due), local)
 
