@@ -16,7 +16,7 @@ FLOORS = [
     {"runtime"},
     {"node"},
     {"experiment"},
-    {"run", "prepare", "sample", "evaluate", "fidelity", "compare", "flower_config", "bench", "flower_app"},
+    {"run", "prepare", "sample", "evaluate", "fidelity", "compare", "flower_config", "bench", "flower_app", "notebook"},
 ]
 NEIGHBOURS = {
     ("optim", "model"),  # parameter groups are those of a model
@@ -34,7 +34,18 @@ CONFINED = {
     "redis": {"coordination"},
     "dp_accounting": {"strategy"},
 }
-NO_TORCH = {"core", "config", "process", "volatility", "traces", "coordination", "data", "tokenizer", "report"}
+NO_TORCH = {
+    "core",
+    "config",
+    "process",
+    "volatility",
+    "traces",
+    "coordination",
+    "data",
+    "tokenizer",
+    "report",
+    "notebook",
+}
 TENSORS = {"core.tensors"}
 
 

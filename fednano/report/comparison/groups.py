@@ -103,11 +103,7 @@ def grouped(runs: Sequence[RecordedRun], over: str = "seed") -> list[Group]:
     """
     if not any(over in run.config for run in runs):
         raise ValueError(f"--over must be a key of the runs' configurations, got {over}; use seed, or another key")
-    keys = differing(runs, over)
-    parts: dict[tuple[str, ...], list[RecordedRun]] = {}
-    for run in runs:
-        parts.setdefault(tuple(_text(run.config.get(key, ABSENT)) for key in keys), []).append(run)
-    chosen = _telling(list(parts), keys)
+    parts, chosen = _parted(runs, over)
     groups = []
     for members in parts.values():
         by_seed: dict[str, RecordedRun] = {}
@@ -121,6 +117,20 @@ def grouped(runs: Sequence[RecordedRun], over: str = "seed") -> list[Group]:
             by_seed[seed] = run
         groups.append(Group(label={key: members[0].config.get(key, ABSENT) for key in chosen}, runs=by_seed))
     return groups
+
+
+def telling(runs: Sequence[RecordedRun], over: str = "seed") -> list[str]:
+    """As few keys as tell the groups of runs apart that differ in `over` alone."""
+    return _parted(runs, over)[1]
+
+
+def _parted(runs: Sequence[RecordedRun], over: str) -> tuple[dict[tuple[str, ...], list[RecordedRun]], list[str]]:
+    """The runs that differ in `over` alone, by what they share, and the keys that tell these groups apart."""
+    keys = differing(runs, over)
+    parts: dict[tuple[str, ...], list[RecordedRun]] = {}
+    for run in runs:
+        parts.setdefault(tuple(_text(run.config.get(key, ABSENT)) for key in keys), []).append(run)
+    return parts, _telling(list(parts), keys)
 
 
 def _telling(parts: Sequence[tuple[str, ...]], keys: Sequence[str]) -> list[str]:

@@ -74,15 +74,21 @@ def read_run(folder: Path) -> RecordedRun:
     The configuration is as the current version would write it: classes by their current paths, with the groups that
     earlier versions did not have.
     """
-    recorded, path = recorded_config(folder), folder / SUMMARY
+    config, path = read_config(folder), folder / SUMMARY
     try:
         figures = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         figures = None
     if not isinstance(figures, dict):
         raise ValueError(f"{path} must hold the figures of a run, got other contents; restore it")
+    return RecordedRun(folder=folder, config=config, figures=flat(figures, "."))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The recorded configuration of a run, finished or not, with flat keys. Raises as `read_run` does."""
+    recorded = recorded_config(folder)
     config = recorded | {group: choice for group, choice in EARLIER.items() if group not in recorded}
-    return RecordedRun(folder=folder, config=flat(with_current_targets(config), "."), figures=flat(figures, "."))
+    return flat(with_current_targets(config), ".")
 
 
 def find_runs(folders: Iterable[Path], unfinished: Callable[[Path], None] = lambda _: None) -> Sequence[RecordedRun]:
@@ -93,7 +99,7 @@ def find_runs(folders: Iterable[Path], unfinished: Callable[[Path], None] = lamb
     """
     found: dict[Path, RecordedRun | None] = {}
     for folder in folders:
-        runs = _run_folders(folder)
+        runs = run_folders(folder)
         if not runs:
             missing = "" if folder.exists() else ", which does not exist"
             raise ValueError(f"RUN must be or hold the folder of a run, got {folder}{missing}; name runs or sweeps")
@@ -109,7 +115,7 @@ def find_runs(folders: Iterable[Path], unfinished: Callable[[Path], None] = lamb
     return [run for run in found.values() if run]
 
 
-def _run_folders(folder: Path) -> list[Path]:
+def run_folders(folder: Path) -> list[Path]:
     """The folders of runs in or below a folder, without what loggers and Hydra keep inside them."""
     found: list[Path] = []
     for path in sorted(config.parent for config in folder.rglob(CONFIG)):
