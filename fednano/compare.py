@@ -34,7 +34,7 @@ def main() -> int:
     """Print the table and write the files asked for. Raises ValueError for bad arguments."""
     options = parsed(sys.argv[1:])
     try:
-        from fednano.report.comparison import figure, table
+        from fednano.report.comparison import figure, pareto, table
     except ModuleNotFoundError as error:
         raise ValueError(MISSING.format(error.name)) from None
     titled = [(path.resolve().name, [path]) for path in options.runs] if options.panels else [("", options.runs)]
@@ -43,20 +43,23 @@ def main() -> int:
     if options.list:
         print(*metrics(everything), sep="\n")
         return 0
-    for metric in options.metric:
+    for metric in (*options.metric, *options.pareto):
         require_metric(everything, metric)
     panels = compared(found, options)
     files = {}
     for path in options.out:
-        if path.suffix in PICTURES:
-            files[path] = figure.drawn(panels, options.metric[0], path.suffix[1:])
+        form = path.suffix[1:]
+        if path.suffix in TABLES:
+            files[path] = table.text(table.frame(panels, options.metric, options.pareto), path.suffix)
+        elif options.pareto:
+            files[path] = pareto.drawn(panels, options.metric[0], options.pareto, form)
         else:
-            files[path] = table.text(table.frame(panels, options.metric), path.suffix)
+            files[path] = figure.drawn(panels, options.metric[0], form)
     console = printer()
     for index, panel in enumerate(panels):
         if panel.title:
             console.print(*([Text()] if index else []), Text(panel.title, style="bold"), sep="\n")
-        for part in table.shown(panel.groups, options.metric, panel.baseline, console):
+        for part in table.shown(panel, options.metric, options.pareto, console):
             console.print(part)
     for path, contents in files.items():
         write_whole(path, contents)
@@ -123,6 +126,14 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--baseline", metavar="NAME", help="the group to compare with, as named in the table: fedavg")
     parser.add_argument(
         "--panels", action="store_true", help="compare the runs of each RUN apart: a table and a panel for each"
+    )
+    parser.add_argument(
+        "--pareto",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="a cost, such as energy_kwh, bytes.up or wall_s: mark the groups that no other group beats in both the "
+        "metric and the cost, and draw one against the other; may be repeated",
     )
     parser.add_argument("--over", default="seed", metavar="KEY", help="the key that groups are averaged over")
     parser.add_argument(

@@ -14,7 +14,7 @@ from fednano.report.comparison.runs import DIVERGED
 
 STYLE: Any = {  # matplotlib types each key by its name
     "font.size": 8,
-    "svg.hashsalt": "fednano",  # the same comparison gives the same file
+    "svg.hashsalt": "fednano",
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
     "axes.spines.top": False,
@@ -35,10 +35,15 @@ def drawn(panels: Sequence[Facet], metric: str, form: str) -> bytes:
         figure = Figure(figsize=size, layout="constrained")
         for place, panel in enumerate(panels, start=1):
             _draw(figure.add_subplot(lines, columns, place), panel, metric)
-        bare = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
-        contents = BytesIO()
-        figure.savefig(contents, format=form, dpi=200, metadata=bare)
-        return contents.getvalue()
+        return saved(figure, form)
+
+
+def saved(figure: Figure, form: str) -> bytes:
+    """A figure in a format, without a date: the same comparison gives the same file."""
+    bare = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
+    contents = BytesIO()
+    figure.savefig(contents, format=form, dpi=200, metadata=bare)
+    return contents.getvalue()
 
 
 def _draw(axes: Axes, panel: Facet, metric: str) -> None:
@@ -57,14 +62,14 @@ def _draw(axes: Axes, panel: Facet, metric: str) -> None:
             axes.annotate(far, (1, row), xycoords=("axes fraction", "data"), ha="right", va="center")
     if baseline is not None and (mean := baseline.estimate(metric).mean) <= limit:
         axes.axvline(mean, color=LINE, linewidth=0.8, linestyle="--", zorder=0)
-    axes.set_yticks(range(len(groups)), [_plain(group.name) for group in groups])
+    axes.set_yticks(range(len(groups)), [plain(group.name) for group in groups])
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     axes.set_xlabel(metric)
-    axes.set_title(_plain(panel.title), fontsize="medium", loc="left")
+    axes.set_title(plain(panel.title), fontsize="medium", loc="left")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that matplotlib takes for no formula."""
     return text.replace("$", r"\$")
 

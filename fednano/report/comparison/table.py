@@ -8,7 +8,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fednano.report import units
 from fednano.report.comparison.groups import Estimate, Facet, Group, short
+from fednano.report.comparison.pareto import front
 
 TEXTS = {
     ".csv": lambda frame: frame.to_csv(index=False),
@@ -16,17 +18,20 @@ TEXTS = {
     ".tex": lambda frame: frame.to_latex(index=False, escape=True, na_rep="", float_format="%.4g"),
 }
 """How a table is written, by the file's suffix."""
+LARGE = 1e5
 LEAST = 8  # characters of a label's column
 
 
-def frame(panels: Sequence[Facet], metrics: Sequence[str]) -> pd.DataFrame:
+def frame(panels: Sequence[Facet], metrics: Sequence[str], costs: Sequence[str] = ()) -> pd.DataFrame:
     """One row for each group: its label, number of seeds, and each metric's mean, standard deviation and difference.
 
-    Differences from the baseline are relative, 0.01 is 1 % more; `half` is half of their 95 % interval.
+    Differences from the baseline are relative, 0.01 is 1 % more; `half` is half of their 95 % interval. For each of
+    the `costs`, the mean follows, and whether the group is on the Pareto front of the first metric against it.
     """
     return pd.DataFrame(
         [
             {**({"panel": panel.title} if panel.title else {}), **_row(group, metrics, panel.baseline)}
+            | {name: value for cost in costs for name, value in _cost(group, panel, metrics[0], cost).items()}
             for panel in panels
             for group in panel.groups
         ]
@@ -44,13 +49,16 @@ def _row(group: Group, metrics: Sequence[str], baseline: Group | None) -> Mappin
     return row
 
 
-def shown(
-    groups: Sequence[Group], metrics: Sequence[str], baseline: Group | None, console: Console
-) -> list[RenderableType]:
+def _cost(group: Group, panel: Facet, metric: str, cost: str) -> Mapping[str, object]:
+    return {cost: group.estimate(cost).mean, f"front of {cost}": group in front(panel.groups, metric, cost)}
+
+
+def shown(panel: Facet, metrics: Sequence[str], costs: Sequence[str], console: Console) -> list[RenderableType]:
     """The same for people: one table if the console is wide enough for it, otherwise one for each metric.
 
-    The best group is not marked, since lower is not always better.
+    The best group is not marked, since lower is not always better. Each of the `costs` has a table of its own.
     """
+    groups, baseline = panel.groups, panel.baseline
     plus_minus = "±" if _encodable("±", console.encoding) else "+/-"
     whole = _table(groups, metrics, baseline, plus_minus)
     wide = console.options.update(max_width=10_000)
@@ -62,11 +70,16 @@ def shown(
         note = f"Differences are from {baseline.name}, paired by seed, with 95 % intervals"
         beside = [group.beside(baseline, metric).n for group in groups if group is not baseline for metric in metrics]
         parts += [Text(), Text(f"{note}; one pair alone has no interval." if 1 in beside else f"{note}.")]
+    for cost in costs:
+        best = front(groups, metrics[0], cost)
+        columns = [(key, [_mean(group, key, plus_minus) for group in groups]) for key in (metrics[0], cost)]
+        marked = _labelled(groups, [*columns, ("front", ["yes" if group in best else "" for group in groups])])
+        note = f"front: no other group has as low a {metrics[0]} for as little {cost}."
+        parts += [Text(), marked, Text(), Text(note)]
     return parts
 
 
 def _table(groups: Sequence[Group], metrics: Sequence[str], baseline: Group | None, plus_minus: str) -> Table:
-    table = Table(box=None, pad_edge=False)
     columns: list[tuple[str, list[str]]] = [("runs", [str(len(group.runs)) for group in groups])]
     for metric in metrics:
         columns.append((metric, [_mean(group, metric, plus_minus) for group in groups]))
@@ -75,6 +88,12 @@ def _table(groups: Sequence[Group], metrics: Sequence[str], baseline: Group | No
                 "" if group is baseline else _percent(group.beside(baseline, metric), plus_minus) for group in groups
             ]
             columns.append(("difference", found))
+    return _labelled(groups, columns)
+
+
+def _labelled(groups: Sequence[Group], columns: Sequence[tuple[str, Sequence[str]]]) -> Table:
+    """A row for each group: its label, then what the columns say of it, by their headings."""
+    table = Table(box=None, pad_edge=False)
     labels = [[short(value) for value in group.label.values()] for group in groups]
     for index, key in enumerate(headings(list(groups[0].label))):
         longest = max(len(row[index]) for row in labels)
@@ -115,8 +134,13 @@ def _mean(group: Group, metric: str, plus_minus: str) -> str:
     without = ", ".join(f"{n} {lack}" for lack, n in sorted(lacks.items()))
     if not found.n:
         return without
-    spread = "" if math.isnan(found.spread) else f" {plus_minus} {found.spread:.2g}"
-    return f"{found.mean:.4g}{spread}" + (f" ({without})" if without else "")
+    spread = "" if math.isnan(found.spread) else f" {plus_minus} {_number(found.spread, 2)}"
+    return f"{_number(found.mean, 4)}{spread}" + (f" ({without})" if without else "")
+
+
+def _number(value: float, digits: int) -> str:
+    """A large number with a suffix, such as 575M, and others with so many significant digits."""
+    return units.count(value) if abs(value) >= LARGE else f"{value:.{digits}g}"
 
 
 def _percent(found: Estimate, plus_minus: str) -> str:

@@ -16,7 +16,7 @@ from fednano import compare
 from fednano.config.errors import guarded
 from fednano.report.comparison import table
 from fednano.report.comparison.defaults import with_defaults
-from fednano.report.comparison.groups import grouped
+from fednano.report.comparison.groups import Facet, grouped
 from fednano.report.comparison.runs import find_runs
 
 ROUNDS = "fednano.federation.round_length.Rounds"
@@ -213,7 +213,8 @@ def printed(runs: Path, metrics: list[str], width: int, encoding: str = "utf-8",
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     console = Console(file=file, width=width)
     groups = grouped(find_runs([runs]))
-    for part in table.shown(groups, metrics, compare.chosen(groups, baseline) if baseline else None, console):
+    panel = Facet(groups=groups, baseline=compare.chosen(groups, baseline) if baseline else None)
+    for part in table.shown(panel, metrics, (), console):
         console.print(part)
     file.seek(0)
     return file.read().splitlines()

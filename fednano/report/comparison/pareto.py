@@ -1,0 +1,77 @@
+"""Pareto fronts: the groups of runs of which none is better in a figure without costing more, and their picture."""
+
+import math
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from fednano.report.comparison.figure import DOT, FAINT, LINE, STYLE, plain, saved
+from fednano.report.comparison.groups import Facet, Group
+
+FRAME: Any = {**STYLE, "axes.spines.left": True}
+LARGE = 1e5  # from here on, ticks have a suffix, as in 575M
+WIDE = 20.0  # costs that differ by more than this factor are drawn on a logarithmic axis
+
+
+def front(groups: Sequence[Group], metric: str, cost: str) -> list[Group]:
+    """The groups that no other group beats: by a mean that is lower in one of both and not higher in the other.
+
+    In ascending order of the cost. Groups of which one of both is not known have no part in it.
+    """
+    found: list[Group] = []
+    for group in sorted(known(groups, metric, cost), key=lambda g: (mean(g, cost), mean(g, metric))):
+        if not found or mean(group, metric) < mean(found[-1], metric):
+            found.append(group)
+        elif (mean(group, cost), mean(group, metric)) == (mean(found[-1], cost), mean(found[-1], metric)):
+            found.append(group)  # as good as the other
+    return found
+
+
+def known(groups: Sequence[Group], metric: str, cost: str) -> list[Group]:
+    """The groups that have both figures."""
+    return [group for group in groups if math.isfinite(mean(group, metric)) and math.isfinite(mean(group, cost))]
+
+
+def mean(group: Group, key: str) -> float:
+    """NaN if no run of the group has the figure."""
+    return group.estimate(key).mean
+
+
+def drawn(panels: Sequence[Facet], metric: str, costs: Sequence[str], form: str) -> bytes:
+    """The picture in a format, svg, pdf or png: for each panel and each cost the means, the seeds and the front."""
+    plots = list(product(panels, costs))
+    columns = min(2, len(plots))
+    lines = -(-len(plots) // columns)
+    with mpl.rc_context(FRAME):
+        figure = Figure(figsize=(3.6 * columns, 2.8 * lines), layout="constrained")
+        for place, (panel, cost) in enumerate(plots, start=1):
+            _draw(figure.add_subplot(lines, columns, place), panel, metric, cost)
+        return saved(figure, form)
+
+
+def _draw(axes: Axes, panel: Facet, metric: str, cost: str) -> None:
+    groups, best = known(panel.groups, metric, cost), front(panel.groups, metric, cost)
+    costs = [mean(group, cost) for group in groups]
+    if costs and min(costs) > 0 and max(costs) > WIDE * min(costs):
+        axes.set_xscale("log")
+    if costs and max(costs) >= LARGE:
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.margins(0.18, 0.12)
+    axes.step([mean(g, cost) for g in best], [mean(g, metric) for g in best], where="post", color=LINE, linewidth=0.9)
+    for group in groups:
+        x, y = mean(group, cost), mean(group, metric)
+        on_front = group in best
+        values, spent = group.values(metric), group.values(cost)
+        seeds = [seed for seed in values if seed in spent]
+        axes.plot([spent[s] for s in seeds], [values[s] for s in seeds], ".", color=FAINT, markersize=4, zorder=1)
+        axes.plot([x], [y], "o", color=DOT, markersize=5, markerfacecolor=DOT if on_front else "white", zorder=3)
+        colour = "black" if on_front else "#666666"
+        axes.annotate(plain(group.name), (x, y), (4, 4), textcoords="offset points", fontsize=6.5, color=colour)
+    axes.set_xlabel(cost)
+    axes.set_ylabel(metric)
+    axes.set_title(plain(panel.title), fontsize="medium", loc="left")
