@@ -21,6 +21,8 @@ from fednano.core.events import (
 )
 from fednano.core.packed import Packed
 from fednano.report.figures import Figures
+from fednano.report.spent import TimeSpent
+from fednano.report.updates import MergedUpdates
 
 MAX_LANES = 64
 SETTLE_EVERY = 16  # rounds
@@ -136,6 +138,8 @@ class History:
     evals: Packed[Sample] = field(default_factory=lambda: Packed(Sample, "qddq"))
     losses: Packed[Sample] = field(default_factory=lambda: Packed(Sample, "qddq"))
     rounds: Packed[RoundBar] = field(default_factory=lambda: Packed(_round_bar, "qdqqB"))
+    spent: TimeSpent = field(default_factory=TimeSpent)
+    updates: MergedUpdates = field(default_factory=MergedUpdates)
     torn: bool = False
     tape_sha256: str = ""
 
@@ -145,6 +149,8 @@ class History:
 
     def draw(self, event: Event) -> None:
         """Like `add`, but leaves `figures` to another sink."""
+        self.spent.add(event)
+        self.updates.add(event)
         match event:
             case RunStarted():
                 for client in event.clients:
@@ -165,6 +171,7 @@ class History:
 
     def finish(self) -> None:
         """Close windows and work that are open at the last event; mark work of skipped rounds as discarded."""
+        self.spent.finish(self.figures.t)
         skipped = {r.round for r in self.rounds if not r.merged}
         for lane in self.lanes.values():
             # The work of all rounds once more, since that of skipped rounds is drawn differently.

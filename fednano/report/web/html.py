@@ -12,7 +12,7 @@ from fednano.core.inner_step import InnerStep
 from fednano.report import energy, units
 from fednano.report.figures import Figures
 from fednano.report.history import DRAWN, History, read_history
-from fednano.report.web import page
+from fednano.report.web import page, work
 from fednano.report.web.timeline import timeline
 
 
@@ -82,6 +82,8 @@ def render(
         clock_name=page.clock_name(history),
         unit=history.figures.unit,
         rounds=page.rounds_charts(history.rounds, history.figures.unit),
+        time=work.time_section(history),
+        updates=work.updates_charts(history, summary),
         timeline=timeline(history),
         columns=page.COLUMNS,
         clients=page.client_rows(history),

@@ -208,7 +208,7 @@ def rounds_charts(rounds: Sequence[RoundBar], called: str) -> list[tuple[str, Ch
 
 
 COLUMNS = (
-    *("up", "busy", "updates", "steps", "rows", "tokens"),
+    *("up", "busy", "updates", "steps", "rows", "tokens", "weight"),
     *("drains", "crashes", "refused", "sent", "received"),
 )
 
@@ -225,6 +225,7 @@ def client_rows(history: History) -> list[Row]:
             units.percent(up / figures.t) if figures.t else "–",
             units.percent(client.busy_s / up) if up else "–",
             *(units.whole(v) for v in (client.updates, client.steps, client.rows, client.tokens)),
+            units.percent(history.updates.share(client.name)) if len(history.updates.merges) else "–",
             *(units.whole(v) for v in (client.drains, client.crashes, client.refused)),
             units.size(client.bytes_up),
             units.size(client.bytes_down),
@@ -240,11 +241,13 @@ def total_row(history: History) -> Row:
     up = sum(client.up_seconds(figures.t) for client in figures.clients.values())
     possible = figures.t * len(figures.clients)
     busy = sum(client.busy_s for client in figures.clients.values())
-    counters = ("updates", "steps", "rows", "tokens", "drains", "crashes", "refused")
+    work, exits = ("updates", "steps", "rows", "tokens"), ("drains", "crashes", "refused")
     cells = (
         units.percent(up / possible) if possible else "–",
         units.percent(busy / up) if up else "–",
-        *(units.whole(figures.sum(name)) for name in counters),
+        *(units.whole(figures.sum(name)) for name in work),
+        "",
+        *(units.whole(figures.sum(name)) for name in exits),
         units.size(figures.sum("bytes_up")),
         units.size(figures.sum("bytes_down")),
     )
