@@ -8,6 +8,7 @@ import asyncio
 import heapq
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from threading import Event
 from typing import Protocol
 
@@ -113,6 +114,11 @@ class Stopwatch:
 def wall() -> float:
     """A wall-clock reading in seconds, only meaningful as a difference."""
     return time.perf_counter()
+
+
+def date() -> str:
+    """The date and time of day in UTC, to the second, in ISO 8601."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def pause(seconds: float, unless: Event | None = None) -> None:

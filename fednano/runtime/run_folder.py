@@ -21,6 +21,7 @@ from fednano.core.files import remove_unwritten, write_atomically
 from fednano.core.ranks import rank
 from fednano.report.audit import Auditor
 from fednano.report.console import Console
+from fednano.report.origin import record_origin
 from fednano.report.sinks import Fanout, Logger, MetricsFile
 from fednano.report.web.html import LiveReport
 from fednano.runtime.beginning import check_resume
@@ -70,6 +71,7 @@ def run_in_folder(
         remove_unwritten(folder)
     else:
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
+    record_origin(folder)
     console = Console(name, folder, out)
     auditor, report = Auditor(), LiveReport(console.figures)
     sink = Fanout([meter, console, MetricsFile(folder / "metrics.jsonl"), auditor, report, *loggers])

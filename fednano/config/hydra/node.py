@@ -17,8 +17,8 @@ from fednano.config.hydra.references import cannot_resolve
 _REFERENCE = re.compile(r"\$\{[^{}]*\}")
 NOW = "${now:"  # what a folder named after the time has in its name
 # Files and folders of a run, in its folder.
-OWN = ("config.yaml", "events.jsonl", "metrics.jsonl", "summary.json", "energy.json", "evaluation.json", "report.html",
-       ".claim", "checkpoints", "model", "logs", "flower.log", "ray", "wandb")  # fmt: skip
+OWN = ("config.yaml", "events.jsonl", "metrics.jsonl", "summary.json", "energy.json", "evaluation.json", "origin.json",
+       "report.html", ".claim", "checkpoints", "model", "logs", "flower.log", "ray", "wandb")  # fmt: skip
 OF_SWEEP = (".claim", "multirun.yaml")  # files of a sweep, in its folder
 
 

@@ -12,6 +12,7 @@ from fednano.core.inner_step import InnerStep
 from fednano.report import energy, units
 from fednano.report.figures import Figures
 from fednano.report.history import DRAWN, History, read_history
+from fednano.report.origin import origin_of
 from fednano.report.web import page, work
 from fednano.report.web.timeline import timeline
 
@@ -62,14 +63,19 @@ def _write(folder: Path, history: History) -> Path:
     drawn = folder / "energy.json"
     curves = _read_object(drawn)["carbon_g_kwh"] if drawn.exists() else {}
     target = folder / "report.html"
-    write_atomically(target, render(folder, history, figures, text, curves))
+    write_atomically(target, render(folder, history, figures, text, curves, origin_of(folder)))
     return target
 
 
 def render(
-    folder: Path, history: History, summary: dict[str, Any], config: str, curves: dict[str, energy.Curve] | None = None
+    folder: Path,
+    history: History,
+    summary: dict[str, Any],
+    config: str,
+    curves: dict[str, energy.Curve] | None = None,
+    origin: dict[str, Any] | None = None,
 ) -> str:
-    """The page as text; `curves` are carbon intensities by client."""
+    """The page as text; `curves` are carbon intensities by client, and `origin` is that of the run."""
     started = history.figures.run
     return _template().render(
         name=page.experiment_name(folder, config),
@@ -78,7 +84,7 @@ def render(
         subtitle=page.subtitle(history, summary),
         notices=page.notices(history, summary),
         tiles=page.tiles(history, summary),
-        panels=page.panels(history),
+        panels=page.panels(history, config),
         clock_name=page.clock_name(history),
         unit=history.figures.unit,
         rounds=page.rounds_charts(history.rounds, history.figures.unit),
@@ -93,6 +99,8 @@ def render(
         ledger=page.ledger(summary.get("rows")),
         ledger_words=page.LEDGER,
         config=config,
+        command=(origin or {}).get("command"),
+        origin=page.origin_facts(origin or {}),
         versions=sorted((summary.get("versions") or {}).items()),
         digests=[("weights", summary.get("weights_sha256")), ("event log", summary.get("tape_sha256"))],
         seed=units.whole(started.seed if started else summary.get("seed")),

@@ -70,6 +70,16 @@ def experiment_name(folder: Path, config: str) -> str:
     return name if name and name != "null" else folder.resolve().parent.name
 
 
+def origin_facts(origin: dict[str, Any]) -> list[tuple[str, str]]:
+    """When, where and from which commit the run began, and when it was resumed."""
+    started, resumed, commit = origin.get("started") or {}, origin.get("resumed") or (), origin.get("commit")
+    found = [("started", started.get("at")), ("host", started.get("host"))]
+    found += [("resumed", f"{again.get('at')} on {again.get('host')}") for again in resumed]
+    changed = "files changed since " if str(commit).endswith("+") else ""
+    found.append(("commit", f"{changed}{str(commit).rstrip('+')}" if commit else None))
+    return [(name, value) for name, value in found if value]
+
+
 def clock_name(history: History) -> str:
     """What the time axis is called."""
     return "virtual time" if history.figures.run and history.figures.run.runtime == "virtual" else "run time"
@@ -162,11 +172,20 @@ def _bpb_tile(summary: dict[str, Any]) -> Tile:
     return Tile(BPB, units.fixed(last), f"from {units.fixed(first)} ({change}); lower is better")
 
 
-def panels(history: History) -> list[Panel]:
+NOTHING = "Nothing was trained: runtime.compute=analytic runs the protocol alone."
+
+
+def is_analytic(config: str) -> bool:
+    """Whether a recorded configuration runs the protocol without training."""
+    return re.search(r"^  compute: analytic$", config, re.MULTILINE) is not None
+
+
+def panels(history: History, config: str = "") -> list[Panel]:
     """Model quality, plotted against tokens and against time."""
+    empty = NOTHING if is_analytic(config) else "Not measured."
     return [
-        _panel("Validation", "bits per byte", history.evals, history, "Not measured."),
-        _panel("Training loss", "nats per token", history.losses, history, "Not measured."),
+        _panel("Validation", "bits per byte", history.evals, history, empty),
+        _panel("Training loss", "nats per token", history.losses, history, empty),
     ]
 
 

@@ -40,7 +40,7 @@ HINTS = {
 
 
 @dataclass(frozen=True)
-class Part:
+class TimeShare:
     """A share of the clients' time up: its name in the style sheet, what it is, the share and its seconds, to print."""
 
     name: str
@@ -53,7 +53,7 @@ class Part:
 class Time:
     """What the clients' time went into; `hint` says how to lose less, empty if little is lost."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[TimeShare, ...]
     hint: str
 
 
@@ -65,7 +65,7 @@ def time_section(history: History) -> Time | None:
         return None
     seconds = {name: spent.lost_s if name == "lost" else getattr(spent, name) for name in WORDS}
     parts = tuple(
-        Part(
+        TimeShare(
             name,
             _words(name, spent),
             seconds[name] / up_s,
