@@ -41,12 +41,16 @@ HINTS = {
 
 @dataclass(frozen=True)
 class TimeShare:
-    """A share of the clients' time up: its name in the style sheet, what it is, the share and its seconds, to print."""
+    """A share of the clients' time up: its name in the style sheet, what it went into, and as a duration."""
 
     name: str
     words: str
     share: float
-    shown: str
+    duration: str
+
+    @property
+    def percent(self) -> str:
+        return units.percent(self.share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +69,7 @@ def time_section(history: History) -> Time | None:
         return None
     seconds = {name: spent.lost_s if name == "lost" else getattr(spent, name) for name in WORDS}
     parts = tuple(
-        TimeShare(
-            name,
-            _words(name, spent),
-            seconds[name] / up_s,
-            f"{units.percent(seconds[name] / up_s)}, {_hours(seconds[name])}",
-        )
+        TimeShare(name, _words(name, spent), seconds[name] / up_s, units.duration(max(0.0, seconds[name])))
         for name in WORDS
         if name != "unfinished" or seconds[name] > 0.0
     )
@@ -81,10 +80,6 @@ def _words(name: str, spent: TimeSpent) -> str:
     worst = sorted(spent.lost, key=lambda cause: -spent.lost[cause])
     causes = [CAUSES[cause] for cause in worst if spent.lost[cause] > 0.0]
     return f"{WORDS[name]} ({', '.join(causes)})" if name == "lost" and causes else WORDS[name]
-
-
-def _hours(seconds: float) -> str:
-    return units.duration(max(0.0, seconds))
 
 
 def _hint(shares: Mapping[str, float]) -> str:

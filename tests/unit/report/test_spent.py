@@ -116,7 +116,7 @@ def test_every_second_up_is_counted_once(seed: int) -> None:
 def test_the_report_says_what_took_the_time_and_what_helps(tmp_path: Path) -> None:
     page = page_of(write_run(tmp_path, volatile_run(rounds=20)))
     (section,) = page.texts("section", id="time")
-    shares = [float(text.split(" %")[0]) for text in page.texts("dd") if " %, " in text]
+    shares = [float(text.split(" %")[0]) for text in page.texts("dd") if " % " in text]
     assert math.isclose(sum(shares), 100, abs_tol=0.3)
     assert "lost work (refused updates, crashes" in section or "lost work (crashes" in section
     assert "round.local_steps=dynamic" in section
