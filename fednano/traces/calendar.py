@@ -68,7 +68,9 @@ def read(column: StampColumn) -> Reading:
                 raise column.refusal(at, f"has a year of two digits; {ISO}")
             raise column.refusal(at, f"is not a time; {ISO}")
         if len(kinds) > 1 and (stamp.order, stamp.mark) != (stamps[0].order, stamps[0].mark):  # type: ignore[union-attr]
-            raise column.refusal(at, f"is written in another way than the stamp in row {column.lines[0]}; {ISO}")
+            raise column.refusal(
+                at, f"is written in another way than the stamp in {column.noun} {column.lines[0]}; {ISO}"
+            )
     known = [stamp for stamp in stamps if stamp]
     if plain is not None:
         local, aware = plain

@@ -6,18 +6,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class StampColumn:
-    """Cells of the column `name` with their lines; `begins` are the cells, or the starts of intervals."""
+    """Cells of the column `name` with their lines; `begins` are the cells, or the starts of intervals.
+
+    Lines are counted in `noun`s.
+    """
 
     file: str
     name: str
     lines: Sequence[int]
     cells: Sequence[str]
     begins: Sequence[str]
+    noun: str = "row"
 
     def refusal(self, at: int, why: str, quoted: bool = True) -> ValueError:
         """The error that names file, row and stamp of the index `at`."""
         cell = self.cells[at]
-        return ValueError(f"{self.file}, row {self.lines[at]}: {repr(cell) if quoted else cell} {why}")
+        return ValueError(f"{self.file}, {self.noun} {self.lines[at]}: {repr(cell) if quoted else cell} {why}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,21 +10,29 @@ _POINT = re.compile(r"[+-]?(?:\d*|[1-9]\d{0,2}(?:,\d{3})+)(?:\.\d*)?(?:[eE][+-]?
 _COMMA = re.compile(r"[+-]?(?:\d*|[1-9]\d{0,2}(?:\.\d{3})+)(?:,\d*)?(?:[eE][+-]?\d+)?")
 
 
-def number(cell: str, file: str, line: int, name: str, where: str = "volatility") -> float:
-    """A value; NaN if the cell is empty or marked as missing. Raises ValueError naming file, row, column and remedy."""
+def number(cell: str, file: str, line: int, name: str, where: str = "volatility", noun: str = "row") -> float:
+    """A value; NaN if the cell is empty or marked as missing. Raises ValueError naming file, row, column and remedy.
+
+    Lines are counted in `noun`s.
+    """
     if cell.lower() in MISSING:
         return math.nan
     value = _float(cell)
     if value is None:
         raise ValueError(
-            f"{file}, row {line}: {cell!r} under {name} is not a number; write one with a decimal point, leave the "
+            f"{file}, {noun} {line}: {cell!r} under {name} is not a number; write one with a decimal point, leave the "
             f"cell empty, or leave the column out of {where}.columns"
         )
     return value
 
 
 def read_numbers(
-    columns: Mapping[str, Sequence[str]], lines: Sequence[int], file: str, separator: str, where: str
+    columns: Mapping[str, Sequence[str]],
+    lines: Sequence[int],
+    file: str,
+    separator: str,
+    where: str,
+    noun: str = "row",
 ) -> dict[str, list[float]]:
     """The values of `columns` by name; NaN where one is missing.
 
@@ -35,17 +43,17 @@ def read_numbers(
     """
     try:
         return {
-            name: [number(cell, file, line, name, where) for cell, line in zip(cells, lines, strict=True)]
+            name: [number(cell, file, line, name, where, noun) for cell, line in zip(cells, lines, strict=True)]
             for name, cells in columns.items()
         }
     except ValueError as error:
-        decimal = _decimal_mark(columns, lines, file, separator)
+        decimal = _decimal_mark(columns, lines, file, separator, noun)
         if decimal is None:
             raise error
     thousands = {",": ".", ".": ","}[decimal]
     return {
         name: [
-            number(_plain(cell).replace(thousands, "").replace(decimal, "."), file, line, name, where)
+            number(_plain(cell).replace(thousands, "").replace(decimal, "."), file, line, name, where, noun)
             if cell.lower() not in MISSING
             else math.nan
             for cell, line in zip(cells, lines, strict=True)
@@ -54,7 +62,9 @@ def read_numbers(
     }
 
 
-def _decimal_mark(columns: Mapping[str, Sequence[str]], lines: Sequence[int], file: str, separator: str) -> str | None:
+def _decimal_mark(
+    columns: Mapping[str, Sequence[str]], lines: Sequence[int], file: str, separator: str, noun: str
+) -> str | None:
     """The decimal mark with which every cell is a number; None if there is none."""
 
     def cells() -> Iterator[tuple[str, int, str]]:
@@ -69,7 +79,7 @@ def _decimal_mark(columns: Mapping[str, Sequence[str]], lines: Sequence[int], fi
     if point and comma and with_comma and separator != ";":
         cell, line, name = with_comma
         raise ValueError(
-            f"{file}, row {line}: the comma in {cell!r} under {name} may mark decimals or thousands; write numbers "
+            f"{file}, {noun} {line}: the comma in {cell!r} under {name} may mark decimals or thousands; write numbers "
             "with a decimal point and without marks of thousands"
         )
     return "," if comma and with_comma else "." if point else None

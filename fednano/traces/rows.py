@@ -1,7 +1,9 @@
 """Rows of CSV files: text, separator, header, and what is passed over."""
 
 import csv
+import gzip
 import io
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from fednano.core.text import decoded
 PACKAGE_PREFIX = "package:"
 SEPARATORS = ",;\t|"
 _SAMPLE = 40  # rows from which separator and header are found
+_GZIP = b"\x1f\x8b"
 
 CsvRow = tuple[int, list[str]]
 
@@ -24,11 +27,13 @@ class Sheet:
         header: column names.
         rows: (line, cells), as many cells as columns; lines are counted from 1 as editors do.
         separator: between two cells.
+        noun: what the number of a row counts: rows of the file or, in JSON, entries of its list.
     """
 
     header: list[str]
     rows: list[CsvRow]
-    separator: str
+    separator: str = ","
+    noun: str = "row"
 
 
 def resolve(file: str, where: str = "volatility") -> Path:
@@ -40,7 +45,7 @@ def resolve(file: str, where: str = "volatility") -> Path:
     path = own / file.removeprefix(PACKAGE_PREFIX) if file.startswith(PACKAGE_PREFIX) else Path(file).expanduser()
     if not path.is_file():
         shipped = ", ".join(sorted(PACKAGE_PREFIX + p.name for p in own.glob("*.csv")))
-        raise ValueError(f"{where}.file={file} does not exist; give a CSV file, or one of {shipped}")
+        raise ValueError(f"{where}.file={file} does not exist; give a CSV or JSON file, or one of {shipped}")
     return path
 
 
@@ -52,20 +57,38 @@ def read_rows(file: str, needed: Sequence[str], where: str = "volatility") -> It
 
 
 def read_sheet(file: str, needed: Sequence[str], where: str = "volatility") -> Sheet:
-    """The header and rows of a CSV file in UTF-8, or in UTF-16 with a byte order mark.
+    """The header and rows of a CSV file, as `sheet_in` reads it. Raises ValueError also if a column is missing."""
+    sheet = sheet_in(read_text(file, where), file, needed)
+    check_columns(file, sheet.header, needed, where)
+    return sheet
+
+
+def read_text(file: str, where: str = "volatility") -> str:
+    """The text of a file in UTF-8, or in UTF-16 with a byte order mark; one that gzip packed is unpacked.
+
+    Raises ValueError if the file does not exist or cannot be read.
+    """
+    try:
+        data = resolve(file, where).read_bytes()
+        return decoded(gzip.decompress(data) if data.startswith(_GZIP) else data)
+    except (UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{file} cannot be read as CSV or JSON in UTF-8 ({error}); export it again") from error
+
+
+def sheet_in(text: str, file: str, needed: Sequence[str] = ()) -> Sheet:
+    """The header and rows in the text of a CSV file; the header is looked for by the names in `needed`.
 
     Cells are separated by commas, semicolons, tabs or bars. Passed over are lines that begin with #, empty rows, a
     title or a block above the header that an empty line separates, and repetitions of the header.
 
     Raises:
-        ValueError: the file does not exist or cannot be read, a column is missing, or a row has another length.
+        ValueError: the text is no CSV, two columns share a name, or a row has another length.
     """
     try:
-        text = decoded(resolve(file, where).read_bytes())
         separator, text = _separator(text)
         rows = _parsed(text, separator)
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise ValueError(f"{file} cannot be read as CSV in UTF-8 ({error}); export it again") from error
+    except csv.Error as error:
+        raise ValueError(f"{file} cannot be read as CSV ({error}); export it again") from error
     filled = [row for row in rows if any(row[1])]
     if not filled:
         raise ValueError(f"{file} is empty; give a CSV file with a header")
@@ -73,8 +96,16 @@ def read_sheet(file: str, needed: Sequence[str], where: str = "volatility") -> S
     header, below = rows[at][1], [row for row in rows[at + 1 :] if any(row[1]) and row[1] != rows[at][1]]
     while not header[-1] and all(not any(cells[len(header) - 1 :]) for _, cells in below):
         header = header[:-1]
-    _check_header(file, header, needed, where)
+    if len(set(header)) != len(header):
+        raise ValueError(f"{file}: two columns share a name in {', '.join(header)}; rename one")
     return Sheet(header, [(line, _fitted(file, line, cells, len(header))) for line, cells in below], separator)
+
+
+def check_columns(file: str, header: Sequence[str], needed: Sequence[str], where: str) -> None:
+    """Raise ValueError unless each of the `needed` columns is in the header."""
+    for name in needed:
+        if name not in header:
+            raise ValueError(f"{file} has no column {name}; it has {', '.join(header)}; correct {where} or the file")
 
 
 def _fitted(file: str, line: int, cells: list[str], columns: int) -> list[str]:
@@ -132,11 +163,3 @@ def _header_at(rows: Sequence[CsvRow], needed: Sequence[str]) -> int:
     above = [rows[at][1] for at in filled if at < begins]
     titles = all(len(cells) == 1 or not any(cells[1:]) for cells in above)
     return begins if titles or not any(rows[begins - 1][1]) else first
-
-
-def _check_header(file: str, header: Sequence[str], needed: Sequence[str], where: str) -> None:
-    if len(set(header)) != len(header):
-        raise ValueError(f"{file}: two columns share a name in {', '.join(header)}; rename one")
-    for name in needed:
-        if name not in header:
-            raise ValueError(f"{file} has no column {name}; it has {', '.join(header)}; correct {where} or the file")

@@ -35,14 +35,14 @@ class Stamps:
     read_as: str
 
 
-def read_stamps(cells: Sequence[str], lines: Sequence[int], file: str, name: str) -> Stamps:
-    """Read the column `name`; an interval counts by its start.
+def read_stamps(cells: Sequence[str], lines: Sequence[int], file: str, name: str, noun: str = "row") -> Stamps:
+    """Read the column `name`, whose lines are counted in `noun`s; an interval counts by its start.
 
     Raises ValueError, naming file, row, stamp and remedy, if a stamp cannot be read, the column has no reading or more
     than one, or the stamps do not ascend.
     """
     begins = [_begin(cell) for cell in cells]
-    column = StampColumn(file=file, name=name, lines=lines, cells=cells, begins=begins)
+    column = StampColumn(file=file, name=name, lines=lines, cells=cells, begins=begins, noun=noun)
     numeric = [_NUMBER.fullmatch(cell) is not None for cell in begins]
     if numeric[0] and not all(numeric):
         raise column.refusal(numeric.index(False), f"is not a time; {counts.ISO}")

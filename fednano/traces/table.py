@@ -1,16 +1,17 @@
-"""Tables of numbers over time, read from CSV files as grid operators and their clients export them."""
+"""Tables of numbers over time, read from files as grid operators and their clients export them."""
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from fednano.core.text import shown
 from fednano.traces.calendar import shown_moment
+from fednano.traces.formats.recognise import read_published
 from fednano.traces.numbers import MISSING, read_numbers
-from fednano.traces.rows import read_sheet
+from fednano.traces.rows import CsvRow, check_columns
 from fednano.traces.stamps import is_stamp, read_stamps
 from fednano.traces.trace import Array
 
@@ -22,10 +23,14 @@ class Table:
     Args:
         file: the file that they come from.
         times: (n,) seconds since the first row.
-        rows: (n,) line numbers in the file, counted from 1 as editors do.
+        rows: (n,) line numbers in the file, counted from 1 as editors do, or numbers of JSON entries.
         columns: (n,) values by name; NaN where one is missing.
         first, last: these stamps in seconds since 1970, in UTC or in the file's own zone; None if they have no date.
         read_as: how stamps were read; empty for ISO 8601 and for seconds.
+        noun: what `rows` counts: row or entry.
+        units: of columns by name, as far as the file's publisher is known.
+        factor: by which values were multiplied to be in these units.
+        note: whose file it is and what was done to it; empty for a plain table.
     """
 
     file: str
@@ -35,6 +40,10 @@ class Table:
     first: float | None = None
     last: float | None = None
     read_as: str = ""
+    noun: str = "row"
+    units: Mapping[str, str] = field(default_factory=dict)
+    factor: float = 1.0
+    note: str = ""
 
     def described(self) -> str:
         """The file, its first and last stamp and the reading of its stamps, on one line."""
@@ -45,44 +54,78 @@ class Table:
         )
         step = statistics.median(np.diff(self.times).tolist())
         read_as = f", read as {self.read_as}" if self.read_as else ""
-        return f"{shown(self.file)}: {len(self.times):,} rows, {begin} to {end}, usual step {step:,.6g} s{read_as}"
+        note = f"; {self.note}" if self.note else ""
+        rows = {"row": "rows", "entry": "entries"}[self.noun]
+        return (
+            f"{shown(self.file)}: {len(self.times):,} {rows}, {begin} to {end}, usual step {step:,.6g} s{read_as}{note}"
+        )
 
 
-def read_table(file: str, time_column: str | None, columns: Sequence[str] | None, where: str = "volatility") -> Table:
-    """The named `columns` of a CSV file; None: all except the time column. `time_column` None is the first column.
+def read_table(
+    file: str,
+    time_column: str | None,
+    columns: Sequence[str] | None,
+    where: str = "volatility",
+    form: str | None = None,
+) -> Table:
+    """The named `columns` of a file.
+
+    Args:
+        file: CSV or JSON.
+        time_column: the column of the stamps; None: the publisher's, or the first.
+        columns: names, also the short ones of a publisher's; None: the publisher's main ones, or all but the stamps.
+        where: the configuration key that messages name.
+        form: whose file it is; None: as its content says. See `formats/recognise.py`.
 
     `stamps.py` says how stamps are read; without a zone they are UTC. An interval, as ENTSO-E writes it, counts by its
     start.
 
     Raises:
-        ValueError: `read_sheet` refuses the file, a stamp or number cannot be read or could be read in two ways, stamps
-            do not ascend, or there are fewer than two rows. The message names file, row and remedy.
+        ValueError: the file cannot be read, a column is missing, a stamp or number cannot be read or could be read in
+            two ways, stamps do not ascend, or there are fewer than two rows. The message names file, row and remedy.
     """
-    sheet = read_sheet(file, [*([time_column] if time_column else []), *(columns or [])], where)
-    time_column = time_column or sheet.header[0]
-    names = list(columns or [name for name in sheet.header if name != time_column])
+    published = read_published(file, form, time_column, columns or [], where)
+    sheet, time_column = published.sheet, time_column or published.time_column
+    asked = list(columns or [name for name in published.columns if name != time_column])
+    names = {name: published.names.get(name, name) for name in asked}
+    check_columns(file, [*sheet.header, *published.names], [time_column, *asked], where)
     rows = sheet.rows
-    if rows and _is_units(dict(zip(sheet.header, rows[0][1], strict=True)), time_column, names):
+    if rows and _is_units(dict(zip(sheet.header, rows[0][1], strict=True)), time_column, list(names.values())):
         rows = rows[1:]
-    cells = {name: [row[sheet.header.index(name)] for _, row in rows] for name in (time_column, *names)}
-    if is_stamp(time_column) and any(is_stamp(name) for name in names):
+    cells = {name: [row[sheet.header.index(name)] for _, row in rows] for name in {time_column, *names.values()}}
+    if is_stamp(time_column) and any(is_stamp(name) for name in asked):
         raise ValueError(f"{file} has no header; name its columns in the first row")
+    values = {name: cells[column] for name, column in names.items()}
+    if published.open_tail:
+        rows, values = _without_open_tail(rows, values)
     if len(rows) < 2:
         raise ValueError(f"{file} has {len(rows)} rows; a trace needs 2 or more")
     if not names:
         raise ValueError(f"{file} has no column besides {time_column}; add one for each site")
     lines = [line for line, _ in rows]
-    stamps = read_stamps(cells[time_column], lines, file, time_column)
-    values = read_numbers({name: cells[name] for name in names}, lines, file, sheet.separator, where)
+    stamps = read_stamps(cells[time_column][: len(rows)], lines, file, time_column, sheet.noun)
+    numbers = read_numbers(values, lines, file, sheet.separator, where, sheet.noun)
     return Table(
         file=file,
         times=stamps.times,
         rows=lines,
-        columns={name: np.array(column) for name, column in values.items()},
+        columns={name: published.factor * np.array(column) for name, column in numbers.items()},
         first=stamps.first,
         last=stamps.last,
         read_as=stamps.read_as,
+        noun=sheet.noun,
+        units={name: published.units[column] for name, column in names.items() if column in published.units},
+        factor=published.factor,
+        note=published.note,
     )
+
+
+def _without_open_tail(rows: list[CsvRow], values: dict[str, list[str]]) -> tuple[list[CsvRow], dict[str, list[str]]]:
+    """Rows and values without the last ones in which nothing stands: hours that had not come when the file was made."""
+    end = len(rows)
+    while end and all(column[end - 1].lower() in ("", "-", "n/a") for column in values.values()):
+        end -= 1
+    return rows[:end], {name: column[:end] for name, column in values.items()}
 
 
 def _is_units(cells: dict[str, str], time_column: str, names: Sequence[str]) -> bool:
@@ -106,7 +149,8 @@ def fill(
     known = np.isfinite(table.columns[name])
     if not known[0]:
         raise ValueError(
-            f"{table.file}, row {table.rows[0]}: column {name} begins without a value; remove the rows before its first"
+            f"{table.file}, {table.noun} {table.rows[0]}: column {name} begins without a value; remove "
+            "the rows before its first"
         )
     times, values = table.times[known], table.columns[name][known]
     step = statistics.median(np.diff(table.times).tolist())
@@ -115,7 +159,7 @@ def fill(
     if len(before) and on_gap == "error":
         row = int(np.flatnonzero(known)[before[0]])
         raise ValueError(
-            f"{table.file}, row {table.rows[row]}: column {name} has no value for the "
+            f"{table.file}, {table.noun} {table.rows[row]}: column {name} has no value for the "
             f"{ends[before[0]] - times[before[0]]:g} s that follow; fill the gap, or set {where}.on_gap=hold"
         )
     gaps = [(float(times[i] + step), float(ends[i])) for i in before]

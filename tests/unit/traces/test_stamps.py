@@ -188,7 +188,7 @@ def test_both_platforms_of_entsoe_through_the_autumn_night() -> None:
     assert old.times.tolist() == [3600.0 * k for k in range(8)]
     assert old.described().endswith(
         "entsoe_autumn_old.csv: 8 rows, 2024-10-27 00:00 to 2024-10-27 06:00, usual step 3,600 s, read as day first, "
-        "local time, whose clocks change on 2024-10-27"
+        "local time, whose clocks change on 2024-10-27; ENTSO-E"
     )
 
 

@@ -230,7 +230,7 @@ def test_bad_traces_name_file_row_and_remedy(write, text: str, settings: dict, m
 def test_files_that_cannot_be_read(write, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"file=nowhere.csv does not exist; .*package:synthetic_solar.csv"):
         Traced(file="nowhere.csv")
-    with pytest.raises(ValueError, match="cannot be read as CSV in UTF-8"):
+    with pytest.raises(ValueError, match="cannot be read as CSV or JSON in UTF-8"):
         Traced(file=write("t,ä\n0,1\n", "latin-1"))
     with pytest.raises(ValueError, match="does not exist"):
         Traced(file=str(tmp_path))

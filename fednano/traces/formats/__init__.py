@@ -1,0 +1,1 @@
+"""The files of publishers of traces, as they are downloaded: one module for each."""
