@@ -7,8 +7,9 @@ from typing import Literal
 from fednano.config.paths import UserPath
 from fednano.core.ranges import Duration, Speedup
 from fednano.energy.accounting import Signals
+from fednano.traces.formats.published import CARBON
 from fednano.traces.rows import PACKAGE_PREFIX
-from fednano.traces.table import fill, read_table
+from fednano.traces.table import Table, fill, read_table
 from fednano.traces.trace import Trace
 from fednano.volatility.periodic import check_speedup
 from fednano.volatility.profiles import Profile
@@ -16,14 +17,16 @@ from fednano.volatility.profiles import Profile
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A signal from columns of a CSV file.
+    """A signal from columns of a file.
 
     Args:
-        file: a CSV file with a header and a row for each stamp; `package:NAME` is one that comes with fednano.
-        time_column: the column of the stamps, ISO 8601 (UTC unless they name a zone) or seconds; null: the first
-            column.
-        columns: a list of columns, dealt to the clients in turn; null: all except the time column; or a column for
-            each client by name.
+        file: a CSV file with a header and a row for each stamp, or a file of a publisher that `traces/formats` knows;
+            `package:NAME` is one that comes with fednano.
+        format: whose file it is; table: nobody's in particular; null: as its content says.
+        time_column: the column of the stamps, ISO 8601 (UTC unless they name a zone) or seconds; null: the publisher's,
+            or the first column.
+        columns: a list of columns, dealt to the clients in turn; null: the publisher's main ones, or all except the
+            time column; or a column for each client by name.
         interpolation: step: a value holds until the next stamp; or linear.
         on_gap: hold the last value, or refuse the file (error).
         on_end: after the last row: stop with an error, repeat from the first row, or hold the last value.
@@ -31,6 +34,7 @@ class Column:
     """
 
     file: UserPath
+    format: str | None = None
     time_column: str | None = None
     columns: list[str] | dict[str, str] | None = None
     interpolation: Literal["step", "linear"] = "step"
@@ -53,13 +57,30 @@ class Column:
                 f"{where}.scale must be a finite number, got {self.scale}; 0.001 turns grams into kilograms"
             )
         names = list(dict.fromkeys(self.columns.values() if isinstance(self.columns, dict) else self.columns or []))
-        table = read_table(self.file, self.time_column, names or None, where)
+        table = read_table(self.file, self.time_column, names or None, where, self.format)
+        self._check_units(table, where)
         traces = {}
         for name in table.columns:
             times, values, _ = fill(table, name, self.on_gap, where)
             end = float(table.times[-1] + (table.times[-1] - table.times[0]) / (len(table.times) - 1))
             traces[name] = Trace(times, self.scale * values, self.interpolation, end, self.on_end == "repeat")
         return traces, table.described()
+
+    def _check_units(self, table: Table, where: str) -> None:
+        """A publisher's units are those of the signal, and its values are not converted twice."""
+        carbon = where.endswith("carbon")
+        for name, unit in table.units.items():
+            if unit != CARBON if carbon else not unit.lower().endswith("/mwh"):
+                kind = CARBON if carbon else "a price per MWh"
+                raise ValueError(
+                    f"{where}.columns must be in {kind}, got {name} of {self.file} in {unit}; name another column or "
+                    f"file, or set {where}.format=table"
+                )
+        if table.factor != 1 and math.isclose(self.scale, table.factor, rel_tol=0.01):
+            raise ValueError(
+                f"{where}.scale must be 1 with {self.file}, whose values were turned into {CARBON} already, got "
+                f"{self.scale:g}; leave it out, or set {where}.format=table"
+            )
 
     def column(self, client: str, index: int, traces: dict[str, Trace], where: str) -> Trace:
         """The trace of a client. Raises ValueError if it has none."""

@@ -44,7 +44,7 @@ def resolve(file: str, where: str = "volatility") -> Path:
     own = Path(__file__).parent / "data"
     path = own / file.removeprefix(PACKAGE_PREFIX) if file.startswith(PACKAGE_PREFIX) else Path(file).expanduser()
     if not path.is_file():
-        shipped = ", ".join(sorted(PACKAGE_PREFIX + p.name for p in own.glob("*.csv")))
+        shipped = ", ".join(sorted(PACKAGE_PREFIX + p.name for p in own.glob("*.*")))
         raise ValueError(f"{where}.file={file} does not exist; give a CSV or JSON file, or one of {shipped}")
     return path
 

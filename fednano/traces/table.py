@@ -15,6 +15,8 @@ from fednano.traces.rows import CsvRow, check_columns
 from fednano.traces.stamps import is_stamp, read_stamps
 from fednano.traces.trace import Array
 
+_PLURALS = {"row": "rows", "entry": "entries"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
@@ -55,7 +57,7 @@ class Table:
         step = statistics.median(np.diff(self.times).tolist())
         read_as = f", read as {self.read_as}" if self.read_as else ""
         note = f"; {self.note}" if self.note else ""
-        rows = {"row": "rows", "entry": "entries"}[self.noun]
+        rows = _PLURALS[self.noun]
         return (
             f"{shown(self.file)}: {len(self.times):,} {rows}, {begin} to {end}, usual step {step:,.6g} s{read_as}{note}"
         )
@@ -99,7 +101,7 @@ def read_table(
     if published.open_tail:
         rows, values = _without_open_tail(rows, values)
     if len(rows) < 2:
-        raise ValueError(f"{file} has {len(rows)} rows; a trace needs 2 or more")
+        raise ValueError(f"{file} has {len(rows)} {_PLURALS[sheet.noun]}; a trace needs 2 or more")
     if not names:
         raise ValueError(f"{file} has no column besides {time_column}; add one for each site")
     lines = [line for line, _ in rows]

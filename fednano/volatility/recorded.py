@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from fednano.config.paths import UserPath
-from fednano.core.ranges import Speedup
+from fednano.core.ranges import Range, Speedup
 from fednano.traces.calendar import is_date
+from fednano.traces.formats.spot import SpotRecord, read_spot
 from fednano.traces.numbers import number
-from fednano.traces.rows import read_rows
+from fednano.traces.rows import PACKAGE_PREFIX, read_rows
 from fednano.volatility.availability import Availability, Exit, Window
 from fednano.volatility.periodic import check_speedup
 from fednano.volatility.profiles import Leaving
@@ -22,16 +23,19 @@ Interval = tuple[int, float, float, Exit | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Intervals(Leaving):
-    """Recorded windows, from a CSV file with the columns client, start, stop and, optionally, exit.
+    """Recorded windows, from a CSV file with the columns client, start, stop and, optionally, exit, or from a trace of
+    spot instances as SkyPilot, Bamboo and Parcae publish them.
 
     Start and stop are seconds of the run; a window with an empty stop never ends. If exit is empty or has no column,
     `exit` and `crash_share` decide.
 
     Args:
-        file: the CSV file; `package:NAME` is one that comes with fednano.
+        file: the file; `package:NAME` is one that comes with fednano.
         match: name: a client has the windows under its name; turn: the file's clients are dealt to the run's in turn.
         on_end: after a client's last window: it stays down, or the record repeats from 0 s every `period_s` seconds.
-        period_s: seconds; null: the last stop of the file.
+        period_s: seconds; null: the last stop of the file, or the end of the trace.
+        notice_s: how long before its end a drain is known, seconds of the run; 0: all windows end in crashes; null: it
+            is known from the beginning of the window.
         speedup: seconds of the record that pass in one second of the run.
     """
 
@@ -40,8 +44,11 @@ class Intervals(Leaving):
     match: Literal["name", "turn"] = "turn"
     on_end: Literal["down", "repeat"] = "down"
     period_s: float | None = None
+    notice_s: Annotated[float, Range(ge=0, le=math.inf)] | None = None
     speedup: Speedup = 1.0
     recorded: dict[str, list[Interval]] = field(init=False, repr=False, compare=False)
+    end_s: float | None = field(init=False, repr=False, compare=False, default=None)
+    read: str = field(init=False, repr=False, compare=False, default="")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,7 +56,23 @@ class Intervals(Leaving):
             raise ValueError(f"volatility.match must be name or turn, got {self.match}; choose one of them")
         if self.on_end not in ("down", "repeat"):
             raise ValueError(f"volatility.on_end must be down or repeat, got {self.on_end}; choose one of them")
+        if self.notice_s is not None and not self.notice_s >= 0.0:
+            raise ValueError(f"volatility.notice_s must be >= 0 seconds, got {self.notice_s}; 0 means no notice")
         check_speedup(self.speedup)
+        spot = read_spot(self.file, self.match)
+        if spot is None:
+            recorded = self._rows()
+            self._check_serial_days(recorded)
+        else:
+            recorded = self._machines(spot)
+            object.__setattr__(self, "end_s", spot.end_s)
+            object.__setattr__(self, "read", spot.described(self.file))
+        object.__setattr__(self, "recorded", recorded)
+        if self.on_end == "repeat":
+            self._check_period()
+
+    def _rows(self) -> dict[str, list[Interval]]:
+        """The windows in a CSV file of windows."""
         recorded: dict[str, list[Interval]] = {}
         for line, cells in read_rows(self.file, ["client", "start", "stop"]):
             client, interval = cells["client"], self._interval(line, cells)
@@ -57,16 +80,31 @@ class Intervals(Leaving):
             recorded[client].append(interval)
         if not recorded:
             raise ValueError(f"{self.file} has no windows; add rows with client,start,stop")
-        self._check_serial_days(recorded)
-        object.__setattr__(self, "recorded", recorded)
-        if self.on_end == "repeat":
-            self._check_period()
+        return recorded
+
+    def _machines(self, spot: SpotRecord) -> dict[str, list[Interval]]:
+        """The windows of spot instances. What is there at the end stays, or ends with the record if that repeats."""
+        end_s = spot.end_s if self.on_end == "repeat" else math.inf
+        found: dict[str, list[Interval]] = {
+            name: [(line, start, min(stop, end_s), None) for line, start, stop in spans if start < end_s]
+            for name, spans in spot.spans.items()
+        }
+        return {name: intervals for name, intervals in found.items() if intervals}
 
     @property
     def period(self) -> float:
         """Seconds of the record until it repeats."""
-        last = max(intervals[-1][2] for intervals in self.recorded.values())
-        return last if self.period_s is None else self.period_s
+        if self.period_s is not None:
+            return self.period_s
+        return max(intervals[-1][2] for intervals in self.recorded.values()) if self.end_s is None else self.end_s
+
+    @property
+    def described(self) -> tuple[str, ...]:
+        return (self.read,) if self.read and not self.file.startswith(PACKAGE_PREFIX) else ()
+
+    @property
+    def crash_probability(self) -> float:
+        return 1.0 if self.notice_s == 0 else super().crash_probability
 
     @property
     def endless(self) -> bool:
@@ -90,16 +128,27 @@ class Intervals(Leaving):
 
     def _windows(self, recorded: str, client: str, seed: int) -> Iterator[Window]:
         intervals = self._repeated(self.recorded[recorded])
+        notice_s = math.inf if self.notice_s is None else self.notice_s
         for (_, start, stop, leaves), drawn in zip(intervals, self.exits(client, seed), strict=False):
-            yield Window(start / self.speedup, stop / self.speedup, leaves or drawn)
+            exit_ = "crash" if self.notice_s == 0 else leaves or drawn
+            yield Window(start / self.speedup, stop / self.speedup, exit_, notice_s)
 
     def _repeated(self, intervals: list[Interval]) -> Iterator[Interval]:
-        shift = 0.0
+        if self.on_end == "down":
+            yield from intervals
+            return
+        line, first, last, leaves = intervals[0]
+        if last - first >= self.period:
+            yield line, first, math.inf, leaves
+            return
+        shift, before = 0.0, intervals[0]
         while True:
-            for line, start, stop, leaves in intervals:
-                yield line, start + shift, stop + shift, leaves
-            if self.on_end == "down":
-                return
+            for line, start, stop, leaves in intervals if shift else intervals[1:]:
+                if start + shift <= before[2]:  # up at the end of the record and at its beginning
+                    before = (before[0], before[1], stop + shift, leaves)
+                    continue
+                yield before
+                before = (line, start + shift, stop + shift, leaves)
             shift += self.period
 
     def _interval(self, line: int, cells: dict[str, str]) -> Interval:
@@ -139,7 +188,9 @@ class Intervals(Leaving):
     def _check_period(self) -> None:
         for client, intervals in self.recorded.items():
             (_, begins, *_), (line, _, stops, _) = intervals[0], intervals[-1]
-            if not stops < begins + self.period < math.inf:
+            # A machine of a trace may be up where the trace begins again.
+            touches = self.end_s is not None and stops == begins + self.period
+            if not (stops < begins + self.period or touches) or self.period == math.inf:
                 raise ValueError(
                     f"volatility.period_s={self.period_s}: {client} begins again at {begins + self.period:g} s, but "
                     f"{self.file}, row {line} stops at {stops:g} s; use a longer period, and give every window a stop"

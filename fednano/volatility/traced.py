@@ -12,6 +12,7 @@ import numpy as np
 
 from fednano.config.paths import UserPath
 from fednano.core.ranges import Speedup
+from fednano.traces.formats.published import INSTANCES
 from fednano.traces.rows import PACKAGE_PREFIX
 from fednano.traces.table import Table, fill, read_table
 from fednano.traces.trace import Trace
@@ -33,14 +34,16 @@ class FilledSignal:
 
 @dataclass(frozen=True, kw_only=True)
 class Traced(Leaving):
-    """A window is open while a column of a CSV file is below or above a threshold.
+    """A window is open while a column of a file is below or above a threshold.
 
     Args:
-        file: a CSV file with a header and a row for each stamp; `package:NAME` is one that comes with fednano.
-        time_column: the column of the stamps, ISO 8601 (UTC unless they name a zone) or seconds; null: the first
-            column.
-        columns: a list of columns, dealt to the clients in turn; null: all except the time column; or a column for
-            each client by name.
+        file: a CSV file with a header and a row for each stamp, or a file of a publisher that `traces/formats` knows;
+            `package:NAME` is one that comes with fednano.
+        format: whose file it is; table: nobody's in particular; null: as its content says.
+        time_column: the column of the stamps, ISO 8601 (UTC unless they name a zone) or seconds; null: the publisher's,
+            or the first column.
+        columns: a list of columns, dealt to the clients in turn; null: the publisher's main ones, or all except the
+            time column; or a column for each client by name.
         open_when: the side of the threshold on which a client is up.
         threshold: a value in the column's unit, or a percentile of each column, such as p40.
         interpolation: step: a value holds until the next stamp; or linear.
@@ -58,6 +61,7 @@ class Traced(Leaving):
 
     name: str = "trace"
     file: UserPath
+    format: str | None = None
     time_column: str | None = None
     columns: list[str] | dict[str, str] | None = None
     open_when: Literal["below", "above"] = "below"
@@ -81,7 +85,8 @@ class Traced(Leaving):
                 raise ValueError(f"volatility.{key} must be >= 0 seconds, got {getattr(self, key)}; 0 means at once")
         check_speedup(self.speedup)
         names = list(dict.fromkeys(self.columns.values() if isinstance(self.columns, dict) else self.columns or []))
-        table = read_table(self.file, self.time_column, names or None)
+        table = read_table(self.file, self.time_column, names or None, form=self.format)
+        self._check_threshold(table)
         object.__setattr__(self, "read", table.described())
         object.__setattr__(self, "signals", {name: self._signal(table, name) for name in table.columns})
 
@@ -185,6 +190,14 @@ class Traced(Leaving):
         elif not math.isfinite(self.threshold):
             raise ValueError(
                 f"volatility.threshold must be finite, got {self.threshold}; use a number or a percentile such as p40"
+            )
+
+    def _check_threshold(self, table: Table) -> None:
+        """A percentile of how many instances there are says nothing about when there is one."""
+        if INSTANCES in table.units.values() and isinstance(self.threshold, str):
+            raise ValueError(
+                f"volatility.threshold must be a number with {self.file}, which counts instances, got "
+                f"{self.threshold}; set volatility.open_when=above volatility.threshold=0, or use volatility=spot_trace"
             )
 
     def _signal(self, table: Table, name: str) -> FilledSignal:

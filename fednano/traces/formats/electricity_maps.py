@@ -37,7 +37,7 @@ def from_sheet(sheet: Sheet, wanted: Sequence[str], file: str) -> Published | No
         time_column=time,
         columns=intensities[:1],
         names=names,
-        units=dict.fromkeys(intensities, CARBON),
+        units={name: CARBON if name in intensities else "%" for name in names.values()},
         note="Electricity Maps",
     )
 
