@@ -9,7 +9,8 @@ from fednano.core.ranges import Duration, Speedup
 from fednano.energy.accounting import Signals
 from fednano.traces.formats.published import CARBON
 from fednano.traces.rows import PACKAGE_PREFIX
-from fednano.traces.table import Table, fill, read_table
+from fednano.traces.sources import read_sources
+from fednano.traces.table import Table, fill
 from fednano.traces.trace import Trace
 from fednano.volatility.periodic import check_speedup
 from fednano.volatility.profiles import Profile
@@ -21,7 +22,8 @@ class Column:
 
     Args:
         file: a CSV file with a header and a row for each stamp, or a file of a publisher that `traces/formats` knows;
-            `package:NAME` is one that comes with fednano.
+            `package:NAME` is one that comes with fednano. Of a list of files, the columns are dealt to the clients in
+            turn; where a file gives one column, that is named after the file.
         format: whose file it is; table: nobody's in particular; null: as its content says.
         time_column: the column of the stamps, ISO 8601 (UTC unless they name a zone) or seconds; null: the publisher's,
             or the first column.
@@ -33,7 +35,7 @@ class Column:
         scale: factor on all values, such as 0.001 for prices per MWh.
     """
 
-    file: UserPath
+    file: UserPath | list[UserPath]
     format: str | None = None
     time_column: str | None = None
     columns: list[str] | dict[str, str] | None = None
@@ -42,8 +44,8 @@ class Column:
     on_end: Literal["error", "repeat", "hold"] = "error"
     scale: float = 1.0
 
-    def read(self, where: str) -> tuple[dict[str, Trace], str]:
-        """The traces by column, scaled, and a line about the file.
+    def read(self, where: str) -> tuple[dict[str, Trace], tuple[str, ...]]:
+        """The traces by column, scaled, and a line about each of the user's own files.
 
         Raises ValueError, which names the configuration key `where`.
         """
@@ -56,15 +58,15 @@ class Column:
             raise ValueError(
                 f"{where}.scale must be a finite number, got {self.scale}; 0.001 turns grams into kilograms"
             )
-        names = list(dict.fromkeys(self.columns.values() if isinstance(self.columns, dict) else self.columns or []))
-        table = read_table(self.file, self.time_column, names or None, where, self.format)
-        self._check_units(table, where)
+        sources = read_sources(self.file, self.time_column, self.columns, where, self.format)
+        own = {table.file: table for table, _ in sources.values() if not table.file.startswith(PACKAGE_PREFIX)}
         traces = {}
-        for name in table.columns:
-            times, values, _ = fill(table, name, self.on_gap, where)
+        for name, (table, column) in sources.items():
+            self._check_units(table, where)
+            times, values, _ = fill(table, column, self.on_gap, where)
             end = float(table.times[-1] + (table.times[-1] - table.times[0]) / (len(table.times) - 1))
             traces[name] = Trace(times, self.scale * values, self.interpolation, end, self.on_end == "repeat")
-        return traces, table.described()
+        return traces, tuple(table.described() for table in own.values())
 
     def _check_units(self, table: Table, where: str) -> None:
         """A publisher's units are those of the signal, and its values are not converted twice."""
@@ -73,12 +75,12 @@ class Column:
             if unit != CARBON if carbon else not unit.lower().endswith("/mwh"):
                 kind = CARBON if carbon else "a price per MWh"
                 raise ValueError(
-                    f"{where}.columns must be in {kind}, got {name} of {self.file} in {unit}; name another column or "
+                    f"{where}.columns must be in {kind}, got {name} of {table.file} in {unit}; name another column or "
                     f"file, or set {where}.format=table"
                 )
         if table.factor != 1 and math.isclose(self.scale, table.factor, rel_tol=0.01):
             raise ValueError(
-                f"{where}.scale must be 1 with {self.file}, whose values were turned into {CARBON} already, got "
+                f"{where}.scale must be 1 with {table.file}, whose values were turned into {CARBON} already, got "
                 f"{self.scale:g}; leave it out, or set {where}.format=table"
             )
 
@@ -187,9 +189,8 @@ class Supply:
         if source is None:
             return {}
         if isinstance(source, Column):
-            traces, line = source.read(where)
-            if not source.file.startswith(PACKAGE_PREFIX):
-                object.__setattr__(self, "described", (*self.described, line))
+            traces, lines = source.read(where)
+            object.__setattr__(self, "described", (*self.described, *lines))
             low = min(trace.values.min() for trace in traces.values())
         else:
             values = source if isinstance(source, list) else [source]

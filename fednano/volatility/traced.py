@@ -14,7 +14,8 @@ from fednano.config.paths import UserPath
 from fednano.core.ranges import Speedup
 from fednano.traces.formats.published import INSTANCES
 from fednano.traces.rows import PACKAGE_PREFIX
-from fednano.traces.table import Table, fill, read_table
+from fednano.traces.sources import read_sources
+from fednano.traces.table import Table, fill
 from fednano.traces.trace import Trace
 from fednano.volatility.availability import Availability
 from fednano.volatility.periodic import check_speedup
@@ -25,8 +26,11 @@ SignalSpan = tuple[float, float]
 
 @dataclass(frozen=True)
 class FilledSignal:
-    """One column: its filled trace, the threshold in its unit, and when the condition holds, in seconds of the file."""
+    """One column: its file and filled trace, the threshold in its unit, and when the condition holds, in seconds of the
+    file.
+    """
 
+    file: str
     trace: Trace
     level: float
     met: tuple[SignalSpan, ...]
@@ -38,7 +42,8 @@ class Traced(Leaving):
 
     Args:
         file: a CSV file with a header and a row for each stamp, or a file of a publisher that `traces/formats` knows;
-            `package:NAME` is one that comes with fednano.
+            `package:NAME` is one that comes with fednano. Of a list of files, the columns are dealt to the clients in
+            turn; where a file gives one column, that is named after the file.
         format: whose file it is; table: nobody's in particular; null: as its content says.
         time_column: the column of the stamps, ISO 8601 (UTC unless they name a zone) or seconds; null: the publisher's,
             or the first column.
@@ -60,7 +65,7 @@ class Traced(Leaving):
     """
 
     name: str = "trace"
-    file: UserPath
+    file: UserPath | list[UserPath]
     format: str | None = None
     time_column: str | None = None
     columns: list[str] | dict[str, str] | None = None
@@ -75,7 +80,7 @@ class Traced(Leaving):
     speedup: Speedup = 1.0
     planned: bool = field(init=False, default=False)
     signals: dict[str, FilledSignal] = field(init=False, repr=False, compare=False)
-    read: str = field(init=False, repr=False, compare=False, default="")
+    read: tuple[str, ...] = field(init=False, repr=False, compare=False, default=())
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,11 +89,10 @@ class Traced(Leaving):
             if not 0.0 <= getattr(self, key) < math.inf:
                 raise ValueError(f"volatility.{key} must be >= 0 seconds, got {getattr(self, key)}; 0 means at once")
         check_speedup(self.speedup)
-        names = list(dict.fromkeys(self.columns.values() if isinstance(self.columns, dict) else self.columns or []))
-        table = read_table(self.file, self.time_column, names or None, form=self.format)
-        self._check_threshold(table)
-        object.__setattr__(self, "read", table.described())
-        object.__setattr__(self, "signals", {name: self._signal(table, name) for name in table.columns})
+        sources = read_sources(self.file, self.time_column, self.columns, "volatility", self.format)
+        own = {table.file: table for table, _ in sources.values() if not table.file.startswith(PACKAGE_PREFIX)}
+        object.__setattr__(self, "read", tuple(table.described() for table in own.values()))
+        object.__setattr__(self, "signals", {name: self._signal(*source) for name, source in sources.items()})
 
     @property
     def ending(self) -> Literal["repeat", "hold", "down", "error"]:
@@ -97,7 +101,7 @@ class Traced(Leaving):
 
     @property
     def described(self) -> tuple[str, ...]:
-        return () if self.file.startswith(PACKAGE_PREFIX) else (self.read,)
+        return self.read
 
     @property
     def endless(self) -> bool:
@@ -118,7 +122,7 @@ class Traced(Leaving):
         return Availability(
             windows,
             length / self.speedup,
-            f"{self.file} ends {length:,.0f} s after volatility.offset_s={self.offset_s:g}, before the run does; "
+            f"{signal.file} ends {length:,.0f} s after volatility.offset_s={self.offset_s:g}, before the run does; "
             "set volatility.on_end=repeat, hold or down, or use a longer trace",
         )
 
@@ -130,7 +134,7 @@ class Traced(Leaving):
         for name, signal in self.signals.items():
             if not profile._opens(signal):
                 raise ValueError(
-                    f"planner.deprovision=foreseen never opens column {name} of {self.file} for longer than "
+                    f"planner.deprovision=foreseen never opens column {name} of {signal.file} for longer than "
                     f"volatility.provisioning_s={self.provisioning_s:g}; use planner.deprovision=delayed"
                 )
         return profile
@@ -196,16 +200,17 @@ class Traced(Leaving):
         """A percentile of how many instances there are says nothing about when there is one."""
         if INSTANCES in table.units.values() and isinstance(self.threshold, str):
             raise ValueError(
-                f"volatility.threshold must be a number with {self.file}, which counts instances, got "
+                f"volatility.threshold must be a number with {table.file}, which counts instances, got "
                 f"{self.threshold}; set volatility.open_when=above volatility.threshold=0, or use volatility=spot_trace"
             )
 
     def _signal(self, table: Table, name: str) -> FilledSignal:
+        self._check_threshold(table)
         times, values, gaps = fill(table, name, self.on_gap)
         trace = Trace(times, values, self.interpolation, self._end(table), self.ending == "repeat")
         if self.offset_s >= trace.end:
             raise ValueError(
-                f"volatility.offset_s must be < {trace.end:g}, the end of {self.file} in seconds, got "
+                f"volatility.offset_s must be < {trace.end:g}, the end of {table.file} in seconds, got "
                 f"{self.offset_s:g}; use less"
             )
         known = table.columns[name][np.isfinite(table.columns[name])]
@@ -216,10 +221,10 @@ class Traced(Leaving):
         met = condition(trace, level, self.open_when)
         if self.on_gap == "down":
             met = without(met, gaps)
-        signal = FilledSignal(trace, level, tuple(met))
+        signal = FilledSignal(table.file, trace, level, tuple(met))
         if not self._opens(signal):
             raise ValueError(
-                f"volatility.threshold={self.threshold} never opens column {name} of {self.file} long enough; its "
+                f"volatility.threshold={self.threshold} never opens column {name} of {table.file} long enough; its "
                 f"values lie between {known.min():g} and {known.max():g}; change it, open_when or provisioning_s"
             )
         return signal

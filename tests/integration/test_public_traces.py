@@ -61,6 +61,23 @@ def test_carbon_and_cost_follow_the_files(go, tmp_path: Path, text: str, first: 
     assert summary["energy"]["total"]["cost"] == pytest.approx(summary["energy_kwh"] * 50.1 / 1000)
 
 
+def test_each_site_follows_its_own_file(go, tmp_path: Path) -> None:
+    (tmp_path / "XX.csv").write_text(samples.ELECTRICITY_MAPS_OLD, encoding="utf-8")
+    (tmp_path / "GB.json").write_text(samples.UK_JSON)
+    both = "[XX.csv,GB.json]"
+    folder, said = go(
+        "clients=2", "energy=trace", f"energy.carbon.file={both}", "energy.price=null", "volatility=trace",
+        f"volatility.file={both}", "volatility.threshold=145", "volatility.on_end=repeat", "volatility.hysteresis_s=0",
+        "volatility.provisioning_s=0", "volatility.speedup=180", "energy.carbon.on_end=repeat", "rounds=14",
+    )  # fmt: skip
+    # An hour takes 20 s. XX is below 145 in its second hour, Great Britain after its first half-hour.
+    assert changes(folder, "client_0", 45) == [("Up", 20), ("Down", 40)]
+    assert changes(folder, "client_1", 25) == [("Up", 10)]
+    clients = json.loads((folder / "summary.json").read_text())["energy"]["clients"]
+    assert clients["client_0"]["co2_g"] == pytest.approx(clients["client_0"]["kwh"] * 140.75)
+    assert said.count("GB.json: 3 entries") == said.count("XX.csv: 3 rows") == 1  # though both groups read them
+
+
 def test_clients_are_up_while_the_price_is_negative(go, tmp_path: Path) -> None:
     (tmp_path / "price.csv").write_text(samples.ENTSOE_PRICE_NEW, encoding="utf-8")
     folder, said = go(

@@ -307,3 +307,45 @@ def test_a_period_shorter_than_the_record_is_refused(write: Write) -> None:
         ValueError, match=r"volatility\.period_s=310\.0: 0 begins again at 610 s, but .* row 6 stops at 1800 s"
     ):
         Intervals(file=write(samples.SKYPILOT_JSON), on_end="repeat", period_s=310.0)
+
+
+def test_one_file_for_each_site(write: Write) -> None:
+    files = [write(samples.ELECTRICITY_MAPS_OLD, "XX_2023.csv"), write(samples.UK_JSON, "GB.json")]
+    with pytest.raises(
+        ValueError, match=r"threshold=120 never opens column Carbon Intensity .* of .*XX_2023\.csv long"
+    ):
+        Traced(file=files, threshold=120)
+    profile = Traced(file=files, threshold=145, on_end="down")
+    assert list(profile.signals) == ["XX_2023", "GB"]
+    assert [(w.start, w.stop) for w in profile.availability("c", 0, 0).until(9999)] == [(3600, 7200)]
+    assert [(w.start, w.stop) for w in profile.availability("c", 1, 0).until(9999)] == [(1800, 5400)]
+    assert [line.partition(":")[0] for line in profile.described] == files
+    by_name = Traced(file=files, threshold=145, on_end="down", columns={"b": "GB", "a": "XX_2023"})
+    assert (by_name.column("a", 0), by_name.column("b", 0)) == ("XX_2023", "GB")
+    traces, lines = Column(file=files).read("energy.carbon")
+    assert [float(trace.value(0.0)) for trace in traces.values()] == [150.25, 263]
+    assert len(lines) == 2
+    with pytest.raises(ValueError, match=r"volatility\.columns names FR, which is none of XX_2023, GB; name files"):
+        Traced(file=files, threshold=120, columns={"a": "FR"})
+    with pytest.raises(ValueError, match=r"volatility\.file must name files of different names, got GB twice"):
+        Traced(file=[files[1], files[1]], threshold=120)
+    with pytest.raises(ValueError, match=r"energy\.carbon\.file must name at least one file, got \[\]"):
+        Column(file=[]).read("energy.carbon")
+
+
+def test_the_same_columns_of_each_file(write: Write) -> None:
+    files = [write(samples.ELECTRICITY_MAPS_OLD, "a.csv"), write(samples.ELECTRICITY_MAPS_NEW, "b.csv")]
+    profile = Traced(file=files, columns=["direct", "renewable"], threshold="p50", on_end="down")
+    assert list(profile.signals) == ["a: direct", "a: renewable", "b: direct", "b: renewable"]
+
+
+def test_the_hour_that_repeats_in_autumn_in_several_areas(write: Write) -> None:
+    hours = [("01", "02"), ("02", "03"), ("02", "03"), ("03", "04")]
+    rows = [
+        f'"27/10/2024 {a}:00:00 - 27/10/2024 {b}:00:00","BZN|{area}","Without Sequence","{k}{at}"'
+        for k, area in enumerate(("XX", "YY"), start=1)
+        for at, (a, b) in enumerate(hours)
+    ]
+    header = '"MTU (CET/CEST)","Area","Sequence","Day-ahead Price (EUR/MWh)"'
+    times, values, _ = read(write("\n".join([header, *rows])))
+    assert (times, values) == ([0, 3600, 7200, 10800], [[10, 11, 12, 13], [20, 21, 22, 23]])
