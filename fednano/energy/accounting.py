@@ -7,6 +7,7 @@ it is off. E = ∫P dt, gCO₂ = ∫P·intensity dt / 3.6e6 (W, s, g/kWh), cost 
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -145,6 +146,15 @@ class _Ahead:
     ends: float
 
 
+class RecordedSpans(NamedTuple):
+    """What `Usage` has of a client: its spans that have ended, as starts and stops in turn, and those that have not."""
+
+    windows: "array[float]"
+    busy: "array[float]"
+    up_since: float | None
+    working_since: float | None
+
+
 class Usage:
     """When each client was up and when it computed, from events in event log order.
 
@@ -198,6 +208,12 @@ class Usage:
     @property
     def clients(self) -> list[str]:
         return list(self._busy)
+
+    def recorded(self, client: str) -> RecordedSpans:
+        """The client's spans in the order in which they became known."""
+        work = self._work[client]
+        since = min(work.values()) if work else None
+        return RecordedSpans(self._windows[client], self._busy[client], self._up.get(client), since)
 
     def windows(self, client: str, since: float = 0.0) -> Spans:
         """The client's windows that end after `since`; the whole run, if it has no windows."""

@@ -84,13 +84,13 @@ class Column:
                 f"{self.scale:g}; leave it out, or set {where}.format=table"
             )
 
-    def column(self, client: str, index: int, traces: dict[str, Trace], where: str) -> Trace:
-        """The trace of a client. Raises ValueError if it has none."""
+    def column(self, client: str, index: int, traces: dict[str, Trace], where: str) -> str:
+        """The column of a client. Raises ValueError if it has none."""
         if not isinstance(self.columns, dict):
-            return list(traces.values())[index % len(traces)]
+            return list(traces)[index % len(traces)]
         if client not in self.columns:
             raise ValueError(f"{where}.columns names no column for {client}; add {where}.columns.{client}=COLUMN")
-        return traces[self.columns[client]]
+        return self.columns[client]
 
 
 Source = float | list[float] | Column | None
@@ -126,6 +126,9 @@ class Supply:
     paused_watts: float = 0.0
     traces: dict[str, dict[str, Trace]] = field(init=False, repr=False, compare=False)
     described: tuple[str, ...] = field(init=False, repr=False, compare=False, default=())
+    _on_run_clock: dict[tuple[str, str, float, float], Trace] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         if self.offset_s is not None and not 0.0 <= self.offset_s < math.inf:
@@ -153,7 +156,10 @@ class Supply:
                 return None
             if not isinstance(source, Column):
                 return list(traces.values())[index % len(traces)]
-            return source.column(client, index, traces, f"energy.{key}").on_run_clock(offset_s, speedup)
+            place = (key, source.column(client, index, traces, f"energy.{key}"), offset_s, speedup)
+            if place not in self._on_run_clock:  # clients of one column share its trace
+                self._on_run_clock[place] = traces[place[1]].on_run_clock(offset_s, speedup)
+            return self._on_run_clock[place]
 
         return Signals(found("carbon"), found("price"))
 

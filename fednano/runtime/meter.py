@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fednano.core.events import Event
+from fednano.core.events import Event, RunStarted
 from fednano.core.inner_step import InnerStep
 from fednano.energy.accounting import (
     Consumption,
@@ -20,6 +20,7 @@ from fednano.energy.accounting import (
     union,
 )
 from fednano.energy.baselines import Baseline, BaselineSite, always_on, oracle, pausing
+from fednano.energy.running import RunningEnergy
 from fednano.runtime.parts import Parts
 from fednano.traces.trace import Trace
 from fednano.volatility.traced import Traced
@@ -52,11 +53,18 @@ class Meter:
         self._ends = self._supply.ends(self._profile)
         self._usage = Usage()
         self._counted: dict[str, Counted] = {}
+        self._running: RunningEnergy | None = None
 
     def event(self, event: Event) -> None:
         if event.t > self._ends:
             self._supply.require(event.t, self._profile)
         self._usage.add(event)
+        if self._running:
+            self._running.add(event)
+        elif isinstance(event, RunStarted):
+            sites = {client: self._site(k) for k, client in enumerate(event.clients)}
+            machines = {client: (site.power, site.signals.carbon) for client, site in sites.items()}
+            self._running = RunningEnergy(self._usage, machines, self._supply.step, self._ready_s)
 
     def step(self, step: InnerStep) -> None:
         pass
@@ -77,6 +85,11 @@ class Meter:
             "sites_compared": min(len(self._names), MAX_SITES),
             "baselines": self._baselines(tokens, total) if tokens else {},
         }
+
+    def totals(self) -> dict[str, float | None]:
+        """kWh and gCO₂ of the whole run up to the last event, under their names in the summary."""
+        kwh, co2_g = self._running.totals() if self._running else (0.0, 0.0)
+        return {"energy_kwh": kwh, "co2_g": co2_g}
 
     def so_far(self) -> dict[str, Any]:
         """Consumption up to the last event, by client and in total, with the keys of `account`.

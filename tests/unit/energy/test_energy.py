@@ -416,6 +416,8 @@ def test_what_is_counted_as_a_run_goes_is_the_account_of_it_so_far(
         if isinstance(event, RoundMerged):
             so_far, account = meter.so_far(), whole.account(0)
             told += 1
+            totals = {"energy_kwh": account["total"]["kwh"], "co2_g": account["total"]["co2_g"]}
+            assert meter.totals() == pytest.approx(totals, rel=1e-9, abs=1e-12)
             assert so_far["clients"].keys() == account["clients"].keys()
             for name, found in (("total", so_far["total"]), *so_far["clients"].items()):
                 expected = account["total"] if name == "total" else account["clients"][name]
