@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fednano.config import loggers
 from fednano.config.checks import MISSING, check_node
 from fednano.config.errors import one_line
 from fednano.config.hydra.references import cannot_resolve
@@ -21,7 +22,7 @@ PLACED = {"download": "codec"}
 
 
 def build_groups(cfg: DictConfig, groups: Sequence[str], base: Path | None = None) -> dict[str, Any]:
-    """Build the object of every group in `groups`; returns them by group.
+    """Build the object of every group in `groups`; returns them by group, those of `logger` by name as `choices_in`.
 
     Nothing is imported before every `_target_` of all groups was found to be allowed. Relative paths are seen from
     `base`, by default the current folder.
@@ -36,18 +37,26 @@ def build_groups(cfg: DictConfig, groups: Sequence[str], base: Path | None = Non
             raise ValueError(f"{group} is not set; add {group}=CHOICE")
         check_targets(node, group)
         nodes[group] = node
-    built = {}
+    built: dict[str, Any] = {}
     for group, node in nodes.items():
-        check_node(node, group)
-        absolute = with_absolute_paths(node, base)
+        if group == loggers.GROUP:
+            built[group] = {name: _built(child, group, name, base) for name, child in loggers.choices_in(node).items()}
+            continue
         try:
-            built[group] = _made(absolute, group, absolute, "")
+            built[group] = _built(node, group, "", base)
         except ValueError as error:
             # A choice that is put elsewhere, as codec@download is, names its keys as if it were at its own place.
             if (own := PLACED.get(group)) is None:
                 raise
             raise ValueError(re.sub(rf"\b{own}\.(?=\w)", f"{group}.", str(error))) from None
     return built
+
+
+def _built(node: Any, group: str, place: str, base: Path | None) -> Any:
+    """The object of a node at `place` in a group, checked."""
+    check_node(node, f"{group}.{place}".rstrip("."))
+    absolute = with_absolute_paths(node, base)
+    return _made(absolute, group, {place: absolute} if place else absolute, place)
 
 
 def plain(cfg: DictConfig, key: str) -> Any:

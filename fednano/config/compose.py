@@ -20,6 +20,7 @@ from fednano.config.command_help import command_help
 from fednano.config.errors import ConfigError, encodable, shown
 from fednano.config.hydra.references import require_resolvable
 from fednano.config.hydra.refusals import SEARCH_PATH, refusals, refuse_no_choices
+from fednano.config.moved import with_current_keys
 from fednano.config.places import conf_dir, modules_named_in
 from fednano.config.quoting import quoted, quoted_overrides
 from fednano.config.targets import allow, check_targets, is_allowed
@@ -32,7 +33,7 @@ HYDRAS = ("hydra", "hydra_plugins")  # packages whose classes Hydra's own keys m
 
 def compose_config(overrides: Sequence[str], config_name: str = "config", with_hydra: bool = False) -> DictConfig:
     """Compose `config_name` with `overrides`. Raises ConfigError."""
-    overrides = quoted_overrides(overrides)
+    overrides = with_current_keys(quoted_overrides(overrides))
     with refusals(overrides, config_name, lambda choices: _composed(choices, config_name)):
         _refuse_packages(overrides)
         refuse_no_choices(overrides, config_name)

@@ -39,6 +39,7 @@ from fednano.config.hydra.node import (
 from fednano.config.hydra.options import check_options, check_plugins
 from fednano.config.hydra.references import require_resolvable
 from fednano.config.hydra.refusals import refusals, refuse_no_choices, unknown_key
+from fednano.config.moved import with_current_keys
 from fednano.config.quoting import quoted_overrides
 
 DEFAULT = "config"  # the name of the configuration that a run composes
@@ -105,7 +106,7 @@ class PlannedLaunch:
 def planned(arguments: Namespace, task: TaskFunction) -> PlannedLaunch:
     """The jobs that Hydra will launch for a command line. Raises ConfigError."""
     check_options(arguments)
-    name, overrides = _check_name(arguments), quoted_overrides(arguments.overrides)
+    name, overrides = _check_name(arguments), with_current_keys(quoted_overrides(arguments.overrides))
     with _hydra(arguments, task) as hydra:
         if arguments.multirun:
             return _sweep(hydra, name, overrides, task)

@@ -1,5 +1,7 @@
-"""Current paths of classes that have moved, so that configurations of earlier versions still work."""
+"""Current names of classes and keys that have moved, so that what was written for earlier versions still works."""
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 MOVED = {
@@ -14,6 +16,26 @@ MOVED = {
     "fednano.volatility.signals": "fednano.runtime.deployment.nodes.signals",
     "fednano.volatility.supply": "fednano.energy.supply",
 }
+
+LOGGER_KEYS = ("project", "mode", "name", "group", "tags")
+"""Keys of the W&B logger, which stood in `logger` itself when there could be one logger only."""
+
+
+def with_current_keys(overrides: Sequence[str]) -> list[str]:
+    """The overrides, with keys of the W&B logger at their current place if they choose that logger.
+
+    A logger of the user's own may have keys of these names.
+    """
+    chosen = [re.split(r"[\[\],'\" ]+", word.partition("=")[2]) for word in overrides if word.startswith("logger=")]
+    if not any("wandb" in names for names in chosen):
+        return list(overrides)
+    return [re.sub(rf"^([+~]*)logger\.({'|'.join(LOGGER_KEYS)})(?==|$)", r"\1logger.wandb.\2", w) for w in overrides]
+
+
+def moved_key(key: str) -> str | None:
+    """Where a key of an earlier version is now; None if it has not moved."""
+    group, _, name = key.partition(".")
+    return f"logger.wandb.{name}" if group == "logger" and name in LOGGER_KEYS else None
 
 
 def with_current_targets(node: Any) -> Any:

@@ -159,7 +159,11 @@ class UpdateRefused(Event, frozen=True, kw_only=True):
 
 
 class RoundMerged(Event, frozen=True, kw_only=True):
-    """The outer step was taken; the rows of `leases` are done up to their cursors."""
+    """The outer step was taken; the rows of `leases` are done up to their cursors.
+
+    `wall_run_s` is wall-clock time since the run began, without the time between an end and a resume; 0 in the event
+    logs of earlier versions.
+    """
 
     round: int
     version: int
@@ -173,6 +177,7 @@ class RoundMerged(Event, frozen=True, kw_only=True):
     wall_s: float = 0.0
     wall_train_s: float = 0.0
     wall_data_s: float = 0.0
+    wall_run_s: float = 0.0
 
 
 class RoundSkipped(Event, frozen=True, kw_only=True):
@@ -184,7 +189,7 @@ class RoundSkipped(Event, frozen=True, kw_only=True):
 
 
 class Evaluated(Event, frozen=True, kw_only=True):
-    """Validation loss in nats per token and bits per byte on the held-out shard."""
+    """Validation loss in nats per token and bits per byte on the held-out shard; `wall_run_s` as of a merge."""
 
     round: int
     version: int
@@ -192,6 +197,7 @@ class Evaluated(Event, frozen=True, kw_only=True):
     val_loss: float
     val_bpb: float
     wall_s: float = 0.0
+    wall_run_s: float = 0.0
 
 
 class CheckpointSaved(Event, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from fednano.federation.round_length import Rounds
 from fednano.model.arch import Arch
 from fednano.model.scaling import Depth
 from fednano.optim.inner import Optim
+from fednano.report.loggers import Loggers
 from fednano.report.sinks import Logger
 from fednano.runtime.protocol import Conducted, Runtime
 from fednano.strategy.base import Strategy
@@ -60,6 +61,9 @@ class Groups:
     @classmethod
     def of(cls, built: Mapping[str, Any]) -> "Groups":
         """Check the objects built for the groups. Raises ValueError if one lacks a member that its group needs."""
+        for name, chosen in built.get("logger", {}).items():
+            _check_members(f"logger.{name}".rstrip("."), chosen, Logger)
+        built = {**built, "logger": Loggers(built["logger"])} if "logger" in built else built
         for group, kind in get_type_hints(cls).items():
             if group in built:
                 _check_members(group, built[group], kind)

@@ -1,18 +1,16 @@
-"""Sinks, which receive a run's events: the `Sink` protocol, a fan-out, and the metrics file.
+"""Sinks, which receive a run's events: the `Sink` and `Logger` protocols and a fan-out.
 
-A sink receives every event of the event log, and each inner step as well. Sinks do not catch their own failures:
-a sink that cannot write stops the run with its cause.
+A sink receives every event of the event log, and each inner step as well. Sinks do not catch their own failures.
+One that the run cannot do without stops it with the cause; those of loggers are put into a `Tracker`.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from fednano.core.events import Evaluated, Event, RoundMerged, finite
-from fednano.core.failures import naming
+from fednano.core.events import Event
 from fednano.core.inner_step import InnerStep
 
 Energy = Callable[[], dict[str, Any]]
@@ -31,7 +29,10 @@ def flat(tree: Mapping[str, Any], separator: str, prefix: str = "") -> dict[str,
 
 
 class Sink(Protocol):
-    """A receiver of a run's events and steps."""
+    """A receiver of a run's events and steps.
+
+    A sink that has a method `log_metrics` also gets the rows of `metrics.jsonl`, each as a dictionary of its own.
+    """
 
     def event(self, event: Event) -> None:
         """Take an event at the moment it is written to the event log."""
@@ -75,66 +76,6 @@ class Fanout:
         with ExitStack() as stack:
             for sink in reversed(self._sinks):
                 stack.callback(sink.close, summary)
-
-
-def metrics(event: Event) -> dict[str, float | int | None] | None:
-    """The figures of an event to plot, or None.
-
-    `merges` and `tokens` are the run's totals so far, `t` is in seconds on the run's clock.
-    """
-    match event:
-        case RoundMerged():
-            row: dict[str, float | int] = {
-                "round": event.round,
-                "t": event.t,
-                "merges": event.version,
-                "tokens": event.tokens_total,
-                "round_tokens": event.tokens,
-                "steps": event.steps,
-                "updates": len(event.leases),
-                "train_loss": event.train_loss,
-                "lr_scale": event.lr_scale,
-                "norm": event.norm,
-                "wall_s": event.wall_s,
-                "wall_train_s": event.wall_train_s,
-                "wall_data_s": event.wall_data_s,
-            }
-        case Evaluated():
-            row = {
-                "round": event.round,
-                "t": event.t,
-                "merges": event.version,
-                "tokens": event.tokens_total,
-                "val_bpb": event.val_bpb,
-                "val_loss": event.val_loss,
-                "wall_s": event.wall_s,
-            }
-        case _:
-            return None
-    return {key: finite(value) for key, value in row.items()}
-
-
-class MetricsFile:
-    """`metrics.jsonl`: one JSON object per merged round and per evaluation, flushed per line."""
-
-    hears = (RoundMerged, Evaluated)
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = path.open("w", encoding="utf-8")
-
-    def event(self, event: Event) -> None:
-        row = metrics(event)
-        if row is not None:
-            with naming(self._path):
-                self._file.write(json.dumps(row, allow_nan=False) + "\n")
-                self._file.flush()
-
-    def step(self, step: InnerStep) -> None:
-        pass
-
-    def close(self, summary: dict[str, Any]) -> None:
-        self._file.close()
 
 
 @dataclass(frozen=True)

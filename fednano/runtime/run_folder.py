@@ -21,8 +21,9 @@ from fednano.core.files import remove_unwritten, write_atomically
 from fednano.core.ranks import rank
 from fednano.report.audit import Auditor
 from fednano.report.console import Console
+from fednano.report.metrics import MetricRows, MetricsFile
 from fednano.report.origin import record_origin
-from fednano.report.sinks import Fanout, Logger, MetricsFile
+from fednano.report.sinks import Fanout, Logger
 from fednano.report.web.html import LiveReport
 from fednano.runtime.beginning import check_resume
 from fednano.runtime.meter import Meter
@@ -74,7 +75,9 @@ def run_in_folder(
     record_origin(folder)
     console = Console(name, folder, out)
     auditor, report = Auditor(), LiveReport(console.figures)
-    sink = Fanout([meter, console, MetricsFile(folder / "metrics.jsonl"), auditor, report, *loggers])
+    kept = MetricsFile(folder / "metrics.jsonl")
+    rows = MetricRows(meter.totals, [kept, *loggers])  # after the meter, so that a row has the energy of its event
+    sink = Fanout([meter, console, rows, kept, auditor, report, *loggers])
     written = Written(folder)
     try:
         for event in read_log(events):

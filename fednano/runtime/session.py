@@ -4,9 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from msgspec import structs
+
 from fednano.core.clock import wall
 from fednano.core.event_log import EventLog
-from fednano.core.events import Event, RunStarted
+from fednano.core.events import Evaluated, Event, RoundMerged, RunStarted
 from fednano.report.sinks import Sink
 from fednano.strategy.base import ServerState
 from fednano.training.checkpoint import Snapshot
@@ -41,6 +43,8 @@ class Session:
             self.emit(self.resume.saved)
 
     def emit(self, event: Event) -> None:
+        if isinstance(event, RoundMerged | Evaluated):
+            event = structs.replace(event, wall_run_s=self.wall_s)
         self.event_log.append(event)
         self.sink.event(event)
 

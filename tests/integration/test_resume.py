@@ -127,7 +127,7 @@ def test_what_cannot_be_resumed_is_refused(
     assert "resume=" in refused(f"resume={tmp_path / 'none'}") and "config.yaml" in refused(f"resume={tmp_path}/empty")
     for override in ("rounds=400", "hardware.threads=2", "checkpoint_every=2", "name=x", "strategy.stream.alpha=0"):
         assert f"{override} would change the run" in refused(f"resume={folder}", override)
-    assert reopen([f"resume={folder}", "checkpoint_keep=5", "logger=wandb"]).cfg.logger.project
+    assert reopen([f"resume={folder}", "checkpoint_keep=5", "logger=wandb"]).cfg.logger.wandb.project
     for name in ("weights.safetensors", "state.json", "inner/central.safetensors"):
         path = checkpoints[-1] / name
         kept = path.read_bytes()

@@ -72,12 +72,12 @@ def test_an_invalid_key_of_wandb_leaves_no_folder(command: Command, tiny: list[s
     ran = command(
         "run",
         *tiny,
-        *("runtime.compute=analytic", "logger=wandb", "logger.mode=online", "hydra.run.dir=run"),
+        *("runtime.compute=analytic", "logger=wandb", "logger.wandb.mode=online", "hydra.run.dir=run"),
         cwd=tmp_path,
         WANDB_API_KEY="garbage",
     )
     assert ran.returncode == 2
-    assert ran.stderr.splitlines()[-1].startswith("fednano: logger.mode=online: ")
+    assert ran.stderr.splitlines()[-1].startswith("fednano: logger.wandb.mode=online: ")
     assert "Traceback" not in ran.stderr
     assert not (tmp_path / "run").exists()
 

@@ -163,9 +163,9 @@ def test_a_logger_that_the_server_refuses_is_bad_input(
     deploy: Callable[..., Deployed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "garbage")
-    deployed = deploy("logger=wandb", "logger.mode=online")
+    deployed = deploy("logger=wandb", "logger.wandb.mode=online")
     assert deployed.process.wait(WITHIN_S) == 2, deployed.said()
-    assert "or set logger.mode=offline" in deployed.said().splitlines()[-1]
+    assert "or set logger.wandb.mode=offline" in deployed.said().splitlines()[-1]
     assert not deployed.folder.exists()
     deployed.clear()
 

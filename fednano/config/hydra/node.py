@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from fednano.config import loggers
 from fednano.config.checks import check_value
 from fednano.config.errors import ConfigError, shown
 from fednano.config.hydra.references import cannot_resolve
@@ -17,8 +19,9 @@ from fednano.config.hydra.references import cannot_resolve
 _REFERENCE = re.compile(r"\$\{[^{}]*\}")
 NOW = "${now:"  # what a folder named after the time has in its name
 # Files and folders of a run, in its folder.
-OWN = ("config.yaml", "events.jsonl", "metrics.jsonl", "summary.json", "energy.json", "evaluation.json", "origin.json",
-       "report.html", ".claim", "checkpoints", "model", "logs", "flower.log", "ray", "wandb")  # fmt: skip
+OWN = ("config.yaml", "events.jsonl", "metrics.jsonl", "metrics.csv", "summary.json", "energy.json", "evaluation.json",
+       "origin.json", "report.html", ".claim", "checkpoints", "model", "logs", "flower.log", "ray", "tensorboard",
+       "wandb")  # fmt: skip
 OF_SWEEP = (".claim", "multirun.yaml")  # files of a sweep, in its folder
 
 
@@ -48,9 +51,20 @@ def value_of(cfg: DictConfig, key: str) -> Any:
 
 
 def check_job(cfg: DictConfig, helps: bool = False) -> None:
-    """Refuse references to values that do not exist in what Hydra sets up for a job, or shows as its help."""
+    """Refuse references to values that do not exist in what Hydra sets up for a job, or shows as its help.
+
+    Refuses also a list of loggers that are not all in the configuration.
+    """
     for key in ("verbose", "job.name", "job.chdir", "job.env_set", "job.env_copy", *(["help"] if helps else ())):
         value_of(cfg, key)
+    words: Any = OmegaConf.to_container(cfg.hydra.overrides.task, resolve=False)
+    for word in words:
+        chosen = OverridesParser.create().parse_override(word)
+        if chosen.key_or_group == loggers.GROUP and isinstance(names := chosen.value(), list):
+            loggers.check_all_there(
+                OmegaConf.to_container(cfg.get(loggers.GROUP) or OmegaConf.create()),
+                list(dict.fromkeys(map(str, names))),
+            )
 
 
 def check_output_subdir(cfg: DictConfig) -> None:

@@ -16,6 +16,7 @@ from fednano.config.checks import setting_names
 from fednano.config.errors import ConfigError, one_line, shown
 from fednano.config.hydra.references import unresolved
 from fednano.config.hydra.texts import translated
+from fednano.config.moved import moved_key
 from fednano.config.places import conf_dir
 
 SEARCH_PATH = "hydra.searchpath"  # configuration folders in addition to fednano's own
@@ -187,7 +188,9 @@ def _unknown_choice(error: MissingConfigException, overrides: Sequence[str], con
         key, _, value = override.lstrip("+").partition("=")
         if f"{key.partition('@')[0]}/{value}" == file:
             group, choice = key, value
-    options = [option for option in error.options or [] if not option.startswith("_")]
+    # Hydra names no options where several choices are merged.
+    options = error.options or sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+    options = [option for option in options if not option.startswith("_")]
     if not group:
         return one_line(error)
     remedy = f"use one of {', '.join(options)}"
@@ -218,6 +221,8 @@ def _unknown_key(
     with suppress(Exception):  # another fault, which is found when this one is corrected
         nodes = _keys(OmegaConf.to_container(recompose(choices)))
     parent = key.rpartition(".")[0]
+    if text := _of_a_logger(key, value, nodes):
+        return text
     of_a_class = f"{parent}._target_" in nodes
     close = difflib.get_close_matches(key, sorted(nodes), n=5, cutoff=0.5)
     if of_a_class:  # it may well have an argument of this name
@@ -232,6 +237,16 @@ def _unknown_key(
     else:
         remedy = f"list all keys with: python -m fednano.{_command(config_name)} --cfg job"
     return f"{key}={value} sets a key that does not exist; {remedy}"
+
+
+def _of_a_logger(key: str, value: str, nodes: dict[str, Any]) -> str | None:
+    """What to do about a key of a logger that is not chosen, or that was in another place in earlier versions."""
+    if place := moved_key(key):
+        return f"{key}={value} sets a key that is {place} now; choose logger=wandb and write {place}={value}"
+    group, _, name = key.rpartition(".")[0].partition(".")
+    if group != "logger" or f"logger.{name}" in nodes or not (conf_dir() / "logger" / f"{name}.yaml").is_file():
+        return None
+    return f"{key}={value} sets a key of logger={name}, which is not chosen; choose logger={name} as well"
 
 
 def _of_a_class(target: str, parent: str, key: str, value: str) -> str:

@@ -1,6 +1,5 @@
 """The HTML report, the metrics file and the sinks: what is shown is what the events say."""
 
-import json
 import math
 import subprocess
 import sys
@@ -32,7 +31,7 @@ from fednano.report import units
 from fednano.report.display import summary_lines
 from fednano.report.figures import figures_of, rows_before
 from fednano.report.history import ClientLane, History, WorkBar
-from fednano.report.sinks import Fanout, Local, MetricsFile
+from fednano.report.sinks import Fanout, Local
 from fednano.report.web import svg
 from fednano.report.web.html import LiveReport, write_report
 from fednano.report.web.timeline import timeline
@@ -349,25 +348,6 @@ def test_the_command_names_a_line_that_is_no_event(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "line 1" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_the_metrics_file_has_a_line_per_round_and_evaluation(tmp_path: Path) -> None:
-    events = volatile_run(rounds=4)
-    merged = of(events, RoundMerged)
-    events[events.index(merged[1])] = replace(merged[1], train_loss=math.nan)
-    sink = Fanout([MetricsFile(tmp_path / "metrics.jsonl")])
-    for event in events:
-        sink.event(event)
-    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]  # before the close
-    sink.close({})
-    assert [r["tokens"] for r in rows if "updates" in r] == [e.tokens_total for e in merged]
-    assert [r["train_loss"] for r in rows if "updates" in r] == [
-        merged[0].train_loss,
-        None,
-        *(e.train_loss for e in merged[2:]),
-    ]
-    assert [r["merges"] for r in rows if "updates" in r] == list(range(1, len(merged) + 1))
-    assert [r["val_bpb"] for r in rows if "val_bpb" in r] == [e.val_bpb for e in of(events, Evaluated)]
 
 
 class _Spy:

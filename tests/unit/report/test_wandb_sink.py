@@ -16,7 +16,9 @@ from support.wandb_server import wandb_server
 
 from fednano.core.events import Evaluated, RoundMerged
 from fednano.report import wandb_sink
-from fednano.report.sinks import Fanout
+from fednano.report.loggers import Loggers
+from fednano.report.metrics import MetricRows
+from fednano.report.sinks import Energy, Fanout
 from fednano.report.wandb_sink import CHARTED, Wandb
 
 BLOCK, HEADER = 32768, 7
@@ -62,6 +64,12 @@ def consumed(kwh: float) -> dict[str, Any]:
     return {"total": used, "clients": {CLIENTS[0]: used, CLIENTS[1]: none}}
 
 
+def opened(settings: Wandb, folder: Path, config: dict[str, Any], energy: Energy) -> Fanout:
+    """The logger as a run has it: behind the rows of metrics, and with nothing that it raises."""
+    sinks = Loggers({"wandb": settings}).open(folder, config, energy)
+    return Fanout([MetricRows(dict, sinks), *sinks])
+
+
 @pytest.fixture
 def settings() -> Wandb:
     return Wandb(project="fednano", mode="offline", name=None, group="sweep", tags=["test"])
@@ -78,7 +86,7 @@ def test_offline_run_holds_what_the_events_say(tmp_path: Path, offline: None, se
     folder = tmp_path / "quickstart" / "2025-01-01_00-00-00"
     folder.mkdir(parents=True)
     events = volatile_run(rounds=6)
-    fan = Fanout(settings.open(folder, {"seed": 3, "model": {"depth": 2}}, lambda: consumed(1.5)))
+    fan = opened(settings, folder, {"seed": 3, "model": {"depth": 2}}, lambda: consumed(1.5))
     for event in events:
         fan.event(event)
     fan.step(step_of("site-0", 1, 1, 25, 3.0, 1024))
@@ -122,7 +130,7 @@ def test_energy_is_logged_as_it_is_used_and_ends_with_the_summary(
     run: Callable[..., dict[str, Any]], offline: None
 ) -> None:
     summary = run(
-        "logger=wandb", "logger.mode=offline", "runtime.compute=analytic", "rounds=4", "energy.carbon=[100,500]"
+        "logger=wandb", "logger.wandb.mode=offline", "runtime.compute=analytic", "rounds=4", "energy.carbon=[100,500]"
     )
     rows = [row for row in _rows(summary["folder"]) if "energy/total/kwh" in row]
     grown = [row["energy/total/kwh"] for row in rows]
@@ -145,7 +153,7 @@ def test_energy_of_many_clients_stands_beside_some_rounds(
     merged = sum(isinstance(event, RoundMerged) for event in events)
     monkeypatch.setattr(wandb_sink, "MAX_ACCOUNTS", 6 * len(CLIENTS) // 2)
     asked = []
-    fan = Fanout(settings.open(tmp_path, {}, lambda: asked.append(1) or consumed(1.0)))
+    fan = opened(settings, tmp_path, {}, lambda: asked.append(1) or consumed(1.0))
     for event in events:
         fan.event(event)
     fan.close(summary_of(events))
@@ -165,9 +173,9 @@ def test_who_does_not_ask_has_nothing_counted(
 @pytest.mark.parametrize(
     ("key", "value", "named"),
     [
-        ("mode", "of", "logger.mode must be one of auto, offline, online, got of"),
-        ("project", "", "logger.project must not be empty"),
-        ("tags", "a", "logger.tags must be a list, got a"),
+        ("mode", "of", "logger.wandb.mode must be one of auto, offline, online, got of"),
+        ("project", "", "logger.wandb.project must not be empty"),
+        ("tags", "a", "logger.wandb.tags must be a list, got a"),
     ],
 )
 def test_a_wrong_setting_is_named_before_wandb_is_asked(key: str, value: str, named: str) -> None:
@@ -199,12 +207,12 @@ def test_a_server_that_dies_costs_one_warning(
     events = volatile_run(rounds=6)
     with wandb_server() as url:
         monkeypatch.setenv("WANDB_BASE_URL", url)
-        fan = Fanout(replace(settings, mode="online").open(tmp_path, {}, lambda: consumed(1.0)))
+        fan = opened(replace(settings, mode="online"), tmp_path, {}, lambda: consumed(1.0))
     for event in events:
         fan.event(event)
     fan.close(summary_of(events))
     wandb.teardown()
-    assert capfd.readouterr().err.count("fednano: W&B was lost") == 1
+    assert capfd.readouterr().err.count("fednano: warning: logger.wandb was lost") == 1
     assert [row for row in _rows(tmp_path) if "train_loss" in row]  # for `wandb sync`
 
 
@@ -214,25 +222,26 @@ def test_a_failure_inside_wandb_costs_one_warning(
     import wandb
 
     class Broken:
+        id, starting_step = "x", 0
         summary: ClassVar[dict[str, Any]] = {}
 
         def define_metric(self, *args: object, **options: object) -> None:
             pass
 
-        def log(self, row: dict[str, Any]) -> None:
+        def log(self, row: dict[str, Any], **options: object) -> None:
             raise ConnectionResetError("its process\nis gone")
 
         def finish(self, exit_code: int) -> None:
             raise AssertionError("it is gone")
 
     monkeypatch.setattr(wandb, "init", lambda **options: Broken())
-    fan = Fanout(settings.open(tmp_path, {}, lambda: consumed(1.0)))
+    fan = opened(settings, tmp_path, {}, lambda: consumed(1.0))
     events = volatile_run(rounds=6)
     for event in events:
         fan.event(event)
     fan.close(summary_of(events))
     said = capsys.readouterr().err
-    assert said.startswith("fednano: W&B was lost and gets no more figures (its process is gone)")
+    assert said.startswith("fednano: warning: logger.wandb was lost and gets no more figures (its process is gone)")
     assert said.count("\n") == 1
 
 
@@ -240,7 +249,9 @@ def test_an_invalid_key_is_refused_with_a_remedy(
     tmp_path: Path, offline: None, settings: Wandb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "garbage")
-    with pytest.raises(ValueError, match=r"logger\.mode=online: .*run `wandb login`, or set logger\.mode=offline"):
+    with pytest.raises(
+        ValueError, match=r"logger\.wandb\.mode=online: .*run `wandb login`, or set logger\.wandb\.mode=offline"
+    ):
         replace(settings, mode="online").open(tmp_path, {}, lambda: consumed(1.0))
 
 
@@ -255,5 +266,5 @@ def test_a_server_that_does_not_answer_is_refused_with_a_remedy(
 
     monkeypatch.setattr(wandb, "init", init)
     monkeypatch.delenv("WANDB_INIT_TIMEOUT", raising=False)
-    with pytest.raises(ValueError, match=r"or set logger\.mode=offline"):
+    with pytest.raises(ValueError, match=r"or set logger\.wandb\.mode=offline"):
         replace(settings, mode="online").open(tmp_path, {}, lambda: consumed(1.0))
