@@ -31,6 +31,7 @@ CONFINED = {
     "flwr": {"flower", "runtime", "node", "flower_app"},
     "ray": {"runtime"},
     "wandb": {"report"},
+    "tensorboard": {"report"},
     "redis": {"coordination"},
     "dp_accounting": {"strategy"},
 }

@@ -121,6 +121,11 @@ def date() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def epoch() -> float:
+    """Seconds since 1970, for files of others that want a date."""
+    return time.time()
+
+
 def pause(seconds: float, unless: Event | None = None) -> None:
     """Sleep in real time, outside a run's clock, such as before a retry. Ends early once `unless` is set."""
     if unless is None:

@@ -1,4 +1,4 @@
-"""Packages that few runs need (Ray, W&B, dp-accounting): a run without them, and the line that says what it lacks."""
+"""Packages that few runs need: a run without Ray, W&B and others, and the line that says what it lacks."""
 
 import os
 import subprocess
@@ -17,17 +17,18 @@ SHAPE = ("rounds=2", "runtime.compute=analytic", "hydra.run.dir=run")
 @pytest.fixture
 def lacking(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a process without these packages."""
-    return without(tmp_path_factory.mktemp("absent"), "ray", "wandb", "dp_accounting")
+    return without(tmp_path_factory.mktemp("absent"), "ray", "wandb", "dp_accounting", "tensorboard")
 
 
 def test_the_packages_are_missing_indeed(lacking: dict[str, str]) -> None:
     code = (
-        "import importlib.util; print([importlib.util.find_spec(name) for name in ('ray', 'wandb', 'dp_accounting')])"
+        "import importlib.util\n"
+        "print([importlib.util.find_spec(name) for name in ('ray', 'wandb', 'dp_accounting', 'tensorboard')])"
     )
     ran = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **lacking}, capture_output=True, text=True, check=True
     )
-    assert ran.stdout == "[None, None, None]\n"
+    assert ran.stdout == "[None, None, None, None]\n"
 
 
 def test_every_module_can_be_imported(lacking: dict[str, str]) -> None:
@@ -61,6 +62,11 @@ def test_a_run_does_without(command: Command, tiny: list[str], lacking: dict[str
             ("logger=wandb", *SHAPE),
             "fednano: logger=wandb needs wandb, which is not installed; install it with: pip install wandb, or use "
             "logger=local",
+        ),
+        (
+            ("logger=[local,tensorboard]", *SHAPE),
+            "fednano: logger=tensorboard needs tensorboard, which is not installed; install it with: pip install "
+            "'fednano[tensorboard]', or use logger=local",
         ),
         (
             ("strategy=dp_fedavg", "guard=none", *SHAPE),
