@@ -1,7 +1,6 @@
 """The W&B sink, offline and for real: what it writes is read back from its log."""
 
 import json
-import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,51 +9,26 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import wandb
 from support.event_logs import CLIENTS, summary_of, volatile_run
 from support.inner_steps import step_of
+from support.wandb_log import history_of, items_of, records_of
 from support.wandb_server import wandb_server
 
-from fednano.core.events import Evaluated, RoundMerged
+from fednano.core.event_log import read_log
+from fednano.core.events import ClientUp, Evaluated, RoundMerged, UpdateFolded
 from fednano.report import wandb_sink
+from fednano.report.happenings import COLUMNS
 from fednano.report.loggers import Loggers
 from fednano.report.metrics import MetricRows
 from fednano.report.sinks import Energy, Fanout
 from fednano.report.wandb_sink import CHARTED, Wandb
 
-BLOCK, HEADER = 32768, 7
-
-
-def _records(path: Path) -> list[Any]:
-    """The protobuf records of a run-*.wandb file, a LevelDB log behind seven bytes of identification."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    data, at, parts, records = path.read_bytes(), HEADER, b"", []
-    while at + HEADER <= len(data):
-        if BLOCK - at % BLOCK < HEADER:
-            at += BLOCK - at % BLOCK
-            continue
-        _, length, kind = struct.unpack_from("<IHB", data, at)
-        parts += data[at + HEADER : at + HEADER + length]
-        at += HEADER + length
-        if kind in (1, 4):  # full, last
-            record = Record()
-            record.ParseFromString(parts)
-            records.append(record)
-            parts = b""
-    return records
-
-
-def _items(items: Any) -> dict[str, Any]:
-    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
-
 
 def _rows(folder: Path) -> list[dict[str, Any]]:
     """What a run logged, row by row."""
-    import wandb
-
-    wandb.teardown()  # as at the end of the process: only then is the log surely on disk
     [log] = folder.rglob("*.wandb")
-    return [_items(r.history.item) for r in _records(log) if r.WhichOneof("record_type") == "history"]
+    return history_of(log)
 
 
 def consumed(kwh: float) -> dict[str, Any]:
@@ -80,6 +54,8 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_SILENT", "true")
     for key in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_RUN_ID", "WANDB_SWEEP_ID"):
         monkeypatch.delenv(key, raising=False)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # whatever happens, nobody outside is asked
+    wandb.teardown()  # its process has the settings of the test before
 
 
 def test_offline_run_holds_what_the_events_say(tmp_path: Path, offline: None, settings: Wandb) -> None:
@@ -93,7 +69,7 @@ def test_offline_run_holds_what_the_events_say(tmp_path: Path, offline: None, se
     fan.close(summary_of(events))
     rows = _rows(folder)
     [log] = folder.rglob("*.wandb")
-    records = _records(log)
+    records = records_of(log)
     merged = [e for e in events if isinstance(e, RoundMerged)]
     evaluated = [e for e in events if isinstance(e, Evaluated)]
     assert [(r["tokens"], r["train_loss"], r["round"], r["virtual_s"]) for r in rows if "train_loss" in r] == [
@@ -115,13 +91,13 @@ def test_offline_run_holds_what_the_events_say(tmp_path: Path, offline: None, se
     summary: dict[str, Any] = {}
     for record in records:
         if record.WhichOneof("record_type") == "summary":
-            summary |= _items(record.summary.update)
+            summary |= items_of(record.summary.update)
     assert summary["val_bpb"] == evaluated[-1].val_bpb
     assert summary["rows/lost"] == 0
     assert "energy_kwh" not in summary
     runs = [r.run for r in records if r.WhichOneof("record_type") == "run"]
     assert runs[0].display_name == "quickstart/2025-01-01_00-00-00"
-    assert _items(runs[0].config.update)["model"] == {"depth": 2}
+    assert items_of(runs[0].config.update)["model"] == {"depth": 2}
     axes = {r.metric.glob_name: r.metric.step_metric for r in records if r.WhichOneof("record_type") == "metric"}
     assert axes["*"] == "tokens"
 
@@ -144,6 +120,76 @@ def test_energy_is_logged_as_it_is_used_and_ends_with_the_summary(
         # The last round ends with the run, so that what was added up in pieces is the same but for rounding.
         assert rows[-2][f"{place}/kwh"] == pytest.approx(figures["kwh"], rel=1e-9)
     assert (rows[-1]["tokens"], rows[-1]["virtual_s"]) == (summary["tokens"], pytest.approx(summary["virtual_s"]))
+
+
+def test_clients_have_curves_of_their_own(tmp_path: Path, offline: None, settings: Wandb) -> None:
+    events = volatile_run(rounds=4)
+    fan = opened(settings, tmp_path, {}, lambda: consumed(1.0))
+    for event in events:
+        fan.event(event)
+    fan.close(summary_of(events))
+    rows, expected, tokens = _rows(tmp_path), [], dict.fromkeys(CLIENTS, 0)
+    since: dict[str, float] = {}
+    for event in events:
+        if isinstance(event, UpdateFolded):
+            tokens[event.client] += event.tokens
+            since |= {
+                f"clients/{event.client}/train_loss": event.train_loss,
+                f"clients/{event.client}/tokens": tokens[event.client],
+            }
+        elif isinstance(event, RoundMerged):
+            expected.append(since)
+            since = {}
+    merged = [row for row in rows if "train_loss" in row]
+    assert [{key: row[key] for key in row if key.startswith("clients/")} for row in merged] == expected
+    up = [row["bytes_up"] for row in merged]
+    assert up == sorted(up) and up[-1] == sum(e.bytes for e in events if isinstance(e, UpdateFolded))
+
+
+def test_the_end_has_a_table_of_events_and_the_artifacts_that_were_asked_for(
+    run: Callable[..., dict[str, Any]], offline: None
+) -> None:
+    summary = run("logger=wandb", "logger.wandb.mode=offline", "logger.wandb.checkpoint=true", "rounds=2")
+    folder = summary["folder"]
+    [log] = folder.glob("wandb/offline-run-*/*.wandb")
+    records = records_of(log)
+    told: dict[str, Any] = {}
+    for record in records:
+        if record.WhichOneof("record_type") == "summary":
+            told |= items_of(record.summary.update)
+    assert told["events"]["_type"] == "table-file"
+    table = json.loads((log.parent / "files" / told["events"]["path"]).read_text())
+    events = list(read_log(folder / "events.jsonl"))
+    assert table["columns"] == list(COLUMNS)
+    joined = [(row[0], row[2]) for row in table["data"] if row[1] == "join"]
+    assert joined == [(event.t, event.client) for event in events if isinstance(event, ClientUp)]
+    logged = {
+        r.artifact.type: {entry.path for entry in r.artifact.manifest.contents}
+        for r in records
+        if r.WhichOneof("record_type") == "artifact"
+    }
+    last = sorted((folder / "checkpoints").iterdir())[-1]
+    saved = {str(file.relative_to(last)) for file in last.rglob("*") if file.is_file()}
+    assert logged == {"report": {"report.html"}, "model": saved, "run_table": {"events.table.json"}}
+
+
+def test_what_cannot_be_attached_costs_a_warning_and_no_figure(
+    tmp_path: Path, offline: None, settings: Wandb, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(wandb_sink.WandbSink, "_log_files", full)
+    (tmp_path / "report.html").touch()
+    events = volatile_run(rounds=4)
+    fan = opened(settings, tmp_path, {}, lambda: consumed(1.0))
+    for event in events:
+        fan.event(event)
+    fan.close(summary_of(events))
+    [warned] = [line for line in capfd.readouterr().err.splitlines() if line.startswith("fednano: ")]
+    assert warned.startswith("fednano: warning: W&B does not get report.html (")
+    [log] = tmp_path.rglob("*.wandb")
+    assert any(record.WhichOneof("record_type") == "exit" for record in records_of(log))
 
 
 def test_energy_of_many_clients_stands_beside_some_rounds(
@@ -200,8 +246,6 @@ def test_a_server_that_dies_costs_one_warning(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    import wandb
-
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "0.5")
     events = volatile_run(rounds=6)
@@ -219,8 +263,6 @@ def test_a_server_that_dies_costs_one_warning(
 def test_a_failure_inside_wandb_costs_one_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Wandb, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import wandb
-
     class Broken:
         id, starting_step = "x", 0
         summary: ClassVar[dict[str, Any]] = {}
@@ -258,8 +300,6 @@ def test_an_invalid_key_is_refused_with_a_remedy(
 def test_a_server_that_does_not_answer_is_refused_with_a_remedy(
     tmp_path: Path, settings: Wandb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import wandb
-
     def init(**options: Any) -> None:
         assert 0 < options["settings"].init_timeout <= 30
         raise wandb.errors.CommError("Timed out while retrying:\nno such host")
