@@ -13,8 +13,9 @@ from fednano.core.clock import wall
 from fednano.core.events import Evaluated, Event, RoundMerged, RoundSkipped, RunStarted, WorkDispatched
 from fednano.core.inner_step import InnerStep
 from fednano.report import display, units
-from fednano.report.display import RunPace, Work
-from fednano.report.figures import Figures
+from fednano.report.glyphs import glyphs_of
+from fednano.report.live import Room, RunPace, Shown, Work, live
+from fednano.report.sinks import Energy
 
 REFRESH_S = 0.4  # drawing takes some 7 ms of one core
 PLAIN_PROGRESS_S = 10.0
@@ -29,39 +30,45 @@ class Console:
         name: of the experiment.
         folder: the run folder; the closing summary names the report in it.
         out: where to write; stdout by default.
+        energy: the run's consumption so far; None: it is not shown.
     """
 
-    def __init__(self, name: str, folder: Path, out: RichConsole | None = None) -> None:
+    def __init__(self, name: str, folder: Path, out: RichConsole | None = None, energy: Energy | None = None) -> None:
         self._name = name
         self._folder = folder
         self._out = out or RichConsole()
-        self.figures = Figures()
-        self._work: dict[str, Work] = {}
-        self._stepping = ""
-        self._bpbs: list[float] = []
+        self._glyphs = glyphs_of(self._out)
+        self._energy = energy
+        self._run = Shown(name=name)
+        self.figures = self._run.figures
         self._stepped_tokens = 0
+        self._metered = 0  # rounds whose energy is shown
         self._start = wall()
         self._drawn = 0.0
         self._live: Live | None = None
 
     def event(self, event: Event) -> None:
+        run = self._run
         self.figures.add(event)
+        run.strips.event(event)
         match event:
             case WorkDispatched():
-                before = self._work.get(event.client)
-                self._work[event.client] = Work(0, event.steps, before.loss if before else None)
+                before = run.work.get(event.client)
+                run.work[event.client] = Work(0, event.steps, before.loss if before else None)
             case RunStarted():
                 self._begin()
+            case RoundMerged():
+                run.losses = [*run.losses[1 - _SPARK_VALUES :], event.train_loss]
             case Evaluated():
-                self._bpbs = [*self._bpbs[1 - _SPARK_VALUES :], event.val_bpb]
+                run.bpbs = [*run.bpbs[1 - _SPARK_VALUES :], event.val_bpb]
         if self._live:
             self._draw()
         elif isinstance(event, _LINES):
             self._line(event)
 
     def step(self, step: InnerStep) -> None:
-        self._work[step.client] = Work(step.step, step.steps, step.loss)
-        self._stepping = step.client
+        self._run.work[step.client] = Work(step.step, step.steps, step.loss)
+        self._run.stepping = step.client
         self._stepped_tokens += step.tokens
         self._draw()
 
@@ -72,14 +79,15 @@ class Console:
     def stop(self) -> None:
         """Stop refreshing: the display stays as it is and the terminal is free again."""
         if self._live:
-            self._stepping = ""
+            self._run.stepping = ""
             self._live.update(self._render(), refresh=True)
             self._live.stop()
             self._live = None
 
     def close(self, summary: dict[str, Any]) -> None:
         self.stop()
-        lines = display.summary_text(summary, self.figures.unit)
+        width = min(display.COLUMNS, self._out.width)
+        lines = display.summary_text(summary, self.figures.unit, width, self._glyphs)
         if self.figures.refusals:
             counts = ", ".join(f"{count:,} {reason}" for reason, count in self.figures.refusals.most_common())
             lines.append(f"{'updates refused':<{display.LABEL}}", "dim").append(f"{counts}\n", "yellow")
@@ -113,10 +121,9 @@ class Console:
             self._drawn = wall()
 
     def _render(self) -> RenderableType:
-        room = max(1, self._out.size.height - 12)  # of the clients; the rest of the display takes up to 11 lines
-        return display.live(
-            self._name, self.figures, self._work, self._stepping, self._bpbs, self.pace(), max_clients=room
-        )
+        if self._energy and self.figures.rounds != self._metered:  # counting many clients takes a while
+            self._run.energy, self._metered = self._energy()["total"], self.figures.rounds
+        return live(self._run, self.pace(), Room(*self._out.size, self._glyphs))
 
     def _line(self, event: Event) -> None:
         """One plain line for the end of a round, and for an evaluation."""
@@ -143,7 +150,7 @@ class Console:
                 self._print(f"validation  {shown}  {event.tokens_total:,} tokens")
 
     def _print(self, line: str) -> None:
-        self._out.print(Text(line), soft_wrap=True)
+        self._out.print(Text(self._glyphs.said(line)), soft_wrap=True)
 
 
 class RichProgress:
@@ -151,6 +158,7 @@ class RichProgress:
 
     def __init__(self, out: RichConsole | None = None) -> None:
         self._out = out or RichConsole()
+        self._glyphs = glyphs_of(self._out)
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._what = ""
@@ -215,4 +223,4 @@ class RichProgress:
         return f"{text(self._done)}{of_total}{unit}"
 
     def _print(self, line: str) -> None:
-        self._out.print(Text(line), soft_wrap=True)
+        self._out.print(Text(self._glyphs.said(line)), soft_wrap=True)

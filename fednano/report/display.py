@@ -1,87 +1,18 @@
-"""The terminal's live display and closing summary: figures in, rich renderables out. No state, no printing.
-
-Everything fits 80 columns.
-"""
+"""The terminal's closing summary, and the words that it shares with the live display. No state, no printing."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from rich import box
-from rich.console import Group, RenderableType
-from rich.panel import Panel
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from fednano.report import units
 from fednano.report.energy import compared_with_always_on
-from fednano.report.figures import ClientFigures, Figures
+from fednano.report.figures import Figures
+from fednano.report.glyphs import UNICODE, Glyphs
 
 COLUMNS = 80
 LABEL = 26  # columns of the summary's labels
-_BAR = 24  # columns of a client's progress bar, at most
-_BLOCKS = "▁▂▃▄▅▆▇█"
-_STATES = {
-    "training": ("●", "green"),
-    "idle": ("○", "cyan"),
-    "down": ("–", "dim"),
-    "crashed": ("✕", "red"),
-}
-
-
-@dataclass(frozen=True)
-class Work:
-    """A client's latest inner step; `loss` in nats per token, None before its first step."""
-
-    step: int
-    steps: int
-    loss: float | None
-
-
-@dataclass(frozen=True)
-class RunPace:
-    """Wall-clock figures: seconds since the start, seconds left, tokens trained per second."""
-
-    elapsed_s: float
-    eta_s: float | None
-    tokens_per_s: float | None
-
-
-def sparkline(values: Sequence[float], width: int = 20) -> str:
-    """The last `width` values as blocks, scaled from the lowest to the highest of them."""
-    shown = [v for v in values if units.measured(v)][-width:]
-    if not shown:
-        return ""
-    low, high = min(shown), max(shown)
-    scale = (len(_BLOCKS) - 1) / (high - low) if high > low else 0.0
-    return "".join(_BLOCKS[round((v - low) * scale)] for v in shown)
-
-
-def live(
-    name: str,
-    figures: Figures,
-    work: Mapping[str, Work],
-    stepping: str,
-    bpbs: Sequence[float],
-    pace: RunPace,
-    max_clients: int,
-) -> RenderableType:
-    """The whole display."""
-    told = [Text(line, style="dim") for line in headline(figures)]
-    parts: list[RenderableType] = [*told, _progress(figures, pace), _quality(figures, bpbs, pace)]
-    if figures.clients or work:
-        parts += [Text(""), clients_table(figures, work, stepping, max_clients)]
-    title = Text.assemble(("fednano", "bold blue"), "  ", (name, "bold"))
-    return Panel(
-        Group(*parts),
-        title=title,
-        title_align="left",
-        border_style="bright_black",
-        box=box.ROUNDED,
-        padding=(0, 1),
-    )
 
 
 def headline(figures: Figures) -> list[str]:
@@ -96,23 +27,6 @@ def headline(figures: Figures) -> list[str]:
     return [", ".join([*size, figures.plan]), ", ".join([*choices, f"seed {run.seed}"])]
 
 
-def _progress(figures: Figures, pace: RunPace) -> Table:
-    done, total = figures.progress
-    row = Table.grid(padding=(0, 2), expand=True)
-    row.add_column(no_wrap=True)
-    row.add_column(ratio=1)
-    for _ in range(3):
-        row.add_column(no_wrap=True, justify="right")
-    row.add_row(
-        Text(ended(figures), style="bold"),
-        ProgressBar(total=max(1, total), completed=done, complete_style="blue", finished_style="green"),
-        Text.assemble(("elapsed ", "dim"), units.duration(pace.elapsed_s)),
-        Text.assemble(("left ", "dim"), units.duration(pace.eta_s) if pace.eta_s is not None else "–"),
-        Text.assemble((f"{clock_name(figures)} ", "dim"), units.duration(figures.t)),
-    )
-    return row
-
-
 def ended(figures: Figures) -> str:
     """How many rounds have ended, of how many that are planned: "round 3/12", or "merge 3" where none are."""
     planned = f"/{figures.run.rounds}" if figures.run and figures.run.rounds else ""
@@ -124,78 +38,14 @@ def clock_name(figures: Figures) -> str:
     return "virtual time" if figures.run and figures.run.runtime == "virtual" else "run time"
 
 
-def _quality(figures: Figures, bpbs: Sequence[float], pace: RunPace) -> Text:
-    def pair(label: str, value: str, style: str = "bold") -> list[tuple[str, str]]:
-        return [(f"{label} ", "dim"), (value, style), ("   ", "")]
-
-    evaluated, refused = figures.last_eval, figures.sum("refused")
-    up, down = figures.sum("bytes_up"), figures.sum("bytes_down")
-    quality = [
-        *pair("validation bits per byte", f"{evaluated.val_bpb:.3f}" if evaluated else "–", "bold green"),
-        *([(sparkline(bpbs, 16), "green"), ("   ", "")] if len(bpbs) > 1 else []),
-        *pair("training loss", units.fixed(figures.train_loss) if figures.train_loss is not None else "–"),
-    ]
-    amounts = [
-        *pair("tokens", units.count(figures.tokens)),
-        *pair("tokens/s", units.count(pace.tokens_per_s) if pace.tokens_per_s else "–"),
-        *(pair("from clients", units.size(up)) + pair("to clients", units.size(down)) if figures.clients else []),
-    ]
-    trouble = [
-        *(pair("updates refused", f"{refused}", "yellow") if refused else []),
-        *(pair(f"{figures.unit}s skipped", f"{figures.skipped}", "yellow") if figures.skipped else []),
-    ]
-    return Text.assemble(*quality, "\n", *amounts, *([("\n", ""), *trouble] if trouble else []))
-
-
-def clients_table(figures: Figures, work: Mapping[str, Work], stepping: str, max_clients: int) -> RenderableType:
-    """One row per client; clients beyond `max_clients` are only counted."""
-    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim", show_edge=False)
-    table.add_column("client", no_wrap=True)
-    table.add_column("state", no_wrap=True, min_width=10)
-    table.add_column("local steps", max_width=_BAR)
-    for column in ("", "loss", "rows", "tokens", "share"):
-        table.add_column(column, justify="right", no_wrap=True)
-    names = list(dict.fromkeys([*figures.clients, *work]))
-    for name in names[:max_clients]:
-        client = figures.clients.get(name)
-        table.add_row(*_client_row(name, client, work.get(name), name == stepping, figures.tokens))
-    rest = names[max_clients:]
-    if not rest:
-        return table
-    states = [figures.clients[name].state for name in rest if name in figures.clients]
-    counts = ", ".join(f"{states.count(state)} {state}" for state in _STATES if state in states)
-    return Group(table, Text(f"and {len(rest)} more: {counts}", style="dim"))
-
-
-def _client_row(
-    name: str, client: ClientFigures | None, work: Work | None, stepping: bool, total: int
-) -> list[RenderableType]:
-    # A runtime without clients (centralized) reports its steps under its own name.
-    state = client.state if client else "training"
-    mark, style = _STATES[state]
-    tokens = client.tokens if client else total
-    bar: RenderableType = Text("")
-    if work:
-        colour = "blue" if state == "training" else "bright_black"
-        bar = ProgressBar(total=work.steps, completed=work.step, complete_style=colour, finished_style=colour)
-    return [
-        Text(name, style="bold" if stepping else ""),
-        Text(f"{mark} {state}", style=style),
-        bar,
-        Text(f"{work.step}/{work.steps}" if work else "–"),
-        Text(f"{work.loss:.3f}" if work and work.loss is not None else "–"),
-        Text(units.whole(client.rows) if client else "–"),
-        Text(units.count(tokens)),
-        Text(f"{100 * tokens / total:.0f} %" if total else "–"),
-    ]
-
-
-def summary_text(summary: Mapping[str, Any], unit: str = "round") -> Text:
+def summary_text(
+    summary: Mapping[str, Any], unit: str = "round", width: int = COLUMNS, glyphs: Glyphs = UNICODE
+) -> Text:
     """The result of a run, one figure a line; figures that were not measured are left out."""
     text = Text()
     for label, value in summary_lines(summary, unit):
         tone = {"completed": "bold green", "failed": "bold red"}.get(value, "bold yellow")
-        first, *others = textwrap.wrap(value, COLUMNS - LABEL) or [""]
+        first, *others = textwrap.wrap(glyphs.said(value), max(LABEL, width - LABEL)) or [""]
         text.append(f"{label:<{LABEL - 2}}  " if value else label, "dim")
         text.append(first, tone if label == "status" else "").append("\n")
         text.append("".join(f"{'':{LABEL}}{line}\n" for line in others))

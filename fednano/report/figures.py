@@ -38,6 +38,7 @@ class ClientFigures:
     working: bool = False
     loss: float | None = None
     busy_s: float = 0.0
+    submitted: int = 0  # steps of all updates that were accumulated, which took `busy_s`
     steps: int = 0
     tokens: int = 0
     rows: int = 0
@@ -110,6 +111,19 @@ class Figures:
     def sum(self, name: str) -> int:
         """The sum over the clients of one of their counters, such as `bytes_up`."""
         return sum(getattr(client, name) for client in self.clients.values())
+
+    def goodput(self) -> float | None:
+        """Steps merged so far ÷ steps that the clients could have taken while up, at the speeds that they showed.
+
+        A client that has submitted nothing counts with the mean speed. None before any update. The figure of a
+        finished run comes from the speeds of its machines, and is in its summary.
+        """
+        speeds = {c.name: c.submitted / c.busy_s for c in self.clients.values() if c.busy_s > 0}
+        if not speeds:
+            return None
+        mean = sum(speeds.values()) / len(speeds)
+        possible = sum(c.up_seconds(self.t) * speeds.get(c.name, mean) for c in self.clients.values())
+        return self.steps / possible if possible else None
 
     def client(self, name: str) -> ClientFigures:
         if name not in self.clients:
@@ -185,6 +199,7 @@ class Figures:
         client.loss = event.train_loss
         client.bytes_up += event.bytes
         client.busy_s += event.trained_s
+        client.submitted += event.steps
         rows = rows_before(self._spans.pop(event.lease, ()), event.row)
         if event.left:
             rows -= rows_before(event.left, event.row)

@@ -73,7 +73,7 @@ def run_in_folder(
     else:
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
     record_origin(folder)
-    console = Console(name, folder, out)
+    console = Console(name, folder, out, meter.so_far)
     auditor, report = Auditor(), LiveReport(console.figures)
     kept = MetricsFile(folder / "metrics.jsonl")
     rows = MetricRows(meter.totals, [kept, *loggers])  # after the meter, so that a row has the energy of its event
