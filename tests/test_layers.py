@@ -16,7 +16,8 @@ FLOORS = [
     {"runtime"},
     {"node"},
     {"experiment"},
-    {"run", "prepare", "sample", "evaluate", "fidelity", "compare", "flower_config", "bench", "flower_app", "notebook"},
+    {"run", "prepare", "sample", "evaluate", "fidelity", "compare", "watch", "flower_config", "bench", "flower_app"}
+    | {"notebook"},
 ]
 NEIGHBOURS = {
     ("optim", "model"),  # parameter groups are those of a model

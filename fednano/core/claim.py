@@ -82,6 +82,18 @@ def remove_left(folder: Path) -> None:
             path.unlink()
 
 
+def claimant_lives(folder: Path) -> bool | None:
+    """Whether the process that claimed `folder` lives; None if there is no claim, or none that this machine can judge.
+
+    Only looks: unlike `claim`, it takes no lock that another process might meet.
+    """
+    try:
+        owner = json.loads((folder / CLAIM).read_text(encoding="utf-8"))
+        return _alive(int(owner["pid"])) if owner["host"] == socket.gethostname() else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
 def _missing(folder: Path) -> Iterator[Path]:
     """The folders that have to be made for `folder`, innermost first."""
     while not folder.exists():

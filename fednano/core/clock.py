@@ -9,6 +9,7 @@ import heapq
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from threading import Event
 from typing import Protocol
 
@@ -124,6 +125,11 @@ def date() -> str:
 def epoch() -> float:
     """Seconds since 1970, for files of others that want a date."""
     return time.time()
+
+
+def age_s(path: Path) -> float:
+    """Seconds since a file was last written, by the clocks of this machine and of its file system. Raises OSError."""
+    return time.time() - path.stat().st_mtime
 
 
 def pause(seconds: float, unless: Event | None = None) -> None:

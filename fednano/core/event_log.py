@@ -80,7 +80,7 @@ def read_log(path: Path) -> Iterator[Event]:
     """The events of an `events.jsonl`, in order. Raises DamagedLogError naming a line that is no event."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
-            yield _used(path, number, line, from_record)
+            yield used(path, number, line, from_record)
 
 
 def read_whole(path: Path, use: Callable[[dict[str, Any]], T]) -> Iterator[T | None]:
@@ -94,10 +94,14 @@ def read_whole(path: Path, use: Callable[[dict[str, Any]], T]) -> Iterator[T | N
             if not line.endswith(b"\n"):
                 yield None
                 return
-            yield _used(path, number, line, use)
+            yield used(path, number, line, use)
 
 
-def _used(path: Path, number: int, line: bytes, use: Callable[[dict[str, Any]], T]) -> T:
+def used(path: Path, number: int, line: bytes, use: Callable[[dict[str, Any]], T]) -> T:
+    """The result of `use` for the JSON object of line `number` of a log.
+
+    Raises DamagedLogError if it fails, be the line no event or one that does not follow from those before it.
+    """
     try:
         return use(msgspec.json.decode(line))
     except (ValueError, LookupError, TypeError, AttributeError) as error:

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,12 @@ class SettledBars:
         self.numbers.add(bar.start, bar.stop, bar.round, bar.steps, told)
 
     def __iter__(self) -> Iterator[WorkBar]:
+        return self.newest(len(self.numbers))
+
+    def newest(self, most: int) -> Iterator[WorkBar]:
+        """The last ones, `most` at most, oldest first."""
         words = list(self.words)
-        for start, stop, round_, steps, told in self.numbers:
+        for start, stop, round_, steps, told in self.numbers[max(0, len(self.numbers) - most) :]:
             kind, note = words[told]
             yield WorkBar(start=start, stop=stop, kind=kind, round=round_, steps=steps, note=note)
 
@@ -168,6 +173,12 @@ class History:
                 self.rounds.add(event.round, event.t, event.updates, 0, False)
             case Evaluated():
                 self.evals.add(event.tokens_total, event.t, event.val_bpb, event.round)
+
+    def so_far(self) -> "History":
+        """A finished copy of what is there now, while this one goes on; both have the same `figures`."""
+        copy = replace(self, lanes=deepcopy(self.lanes))
+        copy.finish()
+        return copy
 
     def finish(self) -> None:
         """Close windows and work that are open at the last event; mark work of skipped rounds as discarded."""

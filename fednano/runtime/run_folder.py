@@ -26,6 +26,7 @@ from fednano.report.origin import record_origin
 from fednano.report.sinks import Fanout, Logger
 from fednano.report.web.html import LiveReport
 from fednano.runtime.beginning import check_resume
+from fednano.runtime.energy_file import ENERGY, EnergyFile
 from fednano.runtime.meter import Meter
 from fednano.runtime.parts import Parts
 from fednano.runtime.protocol import Conducted, Runtime
@@ -75,9 +76,9 @@ def run_in_folder(
     record_origin(folder)
     console = Console(name, folder, out, meter.so_far)
     auditor, report = Auditor(), LiveReport(console.figures)
-    kept = MetricsFile(folder / "metrics.jsonl")
+    spent, kept = EnergyFile(folder / ENERGY, meter), MetricsFile(folder / "metrics.jsonl")
     rows = MetricRows(meter.totals, [kept, *loggers])  # after the meter, so that a row has the energy of its event
-    sink = Fanout([meter, console, rows, kept, auditor, report, *loggers])
+    sink = Fanout([meter, console, spent, rows, kept, auditor, report, *loggers])
     written = Written(folder)
     try:
         for event in read_log(events):
@@ -115,7 +116,7 @@ def _write_results(
         with written.or_failed():
             save_model(folder / "model", outcome.state.weights, parts.gpt, parts.tokenizer.save)
     with written.or_failed():
-        write_json(folder / "energy.json", meter.curves())
+        write_json(folder / ENERGY, meter.curves())
 
 
 def _write_account(

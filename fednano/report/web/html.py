@@ -1,10 +1,7 @@
 """The report of a run, `report.html`: one self-contained page, made from the run folder."""
 
-from functools import cache
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from fednano.core.events import Event
 from fednano.core.files import read_json, read_text, write_atomically
@@ -14,6 +11,7 @@ from fednano.report.figures import Figures
 from fednano.report.history import DRAWN, History, read_history
 from fednano.report.origin import origin_of
 from fednano.report.web import page, work
+from fednano.report.web.templating import template
 from fednano.report.web.timeline import timeline
 
 
@@ -77,7 +75,7 @@ def render(
 ) -> str:
     """The page as text; `curves` are carbon intensities by client, and `origin` is that of the run."""
     started = history.figures.run
-    return _template().render(
+    return template("report.html.j2").render(
         name=page.experiment_name(folder, config),
         folder=folder.resolve().name,
         status=summary.get("status") or "unfinished",
@@ -110,16 +108,3 @@ def render(
 
 def _read_object(path: Path) -> dict[str, Any]:
     return read_json(path, "remove it to report from the events alone")
-
-
-@cache
-def _template() -> Template:
-    """The page's template, compiled once per process."""
-    environment = Environment(
-        loader=PackageLoader("fednano.report.web", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2")

@@ -23,12 +23,13 @@ from fednano.core.clock import pause, wall
 from fednano.core.event_log import from_line
 from fednano.core.events import Event, ProvisionFailed, RoundStarted, SignalLost
 from fednano.core.failures import StorageError, in_one_line
+from fednano.core.lines import Lines
 from fednano.flower.compat.superlink import RunStatus, UnreachableError
 from fednano.process.child import Child
 from fednano.process.restarts import RestartPolicy, Restarts, Verdict
 from fednano.report import units
 from fednano.report.console import Console
-from fednano.runtime.deployment.following import Lines, outcome_of
+from fednano.runtime.deployment.following import outcome_of
 from fednano.runtime.deployment.inbox import Inbox
 from fednano.runtime.deployment.nodes.attendance import Attendance, Reach, store_value
 from fednano.runtime.deployment.nodes.local import LocalNodes, redis_server, rerouted

@@ -1,40 +1,11 @@
-"""Following a run that another process writes: new lines of its files, and the outcome from its summary."""
+"""The outcome of a run that another process writes, from its summary."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from fednano.runtime.session import Outcome, Status
 from fednano.strategy.base import ServerState
 from fednano.training.recorder import RunProgress
-
-
-class Lines:
-    """The complete lines of a file that another process appends to."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._read = 0  # bytes, up to the end of a line
-        self._last = b""
-
-    def new(self) -> list[str] | None:
-        """The lines since the last call; an empty list while the file does not exist.
-
-        None if the last line read is gone: the file was truncated, and other lines may have been appended since.
-        """
-        if not self._path.exists():
-            return []
-        with self._path.open("rb") as file:
-            file.seek(self._read - len(self._last))
-            data = file.read()
-        if not data.startswith(self._last):
-            return None
-        lines = data[len(self._last) :].splitlines(keepends=True)
-        if lines and not lines[-1].endswith(b"\n"):
-            del lines[-1]
-        if lines:
-            self._read, self._last = self._read + sum(map(len, lines)), lines[-1]
-        return [line.decode("utf-8") for line in lines]
 
 
 def outcome_of(strategy: str, summary: Mapping[str, Any], clients: int, error: Exception | None) -> Outcome:

@@ -23,6 +23,7 @@ from fednano.coordination.memory import MemoryStore
 from fednano.coordination.store import NO_LEASE, Heartbeat, StopRequestedError
 from fednano.core.clock import VirtualClock
 from fednano.core.inner_step import InnerStep
+from fednano.core.lines import Lines
 from fednano.federation.live_members import DOUBT_S, SUBMIT_S, LiveMembership
 from fednano.federation.plan import Site
 from fednano.flower.compat.messages import adopt_identity, identity_kept
@@ -30,7 +31,6 @@ from fednano.flower.live_grid import AGAIN_S, ASK_S, Invitation, LiveGrid
 from fednano.flower.records import RESULT, TASK
 from fednano.flower.relay import RUN
 from fednano.flower.wire import NODE
-from fednano.runtime.deployment.following import Lines
 from fednano.runtime.deployment.server import LiveClock
 from fednano.runtime.deployment.serving import LOCK, StopSignal, read_step, server_pid
 

@@ -1,0 +1,45 @@
+"""`energy.json` while a run trains, for whoever watches it: its consumption so far, beside the curves of its end."""
+
+from contextlib import suppress
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from fednano.core.clock import wall
+from fednano.core.events import Event, RoundMerged, RoundSkipped
+from fednano.core.inner_step import InnerStep
+from fednano.runtime.meter import Meter
+from fednano.training.checkpoint import write_json
+
+ENERGY = "energy.json"
+EVERY_S = 2.0
+
+
+class EnergyFile:
+    """A sink that writes the meter's figures at ends of rounds, at most once in EVERY_S seconds of real time.
+
+    Args:
+        path: the file. At the run's end it is written anew, without `so_far`.
+        meter: hears events before this sink does.
+    """
+
+    hears = (RoundMerged, RoundSkipped)
+
+    def __init__(self, path: Path, meter: Meter) -> None:
+        self._path = path
+        self._meter = meter
+        self._written = -inf
+
+    def event(self, event: Event) -> None:
+        if wall() - self._written < EVERY_S:
+            return
+        self._written = wall()
+        told = {**self._meter.curves(), "so_far": self._meter.so_far()["total"]}
+        with suppress(OSError):  # it only shows the run; a disk that is full ends it at the next event or checkpoint
+            write_json(self._path, told)
+
+    def step(self, step: InnerStep) -> None:
+        pass
+
+    def close(self, summary: dict[str, Any]) -> None:
+        pass
