@@ -112,6 +112,31 @@ class Stopwatch:
         return self._lap
 
 
+class Throttle:
+    """Limits what shows a run, in real time: `due` at most every `least_s` seconds, and for a small share of the time.
+
+    Args:
+        least_s: between two beginnings.
+        rest: how many times as long as it took, after its end.
+    """
+
+    def __init__(self, least_s: float, rest: float = 20.0) -> None:
+        self._least_s = least_s
+        self._rest = rest
+        self._begun = 0.0
+        self._next: float | None = None
+
+    def due(self) -> bool:
+        return self._next is None or time.perf_counter() >= self._next
+
+    def __enter__(self) -> None:
+        self._begun = time.perf_counter()
+
+    def __exit__(self, *exc: object) -> None:
+        now = time.perf_counter()
+        self._next = max(self._begun + self._least_s, now + self._rest * (now - self._begun))
+
+
 def wall() -> float:
     """A wall-clock reading in seconds, only meaningful as a difference."""
     return time.perf_counter()

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from fednano.core.clock import wall
+from fednano.core.clock import Throttle, wall
 from fednano.core.events import Evaluated, Event, RoundMerged, RoundSkipped, RunStarted, WorkDispatched
 from fednano.core.inner_step import InnerStep
 from fednano.report import display, units
@@ -42,7 +42,7 @@ class Console:
         self._run = Shown(name=name)
         self.figures = self._run.figures
         self._stepped_tokens = 0
-        self._metered = 0  # rounds whose energy is shown
+        self._metering = Throttle(REFRESH_S)  # counting many clients takes a while
         self._start = wall()
         self._drawn = 0.0
         self._live: Live | None = None
@@ -80,6 +80,7 @@ class Console:
         """Stop refreshing: the display stays as it is and the terminal is free again."""
         if self._live:
             self._run.stepping = ""
+            self._metering = Throttle(0.0, rest=0.0)
             self._live.update(self._render(), refresh=True)
             self._live.stop()
             self._live = None
@@ -121,8 +122,9 @@ class Console:
             self._drawn = wall()
 
     def _render(self) -> RenderableType:
-        if self._energy and self.figures.rounds != self._metered:  # counting many clients takes a while
-            self._run.energy, self._metered = self._energy()["total"], self.figures.rounds
+        if self._energy and self._metering.due():
+            with self._metering:
+                self._run.energy = self._energy()["total"]
         return live(self._run, self.pace(), Room(*self._out.size, self._glyphs))
 
     def _line(self, event: Event) -> None:

@@ -1,11 +1,10 @@
 """`energy.json` while a run trains, for whoever watches it: its consumption so far, beside the curves of its end."""
 
 from contextlib import suppress
-from math import inf
 from pathlib import Path
 from typing import Any
 
-from fednano.core.clock import wall
+from fednano.core.clock import Throttle
 from fednano.core.events import Event, RoundMerged, RoundSkipped
 from fednano.core.inner_step import InnerStep
 from fednano.runtime.meter import Meter
@@ -28,15 +27,14 @@ class EnergyFile:
     def __init__(self, path: Path, meter: Meter) -> None:
         self._path = path
         self._meter = meter
-        self._written = -inf
+        self._throttle = Throttle(EVERY_S)  # counting many clients takes a while
 
     def event(self, event: Event) -> None:
-        if wall() - self._written < EVERY_S:
+        if not self._throttle.due():
             return
-        self._written = wall()
-        told = {**self._meter.curves(), "so_far": self._meter.so_far()["total"]}
-        with suppress(OSError):  # it only shows the run; a disk that is full ends it at the next event or checkpoint
-            write_json(self._path, told)
+        # It only shows the run; a disk that is full ends it at the next event or checkpoint.
+        with self._throttle, suppress(OSError):
+            write_json(self._path, {**self._meter.curves(), "so_far": self._meter.so_far()["total"]})
 
     def step(self, step: InnerStep) -> None:
         pass

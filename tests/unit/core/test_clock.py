@@ -2,7 +2,8 @@
 
 import pytest
 
-from fednano.core.clock import RealClock, Stopwatch, VirtualClock
+from fednano.core import clock as clock_module
+from fednano.core.clock import RealClock, Stopwatch, Throttle, VirtualClock
 
 
 def test_virtual_time_passes_only_when_charged_or_waited_for() -> None:
@@ -44,3 +45,19 @@ def test_stopwatch_sums_its_blocks() -> None:
     with watch:
         sum(range(1000))
     assert watch.seconds == first + watch.lap() > 0
+
+
+@pytest.mark.parametrize(("took_s", "next_s"), [(0.01, 2.0), (1.0, 21.0)])
+def test_what_is_throttled_takes_a_small_share_of_the_time(
+    monkeypatch: pytest.MonkeyPatch, took_s: float, next_s: float
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(clock_module.time, "perf_counter", lambda: now[0])
+    throttle = Throttle(2.0, rest=20.0)
+    assert throttle.due()
+    with throttle:
+        now[0] += took_s
+    now[0] = 100.0 + next_s - 0.001
+    assert not throttle.due()
+    now[0] = 100.0 + next_s
+    assert throttle.due()
