@@ -10,7 +10,7 @@ from fednano.report import energy, units
 from fednano.report.figures import Figures
 from fednano.report.history import DRAWN, History, read_history
 from fednano.report.origin import origin_of
-from fednano.report.web import page, work
+from fednano.report.web import page, quality, work
 from fednano.report.web.templating import template
 from fednano.report.web.timeline import timeline
 
@@ -74,7 +74,8 @@ def render(
     origin: dict[str, Any] | None = None,
 ) -> str:
     """The page as text; `curves` are carbon intensities by client, and `origin` is that of the run."""
-    started = history.figures.run
+    started, clock = history.figures.run, page.clock_name(history)
+    drawn = quality.panels(history, clock, quality.read_costs(folder), page.is_analytic(config))
     return template("report.html.j2").render(
         name=page.experiment_name(folder, config),
         folder=folder.resolve().name,
@@ -82,8 +83,9 @@ def render(
         subtitle=page.subtitle(history, summary),
         notices=page.notices(history, summary),
         tiles=page.tiles(history, summary),
-        panels=page.panels(history, config),
-        clock_name=page.clock_name(history),
+        panels=drawn,
+        axes=quality.switches(drawn, clock),
+        clock_name=clock,
         unit=history.figures.unit,
         rounds=page.rounds_charts(history.rounds, history.figures.unit),
         time=work.time_section(history),

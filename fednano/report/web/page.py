@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from fednano.report import units
-from fednano.report.history import History, RoundBar, Sample
+from fednano.report.history import History, RoundBar
 from fednano.report.web import svg
 from fednano.report.web.svg import Chart, Frame
 
-HALF = Frame(width=540, height=250)
 SHORT = Frame(width=540, height=190)
 BPB = "Validation bits per byte"
 
@@ -24,16 +23,6 @@ class Tile:
     value: str
     note: str = ""
     tone: str = ""
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A curve drawn against tokens and against the run's clock."""
-
-    title: str
-    unit: str
-    charts: tuple[tuple[str, Chart | None], ...]  # ("tokens" | "time", chart)
-    empty: str
 
 
 @dataclass(frozen=True)
@@ -172,35 +161,9 @@ def _bpb_tile(summary: dict[str, Any]) -> Tile:
     return Tile(BPB, units.fixed(last), f"from {units.fixed(first)} ({change}); lower is better")
 
 
-NOTHING = "Nothing was trained: runtime.compute=analytic runs the protocol alone."
-
-
 def is_analytic(config: str) -> bool:
     """Whether a recorded configuration runs the protocol without training."""
     return re.search(r"^  compute: analytic$", config, re.MULTILINE) is not None
-
-
-def panels(history: History, config: str = "") -> list[Panel]:
-    """Model quality, plotted against tokens and against time."""
-    empty = NOTHING if is_analytic(config) else "Not measured."
-    return [
-        _panel("Validation", "bits per byte", history.evals, history, empty),
-        _panel("Training loss", "nats per token", history.losses, history, empty),
-    ]
-
-
-def _panel(title: str, unit: str, samples: Sequence[Sample], history: History, empty: str) -> Panel:
-    def points(x: Callable[[Sample], float]) -> list[tuple[float, float, str]]:
-        return [(x(s), s.value, _hover(s, unit, history.figures.unit)) for s in samples]
-
-    by_tokens = svg.curve(points(lambda s: float(s.tokens)), HALF, "tokens merged", time_axis=False)
-    by_time = svg.curve(points(lambda s: s.t), HALF, clock_name(history), time_axis=True)
-    return Panel(title, unit, (("tokens", by_tokens), ("time", by_time)), empty)
-
-
-def _hover(sample: Sample, unit: str, called: str) -> str:
-    where = f"{called} {sample.round}, {units.count(sample.tokens)} tokens, {units.duration(sample.t)}"
-    return f"{units.fixed(sample.value, 4)} {unit}\n{where}"
 
 
 def rounds_charts(rounds: Sequence[RoundBar], called: str) -> list[tuple[str, Chart | None]]:

@@ -7,7 +7,7 @@ from typing import Any
 from fednano.report import units
 from fednano.report.following import FollowedRun
 from fednano.report.history import History
-from fednano.report.web import page, svg
+from fednano.report.web import page, quality, svg
 from fednano.report.web.page import Tile
 from fednano.report.web.roundmap import round_map
 from fednano.report.web.svg import Chart, Frame
@@ -68,7 +68,7 @@ def run_fragment(run: FollowedRun, has_report: bool) -> str:
         ended=_ended(history),
         progress=figures.progress,
         tiles=[tile for tile in _tiles(run, history, told) if tile.value != units.NOT_MEASURED],
-        panels=page.panels(history),
+        panels=quality.panels(history, page.clock_name(history)),
         clock_name=page.clock_name(history),
         unit=figures.unit,
         rounds=page.rounds_charts(history.rounds, figures.unit),
