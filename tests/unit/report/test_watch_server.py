@@ -87,6 +87,7 @@ def test_a_run_is_shown_while_it_runs_and_when_it_has_ended(tmp_path: Path) -> N
         before = tiles(page)
         assert before["Clients up"][0].endswith(" of 4")
         assert "Time left" in before
+        assert "now" in page.texts("th")
         assert page.texts("a", class_="report") == []
         write_run(run, events)
         write_report(run)
@@ -95,6 +96,7 @@ def test_a_run_is_shown_while_it_runs_and_when_it_has_ended(tmp_path: Path) -> N
         after = tiles(page)
         assert after["Goodput"][0] == "73.1 %"  # the summary's
         assert "Time left" not in after
+        assert "now" not in page.texts("th")
         assert before["Tokens trained"] != after["Tokens trained"]
         assert page.texts("a", class_="report") == ["open the report"]
         status, headers, text = get(f"{link}/report")
