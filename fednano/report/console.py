@@ -9,13 +9,13 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from fednano.core.clock import Throttle, wall
+from fednano.core.clock import wall
 from fednano.core.events import Evaluated, Event, RoundMerged, RoundSkipped, RunStarted, WorkDispatched
 from fednano.core.inner_step import InnerStep
 from fednano.report import display, units
 from fednano.report.glyphs import glyphs_of
 from fednano.report.live import Room, RunPace, Shown, Work, live
-from fednano.report.sinks import Energy
+from fednano.report.metrics import Totals
 
 REFRESH_S = 0.4  # drawing takes some 7 ms of one core
 PLAIN_PROGRESS_S = 10.0
@@ -33,7 +33,7 @@ class Console:
         energy: the run's consumption so far; None: it is not shown.
     """
 
-    def __init__(self, name: str, folder: Path, out: RichConsole | None = None, energy: Energy | None = None) -> None:
+    def __init__(self, name: str, folder: Path, out: RichConsole | None = None, energy: Totals | None = None) -> None:
         self._name = name
         self._folder = folder
         self._out = out or RichConsole()
@@ -42,7 +42,6 @@ class Console:
         self._run = Shown(name=name)
         self.figures = self._run.figures
         self._stepped_tokens = 0
-        self._metering = Throttle(REFRESH_S)  # counting many clients takes a while
         self._start = wall()
         self._drawn = 0.0
         self._live: Live | None = None
@@ -80,7 +79,6 @@ class Console:
         """Stop refreshing: the display stays as it is and the terminal is free again."""
         if self._live:
             self._run.stepping = ""
-            self._metering = Throttle(0.0, rest=0.0)
             self._live.update(self._render(), refresh=True)
             self._live.stop()
             self._live = None
@@ -122,9 +120,8 @@ class Console:
             self._drawn = wall()
 
     def _render(self) -> RenderableType:
-        if self._energy and self._metering.due():
-            with self._metering:
-                self._run.energy = self._energy()["total"]
+        if self._energy:
+            self._run.energy = self._energy()
         return live(self._run, self.pace(), Room(*self._out.size, self._glyphs))
 
     def _line(self, event: Event) -> None:

@@ -62,7 +62,7 @@ class RunPace:
 class Shown:
     """What the display shows, kept up to date by its console.
 
-    `energy` is the run's consumption so far, with the keys of `energy.total` in `summary.json`; `stepping` the client
+    `energy` is the run's consumption so far, under its names in `summary.json`; `stepping` the client
     that took the latest step.
     """
 
@@ -141,7 +141,7 @@ def _amounts(run: Shown, pace: RunPace, room: Room) -> list[Pieces]:
     bpbs, losses = (glyphs.sparkline(of, SPARK) if len(of) > 1 else "" for of in (run.bpbs, run.losses))
     bpb = f"{evaluated.val_bpb:.3f}" if evaluated else "–"
     loss = units.fixed(figures.train_loss) if figures.train_loss is not None else "–"
-    kwh, grams = run.energy.get("kwh"), run.energy.get("co2_g")
+    kwh, grams = run.energy.get("energy_kwh"), run.energy.get("co2_g")
     return [
         _item("validation bits per byte", bpb, "bold green", bpbs),
         _item("training loss", loss, "bold", losses),

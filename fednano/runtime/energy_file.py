@@ -27,14 +27,14 @@ class EnergyFile:
     def __init__(self, path: Path, meter: Meter) -> None:
         self._path = path
         self._meter = meter
-        self._throttle = Throttle(EVERY_S)  # counting many clients takes a while
+        self._throttle = Throttle(EVERY_S)  # writing the curves of many clients takes a while
 
     def event(self, event: Event) -> None:
         if not self._throttle.due():
             return
         # It only shows the run; a disk that is full ends it at the next event or checkpoint.
         with self._throttle, suppress(OSError):
-            write_json(self._path, {**self._meter.curves(), "so_far": self._meter.so_far()["total"]})
+            write_json(self._path, {**self._meter.curves(), "so_far": self._meter.totals()})
 
     def step(self, step: InnerStep) -> None:
         pass

@@ -74,7 +74,7 @@ def run_in_folder(
     else:
         write_atomically(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
     record_origin(folder)
-    console = Console(name, folder, out, meter.so_far)
+    console = Console(name, folder, out, meter.totals)
     auditor, report = Auditor(), LiveReport(console.figures)
     spent, kept = EnergyFile(folder / ENERGY, meter), MetricsFile(folder / "metrics.jsonl")
     rows = MetricRows(meter.totals, [kept, *loggers])  # after the meter, so that a row has the energy of its event

@@ -98,7 +98,7 @@ def test_a_run_that_is_killed_is_unfinished_at_once(tiny: list[str], tmp_path: P
 
         until(lambda: merges() == 2)
         assert run.status == "running"
-        assert run.energy()["kwh"] > 0.0
+        assert run.energy()["energy_kwh"] > 0.0
         process.kill()
         process.wait()
         run.follow(60.0)

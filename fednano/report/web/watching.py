@@ -99,7 +99,7 @@ def summary_now(run: FollowedRun, history: History) -> dict[str, Any]:
         "goodput": figures.goodput(),
         "wall_s": run.wall_s or None,
         "tokens_per_s": figures.tokens / run.wall_s if run.wall_s and figures.tokens else None,
-        "energy_kwh": spent.get("kwh"),
+        "energy_kwh": spent.get("energy_kwh"),
         "co2_g": spent.get("co2_g"),
     }
 

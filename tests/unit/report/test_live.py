@@ -30,7 +30,7 @@ from fednano.report.glyphs import ASCII, UNICODE
 from fednano.report.strips import ROUNDS, Strips
 
 FOLDER = Path("outputs/quickstart/now")
-ENERGY = {"total": {"kwh": 0.0421, "co2_g": 12.3}}
+ENERGY = {"energy_kwh": 0.0421, "co2_g": 12.3}
 NAMES = ("{}", "client_{}", "a-site-with-a-very-long-name-in-the-north-{}")
 
 
