@@ -176,7 +176,7 @@ class History:
 
     def so_far(self) -> "History":
         """A finished copy of what is there now, while this one goes on; both have the same `figures`."""
-        copy = replace(self, lanes=deepcopy(self.lanes))
+        copy = replace(self, lanes=deepcopy(self.lanes), spent=deepcopy(self.spent))
         copy.finish()
         return copy
 
