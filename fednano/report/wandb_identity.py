@@ -2,6 +2,9 @@
 
 import json
 import os
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,6 +12,10 @@ from fednano.core.failures import naming
 
 PATH = Path("wandb", "fednano.json")
 DECIDED_OUTSIDE = ("WANDB_RUN_ID", "WANDB_SWEEP_ID")  # variables with which somebody else has chosen the run
+# W&B's log is that of LevelDB: blocks of records, behind a few bytes of identification. A record that does not fit into
+# its block goes on in the next one.
+BLOCK, IDENTIFICATION, HEADER = 32768, 7, struct.Struct("<IHB")  # of a record: checksum, length, which part
+WHOLE, LAST = 1, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +36,45 @@ def known(folder: Path, project: str) -> WandbIdentity | None:
     except (OSError, ValueError, TypeError):  # none, or a damaged one: W&B's part of the run begins anew
         return None
     return found if found.project == project else None
+
+
+def rows_kept(folder: Path, identity: WandbIdentity) -> int:
+    """How many rows of the run W&B has on this disk, or had until it uploaded them.
+
+    A process that is killed takes along what W&B had not written yet.
+    """
+    logs = list((folder / PATH.parent).glob(f"*run-*/run-{identity.id}.wandb"))
+    if not logs:
+        return identity.rows
+    return max((step + 1 for log in logs for step in _steps(log)), default=0)
+
+
+def _steps(log: Path) -> Iterator[int]:
+    """The numbers of the rows in a log of W&B's, as far as it is whole."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    with suppress(OSError, struct.error):
+        for content in _records(log.read_bytes()):
+            record = Record()
+            record.ParseFromString(content)
+            if record.WhichOneof("record_type") == "history":
+                yield record.history.step.num
+
+
+def _records(data: bytes) -> Iterator[bytes]:
+    at, parts = IDENTIFICATION, b""
+    while at + HEADER.size <= len(data):
+        if (left := BLOCK - at % BLOCK) < HEADER.size:
+            at += left
+            continue
+        _, length, part = HEADER.unpack_from(data, at)
+        at += HEADER.size + length
+        if at > len(data):
+            return
+        parts += data[at - length : at]
+        if part in (WHOLE, LAST):
+            yield parts
+            parts = b""
 
 
 class IdentityFile:

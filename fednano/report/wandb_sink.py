@@ -13,7 +13,7 @@ from fednano.core.inner_step import InnerStep
 from fednano.report.happenings import COLUMNS, HEARD, Happenings
 from fednano.report.metrics import ROUND, MetricsRow
 from fednano.report.sinks import Energy, Sink, flat
-from fednano.report.wandb_identity import IdentityFile, WandbIdentity, known
+from fednano.report.wandb_identity import IdentityFile, WandbIdentity, known, rows_kept
 
 MODES = ("auto", "offline", "online")
 MAX_ACCOUNTS = 10_000  # accounts of a client in a round that are logged in a run; above this, rounds are skipped
@@ -56,6 +56,7 @@ class WandbSink:
         self._tokens: dict[str, int] = {}  # accumulated, by client
         self._updates: dict[str, UpdateFolded] = {}  # the last of each client, since clients were last logged
         before = known(folder, settings.project)
+        kept = rows_kept(folder, before) if before else 0
         try:
             self._run = wandb.init(
                 project=settings.project,
@@ -75,8 +76,7 @@ class WandbSink:
             raise ValueError(
                 f"logger.wandb.mode={mode}: {error}; run `wandb login`, or set logger.wandb.mode=offline"
             ) from error
-        # The server knows what it has; a run that is only on this disk does not, and a server of another run has none.
-        self._given = self._run.starting_step if mode == "online" else before.rows if before else 0
+        self._given = self._run.starting_step if mode == "online" else kept
         self._identity = IdentityFile(folder)
         self._note()
         # Rounds and evaluations are rows of their own, each drawn at its own tokens; wandb's own step counts the rows.

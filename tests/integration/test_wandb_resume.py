@@ -1,15 +1,17 @@
 """A resumed run continues its W&B run, on a server and on disk."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import wandb
 from support.runs import StopsAfter
 from support.wandb_log import history_of, runs_of
 from support.wandb_server import Served, wandb_server
+
+import wandb
 
 Run = Callable[..., dict[str, Any]]
 OPTIONS = ("runtime.compute=analytic", "rounds=6", "checkpoint_every=2", "eval_every=2", "logger=wandb")
@@ -51,6 +53,30 @@ def test_offline_the_second_folder_has_the_rest_of_the_same_run(run: Run) -> Non
     assert before and after
     assert [row["_step"] for row in (*before, *after)] == list(range(len(before) + len(after)))
     assert list(map(plain, (*before, *after)))[:-1] == list(map(plain, rows_of(folder)))  # the last is the summary's
+
+
+def test_rows_that_a_kill_took_along_are_given_again(run: Run) -> None:
+    """W&B writes blocks of its log at a time, so that the log of a process that is killed ends within a record."""
+    first = run(*OPTIONS, "logger.wandb.mode=offline", store=StopsAfter(3))
+    wandb.teardown()
+    [log] = first["folder"].glob("wandb/offline-run-*/*.wandb")
+    given = len(history_of(log))
+    while len(history_of(log)) == given:
+        log.write_bytes(log.read_bytes()[:-50])
+    assert run(*OPTIONS, "logger.wandb.mode=offline", resume=True)["status"] == "completed"
+    logs = sorted(first["folder"].glob("wandb/offline-run-*/*.wandb"))
+    steps = [row["_step"] for log in logs for row in history_of(log)]
+    assert steps == list(range(len(rows_of(first["folder"])) + 1))
+
+
+def test_logs_that_were_uploaded_and_removed_are_not_given_again(run: Run) -> None:
+    first = run(*OPTIONS, "logger.wandb.mode=offline", store=StopsAfter(3))
+    [log] = first["folder"].glob("wandb/offline-run-*/*.wandb")
+    given = len(history_of(log))
+    shutil.rmtree(log.parent)
+    run(*OPTIONS, "logger.wandb.mode=offline", resume=True)
+    [log] = first["folder"].glob("wandb/offline-run-*/*.wandb")
+    assert next(row["_step"] for row in history_of(log)) == given > 0
 
 
 def test_online_the_server_has_one_run_and_each_row_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,9 @@ BLOCK, HEADER = 32768, 7
 
 def records_of(path: Path) -> list[Any]:
     """The protobuf records of a file."""
-    import wandb
     from wandb.proto.wandb_internal_pb2 import Record
+
+    import wandb
 
     wandb.teardown()  # as at the end of the process: only then is the log surely on disk
     data, at, parts, records = path.read_bytes(), HEADER, b"", []
@@ -22,6 +23,8 @@ def records_of(path: Path) -> list[Any]:
         _, length, kind = struct.unpack_from("<IHB", data, at)
         parts += data[at + HEADER : at + HEADER + length]
         at += HEADER + length
+        if at > len(data):
+            break
         if kind in (1, 4):  # full, last
             record = Record()
             record.ParseFromString(parts)

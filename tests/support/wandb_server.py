@@ -70,11 +70,13 @@ class _Answers(BaseHTTPRequestHandler):
         pass
 
     def do_POST(self) -> None:
-        sent = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or "{}")
-        streamed = re.fullmatch(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", self.path)
-        if streamed:
-            self.served.stream(streamed[1], sent)
-        body = json.dumps({"data": self.served.answer(sent)} if self.path == "/graphql" else {}).encode()
+        content = self.rfile.read(int(self.headers.get("content-length", 0)))
+        answer: dict[str, Any] = {}
+        if self.path == "/graphql":
+            answer = {"data": self.served.answer(json.loads(content))}
+        elif streamed := re.fullmatch(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", self.path):
+            self.served.stream(streamed[1], json.loads(content))
+        body = json.dumps(answer).encode()
         self.send_response(200)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
