@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 from support.runs import StopsAfter
 from support.wandb_log import history_of, runs_of
 from support.wandb_server import Served, wandb_server
-
-import wandb
 
 Run = Callable[..., dict[str, Any]]
 OPTIONS = ("runtime.compute=analytic", "rounds=6", "checkpoint_every=2", "eval_every=2", "logger=wandb")

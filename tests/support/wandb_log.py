@@ -10,9 +10,8 @@ BLOCK, HEADER = 32768, 7
 
 def records_of(path: Path) -> list[Any]:
     """The protobuf records of a file."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
     import wandb
+    from wandb.proto.wandb_internal_pb2 import Record
 
     wandb.teardown()  # as at the end of the process: only then is the log surely on disk
     data, at, parts, records = path.read_bytes(), HEADER, b"", []
