@@ -7,7 +7,6 @@ it is off. E = ∫P dt, gCO₂ = ∫P·intensity dt / 3.6e6 (W, s, g/kWh), cost 
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass, fields
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -146,15 +145,6 @@ class _Ahead:
     ends: float
 
 
-class RecordedSpans(NamedTuple):
-    """What `Usage` has of a client: its spans that have ended, as starts and stops in turn, and those that have not."""
-
-    windows: "array[float]"
-    busy: "array[float]"
-    up_since: float | None
-    working_since: float | None
-
-
 class Usage:
     """When each client was up and when it computed, from events in event log order.
 
@@ -209,11 +199,16 @@ class Usage:
     def clients(self) -> list[str]:
         return list(self._busy)
 
-    def recorded(self, client: str) -> RecordedSpans:
-        """The client's spans in the order in which they became known."""
+    def recorded(self, client: str) -> "tuple[array[float], array[float], float | None, float | None]":
+        """The client's windows and work that have ended, as starts and stops in the order in which they became known.
+
+        Then when its window began and when its work did, those that have not ended.
+        """
         work = self._work[client]
-        since = min(work.values()) if work else None
-        return RecordedSpans(self._windows[client], self._busy[client], self._up.get(client), since)
+        since = None
+        if work:
+            since = min(work.values()) if len(work) > 1 else next(iter(work.values()))
+        return self._windows[client], self._busy[client], self._up.get(client), since
 
     def windows(self, client: str, since: float = 0.0) -> Spans:
         """The client's windows that end after `since`; the whole run, if it has no windows."""

@@ -1,6 +1,7 @@
 """Running totals: a run's energy and carbon so far, kept from event to event at a cost that does not grow."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,7 +28,10 @@ from fednano.energy.accounting import (
 )
 from fednano.traces.trace import Trace
 
-MOVES = (WorkDispatched, UpdateFolded, UpdateRefused, LeaseReleased, ClientUp, ClientDown)  # they change one machine
+# Events that change one machine.
+MOVES: frozenset[type[Event]] = frozenset(
+    (WorkDispatched, UpdateFolded, UpdateRefused, LeaseReleased, ClientUp, ClientDown)
+)
 CHUNK = 1024  # grid points that are summed at a time
 
 
@@ -42,6 +46,7 @@ class Sum:
         self.signal = signal
         self._grid_s = grid_s
         self._constant = float(signal.values[0]) if len(signal.values) == 1 else None
+        self._rate = self._constant if grid_s is None else None  # of S, if it has one
         self._grid = np.zeros(1)  # S at the multiples of grid_s
         self.ended = 0.0
         self._watts = 0.0
@@ -49,8 +54,10 @@ class Sum:
 
     def until(self, t: float) -> float:
         """S(t), in units of the signal times seconds."""
+        if self._rate is not None:
+            return self._rate * t
         if self._grid_s is None:
-            return self._constant * t if self._constant is not None else float(self.signal.integral(0.0, t))
+            return float(self.signal.integral(0.0, t))
         points = math.ceil(t / self._grid_s)
         if self._constant is not None:
             return self._constant * points * self._grid_s
@@ -58,6 +65,10 @@ class Sum:
             new = self.signal.value(np.arange(len(self._grid) - 1, len(self._grid) - 1 + CHUNK) * self._grid_s)
             self._grid = np.append(self._grid, self._grid[-1] + np.cumsum(new * self._grid_s))
         return float(self._grid[points])
+
+    def between(self, start: float, stop: float) -> float:
+        """The signal's integral from `start` to `stop`."""
+        return self._rate * (stop - start) if self._rate is not None else self.until(stop) - self.until(start)
 
     def draw(self, watts: float, since: float, sign: int = 1) -> None:
         """From `since` on, `watts` are drawn; with `sign` -1, what was said to be drawn is not."""
@@ -91,8 +102,9 @@ class _Machine:
 class RunningEnergy:
     """Energy and carbon of all machines together, as `Usage` has it when they were on and when they computed.
 
-    A span of time is added as it ends. Where one begins before the end of another that is counted already, the
-    machine's spans are counted anew. Work in progress counts from its dispatch, as far as its machine is on.
+    A span of time is added once, when the totals are next asked for after its end. Where one begins before the end of
+    another that is counted already, the machine's spans are counted anew. Work in progress counts from its dispatch, as
+    far as its machine is on.
 
     Args:
         usage: of the same events, which it takes first.
@@ -117,43 +129,54 @@ class RunningEnergy:
         for machine in self._machines.values():  # as long as no client is said to come up
             self._draw_on(machine, 0.0)
         self._presumed = True
+        self._moved: dict[str, None] = {}  # clients whose machines have changed, in an order that a replay repeats
 
     def totals(self) -> tuple[float, float | None]:
         """(kWh, gCO₂) up to the last event; carbon is None if the intensity of a site is unknown."""
+        for client in self._moved:
+            self._catch_up(client)
+        self._moved.clear()
         t = self._usage.t
         carbon = None if self._carbon is None else sum(found.at(t) for found in self._carbon) / J_PER_KWH
         return self._energy.at(t) / J_PER_KWH, carbon
 
     def add(self, event: Event) -> None:
         """Take an event that `usage` has taken."""
-        if not isinstance(event, MOVES):
+        if type(event) not in MOVES:
             return
+        client: str = event.client  # type: ignore[attr-defined]  # as all of these have
+        self._moved[client] = None
         if self._presumed and isinstance(event, ClientUp):
             self._presumed = False
-            for client, machine in self._machines.items():
+            for name, machine in self._machines.items():
                 self._draw_on(machine, None)
-                self._recount(client, machine)
-        machine = self._machines[event.client]
-        found = self._usage.recorded(event.client)
+                self._recount(name, machine)
+
+    def _catch_up(self, client: str) -> None:
+        """Count what the client's machine has done since it was last looked at."""
+        machine = self._machines[client]
+        windows, busy, up_since, working_since = self._usage.recorded(client)
         regular = True
-        if len(found.windows) > machine.windows_seen:
-            start, stop = found.windows[-2], found.windows[-1]
-            machine.windows_seen = len(found.windows)
+        closed = [machine.window]
+        if len(windows) > machine.windows_seen:
             self._draw_on(machine, None)
-            if stop > start:
-                regular = self._window(machine, max(0.0, start - self._ready_s), stop)
-        elif found.up_since is not None and found.up_since != machine.up_since:
-            self._draw_on(machine, max(0.0, found.up_since - self._ready_s, machine.on_to))
-        machine.up_since = found.up_since
-        if len(found.busy) > machine.busy_seen:
-            for k in range(machine.busy_seen, len(found.busy), 2):
-                regular = self._busy(machine, found.busy[k], found.busy[k + 1]) and regular
-            machine.busy_seen = len(found.busy)
-        since = None if found.working_since is None else max(found.working_since, machine.busy_to)
+            machine.up_since = None
+            for k in range(machine.windows_seen, len(windows), 2):
+                if windows[k + 1] > windows[k]:
+                    regular = self._window(machine, max(0.0, windows[k] - self._ready_s), windows[k + 1]) and regular
+                    closed.append(machine.window)
+            machine.windows_seen = len(windows)
+        if up_since is not None and up_since != machine.up_since:
+            self._draw_on(machine, max(0.0, up_since - self._ready_s, machine.on_to))
+        machine.up_since = up_since
+        for k in range(machine.busy_seen, len(busy), 2):
+            regular = self._busy(machine, busy[k], busy[k + 1], closed) and regular
+        machine.busy_seen = len(busy)
+        since = working_since if working_since is None or working_since > machine.busy_to else machine.busy_to
         if since != machine.busy_since:
             self._draw_busy(machine, since)
         if not regular:
-            self._recount(event.client, machine)
+            self._recount(client, machine)
 
     def _window(self, machine: _Machine, start: float, stop: float) -> bool:
         """Count a window that has closed; returns whether it began after all that was counted."""
@@ -164,22 +187,26 @@ class RunningEnergy:
         machine.on_to = max(machine.on_to, stop)
         return True
 
-    def _busy(self, machine: _Machine, start: float, stop: float) -> bool:
-        """Count a span of work; returns whether it began after all that was counted, while the machine was on."""
+    def _busy(self, machine: _Machine, start: float, stop: float, closed: Iterable[tuple[float, float]]) -> bool:
+        """Count a span of work; returns whether it began after all that was counted, while the machine was on.
+
+        The machine was on while a window was open; `closed` are those that it may have been in.
+        """
         if stop <= start:
             return True
         if start < machine.busy_to:
             return False
         self._count(machine, machine.power.train_w - machine.power.idle_w, start, stop)
         machine.busy_to = stop
-        on = machine.on_since is not None and start >= machine.on_since
-        return on or (machine.window[0] <= start and stop <= machine.window[1])
+        if machine.on_since is not None and start >= machine.on_since:
+            return True
+        return any(opened <= start and stop <= shut for opened, shut in closed)
 
     def _recount(self, client: str, machine: _Machine) -> None:
         """Count all spans of the machine that have ended anew."""
-        found = self._usage.recorded(client)
-        busy = union(found.busy)
-        on = union(np.concatenate((switched_on(union(found.windows), self._ready_s), busy)))
+        windows, worked, _, _ = self._usage.recorded(client)
+        busy = union(worked)
+        on = union(np.concatenate((switched_on(union(windows), self._ready_s), busy)))
         if machine.on_since is not None:
             on = clipped(on, 0.0, machine.on_since)
         extra_w = machine.power.train_w - machine.power.idle_w
@@ -192,7 +219,7 @@ class RunningEnergy:
 
     def _count(self, machine: _Machine, watts: float, start: float, stop: float) -> None:
         for k, found in enumerate(machine.sums):
-            drawn = watts * (found.until(stop) - found.until(start))
+            drawn = watts * found.between(start, stop)
             found.ended += drawn
             machine.counted[k] += drawn
 
