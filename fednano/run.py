@@ -10,58 +10,104 @@ from fednano.core.interrupts import end_at_signals
 if __name__ == "__main__":  # first, since the imports below take a while
     end_at_signals()
 
-import gc
 import os
-import shutil
 import sys
-from collections.abc import Collection
+import traceback
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
-from hydra.conf import HydraConf
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig
 
-from fednano.config.compose import command_line, conf_dir, hand_over, search_path
-from fednano.config.errors import ended, failed, guarded, refuse
+from fednano.config.compose import check_overrides, command_line, conf_dir, hand_over, search_path
+from fednano.config.errors import FAILED, REFUSAL, ended, failed, guarded, one_line
 from fednano.config.hydra.choices import without_parts
 from fednano.config.hydra.options import check_options
-from fednano.config.jobs import Job, chosen_late, planned, rerun
-from fednano.core.claim import CLAIM, remove_left
-from fednano.core.event_log import InUseError
+from fednano.config.hydra.plugins import lost_jobs_fail
+from fednano.config.jobs import Job, PlannedLaunch, planned, rerun, without
+from fednano.core.claim import remove_left
 from fednano.core.failures import explained
-from fednano.core.interrupts import EndAsked, SignalledError, asked_to_end, unwinding
+from fednano.core.interrupts import EndAsked, unwinding
 from fednano.core.ranks import rank, world
+from fednano.experiment.job import JobFailedError, finish, launch, progress, run
+from fednano.experiment.sweep import SweepRecord, exit_code
 from fednano.process.environment import QUIET
 from fednano.process.surroundings import settle
 
 if TYPE_CHECKING:
-    from fednano.core.progress import Progress
     from fednano.runtime.session import Outcome
-    from fednano.training.checkpoint import Snapshot
 
 LAUNCH = -1  # no exit code: Hydra is to run the jobs
+RAISES = {"HYDRA_FULL_ERROR": "1"}  # has Hydra raise errors, which are told here
+BROKEN_POOLS = ("TerminatedWorkerError", "BrokenProcessPool")  # a process that ran jobs for joblib is gone
+
+
+@dataclass
+class Begun:
+    """What the command has begun: its claims, held until the last job has ended, and its sweep if it is one."""
+
+    claims: ExitStack = field(default_factory=ExitStack)
+    plan: PlannedLaunch | None = None
+    sweep: SweepRecord | None = None
 
 
 def main() -> int:
     """Run the command; returns its exit code."""
     os.environ.update(QUIET)
-    with without_parts(), ExitStack() as claims:  # held until the last job has ended
-        code = guarded(lambda: _command(claims))
-        return ended(_launched) if code == LAUNCH else code
+    begun = Begun()
+    with without_parts(), begun.claims:
+        code = guarded(lambda: _command(begun))
+        return ended(lambda: _launched(begun)) if code == LAUNCH else code
 
 
-def _launched() -> int:
-    """Have Hydra run the jobs; a job that ends otherwise than well ends the command with its exit code."""
+def _launched(begun: Begun) -> int:
+    """Have Hydra run the jobs; returns the exit code. A single run that ends otherwise than well ends the command."""
     with unwinding():
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
+        if begun.sweep and begun.plan:
+            return _swept(begun.sweep, begun.plan)
+        _have_hydra_run()
     return 0
 
 
-def _command(claims: ExitStack) -> int:
+def _have_hydra_run() -> None:
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
+
+
+def _swept(sweep: SweepRecord, plan: PlannedLaunch) -> int:
+    """Have Hydra run the jobs of a sweep, and print what became of each; returns the exit code."""
+    from fednano.report.sweep_table import SweepTable
+
+    os.environ.update(RAISES)
+    broken = 0
+    try:
+        with lost_jobs_fail(plan.launcher, raises=plan.words is None):
+            _have_hydra_run()
+    except Exception as error:
+        broken = _broken_off(error, plan)
+    finally:
+        states = sweep.close()
+        SweepTable(sweep.folder, states).print()
+    return exit_code(states) or broken
+
+
+def _broken_off(error: Exception, plan: PlannedLaunch) -> int:
+    """Say why a sweep ended before its last job; returns the exit code."""
+    if isinstance(error, JobFailedError):  # a sweeper has had enough of them; each was told
+        return FAILED
+    if explained(error):
+        return failed(error)
+    if type(error).__name__ in BROKEN_POOLS:
+        print(f"{REFUSAL}a process that ran jobs was killed, perhaps for its memory; run fewer at a time with "
+              "hydra.launcher.n_jobs", file=sys.stderr)  # fmt: skip
+        return FAILED
+    if plan.words is not None:
+        traceback.print_exception(error)
+    print(f"{REFUSAL}the sweep was broken off ({type(error).__name__}: {one_line(error)})", file=sys.stderr)
+    return FAILED
+
+
+def _command(begun: Begun) -> int:
     """Check the command line, and run what does not need Hydra; returns the exit code, or LAUNCH."""
     arguments = command_line()
     settle()
@@ -76,36 +122,65 @@ def _command(claims: ExitStack) -> int:
         hand_over(arguments, shown)
         return LAUNCH
     if arguments.experimental_rerun:
-        return _rerun(arguments.experimental_rerun, claims)
-    if any(override.startswith("resume=") and override != "resume=null" for override in arguments.overrides):
+        return _rerun(arguments.experimental_rerun, begun.claims)
+    if _names(arguments, "resume"):
         return _resume(arguments)
-    job = _preflight(arguments, claims)
+    job = _preflight(arguments, begun)
     if not rank():
         return LAUNCH
     with job.entered():
-        return _ended(*_run(job.cfg, Path()))
+        return _ended(*run(job.cfg, Path()))
 
 
-def _preflight(arguments: Any, claims: ExitStack) -> Job:
+def _names(arguments: Any, key: str) -> bool:
+    """Whether the command line gives this key a value."""
+    return any(word.startswith(f"{key}=") and word != f"{key}=null" for word in arguments.overrides)
+
+
+def _preflight(arguments: Any, begun: Begun) -> Job:
     """Compose, check and prepare every job, and claim their folder, so that bad input is found before any of them runs.
 
     Returns the first job. Only rank 0 claims the folder, which it alone writes.
     """
+    from fednano.experiment import preflight
+
+    continued = _names(arguments, "sweep.resume")
+    typed = without(arguments.overrides, "sweep.resume")
+    if continued:
+        _reopen_sweep(arguments)
     plan = planned(arguments, launch)
     if plan.multirun and world() > 1:
         raise ValueError("torchrun can start only one run, got -m; remove -m")
-    from fednano.experiment.preflight import check_jobs, claimed, refuse_shared_folders, refuse_used_folders
-
+    new = not continued and not rank()  # its folders must not be in use
+    if plan.multirun:
+        preflight.check_metrics(plan)
+        preflight.refuse_shared_folders(plan)
+    if new:
+        preflight.refuse_used_folders(plan)
+    jobs = [job for job in plan.jobs if not continued or not (job.folder / preflight.EVENTS).exists()]
+    preflight.check_jobs(jobs, progress())
     if not rank():
-        refuse_shared_folders(plan)
-        refuse_used_folders(plan)
-    check_jobs(plan.jobs, _progress())
-    if not rank():
-        claim = claimed(plan.folder, plan.timed, plan.key)
-        claims.callback(claim.release)
-        refuse_used_folders(plan)  # a run may have ended there meanwhile
+        claim = preflight.claimed(plan.folder, plan.timed, plan.key)
+        begun.claims.callback(claim.release)
+        if new:
+            preflight.refuse_used_folders(plan)  # a run may have ended there meanwhile
+        begun.plan = plan
+        begun.sweep = preflight.begun(plan, claim.folder, typed, continued) if plan.multirun else None
         hand_over(arguments, plan.within(claim.folder))
     return plan.jobs[0]
+
+
+def _reopen_sweep(arguments: Any) -> None:
+    """Put what continues the sweep that `sweep.resume=FOLDER` names in place of what the command line says."""
+    from fednano.experiment.resume import reopen_sweep
+
+    check_options(arguments)
+    _, overrides = reopen_sweep(arguments.overrides)
+    hand_over(arguments, overrides)
+    check_overrides(overrides)
+    if not arguments.multirun:
+        arguments.multirun = True
+        sys.argv.insert(1, "--multirun")
 
 
 def _rerun(pickled: str, claims: ExitStack) -> int:
@@ -113,87 +188,14 @@ def _rerun(pickled: str, claims: ExitStack) -> int:
     job = rerun(pickled)
     from fednano.experiment.preflight import check_jobs, claimed
 
-    check_jobs([job], _progress())
+    check_jobs([job], progress())
     folder = Path()
     if not rank():
         claim = claimed(job.folder, True, "hydra.run.dir")
         claims.callback(claim.release)
         folder = claim.folder
     with job.entered():
-        return _ended(*_run(job.cfg, folder, base=job.base))
-
-
-def _progress() -> "Progress":
-    """The progress display of the preparation; only rank 0 shows one."""
-    from fednano.core.progress import Silent
-    from fednano.report.console import RichProgress
-
-    return Silent() if rank() else RichProgress()
-
-
-def _withdraw(folder: Path, held: Collection[Path], hydras: str | None, base: Path) -> None:
-    """Remove the files of a job that ended before its first event, and its folder if it was made for the job.
-
-    `held` are the files that were there before; `hydras` is the sub-folder of Hydra's own files. Of the folders above,
-    empty ones below `base` are removed too.
-    """
-    event_log = folder / "events.jsonl"
-    if event_log.exists() and event_log.stat().st_size:
-        return
-    for path in set(folder.iterdir()) - set(held):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    if {path.name for path in held} <= {hydras, CLAIM}:
-        shutil.rmtree(folder)
-        for parent in folder.absolute().parents:
-            if base not in parent.parents or any(parent.iterdir()):
-                break
-            parent.rmdir()
-
-
-def launch(cfg: DictConfig) -> float | None:
-    """One job inside its run folder; returns the validation bpb, for sweepers."""
-    job = HydraConfig.get()
-    try:
-        return _launch(cfg, job)
-    finally:
-        if job.mode == RunMode.MULTIRUN:
-            gc.collect()  # a job's parts refer to each other, and would hold memory and open files for many jobs more
-
-
-def _launch(cfg: DictConfig, job: HydraConf) -> float | None:
-    folder, base = Path(job.runtime.output_dir), Path(job.runtime.cwd)
-    held = frozenset(folder.iterdir())
-    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    if Path.cwd() != base and paths[0] != str(base):  # child processes find the user's modules there
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(base), *paths)))
-    from fednano.experiment.preflight import refuse_used_folder
-
-    try:
-        refuse_used_folder(folder, "hydra.run.dir" if job.mode == RunMode.RUN else "hydra.sweep.subdir")
-        outcome, asked = _run(cfg, folder, unforeseen=chosen_late(job), base=base)
-    except InUseError as error:
-        sys.exit(refuse(error))
-    except ValueError as error:
-        _withdraw(folder, held, job.output_subdir, base)
-        sys.exit(refuse(error))
-    except SignalledError:
-        _withdraw(folder, held, job.output_subdir, base)
-        raise
-    except OSError as error:
-        if explained(error) is None:
-            raise
-        _withdraw(folder, held, job.output_subdir, base)
-        sys.exit(failed(error))
-    if outcome.error and explained(outcome.error):
-        sys.exit(failed(outcome.error))
-    if outcome.error:
-        raise outcome.error
-    if asked.number is not None and (outcome.status == "interrupted" or job.mode == RunMode.MULTIRUN):
-        sys.exit(asked.code)  # not only this job: the whole sweep
-    return outcome.progress.val_bpb
+        return _ended(*run(job.cfg, folder, base=job.base))
 
 
 def _resume(arguments: Any) -> int:
@@ -201,29 +203,17 @@ def _resume(arguments: Any) -> int:
     from fednano.experiment.resume import reopen
 
     if arguments.multirun:
-        raise ValueError("resume can continue only one run, got -m; remove -m")
-    run = reopen([*search_path(arguments), *arguments.overrides])
-    if run.completed:
+        raise ValueError("resume can continue only one run, got -m; remove -m, or continue a sweep with sweep.resume")
+    reopened = reopen([*search_path(arguments), *arguments.overrides])
+    if reopened.completed:
         if not rank():
-            print(f"fednano: resume={run.folder} is completed; {_completed(run.folder)}")
-            remove_left(run.folder)
+            print(f"fednano: resume={reopened.folder} is completed; {finish(reopened.folder)}")
+            remove_left(reopened.folder)
         return 0
-    ended = _run(run.cfg, run.folder, run.snapshot)
+    ended = run(reopened.cfg, reopened.folder, reopened.snapshot)
     if not rank():
-        remove_left(run.folder)
+        remove_left(reopened.folder)
     return _ended(*ended)
-
-
-def _completed(folder: Path) -> str:
-    """Write the report of a completed run that was killed just before it did; returns what was left to do."""
-    if (folder / "report.html").exists():
-        return "there is nothing to do"
-    from fednano.core.files import remove_unwritten
-    from fednano.report.web.html import write_report
-
-    remove_unwritten(folder)
-    write_report(folder)
-    return "its report.html was missing and is written"
 
 
 def _ended(outcome: "Outcome", asked: EndAsked) -> int:
@@ -231,37 +221,6 @@ def _ended(outcome: "Outcome", asked: EndAsked) -> int:
     if outcome.error:
         raise outcome.error
     return asked.code if outcome.status == "interrupted" else 0
-
-
-def _run(
-    cfg: DictConfig,
-    folder: Path,
-    resume: "Snapshot | None" = None,
-    unforeseen: bool = False,
-    base: Path | None = None,
-) -> tuple["Outcome", EndAsked]:
-    """Run one job; returns also whether a signal asked it to end. Errors while training are in the outcome.
-
-    Raises ValueError for bad input, SignalledError if a signal comes before the run begins, and OSError.
-    `unforeseen` jobs have not been checked yet, so a trace that ends before the run does is refused here. `base` is
-    the folder that relative paths start from, the current one by default.
-    """
-    from fednano.coordination.memory import MemoryStore
-    from fednano.experiment.experiment import Experiment
-    from fednano.runtime.play_through import check_traces
-    from fednano.runtime.run_folder import run_in_folder
-
-    store = MemoryStore()
-    experiment = Experiment(cfg, base)
-    parts = experiment.parts(experiment.prepare(_progress()), store)
-    if unforeseen:
-        check_traces(parts)
-    # Under torchrun a signal arrives a second time, passed on by torchrun, which kills a rank after half a minute.
-    with asked_to_end(store.request_stop, again=world() > 1) as asked:
-        outcome = run_in_folder(
-            folder, cfg.name, experiment.runtime, parts, experiment.groups.logger, experiment.resolved(cfg), resume
-        )
-    return outcome, asked
 
 
 if __name__ == "__main__":

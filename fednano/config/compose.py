@@ -75,9 +75,14 @@ def command_line() -> Namespace:
         Path(place.removeprefix("file://")) for place in _searched(arguments.overrides) if "pkg://" not in place
     ]
     allow([*modules, *(module for folder in folders for module in modules_named_in(folder))])
-    _refuse_packages(arguments.overrides)
-    _check_hydras(arguments.overrides)
+    check_overrides(arguments.overrides)
     return arguments
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Refuse overrides that would have Hydra import what is not allowed. Raises ConfigError."""
+    _refuse_packages(overrides)
+    _check_hydras(overrides)
 
 
 def hand_over(arguments: Namespace, overrides: Sequence[str]) -> None:

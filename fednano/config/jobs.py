@@ -19,7 +19,7 @@ from hydra._internal.utils import (
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.core.utils import env_override, setup_globals, validate_config_path
 from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode, TaskFunction
@@ -28,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from fednano.config.compose import conf_dir, require_config_dir
 from fednano.config.errors import ConfigError, shown
 from fednano.config.hydra.node import (
+    RECORD,
     check_job,
     check_output_subdir,
     check_unresolved_subdir,
@@ -37,6 +38,7 @@ from fednano.config.hydra.node import (
     value_of,
 )
 from fednano.config.hydra.options import check_options, check_plugins
+from fednano.config.hydra.plugins import launcher_of, settings
 from fednano.config.hydra.references import require_resolvable
 from fednano.config.hydra.refusals import refusals, refuse_no_choices, unknown_key
 from fednano.config.moved import with_current_keys
@@ -81,6 +83,9 @@ class PlannedLaunch:
         multirun: whether the jobs are a sweep.
         folder: the run folder, or the sweep's.
         timed: whether the folder is named after the time, as by default, so that another name does as well.
+        given: the overrides of a sweep as they were given, with values that are shuffled or looked up as a list.
+        words: the overrides of each job of a sweep; None: its sweeper chooses them later.
+        launcher: the class of a sweep's launcher.
     """
 
     jobs: tuple[Job, ...]
@@ -88,6 +93,9 @@ class PlannedLaunch:
     multirun: bool
     folder: Path
     timed: bool
+    given: tuple[str, ...] = ()
+    words: tuple[tuple[str, ...], ...] | None = None
+    launcher: str = ""
 
     @property
     def key(self) -> str:
@@ -95,12 +103,17 @@ class PlannedLaunch:
         return "hydra.sweep.dir" if self.multirun else "hydra.run.dir"
 
     def within(self, folder: Path) -> list[str]:
-        """The overrides with which Hydra uses `folder`, whatever the time is by then."""
+        """The overrides with which Hydra uses `folder`, whatever the time is by then, and jobs know of a sweep's."""
+        named = "'" + str(folder.absolute()).replace("'", "\\'").replace("${", "\\${") + "'"
+        told = [f"++hydra.job.env_set.{RECORD}={named}"] if self.multirun else []
         if not self.timed:
-            return list(self.overrides)
-        given = [override for override in self.overrides if override.partition("=")[0].lstrip("+") != self.key]
-        named = str(folder).replace("'", "\\'").replace("${", "\\${")
-        return [*given, f"{self.key}='{named}'"]
+            return [*self.overrides, *told]
+        return [*without(self.overrides, self.key), f"{self.key}={named}", *told]
+
+
+def without(overrides: Sequence[str], key: str) -> list[str]:
+    """The overrides but those of a key."""
+    return [override for override in overrides if override.partition("=")[0].lstrip("+") != key]
 
 
 def planned(arguments: Namespace, task: TaskFunction) -> PlannedLaunch:
@@ -204,26 +217,44 @@ def _sweep(hydra: Hydra, name: str, overrides: Sequence[str], task: TaskFunction
     check_output_subdir(base)
     check_job(base)
     folder = folder_of(base, "sweep.dir")
+    all_words: tuple[tuple[str, ...], ...] | None = None
     if chosen_late(base.hydra):
         check_unresolved_subdir(base)
         jobs = [Job(base, folder)]
     else:
         strict = {ours: given for given, ours in zip(overrides, lenient, strict=True)}
         fixed = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
-        given: Any = OmegaConf.to_container(base.hydra.overrides.task, resolve=False)
-        words = [*fixed, *(strict.get(word, word) for word in given)]
+        asked: Any = OmegaConf.to_container(base.hydra.overrides.task, resolve=False)
+        words = [*fixed, *(strict.get(word, word) for word in asked)]
         with refusals(words, name, lambda choices: hydra.compose_config(name, choices, RunMode.RUN)):
-            parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(words)
+            parser = OverridesParser.create(config_loader=hydra.config_loader)
+            parsed = parser.parse_overrides(words)
             _check_swept(parsed)
-            (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-        jobs = [_job_of_sweep(hydra, name, base, words, number) for number, words in enumerate(batch)]
+            listed = {word: _listed(override) for word, override in zip(words, parsed, strict=True)}
+            (batch,) = BasicSweeper.split_arguments(parser.parse_overrides(list(listed.values())), max_batch_size=None)
+        overrides, lenient = ([listed.get(word, word) for word in given] for given in (overrides, lenient))
+        new = [listed[word] for word in fixed if listed[word] != word]
+        overrides, lenient = [*overrides, *new], [*lenient, *new]
+        all_words = tuple(tuple(words) for words in batch)
+        jobs = [_job_of_sweep(hydra, name, base, words, number) for number, words in enumerate(all_words)]
     return PlannedLaunch(
         jobs=tuple(jobs),
-        overrides=tuple(lenient),
+        overrides=(*lenient, *settings(base, overrides, len(all_words) if all_words else None)),
         multirun=True,
         folder=folder,
         timed=is_timed(base.hydra.sweep),
+        given=tuple(overrides),
+        words=all_words,
+        launcher=launcher_of(base),
     )
+
+
+def _listed(override: Override) -> str:
+    """An override whose values are shuffled or looked up, with the values that came of it; any other one as it is."""
+    word, value = str(override.input_line), override.value()
+    if not override.is_sweep_override() or not (isinstance(value, Glob) or getattr(value, "shuffle", False)):
+        return word
+    return f"{override.get_key_element()}={','.join(override.sweep_string_iterator())}"
 
 
 def _sweep_base(hydra: Hydra, name: str, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:

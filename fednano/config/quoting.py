@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -31,6 +32,14 @@ def quoted_overrides(overrides: Sequence[str]) -> list[str]:
     """
     parser = OverridesParser.create()
     return [_quoted(override, parser) for override in overrides]
+
+
+def value_in(override: str) -> Any:
+    """The value of an override, without quotes. Raises ValueError if it cannot be read."""
+    try:
+        return OverridesParser.create().parse_override(override).value()
+    except HydraException:
+        raise ValueError(f"{override} cannot be read as KEY=VALUE; quote the value") from None
 
 
 def _quoted(override: str, parser: OverridesParser) -> str:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
@@ -77,12 +77,23 @@ class EndAsked:
         """The exit code of a command that ended because it was asked to."""
         return exit_code(self.number or signal.SIGINT)
 
+    def pass_on(self) -> None:
+        """If the manager of a cluster's job asked, let it act now that the run has ended: it queues the job again.
+
+        What it raises, SystemExit above all, ends this process.
+        """
+        if self.number is not None and self.number in preemption():
+            signal.raise_signal(self.number)
+
 
 @contextmanager
-def asked_to_end(told: Callable[[], None], again: bool = False) -> Iterator[EndAsked]:
+def asked_to_end(
+    told: Callable[[], None], again: bool = False, at: Sequence[signal.Signals] = ()
+) -> Iterator[EndAsked]:
     """Call `told` at the first signal within the block; a second one ends the process at once.
 
-    With `again`, `told` is called at every signal. It runs in a signal handler.
+    With `again`, `told` is called at every signal. It runs in a signal handler. `at` names the signals of the manager
+    of a cluster's job, which are heeded beside SIGINT; it deals with the others itself.
     """
     asked = EndAsked()
 
@@ -93,12 +104,20 @@ def asked_to_end(told: Callable[[], None], again: bool = False) -> Iterator[EndA
         else:
             _end(number, frame)
 
-    before = {number: signal.signal(number, handle) for number in _heeded()}
+    before = {number: signal.signal(number, handle) for number in ([signal.SIGINT, *at] if at else _heeded())}
     try:
         yield asked
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)
+
+
+def preemption() -> tuple[signal.Signals, ...]:
+    """The signal with which submitit, if it runs this process, says that the job's time is up; otherwise none."""
+    number = getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}", None)
+    if "SUBMITIT_EXECUTOR" not in os.environ or number is None or not callable(signal.getsignal(number)):
+        return ()
+    return (number,)
 
 
 def _heeded() -> list[signal.Signals]:

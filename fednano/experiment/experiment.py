@@ -20,6 +20,7 @@ from fednano.experiment.cross_checks import check_across
 from fednano.experiment.groups import GROUPS, LATER, Groups
 from fednano.experiment.preparation import Prepared, held_out, prepare_tokenizer
 from fednano.experiment.sizes import check_windows
+from fednano.experiment.sweep import SweepSettings
 from fednano.model.gpt import GPTConfig
 from fednano.model.scaling import derived_shape
 from fednano.runtime.beginning import message_bytes
@@ -32,6 +33,7 @@ from fednano.training.evaluate import Validation
 
 DERIVED = ("batch_size", "rounds")  # derived from the depth if null
 BUDGET = "budget"
+OF_COMMAND = ("resume", "sweep")  # keys of the command, which say nothing about the run
 LONGEST_NAME = 200  # bytes of a folder's name, with room for what is added to it
 
 
@@ -112,7 +114,7 @@ class Experiment:
 
     def resolved(self, cfg: DictConfig) -> dict[str, Any]:
         """The configuration as plain values, with derived values in place of null and absolute paths."""
-        values = {str(key): plain(cfg, str(key)) for key in cfg if key != "resume"}
+        values = {str(key): plain(cfg, str(key)) for key in cfg if key not in OF_COMMAND}
         absolute = with_absolute_paths(values, self._base)
         assert isinstance(absolute, dict)
         return {**absolute, **asdict(self.settings)}
@@ -166,12 +168,15 @@ def _budget(cfg: DictConfig) -> Any:
 def _check_settings(cfg: DictConfig) -> None:
     hints = get_type_hints(RunSettings, include_extras=True)
     for key in cfg:
-        if key not in hints and key not in GROUPS and key not in ("name", "resume"):
+        if key not in hints and key not in GROUPS and key not in ("name", *OF_COMMAND):
             raise ValueError(f"{key!s}={shown(plain(cfg, str(key)))} sets a key that does not exist; remove it")
     if (resume := plain(cfg, "resume")) is not None:
         raise ValueError(
             f"resume must be given on the command line as resume=FOLDER, got {shown(resume)}; move it there"
         )
+    sweep = plain(cfg, "sweep")
+    check_record(sweep or {}, SweepSettings, "sweep")
+    SweepSettings(**(sweep or {}))
     for key, hint in hints.items():
         if key != BUDGET:
             if key not in cfg.keys():  # noqa: SIM118  # a key set to ??? is not in the mapping itself

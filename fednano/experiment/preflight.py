@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 from fednano.config.jobs import Job, PlannedLaunch
 from fednano.coordination.memory import MemoryStore
 from fednano.core.claim import Claim, ClaimedError, claim, claim_new
 from fednano.core.files import require_room, require_writable
 from fednano.core.progress import Progress
 from fednano.experiment.experiment import Experiment
+from fednano.experiment.resume import adopt
+from fednano.experiment.sweep import SweepRecord, metrics_of
 from fednano.runtime.play_through import check_traces
 from fednano.strategy.base import summarized
 
@@ -32,14 +36,40 @@ def check_jobs(jobs: Sequence[Job], progress: Progress) -> None:
             check_traces(experiment.parts(experiment.prepare(progress), MemoryStore()))
 
 
+def check_metrics(launch: PlannedLaunch) -> None:
+    """Raise ValueError unless a sweep's jobs return one figure for each direction of its sweeper."""
+    cfg = launch.jobs[0].composed
+    directions = OmegaConf.select(cfg, "hydra.sweeper.direction")
+    wanted = len(directions) if OmegaConf.is_list(directions) else 1
+    given = metrics_of(cfg)
+    if launch.words is None and directions is not None and len(given) != wanted:
+        raise ValueError(
+            f"sweep.metrics must name {wanted}, one for each of hydra.sweeper.direction, got [{','.join(given)}]; "
+            "change either one"
+        )
+
+
+def begun(launch: PlannedLaunch, folder: Path, typed: Sequence[str], continued: bool) -> SweepRecord:
+    """Record in the folder of a sweep what is about to be launched."""
+    record = SweepRecord(folder)
+    if continued and not record.is_recorded():
+        adopt(record, [(job.folder, words) for job, words in zip(launch.jobs, launch.words or (), strict=False)])
+    record.begin(launch.given, typed, launch.words, again=continued)
+    return record
+
+
 def refuse_used_folders(launch: PlannedLaunch) -> None:
     """Raise ValueError if the launch would write into the folder of a run, or twice into one folder."""
     require_writable(launch.key, launch.folder)
     require_room(launch.key, launch.folder)
     if launch.timed:
         return
-    if launch.multirun and (launch.folder / SWEEP).exists() and next(launch.folder.rglob(EVENTS), None):
-        raise ValueError(f"{launch.key} must not hold the results of a sweep, got {launch.folder}; {REMEDY}")
+    recorded = (launch.folder / SWEEP).exists() or SweepRecord(launch.folder).is_recorded()
+    if launch.multirun and recorded and next(launch.folder.rglob(EVENTS), None):
+        raise ValueError(
+            f"{launch.key} must not hold the results of a sweep, got {launch.folder}; continue it with "
+            f"sweep.resume={launch.folder}, {REMEDY}"
+        )
     for job in launch.jobs:
         refuse_used_folder(job.folder, launch.key)
 

@@ -22,7 +22,8 @@ from fednano.config.compose import compose_config, conf_dir
 from fednano.config.errors import ConfigError
 from fednano.core.progress import Silent
 from fednano.experiment.experiment import Experiment
-from fednano.run import _withdraw, main
+from fednano.experiment.job import withdraw
+from fednano.run import main
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -271,13 +272,16 @@ def test_help_names_groups_and_keys(command: Command, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["-m", "hydra.sweep.dir=made", "runtime.compute=analytic"], ["hydra.run.dir=new/made/0"]],
+    [
+        ["-m", "hydra.sweep.dir=made", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=1", "runtime.compute=analytic"],
+        ["hydra.run.dir=new/made/0"],
+    ],
 )
 def test_what_is_refused_once_its_folder_is_made_leaves_none(tiny: list[str], tmp_path: Path, words: list[str]) -> None:
     # As where a sweeper has chosen after everything was tried.
     untried = (
-        "import sys; from fednano import run; run._preflight = lambda *_: None; run.chosen_late = lambda _: True; "
-        "sys.exit(run.main())"
+        "import sys; from fednano import run; from fednano.experiment import job, preflight; "
+        "preflight.check_jobs = lambda *_: None; job.chosen_late = lambda _: True; sys.exit(run.main())"
     )
     (tmp_path / "short.csv").write_text("t,x\n0,100\n1,100\n2,100\n")
     late = ["energy=trace", "energy.price=null", f"energy.carbon.file={tmp_path / 'short.csv'}"]
@@ -287,9 +291,9 @@ def test_what_is_refused_once_its_folder_is_made_leaves_none(tiny: list[str], tm
         [sys.executable, "-c", untried, *words, *tiny, *late], cwd=here, capture_output=True, text=True, check=False
     )
     assert ended.returncode == 2, ended.stderr
-    (line,) = ended.stderr.splitlines()
-    assert line.startswith("fednano: energy.carbon.file=")
-    assert "ends 3 s into the run" in line
+    (line,) = (line for line in ended.stderr.splitlines() if "ends 3 s into the run" in line)
+    assert line.startswith(("fednano: energy.carbon.file=", "fednano: job 0: energy.carbon.file="))
+    assert "Traceback" not in ended.stderr
     assert here.is_dir(), "the current folder stays, even if it is empty"
     assert not (here / "made" / "0").exists()
     assert not (here / "new").exists()
@@ -302,7 +306,7 @@ def test_only_what_a_refused_job_wrote_itself_is_removed(tmp_path: Path, begun: 
     held = frozenset(tmp_path.iterdir())
     (tmp_path / "logs").mkdir()
     (tmp_path / "events.jsonl").write_text("{}\n" if begun else "")
-    _withdraw(tmp_path, held, ".hydra", tmp_path)
+    withdraw(tmp_path, held, ".hydra", tmp_path)
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {".hydra", "notes.txt"} | ({"logs", "events.jsonl"} if begun else set())
 

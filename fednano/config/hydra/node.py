@@ -8,6 +8,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
@@ -20,9 +21,20 @@ _REFERENCE = re.compile(r"\$\{[^{}]*\}")
 NOW = "${now:"  # what a folder named after the time has in its name
 # Files and folders of a run, in its folder.
 OWN = ("config.yaml", "events.jsonl", "metrics.jsonl", "metrics.csv", "summary.json", "energy.json", "evaluation.json",
-       "origin.json", "report.html", ".claim", "checkpoints", "model", "logs", "flower.log", "ray", "tensorboard",
-       "wandb")  # fmt: skip
-OF_SWEEP = (".claim", "multirun.yaml")  # files of a sweep, in its folder
+       "origin.json", "report.html", ".claim", "checkpoints", "model", "logs", "flower.log", "console.log", "ray",
+       "tensorboard", "wandb")  # fmt: skip
+SWEEP_FOLDER, RECORD = ".sweep", "FEDNANO_SWEEP"  # the record of a sweep, and the variable that tells jobs whose it is
+OF_SWEEP = (".claim", ".submitit", "multirun.yaml", "optimization_results.yaml", SWEEP_FOLDER)  # in a sweep's folder
+
+
+def current_job() -> Any:
+    """Hydra's own node of the job that runs."""
+    return HydraConfig.get()
+
+
+def is_of_sweep(job: Any) -> bool:
+    """Whether a job, by Hydra's own node, is one of a sweep."""
+    return bool(job.mode == RunMode.MULTIRUN)
 
 
 def folder_of(cfg: DictConfig, *keys: str) -> Path:

@@ -14,13 +14,14 @@ from omegaconf.errors import InterpolationResolutionError
 
 from fednano.config.checks import setting_names
 from fednano.config.errors import ConfigError, one_line, shown
+from fednano.config.hydra.plugins import lacking
 from fednano.config.hydra.references import unresolved
 from fednano.config.hydra.texts import translated
 from fednano.config.moved import moved_key
 from fednano.config.places import conf_dir
 
 SEARCH_PATH = "hydra.searchpath"  # configuration folders in addition to fednano's own
-OPTIONAL = ("experiment", "budget", "resume")  # entries of a root configuration that may be deleted
+OPTIONAL = ("experiment", "budget", "resume", "sweep")  # entries of a root configuration that may be deleted
 SEVERAL = ("experiment", "logger")  # groups of which several choices may be merged
 Recompose = Callable[[list[str]], DictConfig]
 
@@ -188,6 +189,10 @@ def _unknown_choice(error: MissingConfigException, overrides: Sequence[str], con
         key, _, value = override.lstrip("+").partition("=")
         if f"{key.partition('@')[0]}/{value}" == file:
             group, choice = key, value
+        elif key == group and (missing := lacking(f"{key}={value}")):  # whose file includes the plug-in's
+            return missing
+    if missing := lacking(f"{group}={choice}"):
+        return missing
     # Hydra names no options where several choices are merged.
     options = error.options or sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
     options = [option for option in options if not option.startswith("_")]

@@ -127,6 +127,13 @@ def test_shuffled_values_are_all_checked(plan: Planner) -> None:
     assert sorted(job.cfg.seed for job in plan("-m", "seed=shuffle(range(1,5))").jobs) == [1, 2, 3, 4]
 
 
+def test_shuffled_values_are_launched_in_the_order_that_was_checked(plan: Planner) -> None:
+    made = plan("-m", "seed=shuffle(range(1,9))", "strategy=glob(f*)")
+    (seeds,) = (word for word in made.overrides if word.startswith("seed="))
+    assert seeds == f"seed={','.join(str(job.cfg.seed) for job in made.jobs)}"
+    assert "strategy=fedavg" in made.given
+
+
 def test_a_glob_leaves_out_the_parts_that_choices_include(plan: Planner, tmp_path: Path) -> None:
     (tmp_path / "conf" / "strategy" / "_part.yaml").write_text("name: part\n")
     with without_parts():
@@ -288,9 +295,11 @@ def test_a_folder_named_after_the_time_is_handed_over_and_any_other_left_alone(p
     for words, key in ((["seed=1"], "hydra.run.dir"), (["-m", "seed=1,2"], "hydra.sweep.dir")):
         timed = plan(*words, f"{key}=x${{now:%H}}")
         assert timed.timed
-        assert timed.within(Path("/it's/${x}")) == [words[-1], f"{key}='/it\\'s/\\${{x}}'"]
+        told = "++hydra.job.env_set.FEDNANO_SWEEP='{}'"  # to the jobs of a sweep
+        ours, theirs = ([told.format(place)] if timed.multirun else [] for place in ("/it\\'s/\\${x}", "/y"))
+        assert timed.within(Path("/it's/${x}")) == [words[-1], f"{key}='/it\\'s/\\${{x}}'", *ours]
         named = plan(*words, f"{key}=x")
         assert not named.timed
-        assert named.within(Path("/y")) == [words[-1], f"{key}=x"]
+        assert named.within(Path("/y")) == [words[-1], f"{key}=x", *theirs]
         assert named.folder == Path("x").absolute()
         assert plan(*words).timed
