@@ -68,6 +68,9 @@ def refused(overrides: list[str]) -> str:
         ("optim.schedule._target_=no.Such", ("optim.schedule._target_ must be", "got no.Such; add --allow-module no")),
         ("optim.state=mean", ("optim.state must be keep, reset or average, got mean",)),
         ("++resume=a/b", ("as resume=FOLDER, got a/b",)),
+        ("sweep.metrics=[bpb]", ("sweep.metrics must be of val_bpb, ", "got bpb; use one of them")),
+        ("sweep.metrics=[]", ("sweep.metrics must name at least one figure, got []",)),
+        ("++sweep.x=1", ("sweep.x=1 sets a key that does not exist; use one of resume, metrics",)),
         ("name=a/b", ("name must be a valid folder name, got a/b", "use letters")),
     ],
 )

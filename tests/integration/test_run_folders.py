@@ -105,6 +105,76 @@ def test_jobs_of_one_second_get_folders_of_their_own(go: Go) -> None:
         assert f"seed={seeds[path.name]}" in yaml.safe_load((path / ".hydra/overrides.yaml").read_text())
 
 
+def test_sweeps_of_one_second_get_folders_of_their_own(go: Go) -> None:
+    for seeds in ("1,2", "3,4"):
+        assert go("-m", f"seed={seeds}", "hydra.sweep.dir=out/${now:x}") == 0  # a time that stands still
+    found = {
+        f"{sweep.name}/{job.name}": json.loads((job / "summary.json").read_text())["seed"]
+        for sweep in Path("out").iterdir()
+        for job in sweep.glob("[0-9]")
+    }
+    assert found == {"x/0": 1, "x/1": 2, "x_1/0": 3, "x_1/1": 4}
+    assert json.loads(Path("out/x_1/.sweep/1.json").read_text())["status"] == "completed"
+
+
+def test_what_hydra_documents_of_a_sweep_works(go: Go, tmp_path: Path, text_folder: Path) -> None:
+    (tmp_path / "more" / "experiment").mkdir(parents=True)
+    (tmp_path / "more" / "experiment" / "lab.yaml").write_text("# @package _global_\nname: lab\n")
+    shutil.copytree(text_folder, "texts")
+    words = ["hydra.mode=MULTIRUN", "seed=range(1,3)", "strategy=glob(fedavg*)", "hydra.job.chdir=true"]
+    own = [f"hydra.searchpath=[file://{tmp_path}/more]", "experiment=lab", "data.path=texts"]
+    assert go(*words, *own, "hydra.sweep.dir=${name}/sweep") == 0
+    found = [yaml.safe_load(path.read_text()) for path in sorted(Path("lab/sweep").glob("[0-9]/config.yaml"))]
+    assert [(config["seed"], config["strategy"]["name"]) for config in found] == [
+        (1, "fedavg"), (1, "fedavgm"), (2, "fedavg"), (2, "fedavgm"),
+    ]  # fmt: skip
+    assert found[0]["data"]["path"] == str(tmp_path / "here" / "texts")
+
+
+def test_a_sweep_of_an_earlier_version_is_continued(go: Go, capsys: pytest.CaptureFixture[str]) -> None:
+    assert go("-m", "seed=1,2,3", "hydra.sweep.dir=sweep") == 0
+    shutil.rmtree("sweep/.sweep")
+    shutil.rmtree("sweep/2")
+    shutil.rmtree("sweep/1/checkpoints")  # it ended before its first one, and begins again
+    Path("sweep/1/summary.json").unlink()
+    before = contents(Path("sweep/0"))
+    capsys.readouterr()
+    assert go("sweep.resume=sweep", plain=True) == 0
+    assert capsys.readouterr().out.count("completed before") == 1
+    now = contents(Path("sweep/0"))
+    assert {name: now[name] for name in before if ".hydra" not in name} == {
+        name: data for name, data in before.items() if ".hydra" not in name
+    }
+    assert [json.loads(Path(f"sweep/{job}/summary.json").read_text())["seed"] for job in range(3)] == [1, 2, 3]
+
+
+def test_what_cannot_continue_a_sweep_is_refused(
+    go: Go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert go("-m", "seed=shuffle(1,2)", "hydra.sweep.dir=sweep") == 0
+    before = contents(Path("sweep"))
+    capsys.readouterr()
+
+    def refused(*words: str) -> str:
+        assert go(*words, plain=True) == 2
+        return line(capsys)
+
+    said = refused("sweep.resume=sweep", "seed=3")
+    assert "seed=3 would change the sweep that sweep.resume=sweep continues; leave it out" in said
+    assert "has no .sweep/sweep.json; give the folder of a sweep" in refused("sweep.resume=sweep/0")
+    assert "sweep.resume must name the folder of a sweep, got nothing" in refused("sweep.resume=")
+    assert "sweep.resume must be given on the command line as sweep.resume=FOLDER" in refused("++sweep.resume=sweep")
+    claimed = claim(Path("sweep"))
+    assert "must not be in use" in refused("sweep.resume=sweep", "checkpoint_keep=1")
+    claimed.release()
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path / "else")
+    assert f"must be given where the sweep began, {tmp_path}/here" in refused("sweep.resume=../here/sweep")
+    monkeypatch.chdir(tmp_path / "here")
+    assert contents(Path("sweep")) == before
+    assert go("-m", "seed=shuffle(1,2)", "hydra.sweep.dir=sweep", "sweep.resume=sweep") == 0, "the same command again"
+
+
 def test_a_sweep_never_overwrites_another(go: Go, capsys: pytest.CaptureFixture[str]) -> None:
     assert go("-m", "seed=1,2", "hydra.sweep.dir=sweep") == 0
     before = contents(Path("sweep"))

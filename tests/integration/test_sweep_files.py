@@ -22,12 +22,23 @@ def overrides(sweep: dict[str, Any], drawn: dict[str, Any]) -> list[str]:
     return words
 
 
+def values(parameter: dict[str, Any]) -> list[Any]:
+    """The values of a parameter; of a distribution, its ends."""
+    return parameter["values"] if "values" in parameter else [parameter["min"], parameter["max"]]
+
+
+def test_there_is_a_sweep_of_each_method() -> None:
+    sweeps = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in SWEEPS]
+    assert {sweep["method"] for sweep in sweeps} == {"grid", "random", "bayes"}
+    assert all(sweep["metric"] == {"name": "val_bpb", "goal": "minimize"} for sweep in sweeps)
+
+
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_every_run_of_a_sweep_composes(path: Path) -> None:
     sweep = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert sweep["command"][:3] == ["${env}", "${interpreter}", "-m"] and sweep["program"] == "fednano.run"
     keys = sweep["parameters"]
-    draws = list(itertools.product(*(keys[key]["values"] for key in keys)))
+    draws = list(itertools.product(*(values(keys[key]) for key in keys)))
     for draw in draws[:: max(1, len(draws) // 12)]:
         config = compose_config(overrides(sweep, dict(zip(keys, draw, strict=True))))
         assert config.logger.wandb._target_ == "fednano.report.wandb_sink.Wandb"

@@ -1,8 +1,8 @@
-"""A stand-in for W&B's server on this machine: it accepts runs until it is closed, and keeps what they log."""
+"""A stand-in for W&B's server on this machine: it keeps what runs log until it is closed, and gives agents a sweep's."""
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -62,9 +62,58 @@ class Served:
             self.history.setdefault(run, {})[chunk["offset"] + k] = json.loads(line)
 
 
+@dataclass
+class SweepServer:
+    """A sweep of the server's.
+
+    Args:
+        points: the parameters of the runs that agents get, in turn; after the last one the agent is told to end.
+        url: of the server.
+        config: the sweep's, as YAML, once it is made.
+        asked: the names of the operations that were asked for.
+        runs: what agents said about their runs.
+    """
+
+    points: Sequence[dict[str, Any]]
+    url: str = ""
+    config: str = ""
+    asked: list[str] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
+    given: int = 0
+
+    def answer(self, query: str, variables: dict[str, Any]) -> dict[str, Any] | None:
+        """The data that answers an operation; None for one that has nothing to do with sweeps."""
+        (name,) = re.findall(r"^\s*(?:query|mutation)\s+(\w+)", query) or [""]
+        self.asked.append(name)
+        match name:
+            case "UpsertSweep":
+                self.config = variables["config"]
+                return {"upsertSweep": {"sweep": {"name": "s", "project": PROJECT}, "configValidationWarnings": []}}
+            case "SweepWithRuns":
+                held = {"id": "s", "name": "s", "state": "RUNNING", "config": self.config, "runs": {"edges": []}}
+                return {"project": {"sweep": held}}
+            case "CreateAgent":
+                return {"createAgent": {"agent": {"id": "a"}}}
+            case "Heartbeat":
+                return {"agentHeartbeat": {"agent": {"id": "a"}, "commands": json.dumps(self._commands(variables))}}
+        return None
+
+    def _commands(self, variables: dict[str, Any]) -> list[dict[str, Any]]:
+        running = json.loads(variables["runState"])
+        self.runs += [name for name in running if name not in self.runs]
+        if running:
+            return []
+        if self.given == len(self.points):
+            return [{"type": "exit"}]
+        self.given += 1
+        args = {key: {"value": value} for key, value in self.points[self.given - 1].items()}
+        return [{"type": "run", "run_id": f"run{self.given}", "program": "fednano.run", "args": args}]
+
+
 class _Answers(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.0"  # one request per connection, so that a closed server answers nothing more
     served: Served
+    sweep: SweepServer | None
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -73,7 +122,7 @@ class _Answers(BaseHTTPRequestHandler):
         content = self.rfile.read(int(self.headers.get("content-length", 0)))
         answer: dict[str, Any] = {}
         if self.path == "/graphql":
-            answer = {"data": self.served.answer(json.loads(content))}
+            answer = {"data": self._data(json.loads(content))}
         elif streamed := re.fullmatch(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", self.path):
             self.served.stream(streamed[1], json.loads(content))
         body = json.dumps(answer).encode()
@@ -83,12 +132,23 @@ class _Answers(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def _data(self, asked: dict[str, Any]) -> dict[str, Any]:
+        own = self.sweep.answer(asked["query"], asked.get("variables") or {}) if self.sweep else None
+        return self.served.answer(asked) if own is None else own
+
 
 @contextmanager
-def wandb_server(served: Served | None = None) -> Iterator[str]:
+def wandb_sweeps(sweep: SweepServer) -> Iterator[SweepServer]:
+    """The sweep on a server, which is gone after the block."""
+    with wandb_server(sweep=sweep) as sweep.url:
+        yield sweep
+
+
+@contextmanager
+def wandb_server(served: Served | None = None, sweep: SweepServer | None = None) -> Iterator[str]:
     """The URL of a server, which is gone after the block; `served` keeps what it is told."""
     told = served or Served()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("_Told", (_Answers,), {"served": told}))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("_Told", (_Answers,), {"served": told, "sweep": sweep}))
     with listening(server):
         told.url = f"http://127.0.0.1:{server.server_port}"
         yield told.url

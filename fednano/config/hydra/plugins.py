@@ -1,11 +1,14 @@
 """Hydra's plug-ins for sweeps: the extras that bring them, and what a sweep of fednano's asks of them."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
+
+from fednano.config.errors import ConfigError
 
 # The choices that a package brings which is not part of Hydra: package, and extra of fednano.
 PACKAGES = {
@@ -54,6 +57,16 @@ def settings(cfg: DictConfig, given: Sequence[str], jobs: int | None) -> list[st
         found["hydra.sweeper.sampler.seed"] = OmegaConf.select(cfg, "seed", default=0)
     typed = {word.partition("=")[0].lstrip("+") for word in given} - {"hydra.launcher.n_jobs"}
     return [f"{key}={value}" for key, value in found.items() if key not in typed]
+
+
+def require_cluster(cfg: DictConfig) -> None:
+    """Refuse SLURM's launcher on a machine that cannot submit jobs. Raises ConfigError."""
+    missing = [program for program in ("sbatch", "srun") if shutil.which(program) is None]
+    if launcher_of(cfg) == f"{SUBMITIT}submitit_launcher.SlurmLauncher" and missing:
+        raise ConfigError(
+            f"hydra/launcher=slurm must be given where SLURM's {missing[0]} is, got a machine without it; go to the "
+            "cluster's login node, or use hydra/launcher=joblib"
+        )
 
 
 def _at_a_time(asked: int, jobs: int | None) -> int:
