@@ -1,7 +1,6 @@
 """Reopening of the folder of a run, or of a sweep, to resume it."""
 
 import os
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from fednano.core.files import read_json, reading
 from fednano.experiment.sweep import INTERRUPTED, JobState, SweepRecord
 from fednano.training.checkpoint import Checkpoints, Snapshot
 
-SWEEP_RESUME = "sweep.resume"
+SWEEP_RESUME, LAUNCHER = "sweep.resume", "hydra/launcher"
 FREE = ("checkpoint_keep", "logger")  # keys that may change when a run is resumed
 
 
@@ -123,10 +122,12 @@ def reopen_sweep(overrides: Sequence[str]) -> tuple[SweepRecord, list[str]]:
     known = set(quoted_overrides([*asked["overrides"], *asked.get("typed", ()), "hydra.mode=MULTIRUN"]))
     new = [word for word in quoted_overrides(overrides) if word not in known and _key(word) != SWEEP_RESUME]
     for word in new:
-        if not _harmless(_key(word)) and not re.fullmatch(r"hydra[./]launcher(\..*)?", _key(word)):
+        if not _harmless(_key(word)) and _key(word) != LAUNCHER and not _key(word).startswith("hydra.launcher."):
             raise ValueError(f"{word} would change the sweep that sweep.resume={value} continues; leave it out")
     replaced = {"hydra.sweep.dir", *map(_key, new)}
     kept = [word for word in asked["overrides"] if _key(word) not in replaced]
+    if LAUNCHER in replaced:  # the settings of another launcher
+        kept = [word for word in kept if not _key(word).startswith("hydra.launcher.")]
     return record, [*kept, *new, f"hydra.sweep.dir={quoted(str(record.folder))}"]
 
 

@@ -1,4 +1,4 @@
-"""Packages that few runs need: a run without Ray, W&B and others, and the line that says what it lacks."""
+"""Packages that few runs need (Ray, W&B, plug-ins and so on): a run without them, and the line that says what it lacks."""
 
 import os
 import subprocess
@@ -17,7 +17,8 @@ SHAPE = ("rounds=2", "runtime.compute=analytic", "hydra.run.dir=run")
 @pytest.fixture
 def lacking(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a process without these packages."""
-    return without(tmp_path_factory.mktemp("absent"), "ray", "wandb", "dp_accounting", "tensorboard")
+    names = ("ray", "wandb", "dp_accounting", "tensorboard", "hydra_plugins")
+    return without(tmp_path_factory.mktemp("absent"), *names)
 
 
 def test_the_packages_are_missing_indeed(lacking: dict[str, str]) -> None:
@@ -72,6 +73,21 @@ def test_a_run_does_without(command: Command, tiny: list[str], lacking: dict[str
             ("strategy=dp_fedavg", "guard=none", *SHAPE),
             "fednano: strategy.dp=gaussian needs dp-accounting, which is not installed; install it with: pip install "
             "'fednano[dp]', or use strategy/dp=none",
+        ),
+        (
+            ("-m", "hydra/launcher=joblib", *SHAPE),
+            "fednano: hydra/launcher=joblib needs hydra-joblib-launcher, which is not installed; install it with: pip "
+            "install 'fednano[joblib]'",
+        ),
+        (
+            ("-m", "hydra/launcher=slurm", *SHAPE),
+            "fednano: hydra/launcher=slurm needs hydra-submitit-launcher, which is not installed; install it with: pip "
+            "install 'fednano[submitit]'",
+        ),
+        (
+            ("-m", "hydra/sweeper=optuna", *SHAPE),
+            "fednano: hydra/sweeper=optuna needs hydra-optuna-sweeper, which is not installed; install it with: pip "
+            "install 'fednano[optuna]'",
         ),
     ],
 )

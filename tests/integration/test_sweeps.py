@@ -14,6 +14,7 @@ import pytest
 import yaml
 from joblib import cpu_count
 from support.paths import REPOSITORY
+from support.slurm import install
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Sweep = Callable[..., subprocess.CompletedProcess[str]]
@@ -29,7 +30,7 @@ def sweep(steady: list[str], tmp_path: Path) -> Sweep:
     def go(*words: str, given: list[str] | None = None) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "tests")}
         environment.pop("OMP_NUM_THREADS", None)
-        basics = [*steady, *OWN, "hardware.threads=0"] if given is None else given
+        basics = [*steady, *OWN] if given is None else given
         return subprocess.run(
             [sys.executable, "-m", "fednano.run", *basics, *words],
             cwd=tmp_path,
@@ -86,7 +87,8 @@ def test_a_job_that_fails_ends_no_sweep_and_is_continued(sweep: Sweep, tmp_path:
 
 def test_joblib_gives_each_job_its_share_of_the_cores(sweep: Sweep, tmp_path: Path) -> None:
     (tmp_path / "broken").touch()
-    done = sweep("-m", MOMENTA, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=sweep")
+    words = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hardware.threads=0", "hydra.sweep.dir=sweep")
+    done = sweep("-m", MOMENTA, *words)
     assert (done.returncode, statuses(done)) == (1, ["completed", "failed", "completed"]), done.stderr
     threads = {path.name: int(path.read_text()) for path in tmp_path.glob("threads_*")}
     assert threads == {f"threads_{momentum}": max(1, cpu_count() // 2) for momentum in (0.5, 0.6, 0.9)}
@@ -105,17 +107,33 @@ def test_a_cluster_job_that_is_preempted_goes_on_and_one_that_is_killed_fails(
     words = ("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=30", "hydra.sweep.dir=sweep")
     done = sweep("-m", MOMENTA.removesuffix(",0.9"), *words)
     assert not (tmp_path / end).exists()
-    logs = "\n".join(path.read_text() for path in tmp_path.glob("sweep/.submitit/*/*.err"))
+    logs = "\n".join(path.read_text() for path in tmp_path.glob("sweep/.submitit/*/*_log.*"))
     if end == "killed":
         assert (done.returncode, statuses(done)) == (1, ["completed", "failed"]), done.stderr + logs
         done = sweep("sweep.resume=sweep", "hydra/launcher=basic", given=list(OWN[:2]))
         assert statuses(done)[0] == "completed before"
     assert (done.returncode, statuses(done)[1]) == (0, "completed"), done.stderr + logs
-    assert ("Requeued job" in logs) == (end == "preempted")
+    assert ("Requeued job" in logs) == ("interrupted" in logs) == (end == "preempted"), "it ended in order first"
     plain = sweep("strategy.outer.momentum=0.6", "hydra.run.dir=plain")
     assert plain.returncode == 0, plain.stderr
     key = "weights_sha256"
     assert summary(tmp_path / "sweep/1")[key] == summary(tmp_path / "plain")[key]
+
+
+def test_slurm_gets_what_was_asked_for_and_a_preempted_job_goes_on(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = install(tmp_path / "cluster")
+    monkeypatch.setenv("PATH", str(cluster), prepend=os.pathsep)
+    (tmp_path / "preempted").touch()
+    words = ("hydra/launcher=slurm", "hydra.launcher.timeout_min=240", "hydra.launcher.partition=gpu")
+    done = sweep("-m", MOMENTA.removesuffix(",0.9"), *words, "hydra.sweep.dir=sweep")
+    output = (cluster / "output").read_text()
+    assert (done.returncode, statuses(done)) == (0, ["completed", "completed"]), done.stderr + output
+    asked = {line.removeprefix("#SBATCH --") for line in (cluster / "submitted.sh").read_text().splitlines()}
+    assert {"array=0-1%2", "time=240", "partition=gpu", "gpus-per-node=1", "requeue", "signal=USR2@180"} <= asked
+    assert sorted((cluster / "started").read_text().split("\n")[:3]) == ["requeue 7_0", "requeue 7_1", "requeue 7_1"]
+    assert not (tmp_path / "preempted").exists()
 
 
 OPTUNA = (

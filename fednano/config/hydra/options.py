@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fednano.config.checks import check_value
 from fednano.config.errors import ConfigError, one_line, shown
-from fednano.config.hydra.plugins import require_cluster
+from fednano.config.hydra.plugins import require_cluster, require_no_database
 from fednano.core.ranges import Range
 
 ONE_AT_MOST = ("run", "multirun", "cfg", "info", "shell_completion")
@@ -73,12 +73,13 @@ def check_plugins(hydra: Hydra, cfg: DictConfig, task: TaskFunction, multirun: b
         callbacks = Callbacks(cfg)
     if not multirun:
         return
-    require_cluster(cfg)
     context, plugins = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks), Plugins.instance()
     with _making("hydra.launcher", cfg):
         plugins.instantiate_launcher(hydra_context=context, task_function=task, config=cfg)
+    require_cluster(cfg)
     with _making("hydra.sweeper", cfg):
         plugins.instantiate_sweeper(hydra_context=context, task_function=task, config=cfg)
+    require_no_database(cfg)
     if "max_batch_size" in cfg.hydra.sweeper:
         check_value(
             "hydra.sweeper.max_batch_size", cfg.hydra.sweeper.max_batch_size, Annotated[int, Range(ge=1)] | None

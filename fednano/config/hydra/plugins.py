@@ -8,7 +8,7 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 
-from fednano.config.errors import ConfigError
+from fednano.config.errors import ConfigError, shown
 
 # The choices that a package brings which is not part of Hydra: package, and extra of fednano.
 PACKAGES = {
@@ -19,6 +19,7 @@ PACKAGES = {
     "hydra/sweeper=optuna": ("hydra-optuna-sweeper", "optuna"),
 }
 JOBLIB, SUBMITIT = "hydra_plugins.hydra_joblib_launcher.", "hydra_plugins.hydra_submitit_launcher."
+OPTUNA = "hydra_plugins.hydra_optuna_sweeper."
 EVERY_FAILURE = 1.0  # share of a batch's trials that may fail
 
 
@@ -66,6 +67,19 @@ def require_cluster(cfg: DictConfig) -> None:
         raise ConfigError(
             f"hydra/launcher=slurm must be given where SLURM's {missing[0]} is, got a machine without it; go to the "
             "cluster's login node, or use hydra/launcher=joblib"
+        )
+
+
+def require_no_database(cfg: DictConfig) -> None:
+    """Refuse a study of Optuna's in a database: Optuna 2 cannot use the SQLAlchemy that Flower needs.
+
+    Raises ConfigError.
+    """
+    storage = OmegaConf.select(cfg, "hydra.sweeper.storage")
+    if str(cfg.hydra.sweeper._target_).startswith(OPTUNA) and storage is not None:
+        raise ConfigError(
+            f"hydra.sweeper.storage must be null, got {shown(storage)}, which Optuna 2 cannot write beside Flower's "
+            "SQLAlchemy; leave it out, and continue a sweep with sweep.resume=FOLDER"
         )
 
 

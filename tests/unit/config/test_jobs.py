@@ -248,6 +248,14 @@ def test_paths_with_letters_outside_ascii_are_read_as_they_are(plan: Planner) ->
             "hydra.sweeper must be what Hydra can use, got {'_target_': 'hydra.",
         ),
         (["-m", "hydra.sweeper.max_batch_size=0"], "hydra.sweeper.max_batch_size must be >= 1, got 0; use 1 or more"),
+        (
+            ["-m", "hydra/sweeper=optuna", "hydra.sweeper.storage=sqlite:///x", "seed=interval(1,3)"],
+            "hydra.sweeper.storage must be null, got sqlite:///x, which Optuna 2 cannot write beside Flower's SQLAlche",
+        ),
+        (
+            ["-m", "hydra/launcher=submitit_slurm", "seed=1,2"],
+            "hydra/launcher=slurm must be given where SLURM's sbatch is, got a machine without it; go to the cluster's",
+        ),
         (["+hydra.callbacks.x=5"], "hydra.callbacks must be what Hydra can use, got {'x': 5} ("),
         (["clients=3", "hydra=null"], "hydra=null cannot be composed ("),
         (["--cfg", "job", "sed=3"], "sed=3 sets a key that does not exist; did you mean seed?"),
