@@ -1,4 +1,4 @@
-"""Packages that few runs need (Ray, W&B, plug-ins and so on): a run without them, and the line that says what it lacks."""
+"""Packages that few runs need (Ray, W&B, plug-ins): a run without them, and the line that says what it lacks."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A stand-in for W&B's server on this machine: it keeps what runs log until it is closed, and gives agents a sweep's."""
+"""A stand-in for W&B's server on this machine: it keeps what runs log, and gives agents the runs of a sweep."""
 
 import json
 import re
