@@ -1,6 +1,6 @@
 """The command that measures a run's model: bits per byte on held-out text, in total and by source, and tasks.
 
-python -m fednano.evaluate model_dir=outputs/quickstart/…/model tasks=builtin
+python -m fednano.evaluate model_dir=outputs/quickstart/… tasks=builtin
 """
 
 from fednano.core.interrupts import end_at_signals
@@ -24,13 +24,13 @@ from fednano.core.ranges import Range
 from fednano.process.surroundings import settle
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from fednano.core.progress import Progress
     from fednano.data.loader import Tokens
     from fednano.data.shards import Corpus
     from fednano.model.gpt import GPT
-    from fednano.tasks.items import EvaluationTask
+    from fednano.tasks.base import TaskSource
+    from fednano.tasks.items import EvaluationTask, LeftOut
+    from fednano.tasks.protocol import EvaluationProtocol
     from fednano.tokenizer import Tokenizer
     from fednano.training.hardware import Hardware
 
@@ -38,11 +38,11 @@ KEYS = {
     "model_dir": str,
     "eval_tokens": Annotated[int, Range(ge=1)] | None,
     "batch_size": Annotated[int, Range(ge=1, le=1_000_000)],
-    "max_items": Annotated[int, Range(ge=1)],
+    "max_items": Annotated[int, Range(ge=1)] | None,
     "seed": int,
     "output": str | None,
 }
-GROUPS = ("data", "partition", "hardware", "tasks")
+GROUPS = ("data", "partition", "hardware", "tasks", "protocol")
 NAMED = ("builtin", "bundle", "none")  # choices of `tasks`, even if a folder has the same name
 
 
@@ -59,32 +59,44 @@ def main(overrides: Sequence[str]) -> int:
     """Measure the model that `overrides` name, write and print the figures; returns the exit code."""
     cfg = compose_config(_with_bundle(overrides), "evaluate")
     _check(cfg)
-    folder = Path(cfg.model_dir)
 
     from fednano.report.console import RichProgress
+    from fednano.report.evaluation import task_table, text_table
+    from fednano.report.printer import printer
     from fednano.training.checkpoint import load_model, load_tokenizer, write_json
+    from fednano.training.model_folder import model_folder
 
+    folder = model_folder(Path(cfg.model_dir))
     run = _run_config(folder)
     dataset = build_groups(_with_data(cfg, run), ("data",))["data"]
-    built = build_groups(cfg, ("hardware", "tasks"))
-    hardware = built["hardware"]
+    built = build_groups(cfg, ("hardware", "tasks", "protocol"))
+    hardware, protocol = built["hardware"], built["protocol"]
     model = load_model(folder).to(hardware.use())
     subject = Subject(model, load_tokenizer(folder, model), hardware)
+    longest = protocol.longest(model.config.sequence_len)
     dataset.check()
-    progress = RichProgress()
+    progress, console = RichProgress(), printer()
     corpus = dataset.ensure(progress)
-    tasks = built["tasks"].tasks(partial(_held_out_texts, corpus), cfg.seed)
+    tasks = _planned(built["tasks"], corpus, protocol, cfg)
     eval_tokens = cfg.eval_tokens or (run.eval_tokens if run is not None and "eval_tokens" in run else sys.maxsize)
+    validation = measure_held_out(subject, corpus, cfg.batch_size, eval_tokens, progress)
+    console.print(text_table(validation))  # before the tasks, which may take long
+    model.read_up_to(max(longest - 1, model.config.sequence_len))
     record = {
         "model_dir": str(folder),
         "corpus": {"name": corpus.name, "sha256": corpus.sha256},
         "seed": cfg.seed,
-        "validation": measure_held_out(subject, corpus, cfg.batch_size, eval_tokens, progress),
-        **measure_tasks(subject, tasks, cfg.max_items, cfg.seed, progress),
+        "protocol": protocol.name,
+        "validation": validation,
+        **measure_tasks(subject, tasks, protocol, (cfg.max_items, cfg.seed), progress),
     }
     target = Path(cfg.output) if cfg.output else folder.resolve().parent / "evaluation.json"
     write_json(target, record)
-    _show(record, target)
+    if record["tasks"]:
+        console.print(task_table(record))
+    for label, reason in record["left_out"].items():
+        console.print(f"{label} is left out: {reason}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"written to {target}", soft_wrap=True)
     return 0
 
 
@@ -95,7 +107,7 @@ def _check(cfg: Any) -> None:
     from fednano.config.errors import shown
 
     if OmegaConf.is_missing(cfg, "model_dir"):
-        raise ValueError("model_dir must be set; add model_dir=outputs/…/model")
+        raise ValueError("model_dir must be set; add model_dir=outputs/…, the folder of a run")
     for key in cfg:
         if key not in KEYS and key not in GROUPS:
             raise ValueError(f"{key!s}={shown(plain(cfg, str(key)))} sets a key that does not exist; remove it")
@@ -153,6 +165,26 @@ def _held_out_texts(corpus: "Corpus") -> list[str]:
     return [text for array in corpus.iter_texts("validation") for text in array.to_pylist()]
 
 
+def _planned(
+    source: "TaskSource", corpus: "Corpus", protocol: "EvaluationProtocol", cfg: Any
+) -> "list[EvaluationTask | LeftOut]":
+    """The tasks that `protocol` measures, and those that the corpus does not suffice for.
+
+    Raises ValueError if tasks cannot be read, or `max_items` is too small for one of them.
+    """
+    from fednano.tasks.items import LeftOut, TooFewItemsError
+
+    try:
+        tasks = list(source.tasks(partial(_held_out_texts, corpus), cfg.seed))
+    except TooFewItemsError as error:
+        return [LeftOut(error.label, str(error))]
+    tasks = [task for task in tasks if isinstance(task, LeftOut) or protocol.measures(task)]
+    for task in tasks:
+        if not isinstance(task, LeftOut):
+            protocol.chosen(task, cfg.max_items, cfg.seed)
+    return tasks
+
+
 def measure_held_out(
     subject: Subject, corpus: "Corpus", batch_size: int, max_tokens: int, progress: "Progress"
 ) -> dict[str, Any]:
@@ -207,35 +239,55 @@ def _measured(
 
 
 def measure_tasks(
-    subject: Subject, tasks: "Sequence[EvaluationTask]", max_items: int, seed: int, progress: "Progress"
+    subject: Subject,
+    tasks: "Sequence[EvaluationTask | LeftOut]",
+    protocol: "EvaluationProtocol",
+    draw: tuple[int | None, int],
+    progress: "Progress",
 ) -> dict[str, Any]:
-    """{"tasks": {label: figures}, "mean_centred"}; the mean is None without tasks."""
-    from fednano.tasks.score import Judge, accuracy
+    """{"tasks": {label: figures}, "left_out": {label: reason}, "mean_centred"}; the mean is None without tasks.
+
+    `draw` is (items of a task at most, seed). A task whose items do not fit into memory is left out.
+    """
+    from fednano.experiment.sizes import TooLargeError
+    from fednano.tasks.items import LeftOut
+    from fednano.tasks.score import Judge, scores
 
     model, tokenizer = subject.model.eval(), subject.tokenizer
-    device = next(model.parameters()).device
     judge = Judge(
-        partial(_logits, subject),
-        lambda text: [tokenizer.bos_id, *tokenizer.encode(text).tolist()],
-        model.config.sequence_len,
-        device,
+        logits=partial(_logits, subject),
+        encode=lambda text: [tokenizer.bos_id, *tokenizer.encode(text).tolist()],
+        longest=protocol.longest(model.config.sequence_len),
+        least=protocol.least,
+        device=next(model.parameters()).device,
     )
     found: dict[str, dict[str, Any]] = {}
+    left_out: dict[str, str] = {}
     for task in tasks:
-        progress.start(task.label, min(len(task.items), max_items), "items")
-        share, items, cut = accuracy(judge, task, max_items, seed, progress.advance)
-        progress.finish()
+        if isinstance(task, LeftOut):
+            left_out[task.label] = task.reason
+            continue
+        progress.start(task.label, len(protocol.chosen(task, *draw)), "items")
+        try:
+            scored = scores(judge, task, protocol, *draw, progress.advance)
+        except TooLargeError as error:
+            left_out[task.label] = str(error)
+            continue
+        finally:
+            progress.finish()
         found[task.label] = {
             "kind": type(task.items[0]).__name__,
             "shots": task.shots,
-            "items": items,
-            "items_cut": cut,
-            "accuracy": share,
+            "items": len(scored.right),
+            "items_cut": sum(scored.cut),
+            "accuracy": scored.accuracy,
             "baseline": task.baseline,
-            "centred": task.centred(share),
+            "centred": task.centred(scored.accuracy),
+            "right": "".join(str(int(right)) for right in scored.right),
         }
     centred = [figures["centred"] for figures in found.values()]
-    return {"tasks": found, "mean_centred": sum(centred) / len(centred) if centred else None}
+    mean = sum(centred) / len(centred) if centred else None
+    return {"tasks": found, "left_out": left_out, "mean_centred": mean}
 
 
 def _logits(subject: Subject, tokens: Any, *, first: int) -> Any:
@@ -245,40 +297,6 @@ def _logits(subject: Subject, tokens: Any, *, first: int) -> Any:
     check_task(subject.model.config, texts, length, length - first, subject.hardware.device)
     with subject.hardware.autocast():
         return subject.model.logits(tokens, first=first)
-
-
-def _show(record: dict[str, Any], target: Path) -> None:
-    from fednano.report.printer import printer
-
-    console = printer()
-    console.print(_text_table(record["validation"]))
-    if record["tasks"]:
-        console.print(_task_table(record))
-    console.print(f"written to {target}", soft_wrap=True)
-
-
-def _text_table(validation: dict[str, Any]) -> "Table":
-    from rich.table import Table
-
-    table = Table("held-out text", title=None)
-    for name in ("tokens", "nats/token", "bits/byte"):
-        table.add_column(name, justify="right")
-    for name, row in {**validation["sources"], "all": validation}.items():
-        table.add_row(name, f"{row['tokens']:,}", f"{row['loss']:.4f}", f"{row['bpb']:.4f}")
-    return table
-
-
-def _task_table(record: dict[str, Any]) -> "Table":
-    from rich.table import Table
-
-    table = Table("task")
-    for name in ("shots", "items", "cut", "accuracy", "baseline", "centred"):
-        table.add_column(name, justify="right")
-    for label, row in record["tasks"].items():
-        counts = (str(row[name]) for name in ("shots", "items", "items_cut"))
-        table.add_row(label, *counts, *(f"{row[name]:.4f}" for name in ("accuracy", "baseline", "centred")))
-    table.add_row("mean", "", "", "", "", "", f"{record['mean_centred']:.4f}")
-    return table
 
 
 def _command() -> int:

@@ -1,6 +1,6 @@
 """The command that continues prompts with the model of a run.
 
-python -m fednano.sample model_dir=outputs/quickstart/…/model prompt="The array" tokens=64 samples=4
+python -m fednano.sample model_dir=outputs/quickstart/… prompt="The array" tokens=64 samples=4
 """
 
 from fednano.core.interrupts import end_at_signals
@@ -100,10 +100,11 @@ def main(overrides: Sequence[str]) -> int:
 
     from fednano.model.generate import Sampling
     from fednano.training.checkpoint import load_model, load_tokenizer
+    from fednano.training.model_folder import model_folder
 
     sampling = Sampling(**{key: chosen[key] for key in ("temperature", "top_k", "top_p", "seed")})
     hardware = build_groups(cfg, ("hardware",))["hardware"]
-    folder = Path(chosen["model_dir"])
+    folder = model_folder(Path(chosen["model_dir"]))
     model = load_model(folder).to(hardware.use())
     tokenizer = load_tokenizer(folder, model)
     writer = Writer(
@@ -132,7 +133,7 @@ def _checked_prompts(chosen: dict[str, Any]) -> list[str]:
     from fednano.config.checks import check_value
 
     if not chosen["model_dir"]:
-        raise ConfigError("model_dir must be set; add model_dir=outputs/…/model")
+        raise ConfigError("model_dir must be set; add model_dir=outputs/…, the folder of a run")
     for key, value in chosen.items():
         if key not in KEYS and key not in (*TEXTS, "hardware"):
             raise ConfigError(f"{key}={shown(value)} sets a key that does not exist; remove it")

@@ -34,6 +34,10 @@ ACTIVATION = 2  # bytes per channel of a forward pass, which may run in half pre
 CLIENT = 2000  # bytes per client: its name, windows and site
 
 
+class TooLargeError(ValueError):
+    """An item of a task needs more memory than there is."""
+
+
 def parameters(depth: Depth, arch: Arch, vocab_size: int) -> tuple[int, int]:
     """(entries of the blocks, entries of embeddings and head)."""
     width, values = depth.width, depth.kv_heads * HEAD_DIM * len(arch.value_layers(depth.depth))
@@ -65,14 +69,14 @@ def check_held_out(config: GPTConfig, batch_size: int, tokens: int, device: str)
 
 
 def check_task(config: GPTConfig, texts: int, tokens: int, judged: int, device: str) -> None:
-    """Raise ValueError if an item of a task needs more memory than there is: `texts` texts of `tokens` tokens each.
+    """Raise TooLargeError if an item of a task needs more memory than there is: `texts` texts of `tokens` tokens each.
 
     Of each text, `judged` tokens have logits, all at once.
     """
     needed = _measuring_bytes(config, texts * tokens, texts * judged)
     memory = machine_bytes() + _device_bytes(device)
     if needed > memory:
-        raise ValueError(
+        raise TooLargeError(
             f"tasks must have items that fit into memory, got one of {texts} texts of {tokens} tokens, which needs "
             f"about {_shown(needed)} of {_shown(memory)} with a vocabulary of {config.vocab_size}; use tasks=none"
         )

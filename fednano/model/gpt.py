@@ -221,16 +221,21 @@ class GPT(nn.Module):
         """An empty cache with room for `sequence_len` positions."""
         return Cache(self.config.layers, self.config.sequence_len)
 
+    def read_up_to(self, positions: int) -> None:
+        """Let the model read so many tokens, where it reads `sequence_len` by default; windows stay as they are."""
+        cos, sin = rotary_tables(positions, self.config.head_dim, self.config.arch.rotary_base)
+        self.cos, self.sin = cos.to(self.cos.device), sin.to(self.sin.device)
+
     def features(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
         """(B, T) int64 → (B, T, C), the input of the head, after the positions in `cache`, which grows by T.
 
-        Raises ValueError for more than `sequence_len` positions in all.
+        Raises ValueError for more positions in all than `read_up_to` set: `sequence_len` by default.
         """
         start = cache.length if cache else 0
         stop = start + tokens.size(1)
-        if stop > self.config.sequence_len:
+        if stop > self.cos.size(0):
             raise ValueError(
-                f"the input must have <= model.sequence_len={self.config.sequence_len} tokens, got {stop}; shorten it"
+                f"the input must have <= model.sequence_len={self.cos.size(0)} tokens, got {stop}; shorten it"
             )
         cos, sin = self.cos[start:stop].unsqueeze(1), self.sin[start:stop].unsqueeze(1)
         x = x0 = self.smear(rms_norm(self.embedding(tokens)), cache)

@@ -4,10 +4,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fednano.config.errors import warn
 from fednano.core.randomness import generator
 from fednano.tasks.base import Documents
-from fednano.tasks.items import EvaluationTask, Item, LanguageModelling, MultipleChoice
+from fednano.tasks.items import EvaluationTask, Item, LanguageModelling, LeftOut, MultipleChoice
 
 PARAGRAPH_WORDS = range(15, 120)
 SENTENCE_WORDS = range(5, 60)
@@ -24,27 +23,19 @@ _SENTENCE_END = re.compile(r"(?<=[.!?]) (?=[A-Z])")
 class Builtin:
     """`last_word` and `next_sentence`, made from the held-out documents."""
 
-    def tasks(self, documents: Documents, seed: int) -> list[EvaluationTask]:
+    def tasks(self, documents: Documents, seed: int) -> list[EvaluationTask | LeftOut]:
         return builtin_tasks(documents(), seed)
 
 
-def builtin_tasks(documents: Sequence[str], seed: int) -> list[EvaluationTask]:
-    """`last_word` and `next_sentence` from `documents`, without examples.
-
-    A task for which the documents have no item is left out, with a warning that says why.
-    """
+def builtin_tasks(documents: Sequence[str], seed: int) -> list[EvaluationTask | LeftOut]:
+    """`last_word` and `next_sentence` from `documents`, without examples; left out if the documents have no item."""
     paragraphs = [_paragraphs(document) for document in documents]
     makers = {"last_word": (last_words(paragraphs), 0.0), "next_sentence": (next_sentences(paragraphs, seed), 0.25)}
-    lacking = [f"{label} ({NEEDS[label]})" for label, (items, _) in makers.items() if not items]
-    if lacking:
-        warn(
-            f"tasks=builtin leaves out {' and '.join(lacking)}, for which the held-out documents, "
-            f"{len(documents)} in number, do not suffice; use more data, or tasks=none for no tasks"
-        )
     return [
         EvaluationTask(label=label, items=items, shots=0, delimiter=" ", baseline=baseline)
-        for label, (items, baseline) in makers.items()
         if items
+        else LeftOut(label, f"it needs {NEEDS[label]}, which the held-out documents, {len(documents)}, do not have")
+        for label, (items, baseline) in makers.items()
     ]
 
 

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from fednano.config.paths import UserPath
 from fednano.core.files import read_text, reading
 from fednano.tasks.base import Documents
-from fednano.tasks.items import EvaluationTask, Item, LanguageModelling, MultipleChoice, Schema
+from fednano.tasks.items import EvaluationTask, Item, LanguageModelling, MultipleChoice, Schema, TooFewItemsError
 
 INDEX, DATA, BASELINES = "core.yaml", "eval_data", "eval_meta_data.csv"
 KINDS: dict[str, Callable[[dict[str, Any]], Item]] = {
@@ -42,7 +42,10 @@ def read_bundle(folder: Path) -> list[EvaluationTask]:
             raise ValueError(f"tasks={folder} has no {name}; name the folder of a CORE bundle, or use tasks=builtin")
     entries = _entries(folder / INDEX)
     baselines = _baselines(folder / BASELINES)
-    return [task for entry in entries for task in _tasks(folder, entry, baselines)]
+    try:
+        return [task for entry in entries for task in _tasks(folder, entry, baselines)]
+    except TooFewItemsError as error:  # the bundle's own mistake, not a lack of the corpus
+        raise ValueError(str(error)) from None
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:
@@ -65,7 +68,7 @@ def _tasks(folder: Path, entry: dict[str, Any], baselines: dict[str, float]) -> 
     if label not in baselines:
         raise ValueError(f"{folder / BASELINES} has no Eval Task named {label}; add its row")
     items = list(_items(_inside(folder / DATA, entry["dataset_uri"], where), KINDS[kind]))
-    for shots in entry["num_fewshot"]:
+    for variant, shots in enumerate(entry["num_fewshot"]):
         name = label if len(entry["num_fewshot"]) == 1 else f"{label} ({shots}-shot)"
         yield EvaluationTask(
             label=name,
@@ -73,6 +76,7 @@ def _tasks(folder: Path, entry: dict[str, Any], baselines: dict[str, float]) -> 
             shots=shots,
             delimiter=entry.get("continuation_delimiter", " "),
             baseline=baselines[label],
+            variant=variant,
         )
 
 

@@ -6,8 +6,6 @@ Source: Li et al. 2024 (DataComp-LM), section 3.5 and appendix G.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fednano.core.randomness import generator
-
 JOIN = "\n\n"  # between examples
 
 
@@ -73,6 +71,22 @@ class LanguageModelling:
 Item = MultipleChoice | Schema | LanguageModelling
 
 
+class TooFewItemsError(ValueError):
+    """A task has too few items to be scored; `label` names it."""
+
+    def __init__(self, label: str, text: str) -> None:
+        super().__init__(text)
+        self.label = label
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A task that cannot be scored, and why; it stands in its place among the others."""
+
+    label: str
+    reason: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvaluationTask:
     """Items of one kind.
@@ -83,9 +97,11 @@ class EvaluationTask:
         shots: number of examples before each item.
         delimiter: between a context and its continuation.
         baseline: accuracy of guessing, 0 … 1.
+        variant: how many tasks before this one have the same items and other shots.
 
     Raises:
-        ValueError: too few items for the shots, or a baseline that leaves nothing to gain.
+        TooFewItemsError: no items, or too few for the shots.
+        ValueError: a baseline that leaves nothing to gain.
     """
 
     label: str
@@ -93,29 +109,22 @@ class EvaluationTask:
     shots: int
     delimiter: str
     baseline: float
+    variant: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.shots < len(self.items):
-            raise ValueError(
+            raise TooFewItemsError(
+                self.label,
                 f"num_fewshot of task {self.label} must be >= 0 and < {len(self.items)}, its number of items, got "
-                f"{self.shots}; lower num_fewshot"
+                f"{self.shots}; lower num_fewshot",
             )
         if not 0 <= self.baseline < 1:
             raise ValueError(f"the baseline of task {self.label} must be >= 0 and < 1, got {self.baseline}; correct it")
 
-    def texts(self, index: int, seed: int) -> ItemTexts:
-        """Item `index` after its examples, which are drawn from all others by (seed, label, index)."""
-        others = generator(seed, "few-shot", self.label, index).choice(len(self.items) - 1, self.shots, replace=False)
-        examples = [self.items[other + (other >= index)].example(self.delimiter) for other in others.tolist()]
-        return self.items[index].texts("".join(example + JOIN for example in examples), self.delimiter)
-
-    def chosen(self, most: int, seed: int) -> list[int]:
-        """The indices of all items, or of `most` items drawn by (seed, label)."""
-        if len(self.items) <= most:
-            return list(range(len(self.items)))
-        drawn = generator(seed, "items", self.label).choice(len(self.items), most, replace=False)
-        found: list[int] = sorted(drawn.tolist())
-        return found
+    def texts(self, index: int, examples: Sequence[int]) -> ItemTexts:
+        """Item `index` after the items `examples`, both given by their indices."""
+        before = "".join(self.items[example].example(self.delimiter) + JOIN for example in examples)
+        return self.items[index].texts(before, self.delimiter)
 
     def centred(self, accuracy: float) -> float:
         """Accuracy rescaled: 0 for guessing, 1 if all are right."""

@@ -214,7 +214,7 @@ NEED_A_PATH = (("data", "text"), ("data", "parquet"), ("tasks", "bundle"))
 def test_every_choice_is_made_of_its_class(choice: str, tmp_path: Path) -> None:
     needs = {f"{group}={name}": f"{group}.path={tmp_path}" for group, name in NEED_A_PATH}
     needs["strategy=flower"] = "strategy.wrapped._target_=flwr.serverapp.strategy.FedAvg"
-    root = "evaluate" if choice.startswith("tasks=") else "config"
+    root = "evaluate" if choice.startswith(("tasks=", "protocol=")) else "config"
     cfg = compose_config([choice, *([needs[choice]] if choice in needs else [])], root)
     if choice == "hardware=cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device here")

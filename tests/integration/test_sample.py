@@ -86,7 +86,7 @@ def test_tokens_appear_as_they_are_made_and_characters_whole(
         (["prompts=no/such", "prompt=a"], "remove one of them"),
         (["prompts=no/such"], "prompts must be a UTF-8 text file, got no/such"),
         (["hardware.device=tpu9"], "hardware.device must be a torch device, got tpu9"),
-        (["model_dir=no/such"], "model_dir=no/such has no model.safetensors; name"),
+        (["model_dir=no/such"], "got no/such, which does not exist; name"),
     ],
 )
 def test_bad_input_is_one_line_and_2(

@@ -9,11 +9,13 @@ from torch import Tensor
 
 from fednano.tasks.builtin import builtin_tasks, last_words, next_sentences
 from fednano.tasks.bundle import read_bundle
-from fednano.tasks.items import EvaluationTask, LanguageModelling, MultipleChoice, Schema
-from fednano.tasks.score import Judge, accuracy, common_prefix, prefix_spans, suffix_spans
+from fednano.tasks.items import EvaluationTask, ItemTexts, LanguageModelling, LeftOut, MultipleChoice, Schema
+from fednano.tasks.protocol import FednanoProtocol
+from fednano.tasks.score import Judge, common_prefix, prefix_spans, scores, suffix_spans
 
 BOS = 26
 CPU = torch.device("cpu")
+OWN = FednanoProtocol()
 
 
 def encode(text: str) -> list[int]:
@@ -32,12 +34,12 @@ def stub(chances: dict[str, dict[str, float]]) -> Judge:
         rows[:, BOS] = 1 - rows.sum(1)
         return rows.clamp(min=1e-9).log()[tokens[:, first:]]
 
-    return Judge(logits, encode, 16, CPU)
+    return Judge(logits=logits, encode=encode, longest=17, least=1, device=CPU)
 
 
-def right(judge: Judge, *items: MultipleChoice | Schema | LanguageModelling, shots: int = 0) -> list[bool]:
-    task = EvaluationTask(label="stub", items=items, shots=shots, delimiter=" ", baseline=0.0)
-    return [judge.right(task, i, seed=0)[0] for i in range(len(items))]
+def right(judge: Judge, *items: MultipleChoice | Schema | LanguageModelling) -> list[bool]:
+    task = EvaluationTask(label="stub", items=items, shots=0, delimiter=" ", baseline=0.0)
+    return list(scores(judge, task, OWN, None, 0, lambda _: None).right)
 
 
 def test_multiple_choice_takes_the_least_mean_loss() -> None:
@@ -85,27 +87,33 @@ def test_accuracy_is_centred_and_counts_what_was_cut() -> None:
     ]
     task = EvaluationTask(label="four", items=items, shots=0, delimiter=" ", baseline=0.25)
     steps: list[int] = []
-    assert accuracy(judge, task, 100, 0, steps.append) == (0.75, 4, 1)
+    found = scores(judge, task, OWN, 100, 0, steps.append)
+    assert (found.accuracy, found.right, found.cut) == (0.75, (True, True, False, True), (False, True, False, False))
     assert steps == [1] * 4
     assert task.centred(0.75) == pytest.approx(2 / 3)
     assert task.centred(0.25) == 0.0
-    assert accuracy(judge, task, 2, 0, steps.append)[1] == 2
-    assert task.chosen(2, 0) == task.chosen(2, 0)
+    assert len(scores(judge, task, OWN, 2, 0, steps.append).right) == 2
+    assert OWN.chosen(task, 2, 0) == OWN.chosen(task, 2, 0)
+    assert OWN.chosen(task, None, 0) == [0, 1, 2, 3]
 
 
 def test_examples_are_drawn_without_the_item_itself() -> None:
     items = [LanguageModelling(f" question {i} ", f"answer {i}") for i in range(6)]
     task = EvaluationTask(label="few", items=items, shots=3, delimiter="\nA: ", baseline=0.0)
+
+    def texts_of(index: int, seed: int) -> ItemTexts:
+        return task.texts(index, OWN.examples(task, range(6), index, seed))
+
     for index in range(6):
-        texts = task.texts(index, seed=0)
+        texts = texts_of(index, 0)
         *examples, last = texts.complete[0].split("\n\n")
         assert last == f"question {index}\nA: answer {index}"
         assert texts.stem == "\n\n".join([*examples, f"question {index}\nA:"])
         assert len(set(examples)) == 3
         assert last not in examples
         assert set(examples) < {f"question {i}\nA: answer {i}" for i in range(6)}
-        assert task.texts(index, seed=0) == texts
-    assert len({task.texts(0, seed).complete for seed in range(8)}) > 4
+        assert texts_of(index, 0) == texts
+    assert len({texts_of(0, seed).complete for seed in range(8)}) > 4
     with pytest.raises(
         ValueError, match="num_fewshot of task few must be >= 0 and < 6, its number of items, got 6; lower"
     ):
@@ -150,9 +158,10 @@ def test_a_bundle_is_read_and_scored(bundle: Path) -> None:
         ("who", 0, 0.5, 1),
         ("write", 1, 0.0, 2),
     ]
-    assert tasks[1].texts(0, 0).complete == ("a\nAnswer: c\n\na\nAnswer: b", "a\nAnswer: c\n\na\nAnswer: c")
+    assert [task.variant for task in tasks] == [0, 1, 0, 0]
+    assert tasks[1].texts(0, [1]).complete == ("a\nAnswer: c\n\na\nAnswer: b", "a\nAnswer: c\n\na\nAnswer: c")
     judge = stub({"a": {"b": 0.6, "c": 0.3}, "b": {"y": 0.2}, "c": {"y": 0.1}})
-    found = [task.centred(accuracy(judge, task, 9, 0, lambda _: None)[0]) for task in tasks]
+    found = [task.centred(scores(judge, task, OWN, 9, 0, lambda _: None).accuracy) for task in tasks]
     # "Answer" ends in r, after which b and c are alike: the first is taken.
     assert found == [0.0, 0.0, 1.0, 0.5]
 
@@ -222,18 +231,18 @@ def test_the_next_sentence_among_those_of_other_documents() -> None:
     assert next_sentences(documents[:3], seed=0) == []
 
 
-def test_tasks_for_which_documents_do_not_suffice_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    assert builtin_tasks(["    def f(x):\n        return x"], seed=0) == []
-    assert capsys.readouterr().err == (
-        "fednano: warning: tasks=builtin leaves out last_word (a paragraph of 15 to 119 words) and next_sentence "
-        "(sentences of 4 documents, two of them in a row), for which the held-out documents, 1 in number, do not "
-        "suffice; use more data, or tasks=none for no tasks\n"
-    )
-    assert [task.label for task in builtin_tasks([PARAGRAPH], 0)] == ["last_word"]
-    said = capsys.readouterr().err
-    assert "leaves out next_sentence (" in said and "last_word" not in said
+def test_tasks_for_which_documents_do_not_suffice_are_left_out() -> None:
+    assert builtin_tasks(["    def f(x):\n        return x"], seed=0) == [
+        LeftOut("last_word", "it needs a paragraph of 15 to 119 words, which the held-out documents, 1, do not have"),
+        LeftOut(
+            "next_sentence",
+            "it needs sentences of 4 documents, two of them in a row, which the held-out documents, 1, do not have",
+        ),
+    ]
+    found = builtin_tasks([PARAGRAPH], 0)
+    assert [(task.label, type(task)) for task in found] == [("last_word", EvaluationTask), ("next_sentence", LeftOut)]
     texts = [f"{PARAGRAPH}\n\nThe first sentence of text {i}. The next sentence of text {i}." for i in range(5)]
-    assert [(task.label, len(task.items)) for task in builtin_tasks(texts, 0)] == [
+    assert [(task.label, len(task.items)) for task in builtin_tasks(texts, 0) if isinstance(task, EvaluationTask)] == [
         ("last_word", 5),
         ("next_sentence", 5),
     ]
