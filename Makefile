@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run simulation flwr-config test gpu slow chaos soak fidelity map lint bench fuzz wheels bundle
+.PHONY: help run simulation flwr-config test gpu slow chaos soak fidelity map lint bench reproduce fuzz wheels bundle
 
 # Libraries to compare with, in addition to tiktoken and tokenizers, which the tests install.
 PEERS := --with 'gigabpe>=0.1,<0.2' --with 'gigatoken>=0.10,<0.11' --with 'rustbpe>=0.1,<0.2' --with 'bpeasy>=0.1.6,<0.2'
@@ -59,6 +59,14 @@ bench: ## measure speeds: training step, sampling, batches, codecs, tokenizer
 	uv run python -m fednano.bench codec
 	uv run $(PEERS) python -m fednano.bench tokenizer
 	uv run $(PEERS) python -m fednano.bench tokenizer --megabytes 100
+
+STUDIES := $(filter-out _%,$(notdir $(basename $(wildcard conf/experiment/reproduce/*.yaml))))
+FIGURES := --metric val_bpb --metric bytes.up --metric virtual_s --metric goodput --metric co2_g
+reproduce: ## run small forms of the field's studies and compare each one's runs; STUDIES=muloco for one, OUT=FOLDER
+	folder=$(or $(OUT),outputs/reproduce/$$(date +%Y-%m-%d_%H-%M-%S)) && mkdir -p $$folder && for study in $(STUDIES); do \
+		uv run python -m fednano.run experiment=reproduce/$$study hydra.sweep.dir=$$folder/$$study || exit 1; done && \
+	uv run --extra compare python -m fednano.compare --panels $(FIGURES) --out $$folder/comparison.html \
+		$(STUDIES:%=$$folder/%)
 
 fuzz: ## feed random input to the Rust core, a minute per target; needs a C++ compiler
 	command -v cargo-fuzz > /dev/null || cargo install --locked cargo-fuzz@0.13.2

@@ -195,7 +195,13 @@ def test_what_only_playing_the_run_through_shows_leaves_nothing_either(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("experiment", sorted(p.stem for p in (conf_dir() / "experiment").glob("[!_]*.yaml")))
+EXPERIMENTS = conf_dir() / "experiment"
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    sorted(path.relative_to(EXPERIMENTS).with_suffix("").as_posix() for path in EXPERIMENTS.rglob("[!_]*.yaml")),
+)
 def test_every_experiment_file_composes_and_checks(experiment: str) -> None:
     Experiment(compose_config([f"experiment={experiment}"]))
 

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 import yaml
+from omegaconf import DictConfig
 
 from fednano.config.compose import compose_config
 from fednano.config.places import conf_dir
 from fednano.experiment.experiment import Experiment
 
+FOLDER = conf_dir() / "experiment" / "reproduce"
+STUDIES = sorted(path.stem for path in FOLDER.glob("[!_]*.yaml"))
 SWEEPS = sorted((Path(__file__).parents[2] / "sweeps").glob("*.yaml"))
 
 
@@ -52,11 +55,44 @@ def test_the_sweep_of_strategies_is_the_experiment() -> None:
     assert theirs == {key: str(value) for key, value in experiment["hydra"]["sweeper"]["params"].items()}
 
 
-@pytest.mark.parametrize("name", ["strategies", "codecs", "attacks", "churn", "speeds"])
-def test_every_run_of_an_experiment_composes(name: str) -> None:
+def runs_of(name: str) -> list[DictConfig]:
+    """The configurations of an experiment that is a sweep, with its first seed alone."""
     experiment = yaml.safe_load((conf_dir() / "experiment" / f"{name}.yaml").read_text(encoding="utf-8"))
     keys = {key: str(value).split(",") for key, value in experiment["hydra"]["sweeper"]["params"].items()}
-    keys["seed"] = keys["seed"][:1]
-    for draw in itertools.product(*keys.values()):
-        words = [f"{key}={value}" for key, value in zip(keys, draw, strict=True)]
-        Experiment(compose_config([f"experiment={name}", "hydra.mode=RUN", *words]))
+    keys["seed"] = keys.get("seed", ["0"])[:1]
+    return [
+        compose_config([f"experiment={name}", "hydra.mode=RUN", *map("=".join, zip(keys, draw, strict=True))])
+        for draw in itertools.product(*keys.values())
+    ]
+
+
+@pytest.mark.parametrize("name", ["strategies", "codecs", "attacks", "churn", "speeds"])
+def test_every_run_of_an_experiment_composes(name: str) -> None:
+    for config in runs_of(name):
+        Experiment(config)
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_run_of_a_study_is_small(study: str) -> None:
+    configs = runs_of(f"reproduce/{study}")
+    assert 2 <= len(configs) <= 4
+    for config in configs:
+        Experiment(config)
+        assert (config.name, config.model.name, config.tokenizer.vocab_size) == (f"reproduce_{study}", "micro", 1024)
+        assert (config.rounds, config.budget.tokens) == (None, 650_000)
+        assert config.clients * config.batch_size <= 32
+        assert config.eval_every > 1000, "evaluated at the end alone"
+
+
+def test_every_study_is_described_and_has_a_full_size() -> None:
+    page = (conf_dir().parent / "docs" / "reproduce.md").read_text(encoding="utf-8")
+    for study in STUDIES:
+        assert f"experiment=reproduce/{study}" in page
+    full = {path.stem for path in (FOLDER / "full").glob("[!_]*.yaml")}
+    assert set(STUDIES) - full == {"curtailment", "non_iid"}
+    assert "experiment=curtailment`" in page and "experiment=reproduce/full/diloco partition=source" in page
+    for name in full:
+        assert f"experiment=reproduce/full/{name}" in page
+        composed = compose_config([f"experiment=reproduce/full/{name}"])
+        assert composed.name == f"reproduce_full_{name}"
+        Experiment(composed)

@@ -2,8 +2,9 @@
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -22,6 +23,7 @@ from fednano.config.places import conf_dir
 
 SEARCH_PATH = "hydra.searchpath"  # configuration folders in addition to fednano's own
 OPTIONAL = ("experiment", "budget", "resume", "sweep")  # entries of a root configuration that may be deleted
+EXPERIMENT = "experiment"  # the group whose choices may be in folders
 SEVERAL = ("experiment", "logger")  # groups of which several choices may be merged
 Recompose = Callable[[list[str]], DictConfig]
 
@@ -107,8 +109,9 @@ def _refuse_fragments(overrides: Sequence[str]) -> None:
     """Refuse a file whose name begins with an underscore: it is a part that other choices include."""
     for override in overrides:
         group, _, choice = override.lstrip("+").partition("=")
-        if choice.startswith("_") and (conf_dir() / group / f"{choice}.yaml").is_file():
-            own = sorted(path.stem for path in (conf_dir() / group).glob("[!_]*.yaml"))
+        folder, _, name = choice.rpartition("/")
+        if name.startswith("_") and (conf_dir() / group / f"{choice}.yaml").is_file():
+            own = _names((conf_dir() / group / folder).glob("[!_]*.yaml"), conf_dir() / group)
             raise ConfigError(f"{override} is a part of other choices; use one of {', '.join(own)}")
 
 
@@ -196,6 +199,12 @@ def _unknown_choice(error: MissingConfigException, overrides: Sequence[str], con
     # Hydra names no options where several choices are merged.
     options = error.options or sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
     options = [option for option in options if not option.startswith("_")]
+    if group.partition("/")[0] == EXPERIMENT:
+        group, choice = EXPERIMENT, file.removeprefix(f"{EXPERIMENT}/")
+        top, folder = conf_dir() / EXPERIMENT, conf_dir() / Path(file).parent
+        if folder not in (top, conf_dir()) and folder.is_dir():
+            options = _names(folder.glob("[!_]*.yaml"), top)
+        options += [f"{name}/…" for name in _names(filter(Path.is_dir, folder.glob("*")), top)]
     if not group:
         return one_line(error)
     remedy = f"use one of {', '.join(options)}"
@@ -273,6 +282,11 @@ def _groups() -> set[str]:
 def _unknown_group(key: str, value: str, groups: set[str]) -> str:
     """What is wrong with a choice from the nested group `key`, which what is chosen does not have."""
     parent, _, part = key.rpartition("/")
+    if key.startswith(f"{EXPERIMENT}/") and key in groups:
+        choice = f"{key.removeprefix(f'{EXPERIMENT}/')}/{value}"
+        return (
+            f"{EXPERIMENT} must be chosen with the folder in the choice, got {key}={value}; use {EXPERIMENT}={choice}"
+        )
     if key in groups:
         return (
             f"{key}={value} must belong to a {parent} whose YAML file names {part} in its defaults, got one that does "
@@ -281,6 +295,11 @@ def _unknown_group(key: str, value: str, groups: set[str]) -> str:
     close = difflib.get_close_matches(key, sorted(groups), n=1, cutoff=0.5)
     remedy = f"did you mean {close[0]}?" if close else "list all groups with --help"
     return f"{key}={value} chooses from a group that does not exist; {remedy}"
+
+
+def _names(files: Iterable[Path], group: Path) -> list[str]:
+    """The names that files or folders have as choices of a group, such as reproduce/diloco."""
+    return sorted(path.relative_to(group).with_suffix("").as_posix() for path in files)
 
 
 def _alike(key: str, match: str) -> bool:

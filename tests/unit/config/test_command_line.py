@@ -99,6 +99,32 @@ def test_what_is_wrong_in_a_file_of_ones_own(
         composed(monkeypatch, tmp_path, written, override)
 
 
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        (
+            "experiment/reproduce=diloco",
+            "experiment must be chosen with the folder in the choice, got experiment/reproduce=diloco; use "
+            "experiment=reproduce/diloco",
+        ),
+        (
+            "experiment=reproduce/dilocoo",
+            r"experiment=reproduce/dilocoo does not exist; use one of reproduce/async_diloco",
+        ),
+        (
+            "experiment=reproduce",
+            r"experiment=reproduce does not exist; use one of attacks, .*, strategies, reproduce/…$",
+        ),
+        ("experiment=no/such", r"experiment=no/such does not exist; use one of attacks, .*, strategies$"),
+        ("experiment=reproduce/_laptop", "is a part of other choices; use one of reproduce/async_diloco, .*/non_iid, "),
+    ],
+)
+def test_an_experiment_in_a_folder_is_named_with_it(override: str, says: str) -> None:
+    assert compose_config(["experiment=reproduce/diloco"]).name == "reproduce_diloco"
+    with pytest.raises(ValueError, match=says):
+        compose_config([override])
+
+
 def test_a_part_of_other_choices_is_no_choice() -> None:
     with pytest.raises(ValueError, match="model=_depth is a part of other choices; use one of d10, "):
         compose_config(["model=_depth"])
