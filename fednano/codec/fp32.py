@@ -17,7 +17,11 @@ NUMBER = 4  # bytes
 
 @dataclass(frozen=True)
 class Fp32:
-    """Lossless, at four bytes per number."""
+    """Lossless, at four bytes per number.
+
+    Args:
+        name: what messages call it.
+    """
 
     lossless: ClassVar[bool] = True
     name: str = "fp32"

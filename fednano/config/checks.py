@@ -32,7 +32,7 @@ def check_node(node: dict[str, Any], where: str) -> None:
         )
     cls = imported(node["_target_"], where)
     check_special(node, where)
-    signature, hints = _settings_of(cls, node["_target_"], where)
+    signature, hints = settings_of(cls, node["_target_"], where)
     for key, value in node.items():
         if is_special(key):
             continue
@@ -94,7 +94,7 @@ def check_value(key: str, value: Any, hint: Any) -> None:
     if not _fits(value, hint):
         whole = isinstance(value, float) and value.is_integer() and _fits(int(value), hint)
         remedy = f"write {int(value)}" if whole else "change it"
-        raise ValueError(f"{key} must be {_described(hint)}, got {shown(value)}; {remedy}")
+        raise ValueError(f"{key} must be {described(hint)}, got {shown(value)}; {remedy}")
     if said := _refused(value, hint):
         raise ValueError(f"{key} must {said}")
 
@@ -102,7 +102,7 @@ def check_value(key: str, value: Any, hint: Any) -> None:
 def setting_names(target: str, where: str) -> list[str] | None:
     """The names of the settings that a class takes; None if it cannot be imported, or may not."""
     try:
-        return list(_settings_of(imported(target, where), target, where)[0].parameters)
+        return list(settings_of(imported(target, where), target, where)[0].parameters)
     except ValueError:
         return None
 
@@ -121,8 +121,8 @@ def not_set(key: str, sign: str = "") -> str:
     return f"{key} is not set; add {sign}{key}=VALUE"
 
 
-def _settings_of(cls: Any, target: str, where: str) -> tuple[inspect.Signature, dict[str, Any]]:
-    """The signature of a class's constructor, and the annotations of its settings."""
+def settings_of(cls: Any, target: str, where: str) -> tuple[inspect.Signature, dict[str, Any]]:
+    """The signature of a class's constructor, and the annotations of its settings. Raises ValueError."""
     try:
         hints = get_type_hints(cls, include_extras=True)
         if inspect.isclass(cls):
@@ -204,19 +204,20 @@ def _refused_text(value: str) -> str:
 _NAMES = {int: "a whole number", float: "a number", str: "a string", bool: "true or false", type(None): "null"}
 
 
-def _described(hint: Any) -> str:  # noqa: PLR0911  # one for each kind of annotation
+def described(hint: Any) -> str:  # noqa: PLR0911  # one for each kind of annotation
+    """The values that an annotation allows, in words."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return _described(arguments[0])
+        return described(arguments[0])
     if origin in (Union, types.UnionType):
-        return " or ".join(_described(argument) for argument in arguments)
+        return " or ".join(described(argument) for argument in arguments)
     if origin is Literal:
         *others, last = map(str, arguments)
         return f"{', '.join(others)} or {last}" if others else last
     if origin in (tuple, list, Sequence):
-        return f"a list whose items are each {_described(arguments[0])}"
+        return f"a list whose items are each {described(arguments[0])}"
     if origin is dict:
-        return f"a mapping of names whose values are each {_described(arguments[1])}"
+        return f"a mapping of names whose values are each {described(arguments[1])}"
     if isinstance(hint, type) and hint not in _NAMES:
         return f"an object with a _target_, as {hint.__name__} asks for"
     return _NAMES.get(hint, str(hint))

@@ -67,6 +67,9 @@ class Dirichlet:
 
     A large alpha makes clients alike; a small one gives each source to few clients (Hsu et al. 2019, arXiv
     1909.06335). A client that would get nothing gets one row of the client with the most.
+
+    Args:
+        alpha: the distribution's parameter; the smaller, the less alike are the clients.
     """
 
     alpha: float

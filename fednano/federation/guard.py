@@ -40,7 +40,12 @@ class Guard(Protocol):
 
 @dataclass(frozen=True)
 class Unguarded:
-    """Sets no limit."""
+    """Sets no limit.
+
+    Args:
+        action: of no effect, as no update is beyond a limit.
+        window: of no effect, as no norms are kept.
+    """
 
     action: Literal["refuse", "clip"] = "refuse"
     window: int = 0

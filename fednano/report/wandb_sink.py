@@ -189,11 +189,12 @@ class Wandb:
     """`logger=wandb`: the settings of a `WandbSink`.
 
     Args:
-        project: the W&B project.
-        mode: offline; online; auto: online for a run that a sweep agent started, whose server needs the figures, and
-            offline otherwise.
-        name: of the W&B run; null: the experiment and the time, as the run folder.
-        group, tags: of the W&B run.
+        project: W&B project that the run belongs to.
+        mode: auto, online or offline. auto is online for a run that a sweep agent started, whose server needs the
+            figures, and offline otherwise.
+        name: name of the run on W&B; None: experiment/date_time, like the run folder.
+        group: W&B group that shows the run beside others; None: no group.
+        tags: W&B tags of the run.
         report: whether report.html becomes an artifact.
         checkpoint: whether the last checkpoint does; it is several times as large as the model.
     """

@@ -25,6 +25,9 @@ class Centralized:
 
     It trains as many tokens as `runtime=virtual` would merge with the same configuration, including its budget; only
     `budget.wall_hours` can end it earlier. Its clock is virtual: a step takes the time given by `hardware`.
+
+    Args:
+        name: the runtime's name.
     """
 
     shared: ClassVar[str] = "clients"

@@ -13,11 +13,17 @@ from fednano.tokenizer.texts import TextInput
 
 @dataclass(frozen=True, kw_only=True)
 class BpeTrainer:
-    """Trains byte-level BPE of `vocab_size` ids, including bytes and special tokens.
+    """Trains byte-level BPE.
 
-    Training uses the first `train_bytes` of the corpus.
+    Args:
+        vocab_size: number of ids, those of the 256 bytes and of the special tokens included.
+        pattern: how text is split before merging: gpt4, cl100k or gpt2.
+        special_tokens: tokens that text never turns into; <|bos|>, which begins each document, must be among them.
+        train_bytes: most bytes of the corpus to learn from, counted from its start.
+        ties: which of two equally frequent pairs is merged first, by their bytes or as Hugging Face's tokenizers do.
 
-    Raises ValueError for settings that no training can satisfy.
+    Raises:
+        ValueError: settings that no training can satisfy.
     """
 
     vocab_size: int

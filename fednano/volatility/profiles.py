@@ -54,7 +54,11 @@ class Profile(ABC):
 
 @dataclass(frozen=True)
 class AlwaysOn(Profile):
-    """Clients never leave."""
+    """Clients never leave.
+
+    Args:
+        name: name in summaries.
+    """
 
     name: str = "none"
 

@@ -20,8 +20,8 @@ class DelayedNesterov:
     number of merges since B was 0.
 
     Args:
-        lr: η.
-        momentum: β.
+        lr: η, the outer learning rate.
+        momentum: β, the share of m that each of its steps keeps.
         every: N, merges between two steps of the momentum; the number of clients, if they are merged one at a time.
     """
 

@@ -15,6 +15,10 @@ class Accelerated(ABC):
     """m ← βm + Δ; θ ← θ − η · `direction(m, Δ)`.
 
     The state is m, under the names of the weights; m = 0 before the first step.
+
+    Args:
+        lr: η, the outer learning rate.
+        momentum: β, the share of m that each step keeps.
     """
 
     lr: float

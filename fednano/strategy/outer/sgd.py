@@ -10,7 +10,11 @@ from fednano.strategy.outer.base import blank, check_lr, in_blocks
 
 @dataclass(frozen=True)
 class SGD:
-    """θ ← θ − ηΔ; η = 1 is plain averaging (FedAvg, McMahan et al. 2017). It has no state."""
+    """θ ← θ − ηΔ; η = 1 is plain averaging (FedAvg, McMahan et al. 2017). It has no state.
+
+    Args:
+        lr: η, the outer learning rate.
+    """
 
     lr: float = 1.0
 

@@ -78,14 +78,22 @@ class Patience:
 
 @dataclass(frozen=True, kw_only=True)
 class Unprovisioned:
-    """Nothing is provisioned or released; clients come and go on their own."""
+    """Nothing is provisioned or released; clients come and go on their own.
+
+    Args:
+        name: the provisioner's name.
+    """
 
     name: str = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subprocess(Patience):
-    """Starts and stops nodes on this machine."""
+    """Starts and stops nodes on this machine.
+
+    Args:
+        name: the provisioner's name.
+    """
 
     name: str = "subprocess"
 
@@ -101,6 +109,7 @@ class Command(Patience):
     0 in `stop`.
 
     Args:
+        name: the provisioner's name.
         start: program and arguments that provision a client.
         stop: program and arguments that release it.
     """

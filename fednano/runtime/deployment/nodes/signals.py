@@ -64,7 +64,11 @@ class Signal(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileSignal:
-    """Clients should be up while `volatility` says so."""
+    """Clients should be up while `volatility` says so.
+
+    Args:
+        name: the signal's name.
+    """
 
     name: str = "profile"
 
@@ -94,6 +98,7 @@ class UrlSignal(Polling):
     """Clients should be up while a figure in a JSON document at a URL is below or above a threshold.
 
     Args:
+        name: the signal's name.
         url: http or https; {client}, {index} and {site} stand for the client's name, index and site. Clients with the
             same URL share its answers.
         sites: assigned to the clients in turn, if the URL contains {site}.
@@ -186,6 +191,7 @@ class RedisSignal(Polling):
     The value is 1, true or up, or else 0, false or down; without the key, the client should be down.
 
     Args:
+        name: the signal's name.
         key: below the run's prefix; {client} stands for the client's name, {index} for its index.
     """
 
