@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run simulation flwr-config test gpu slow chaos soak fidelity map lint bench reproduce fuzz wheels bundle
+.PHONY: help run simulation flwr-config test gpu slow chaos soak fidelity map lint bench docs reproduce fuzz wheels bundle
 
 # Libraries to compare with, in addition to tiktoken and tokenizers, which the tests install.
 PEERS := --with 'gigabpe>=0.1,<0.2' --with 'gigatoken>=0.10,<0.11' --with 'rustbpe>=0.1,<0.2' --with 'bpeasy>=0.1.6,<0.2'
@@ -67,6 +67,9 @@ reproduce: ## run small forms of the field's studies and compare each one's runs
 		uv run python -m fednano.run experiment=reproduce/$$study hydra.sweep.dir=$$folder/$$study || exit 1; done && \
 	uv run --extra compare python -m fednano.compare --panels $(FIGURES) --out $$folder/comparison.html \
 		$(STUDIES:%=$$folder/%)
+
+docs: ## build the documentation site, site/html/index.html; the first time with small runs for its gallery
+	uv run --group docs python docs/website
 
 fuzz: ## feed random input to the Rust core, a minute per target; needs a C++ compiler
 	command -v cargo-fuzz > /dev/null || cargo install --locked cargo-fuzz@0.13.2

@@ -43,7 +43,9 @@ class Quantized(Lossy):
     codes q, the first ones in the low bits of a byte. Little-endian throughout.
 
     Args:
-        name, error_feedback, decay: see `Lossy`.
+        name: see `Lossy`.
+        error_feedback: see `Lossy`.
+        decay: see `Lossy`.
         bits: 8, 4 or 2 for each entry.
         block: entries that share a scale or levels; a power of two. The last block of a tensor may be shorter.
         levels: absmax or quantile.

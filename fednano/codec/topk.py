@@ -38,7 +38,9 @@ class TopK(Lossy):
     and codes of 2 bits. Little-endian throughout.
 
     Args:
-        name, error_feedback, decay: see `Lossy`.
+        name: see `Lossy`.
+        error_feedback: see `Lossy`.
+        decay: see `Lossy`.
         chunk: entries of a chunk; a power of two.
         k: entries of a chunk that are sent.
         values: fp32 or int2.

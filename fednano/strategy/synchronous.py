@@ -47,7 +47,11 @@ class Synchronous:
             tokens_squared_per_step: tokens · tokens ÷ steps, as in Decoupled DiLoCo (2604.21428); uniform: all alike;
             None: tokens, or uniform if `merging` takes no weights or there is `dp`.
         slack: factor on a round's planned duration after which it closes and missing updates are given up.
-        grace, late, max_staleness, staleness_discount, waits: when updates are merged; see `Pacing`.
+        grace: see `Pacing`.
+        late: see `Pacing`.
+        max_staleness: see `Pacing`.
+        staleness_discount: see `Pacing`.
+        waits: see `Pacing`.
         needs_muon: whether the method is defined with Muon as the clients' inner optimizer.
         needs_sparse: whether it is defined with sparse updates and error feedback, such as codec=topk.
         client: what clients do besides plain inner steps.

@@ -6,14 +6,14 @@ import sys
 from typing import Any
 
 _SECTION = re.compile(r"[A-Z]\w+:")
-_ARGUMENT = re.compile(r" {4}(?P<names>\w+(?:, \w+)*): (?P<text>.*)")
-_SEE = re.compile(r"(?:.*; )?see `(?P<cls>\w+)`\.?")
+_ARGUMENT = re.compile(r" {4}(?P<name>\w+): (?P<text>.*)")
+_SEE = re.compile(r"see `(?P<cls>\w+)`\.?")
 
 
 def explained(cls: Any) -> dict[str, str]:
     """The settings that the docstrings of a class and its bases explain, and what they say, as one line each.
 
-    `a, b: see `Other`.` stands for what the class Other, which the module has, says about a and b.
+    `a: see `Other`.` stands for what the class Other, which the module has, says about a.
     """
     found: dict[str, str] = {}
     for each in reversed(inspect.getmro(cls) if inspect.isclass(cls) else (cls,)):
@@ -29,17 +29,17 @@ def explained(cls: Any) -> dict[str, str]:
 def _arguments(docstring: str) -> dict[str, str]:
     """The names in an `Args:` section and their texts, as written."""
     found: dict[str, str] = {}
-    inside, names = False, list[str]()
+    inside, last = False, ""
     for line in inspect.cleandoc(docstring).splitlines():
         if _SECTION.fullmatch(line):
             inside = line == "Args:"
         elif not inside or not line.strip():
             continue
         elif argument := _ARGUMENT.fullmatch(line):
-            names = argument["names"].split(", ")
-            found |= dict.fromkeys(names, argument["text"].strip())
-        elif line.startswith(" " * 8):
-            found |= {name: f"{found[name]} {line.strip()}" for name in names}
+            last = argument["name"]
+            found[last] = argument["text"].strip()
+        elif line.startswith(" " * 8) and last:
+            found[last] += f" {line.strip()}"
         else:
             inside = False
     return found

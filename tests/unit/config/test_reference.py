@@ -36,7 +36,8 @@ class Boat(Base):
     """Floats.
 
     Args:
-        crew, guests: see `Seats`.
+        crew: see `Seats`.
+        guests: see `Seats`.
         size: in feet.
 
     Raises:
