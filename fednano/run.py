@@ -10,6 +10,7 @@ from fednano.core.interrupts import end_at_signals
 if __name__ == "__main__":  # first, since the imports below take a while
     end_at_signals()
 
+import logging
 import os
 import sys
 import traceback
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 LAUNCH = -1  # no exit code: Hydra is to run the jobs
 RAISES = {"HYDRA_FULL_ERROR": "1"}  # has Hydra raise errors, which are told here
+NO_TRIAL = "No trials are completed yet."  # what Optuna says if every job failed
 BROKEN_POOLS = ("TerminatedWorkerError", "BrokenProcessPool")  # a process that ran jobs for joblib is gone
 
 
@@ -79,6 +81,7 @@ def _swept(sweep: SweepRecord, plan: PlannedLaunch) -> int:
     from fednano.report.sweep_table import SweepTable
 
     os.environ.update(RAISES)
+    logging.getLogger("hydra_plugins").setLevel(logging.ERROR)  # a job that fails has been told here
     broken = 0
     try:
         with lost_jobs_fail(plan.launcher, raises=plan.words is None):
@@ -93,7 +96,7 @@ def _swept(sweep: SweepRecord, plan: PlannedLaunch) -> int:
 
 def _broken_off(error: Exception, plan: PlannedLaunch) -> int:
     """Say why a sweep ended before its last job; returns the exit code."""
-    if isinstance(error, JobFailedError):  # a sweeper has had enough of them; each was told
+    if isinstance(error, JobFailedError) or str(error) == NO_TRIAL:  # each job that failed was told
         return FAILED
     if explained(error):
         return failed(error)

@@ -34,16 +34,23 @@ class StorageError(OSError):
 
 def explained(error: BaseException) -> str | None:
     """The cause and the remedy in one line; None unless the failure came from outside the program."""
-    cause: BaseException | None = error
-    while cause is not None:
-        # Also as the cause of an error that says what was being done.
+    for cause in causes(error):  # also as the cause of an error that says what was being done
         if isinstance(cause, StorageError | OutsideError):
             return str(cause)
-        cause = cause.__cause__
     if not isinstance(error, OSError) or error.errno not in REMEDIES:
         return None
     file = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else "a file"
     return f"{file} cannot be used ({os.strerror(error.errno)}); {REMEDIES[error.errno]}"
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, its cause, the cause of that, and so on; each once, also where they go in a circle."""
+    told: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and not any(cause is known for known in told):
+        told.append(cause)
+        yield cause
+        cause = cause.__cause__
 
 
 def in_one_line(error: BaseException) -> str:
