@@ -67,7 +67,10 @@ def foreseen(parts: Parts, size: MessageBytes, budget: Budget | None = None, liv
     try:
         return play(parts, size, VirtualClock(), foresee, live=live)
     except ValueError as error:
-        raise reach.refusal(error) from error
+        refusal = reach.refusal(error)
+        if refusal is error:  # which would become its own cause
+            raise
+        raise refusal from error
 
 
 def play(
