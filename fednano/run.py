@@ -12,6 +12,7 @@ if __name__ == "__main__":  # first, since the imports below take a while
 
 import logging
 import os
+import re
 import sys
 import traceback
 from contextlib import ExitStack
@@ -21,12 +22,17 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 
+from fednano.config.command_help import run_help
 from fednano.config.compose import check_overrides, command_line, conf_dir, hand_over, search_path
 from fednano.config.errors import FAILED, REFUSAL, ended, failed, guarded, one_line
 from fednano.config.hydra.choices import without_parts
+from fednano.config.hydra.completion import SCRIPTS, without_interpreter
 from fednano.config.hydra.options import check_options
 from fednano.config.hydra.plugins import lost_jobs_fail
 from fednano.config.jobs import Job, PlannedLaunch, planned, rerun, without
+from fednano.config.reference.keys import OWN, record_settings, root_keys
+from fednano.config.reference.shown import explanation
+from fednano.config.reference.written import read_choice
 from fednano.core.claim import remove_left
 from fednano.core.failures import explained
 from fednano.core.interrupts import EndAsked, unwinding
@@ -110,14 +116,20 @@ def _broken_off(error: Exception, plan: PlannedLaunch) -> int:
     return FAILED
 
 
-def _command(begun: Begun) -> int:
+def _command(begun: Begun) -> int:  # noqa: PLR0911  # one for each kind of command line
     """Check the command line, and run what does not need Hydra; returns the exit code, or LAUNCH."""
     arguments = command_line()
     settle()
     if arguments.shell_completion:
         check_options(arguments)
+        if script := SCRIPTS.get(" ".join(arguments.overrides)):
+            print(script, end="")
+            return 0
+        os.environ["COMP_LINE"] = without_interpreter(os.environ.get("COMP_LINE", ""))
         return LAUNCH
-    if arguments.help or arguments.hydra_help or arguments.info or arguments.cfg:
+    if arguments.help:
+        return _help(arguments)
+    if arguments.hydra_help or arguments.info or arguments.cfg:
         # Hydra composes what it shows; errors are reported here.
         shown = planned(arguments, launch).overrides
         if arguments.hydra_help:  # it is of Hydra's own node alone
@@ -138,6 +150,24 @@ def _command(begun: Begun) -> int:
 def _names(arguments: Any, key: str) -> bool:
     """Whether the command line gives this key a value."""
     return any(word.startswith(f"{key}=") and word != f"{key}=null" for word in arguments.overrides)
+
+
+def _help(arguments: Any) -> int:
+    """Print what the command takes, or explain the groups and keys that are named; returns the exit code."""
+    named = [word for word in arguments.overrides if re.fullmatch(r"\w[\w./]*", word)]
+    arguments.overrides = [word for word in arguments.overrides if word not in named]
+    composed = planned(arguments, launch).jobs[0].composed
+    folders = [Path(folder) for folder in (arguments.config_dir, conf_dir()) if folder]
+    choices = dict(composed.hydra.runtime.choices)
+    if not named:
+        print(run_help(folders, choices))
+        return 0
+    from fednano.runtime.parts import RunSettings
+
+    hints, told = record_settings(RunSettings)
+    root = root_keys(read_choice(conf_dir() / "config.yaml"), {**OWN, **hints}, told)
+    print("\n\n".join([explanation(word, folders, choices, root) for word in named]))
+    return 0
 
 
 def _preflight(arguments: Any, begun: Begun) -> Job:

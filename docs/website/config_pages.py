@@ -3,7 +3,6 @@
 import html
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -11,14 +10,21 @@ from pages import ROOT
 
 from fednano.config.places import conf_dir
 from fednano.config.reference.explained import explained
-from fednano.config.reference.keys import ChoiceReference, KeyReference, choice_of, groups_of, root_keys
+from fednano.config.reference.keys import (
+    OWN,
+    ChoiceReference,
+    KeyReference,
+    choice_of,
+    groups_of,
+    record_settings,
+    root_keys,
+)
 from fednano.config.reference.written import read_choice
 from fednano.evaluate import KEYS as EVALUATE
 from fednano.node.settings import NodeSettings
 from fednano.runtime.parts import RunSettings
 from fednano.sample import KEYS as SAMPLE
 from fednano.sample import TEXTS
-from fednano.training.budget import Budget
 
 FOLDER = "reference/config"
 HEADER = ("key", "default", "values", "range", "meaning")
@@ -34,7 +40,7 @@ def config_pages() -> dict[str, str]:
     decides = _decisions()
     pages = {
         f"{FOLDER}/{group.replace('/', '-')}.md": _group_page(
-            group, [choice_of(conf, group, name) for name in names], defaults.get(group, ""), decides
+            group, [choice_of([conf], group, name) for name in names], defaults.get(group, ""), decides
         )
         for group, names in groups.items()
     }
@@ -55,13 +61,7 @@ def command_keys(name: str) -> str:
 
 
 def _index(conf: Path, groups: dict[str, list[str]], defaults: dict[str, str], decides: dict[str, str]) -> str:
-    hints: dict[str, Any] = {"name": str, "resume": str | None}
-    told = explained(RunSettings)
-    for field, hint in get_type_hints(RunSettings, include_extras=True).items():
-        hints[field] = hint
-    for field in fields(Budget):
-        hints[f"budget.{field.name}"] = get_type_hints(Budget, include_extras=True)[field.name]
-        told[f"budget.{field.name}"] = explained(Budget)[field.name]
+    hints, told = record_settings(RunSettings)
     rows = [
         (
             f"[`{group}`]({group.replace('/', '-')}.md)",
@@ -76,13 +76,13 @@ def _index(conf: Path, groups: dict[str, list[str]], defaults: dict[str, str], d
         "Every group of the configuration, its choices, and every key with its default, its type, its range and its "
         "meaning. This reference is made from the files in `conf/` and from the code; "
         "[Configuration](../../docs/configuration.md) explains how they work together. The same is in the terminal: "
-        "`python -m fednano.run --help GROUP`.",
+        "`python -m fednano.run --help GROUP`, or `--help KEY`.",
         "## Groups",
         "`GROUP=CHOICE` picks a file. Groups with a slash are parts of a choice of the group before the slash.",
         _rows(("group", "default", "choices", "what it decides"), rows),
         "Several of these at once: [`experiment`](experiment.md).",
         "## Keys outside the groups",
-        _table(root_keys(read_choice(conf / "config.yaml"), hints, told)),
+        _table(root_keys(read_choice(conf / "config.yaml"), {**OWN, **hints}, told)),
         "The folders of runs and sweeps are Hydra's keys `hydra.run.dir` and `hydra.sweep.dir`.",
     )
 

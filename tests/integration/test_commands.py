@@ -264,6 +264,7 @@ def test_help_says_what_the_command_does_and_what_it_takes(name: str) -> None:
     choices = lines[lines.index(group) + 1]
     assert ("cuda_ddp" if name == "sample" else "fineweb_edu") in choices
     assert any(line.startswith(("model_dir: ???", "superlink: ???")) for line in lines) == (name != "prepare")
+    assert max(map(len, lines)) <= 80
     assert not any("_self_" in line or "override" in line for line in lines)
 
 
@@ -274,9 +275,48 @@ def test_help_names_groups_and_keys(command: Command, tmp_path: Path) -> None:
         word in ended.stdout
         for word in ("volatility: bernoulli, compose", "straggler, trace", "clients: 4", "python -m fednano.run")
     )
+    assert max(map(len, ended.stdout.splitlines())) <= 80
     groups = ended.stdout.partition("Groups and choices")[2].partition("Keys and their values")[0]
-    assert "experiment: attacks, churn, codecs" in groups and "model: d10," in groups
+    assert "experiment: attacks, churn, codecs" in groups and "model: *d2, d3," in groups
     assert not re.search(r"\b_\w", groups)  # a part that choices include is none
+
+
+def test_help_explains_groups_and_keys(command: Command, tmp_path: Path) -> None:
+    ended = command("run", "--help", "volatility", "strategy/outer", "budget", "volatility=spot", cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    lines = ended.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert (
+        "volatility=spot" in lines
+        and "    markov: Random times up and down (exponential), in seconds on the" in ended.stdout
+    )
+    assert "volatility.notice_s: 30.0" in lines and "volatility.mean_hold_s" not in ended.stdout
+    assert lines[lines.index("strategy.outer.lr: 0.7") + 1].strip().startswith("η")
+    assert "budget.virtual_hours: null" in lines and "    (a number or null)" in lines
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["clint"], "clint must be a group or a key; did you mean clients?"),
+        (
+            ["strategy.outer.lrr"],
+            "strategy.outer.lrr must be a key of strategy/outer=nesterov; did you mean strategy.outer.lr?",
+        ),
+        (["strategy", "volatility=x"], "volatility=x does not exist; use one of bernoulli, compose, diurnal, "),
+        (["merging", "strategy=flower"], "merging must be a group or a key; "),
+        (
+            ["strategy.merging", "strategy=flower"],
+            "strategy.merging must belong to a choice that is made, got none of ",
+        ),
+    ],
+)
+def test_help_for_what_is_not_there_is_refused(command: Command, tmp_path: Path, words: list[str], line: str) -> None:
+    ended = command("run", "--help", *words, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"fednano: {line}")
+    assert len(ended.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

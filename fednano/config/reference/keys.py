@@ -1,10 +1,10 @@
 """The reference of configuration keys: for each choice of a group, its keys with default, type, range and meaning."""
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from fednano.config.checks import described, settings_of
 from fednano.config.reference.explained import explained
@@ -12,6 +12,8 @@ from fednano.config.reference.written import WrittenChoice, WrittenValue, read_c
 from fednano.config.targets import TARGET, imported, is_special
 from fednano.core.ranges import Range, usual
 
+OWN: Mapping[str, Any] = {"name": str, "resume": str | None}
+"""Annotations of the keys outside the groups that are no settings of a run."""
 COVERED = 0.6  # share of a text's words
 _WORD = re.compile(r"[^\W_]{3,}|\d")
 _YAMLS = {"None": "null", "True": "true", "False": "false"}
@@ -62,20 +64,23 @@ class ChoiceReference:
     others: dict[str, WrittenValue]
 
 
-def groups_of(conf: Path) -> dict[str, list[str]]:
-    """The groups of a configuration folder with the names of their choices, as `--help` lists them."""
-    found: dict[str, list[str]] = {}
-    for folder in sorted(path for path in conf.rglob("*") if path.is_dir()):
-        names = sorted(path.stem for path in folder.glob("[!_]*.yaml"))
-        if names:
-            found[folder.relative_to(conf).as_posix()] = names
-    return found
+def groups_of(*folders: Path) -> dict[str, list[str]]:
+    """The groups of configuration folders with the names of their choices; numbers in names count as numbers."""
+    found: dict[str, set[str]] = {}
+    for folder in folders:
+        for path in folder.rglob("[!_]*.yaml"):
+            if path.parent != folder:
+                found.setdefault(path.parent.relative_to(folder).as_posix(), set()).add(path.stem)
+    return {group: sorted(names, key=_natural) for group, names in sorted(found.items())}
 
 
-def choice_of(conf: Path, group: str, name: str) -> ChoiceReference:
-    """The reference of one choice. Imports its class, and nothing else."""
-    own = read_choice(conf / group / f"{name}.yaml")
-    merged = _with_parents(conf / group, own)
+def choice_of(folders: Sequence[Path], group: str, name: str) -> ChoiceReference:
+    """The reference of one choice, from the first of some folders that has it. Imports its class.
+
+    Raises ValueError if no folder has it, or if the class cannot be imported.
+    """
+    own = _read(folders, group, name)
+    merged = _with_parents(folders, group, own)
     place = group.replace("/", ".")
     if own.package is not None:  # a choice that is nothing, or settings of several groups at once
         return _choice(group, name, own, "", ())
@@ -94,6 +99,19 @@ def choice_of(conf: Path, group: str, name: str) -> ChoiceReference:
     made = {part.name for part in parts}
     keys = [key for key in _keys(merged.keys, place) if key.name not in made]
     return _choice(group, name, own, target, (*parts, *keys))
+
+
+def record_settings(cls: type) -> tuple[dict[str, Any], dict[str, str]]:
+    """Annotations and docstrings of the fields of a dataclass and of those within it, by dotted path."""
+    hints, told = dict[str, Any](), explained(cls)
+    for name, hint in get_type_hints(cls, include_extras=True).items():
+        if is_dataclass(hint) and isinstance(hint, type):
+            inner, about = record_settings(hint)
+            hints |= {f"{name}.{key}": value for key, value in inner.items()}
+            told |= {f"{name}.{key}": value for key, value in about.items()}
+        else:
+            hints[name] = hint
+    return hints, told
 
 
 def root_keys(written: WrittenChoice, hints: Mapping[str, Any], told: Mapping[str, str]) -> tuple[KeyReference, ...]:
@@ -146,10 +164,22 @@ def _choice(group: str, name: str, own: WrittenChoice, target: str, keys: tuple[
     )
 
 
-def _with_parents(folder: Path, own: WrittenChoice) -> WrittenChoice:
+def _natural(name: str) -> tuple[str, int]:
+    digits = name[len(name.rstrip("0123456789")) :]
+    return name.removesuffix(digits), int(digits or -1)
+
+
+def _read(folders: Sequence[Path], group: str, name: str) -> WrittenChoice:
+    for folder in folders:
+        if (path := folder / group / f"{name}.yaml").is_file():
+            return read_choice(path)
+    raise ValueError(f"{group}={name} does not exist; list the choices with --help {group}")
+
+
+def _with_parents(folders: Sequence[Path], group: str, own: WrittenChoice) -> WrittenChoice:
     """A file over those that it begins with: its values in the place of theirs, their comments where it has none."""
     merged = WrittenChoice(summary=own.summary)
-    for each in (*(_with_parents(folder, read_choice(folder / f"{name}.yaml")) for name in own.parents), own):
+    for each in (*(_with_parents(folders, group, _read(folders, group, name)) for name in own.parents), own):
         for path, entry in each.keys.items():
             before = merged.keys.get(path)
             merged.keys[path] = WrittenValue(entry.text, entry.comment or (before.comment if before else ""))

@@ -29,7 +29,7 @@ class WrittenChoice:
         summary: the comment at its top, without lines for programs and those that name the code.
         package: where Hydra puts its keys, if the file says so.
         parents: the choices of the same group that it begins with.
-        parts: choices of groups below its own, by the group's last name.
+        parts: choices of groups below its own, by the group's last name, or by GROUP@PLACE.
         others: choices that it makes in other groups, by the group, or by GROUP@PLACE.
         keys: its values, by their dotted path; a list, or a mapping in braces, is one value.
     """
@@ -75,11 +75,12 @@ def _read_default(item: Node, lines: list[str], choice: WrittenChoice) -> None:
     ((name, chosen),) = item.value
     found = _PART.fullmatch(name.value)
     assert found, name.value
-    group, package = found["group"], found["package"]
+    group, package = found["group"], found["package"] or ""
     if not group.startswith("/"):
-        choice.parts[group] = WrittenValue(chosen.value, comment)
+        if not group.startswith("hydra/"):
+            choice.parts[f"{group}@{package}" if package else group] = WrittenValue(chosen.value, comment)
         return
-    place = (package or "").removeprefix("_global_.")
+    place = package.removeprefix("_global_.")
     named = group[1:] if place in ("", group[1:]) else f"{group[1:]}@{place}"
     choice.others[named] = WrittenValue(chosen.value, comment)
 

@@ -63,7 +63,7 @@ class Seats:
 
 @pytest.fixture(scope="module")
 def choices() -> list[ChoiceReference]:
-    return [choice_of(CONF, group, name) for group, names in GROUPS.items() for name in names]
+    return [choice_of([CONF], group, name) for group, names in GROUPS.items() for name in names]
 
 
 def test_every_key_says_what_it_means(choices: list[ChoiceReference]) -> None:
@@ -91,7 +91,7 @@ def test_docstrings_describe_settings_that_exist(choices: list[ChoiceReference])
 
 
 def test_a_choice_has_the_keys_of_its_file_and_of_its_class() -> None:
-    keys = {key.name: key for key in choice_of(CONF, "hardware", "cuda").keys}
+    keys = {key.name: key for key in choice_of([CONF], "hardware", "cuda").keys}
     assert keys["hardware.compile"].default == "true"
     assert (keys["hardware.workers"].default, keys["hardware.workers"].kind) == (None, "a whole number")
     assert keys["hardware.dtype"].kind == "auto, float32 or bfloat16"
@@ -99,7 +99,7 @@ def test_a_choice_has_the_keys_of_its_file_and_of_its_class() -> None:
 
 
 def test_a_choice_shows_what_it_takes_over_and_what_it_chooses_elsewhere() -> None:
-    choice = choice_of(CONF, "strategy", "dp_fedavg")
+    choice = choice_of([CONF], "strategy", "dp_fedavg")
     keys = {key.name: key for key in choice.keys}
     assert choice.begins_with == "fedavg"
     assert choice.others == {"guard": WrittenValue("none", "since updates are clipped anyway")}
@@ -110,11 +110,11 @@ def test_a_choice_shows_what_it_takes_over_and_what_it_chooses_elsewhere() -> No
 
 
 def test_a_choice_that_is_nothing_has_no_keys() -> None:
-    assert choice_of(CONF, "strategy/dp", "none").keys == ()
+    assert choice_of([CONF], "strategy/dp", "none").keys == ()
 
 
 def test_nested_classes_have_their_keys_too() -> None:
-    keys = {key.name: key for key in choice_of(CONF, "optim", "nanochat").keys}
+    keys = {key.name: key for key in choice_of([CONF], "optim", "nanochat").keys}
     assert keys["optim.schedule.warmdown"].default == "0.65"
     assert keys["optim.schedule.warmdown"].kind == "a number"
     assert "optim.schedule" not in keys
