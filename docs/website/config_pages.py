@@ -27,7 +27,7 @@ from fednano.sample import KEYS as SAMPLE
 from fednano.sample import TEXTS
 
 FOLDER = "reference/config"
-HEADER = ("key", "default", "values", "range", "meaning")
+HEADER = ("key", "default", "meaning and values")
 GENERATED = "<!-- Made by make docs from conf/ and from the classes that it names. -->"
 
 
@@ -153,12 +153,15 @@ def _table(keys: Iterable[KeyReference]) -> str:
     return _rows(HEADER, [_row(key) for key in keys])
 
 
-def _row(key: KeyReference) -> tuple[str, ...]:
+def _row(key: KeyReference) -> tuple[str, str, str]:
     if key.part_of:
-        name = f"[`{key.name.rpartition('.')[0]}/{key.name.rpartition('.')[2]}`]({key.part_of.replace('/', '-')}.md)"
-        return name, _code(key.default or ""), "a choice", "", _prose(key.meaning)
-    default = f"not in the file: `+{key.name}=…`" if key.default is None else _code(key.default)
-    return f"`{key.name}`", default, _prose(key.kind), key.limits, _prose(key.meaning)
+        group, _, part = key.name.rpartition(".")
+        page = f"{key.part_of.replace('/', '-')}.md"
+        return f"[`{group}/{part}`]({page})", _code(key.default or ""), f"{_prose(key.meaning)}<br>*a choice*"
+    default = "not in the file; add it with `+`" if key.default is None else _code(key.default)
+    values = ", ".join(filter(None, (key.kind, key.limits)))
+    told = (_prose(key.meaning), f"*{_prose(values)}*" if values else "")
+    return f"`{key.name}`", default, "<br>".join(filter(None, told))
 
 
 def _rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -39,7 +39,7 @@ EXHIBITS = (
         "decoupled",
         "Fragments that nobody waits for",
         "Decoupled DiLoCo on spot instances: each fragment of the model is merged at a quorum of its own.",
-        ("strategy=decoupled_diloco", "volatility=spot", "rounds=16", "eval_every=4", *SMALL),
+        ("strategy=decoupled_diloco", "optim.state=keep", "volatility=spot", "rounds=16", "eval_every=4", *SMALL),
     ),
     Exhibit(
         "centralized",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from config_pages import config_pages
+from gallery import EXHIBITS, Exhibit
 from support.awaiting import until
 from support.markdown import anchors, blocks, command_lines, links, pages
 from support.paths import CONF, REPOSITORY
@@ -18,6 +19,7 @@ from support.runs import summary_of
 
 from fednano.config.compose import compose_config
 from fednano.config.errors import ConfigError
+from fednano.experiment.experiment import Experiment
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -58,8 +60,8 @@ def test_the_reference_of_keys_has_a_page_for_each_group() -> None:
     known = {**made, **{REPOSITORY / "site" / path: text for path, text in PAGES.items()}}
     assert {path.name: wrong for path, text in made.items() if (wrong := broken(text, path, known))} == {}
     strategy = made[REPOSITORY / "site" / "reference" / "config" / "strategy.md"]
-    assert "| `strategy.local_steps` | `25` | a whole number |" in strategy
-    assert "| [`strategy/outer`](strategy-outer.md) | `nesterov` | a choice |" in strategy
+    assert "| `strategy.local_steps` | `25` | H, inner steps of a client per round<br>*a whole number" in strategy
+    assert "| [`strategy/outer`](strategy-outer.md) | `nesterov` | the step that follows a merge" in strategy
     assert re.search(r"\| `strategy=muloco` \| .*`strategy/outer=muloco`.*`strategy.local_steps=30`", strategy)
     for folder in (path for path in CONF.rglob("*") if path.is_dir()):
         name = folder.relative_to(CONF).as_posix().replace("/", "-")
@@ -103,6 +105,11 @@ def test_command_lines_compose(path: str, monkeypatch: pytest.MonkeyPatch) -> No
         if "lrr=" in line or "-sc" in words:  # the page shows how it is refused; or it composes nothing
             continue
         assert composed(name, tuple(with_last_values(overrides))) == "", line
+
+
+@pytest.mark.parametrize("exhibit", EXHIBITS, ids=lambda exhibit: exhibit.name)
+def test_the_runs_of_the_gallery_pass_their_checks(exhibit: Exhibit) -> None:
+    Experiment(compose_config(exhibit.overrides))
 
 
 def test_options_in_command_lines_exist() -> None:
