@@ -31,6 +31,7 @@ Options:
                            from; run nothing
     -m KEY=A,B …           one run for each combination of the values
     resume=RUN_FOLDER      continue an interrupted or killed run
+    sweep.resume=FOLDER    continue a sweep
     --config-dir FOLDER    also search this folder for choices
     --allow-module MODULE  let _target_ name classes of this module
     -sc install=bash       print what completes commands in bash:
