@@ -31,8 +31,8 @@ EXHIBITS = (
     Exhibit(
         "curtailment",
         "Three sites that follow the sun",
-        "A day and a half of a d20 model at three sites that compute only while power would be curtailed, without "
-        "tensors: times, bytes, energy and carbon beside their baselines.",
+        "A d20 model, 12.4 billion tokens, and sites that compute only while power would be curtailed. No tensors: "
+        "times, bytes, energy and carbon, beside their baselines.",
         ("experiment=curtailment", "planner=aware", "tokenizer=bpe_1k"),
     ),
     Exhibit(
