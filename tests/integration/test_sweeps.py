@@ -85,6 +85,7 @@ def test_a_job_that_fails_ends_no_sweep_and_is_continued(sweep: Sweep, tmp_path:
         assert summary(tmp_path / "sweep" / job)[key] == summary(tmp_path / "whole" / job)[key]
 
 
+@pytest.mark.slow
 def test_joblib_gives_each_job_its_share_of_the_cores(sweep: Sweep, tmp_path: Path) -> None:
     (tmp_path / "broken").touch()
     words = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hardware.threads=0", "hydra.sweep.dir=sweep")
@@ -99,6 +100,7 @@ def test_joblib_gives_each_job_its_share_of_the_cores(sweep: Sweep, tmp_path: Pa
     assert statuses(again) == ["completed before", "completed", "completed before"], again.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["preempted", "killed"])
 def test_a_cluster_job_that_is_preempted_goes_on_and_one_that_is_killed_fails(
     sweep: Sweep, tmp_path: Path, end: str
@@ -120,6 +122,7 @@ def test_a_cluster_job_that_is_preempted_goes_on_and_one_that_is_killed_fails(
     assert summary(tmp_path / "sweep/1")[key] == summary(tmp_path / "plain")[key]
 
 
+@pytest.mark.slow
 def test_slurm_gets_what_was_asked_for_and_a_preempted_job_goes_on(
     sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -159,7 +159,7 @@ def _choice(group: str, name: str, own: WrittenChoice, target: str, keys: tuple[
         summary=own.summary,
         target=target,
         keys=keys,
-        begins_with=next((parent for parent in own.parents if not parent.startswith("_")), ""),
+        begins_with=next((parent for parent in own.parents if not parent.rpartition("/")[2].startswith("_")), ""),
         others=own.others,
     )
 
@@ -170,16 +170,23 @@ def _natural(name: str) -> tuple[str, int]:
 
 
 def _read(folders: Sequence[Path], group: str, name: str) -> WrittenChoice:
-    for folder in folders:
-        if (path := folder / group / f"{name}.yaml").is_file():
-            return read_choice(path)
+    if found := _found(folders, group, name):
+        return found
     raise ValueError(f"{group}={name} does not exist; list the choices with --help {group}")
+
+
+def _found(folders: Sequence[Path], group: str, name: str) -> WrittenChoice | None:
+    """A choice of the group or, if it begins with a slash, of any; None for one of a plug-in's package."""
+    place = name.lstrip("/") if name.startswith("/") else f"{group}/{name}"
+    paths = [path for folder in folders if (path := folder / f"{place}.yaml").is_file()]
+    return read_choice(paths[0]) if paths else None
 
 
 def _with_parents(folders: Sequence[Path], group: str, own: WrittenChoice) -> WrittenChoice:
     """A file over those that it begins with: its values in the place of theirs, their comments where it has none."""
     merged = WrittenChoice(summary=own.summary)
-    for each in (*(_with_parents(folders, group, _read(folders, group, name)) for name in own.parents), own):
+    parents = [found for name in own.parents if (found := _found(folders, group, name))]
+    for each in (*(_with_parents(folders, group, parent) for parent in parents), own):
         for path, entry in each.keys.items():
             before = merged.keys.get(path)
             merged.keys[path] = WrittenValue(entry.text, entry.comment or (before.comment if before else ""))

@@ -71,7 +71,8 @@ def test_every_key_says_what_it_means(choices: list[ChoiceReference]) -> None:
     keys = [(choice.group, choice.name, key) for choice in choices for key in choice.keys]
     assert len(keys) > 500
     assert [f"{group}={name}: {key.name}" for group, name, key in keys if len(key.meaning) < 8] == []
-    assert [f"{group}={name}: {key.name}" for group, name, key in keys if not key.kind] == []
+    own = [each for each in keys if not each[0].startswith("hydra/")]  # a plug-in's class is of its package
+    assert [f"{group}={name}: {key.name}" for group, name, key in own if not key.kind] == []
 
 
 def test_every_choice_says_what_it_is(choices: list[ChoiceReference]) -> None:
