@@ -26,6 +26,7 @@ def test_a_run_is_started_and_loaded(words: list[str], capfd: pytest.CaptureFixt
     assert "round 1/1" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_resumed(words: list[str]) -> None:
     run = fednano.fit([*words, "rounds=3", "checkpoint_every=1"], quiet=True)
     summary = run.folder / "summary.json"

@@ -131,6 +131,7 @@ def test_what_hydra_documents_of_a_sweep_works(go: Go, tmp_path: Path, text_fold
     assert found[0]["data"]["path"] == str(tmp_path / "here" / "texts")
 
 
+@pytest.mark.slow
 def test_a_sweep_of_an_earlier_version_is_continued(go: Go, capsys: pytest.CaptureFixture[str]) -> None:
     assert go("-m", "seed=1,2,3", "hydra.sweep.dir=sweep") == 0
     shutil.rmtree("sweep/.sweep")

@@ -146,6 +146,7 @@ OPTUNA = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_optuna_weighs_bpb_against_carbon_and_repeats_itself_when_it_is_continued(sweep: Sweep, tmp_path: Path) -> None:
     (tmp_path / "broken").touch()
     done = sweep(*OPTUNA)
