@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.runs import StopsAfter
 
-from fednano.run import _completed
+from fednano.experiment.job import finish
 from fednano.training.checkpoint import Checkpoints
 
 Run = Callable[..., dict[str, Any]]
@@ -67,7 +67,7 @@ def test_a_checkpoint_that_is_being_removed_is_not_named_like_one(
 def test_the_report_of_a_completed_run_is_written_if_it_is_missing(run: Run) -> None:
     folder = run("runtime.compute=analytic")["folder"]
     before = names(folder)
-    assert _completed(folder) == "there is nothing to do"
+    assert finish(folder) == "there is nothing to do"
     (folder / "report.html").rename(folder / "report.html.7.140.tmp")
-    assert _completed(folder) == "its report.html was missing and is written"
+    assert finish(folder) == "its report.html was missing and is written"
     assert names(folder) == before
