@@ -1,6 +1,6 @@
 """WattTime: historical emissions rates in JSON and CSV, whose pounds per MWh become g/kWh.
 
-Documented at https://docs.watttime.org (JSON) and its client (CSV).
+Documented at https://docs.watttime.org; the CSV is that of its Python client, `watttime`.
 """
 
 from collections.abc import Sequence
