@@ -1,7 +1,7 @@
 """The files of run folders as pandas tables."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +14,7 @@ from fednano.report.comparison.defaults import with_defaults
 from fednano.report.comparison.groups import telling
 from fednano.report.comparison.runs import EVENTS, SUMMARY, RecordedRun, read_config, read_run, run_folders
 from fednano.report.comparison.table import headings
-
-METRICS = "metrics.jsonl"
-ROUND, EVALUATION = "round", "evaluation"
+from fednano.report.metrics import EVALUATION, ROUND, read_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +58,12 @@ class LoadedRun:
     @cached_property
     def events(self) -> pd.DataFrame:
         """The event log: a row for each event, a column for each field that any event has; `event` is its type."""
-        return _table(_lines(self.folder / EVENTS, dict), "event")
+        path = self.folder / EVENTS
+        return _table([event for event in read_whole(path, dict) if event] if path.is_file() else [], "event")
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
-        return _lines(self.folder / METRICS, _typed)
+        return read_rows(self.folder)
 
     def _of(self, kind: str) -> pd.DataFrame:
         return _table([row for row in self._rows if row["type"] == kind], "type")
@@ -182,19 +181,9 @@ def _loaded(folder: Path) -> LoadedRun:
     return LoadedRun(folder=folder, config=read_config(folder), _figures={})
 
 
-def _lines(path: Path, use: Callable[[dict[str, Any]], dict[str, Any]]) -> list[dict[str, Any]]:
-    """The JSON objects of a file, as `use` makes them; none without the file, and not a last line half written."""
-    return [row for row in read_whole(path, use) if row] if path.is_file() else []
-
-
 def _table(rows: Sequence[Mapping[str, Any]], first: str) -> pd.DataFrame:
     """The rows as a table; without any, one of no rows that has at least the column `first`."""
     return pd.DataFrame(rows, columns=None if rows else [first])
-
-
-def _typed(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of `metrics.jsonl`, with the type that files of earlier versions lack."""
-    return {"type": EVALUATION if "val_bpb" in row else ROUND, **row}
 
 
 def _plain(value: Any) -> Any:

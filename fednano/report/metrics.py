@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fednano.core.event_log import read_whole
 from fednano.core.events import (
     Evaluated,
     Event,
@@ -28,6 +29,7 @@ MetricsRow = dict[str, Any]
 Totals = Callable[[], Mapping[str, float | None]]
 """The run's energy and carbon so far: `energy_kwh` and `co2_g` (None: unknown)."""
 
+METRICS = "metrics.jsonl"
 ROUND, EVALUATION = "round", "evaluation"  # types of rows
 COLUMNS = ("type", "round", "t", "merges", "tokens", "round_tokens", "steps", "updates", "train_loss", "val_loss",
            "val_bpb", "lr_scale", "norm", "energy_kwh", "co2_g", "bytes_up", "bytes_down", "wall_run_s", "wall_s",
@@ -101,6 +103,22 @@ def _figures(event: RoundMerged | Evaluated) -> MetricsRow:
         "wall_train_s": event.wall_train_s,
         "wall_data_s": event.wall_data_s,
     }
+
+
+def read_rows(folder: Path) -> list[MetricsRow]:
+    """The rows of `metrics.jsonl` in a run folder, each with its type, without a last line that is half written.
+
+    A folder without the file has none.
+
+    Raises DamagedLogError naming a line that is no row.
+    """
+    path = folder / METRICS
+    return [row for row in read_whole(path, _typed) if row] if path.is_file() else []
+
+
+def _typed(row: MetricsRow) -> MetricsRow:
+    """A row with the type that those of earlier versions lack."""
+    return {"type": EVALUATION if "val_bpb" in row else ROUND, **row}
 
 
 class MetricsFile:

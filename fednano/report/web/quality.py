@@ -1,15 +1,15 @@
 """The report's curves of model quality, against tokens and against what the run has cost."""
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fednano.core.event_log import DamagedLogError
 from fednano.report import units
 from fednano.report.history import History, Sample
-from fednano.report.metrics import EVALUATION, ROUND
+from fednano.report.metrics import EVALUATION, ROUND, read_rows
 from fednano.report.web import svg
 from fednano.report.web.svg import Chart, Frame
 
@@ -53,15 +53,11 @@ class _Axis:
 
 
 def read_costs(folder: Path) -> Costs:
-    """The rows of `metrics.jsonl` in a run folder; none without the file, and without lines that are not whole."""
-    path, found = folder / "metrics.jsonl", {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
-        try:
-            row = json.loads(line)
-            found[row["type"], row["round"]] = row
-        except (ValueError, KeyError, TypeError):  # rows of earlier versions have no type, and no costs
-            continue
-    return found
+    """The rows of `metrics.jsonl` in a run folder, as far as the file can be read; none without it."""
+    try:
+        return {(row["type"], row["round"]): row for row in read_rows(folder)}
+    except (DamagedLogError, KeyError):  # the curves do without what they cost
+        return {}
 
 
 def panels(history: History, clock: str, costs: Costs | None = None, analytic: bool = False) -> list[Panel]:
