@@ -4,6 +4,7 @@ import hmac
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from msgspec import Struct, structs
 from torch import Tensor
@@ -51,9 +52,13 @@ class Intake:
     ledger: Ledger
     clock: Clock
     progress: RunProgress
-    pacing: Pacing = field(default_factory=Pacing)
     slices: Slices = field(default_factory=Slices)
     tally: Tally | None = None
+
+    @cached_property
+    def pacing(self) -> Pacing:
+        """When the strategy merges, and how much stale updates count."""
+        return Pacing.of(self.strategy)
 
     def receive(self, reply: Reply, lease: Lease, round_: Round, state: ServerState) -> Received:
         """Accumulate or refuse the reply to the task under `lease`. A refused reply leaves the round unchanged."""

@@ -27,7 +27,6 @@ from fednano.federation.transport import Transport
 from fednano.optim.inner import is_count
 from fednano.strategy.base import ServerState, Strategy
 from fednano.strategy.mean import WeightedMean
-from fednano.strategy.pacing import Pacing
 from fednano.training.recorder import Recorder
 from fednano.training.worker import Task
 from fednano.volatility.membership import Members
@@ -84,7 +83,6 @@ class Federation:
         self._progress = recorder.progress
         self._roster = Roster(membership)
         self._pending = Pending()
-        self._pacing = Pacing.of(strategy)
         self._last: Round | None = None
         intake = Intake(
             strategy=strategy,
@@ -92,14 +90,13 @@ class Federation:
             ledger=ledger,
             clock=clock,
             progress=recorder.progress,
-            pacing=self._pacing,
             slices=self._slices,
             tally=tally,
         )
+        self._pacing = intake.pacing
         self._replies = Replies(
             intake=intake,
             pending=self._pending,
-            pacing=self._pacing,
             roster=self._roster,
             leases=self._leases,
             store=store,

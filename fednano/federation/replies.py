@@ -13,7 +13,6 @@ from fednano.federation.plan import Round
 from fednano.federation.roster import Roster
 from fednano.federation.transport import Reply, Transport
 from fednano.strategy.base import ServerState
-from fednano.strategy.pacing import Pacing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +21,6 @@ class Replies:
 
     intake: Intake
     pending: Pending
-    pacing: Pacing
     roster: Roster
     leases: Leases
     store: CoordinationStore
@@ -88,7 +86,7 @@ class Replies:
         if received.accumulated:
             self.emit(received.accumulated)
         # A client that trains on already has a task more to do in a round that settles.
-        if self.pacing.waits or (round_.settles and not self.leases.is_ahead(lease.client)):
+        if self.intake.pacing.waits or (round_.settles and not self.leases.is_ahead(lease.client)):
             round_.served.add(lease.client)  # also one whose work is of an earlier round
         else:
             round_.served.discard(lease.client)

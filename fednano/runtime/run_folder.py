@@ -3,7 +3,7 @@
 import platform
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -21,9 +21,9 @@ from fednano.core.files import remove_unwritten, write_atomically
 from fednano.core.ranks import rank
 from fednano.report.audit import Auditor
 from fednano.report.console import Console
-from fednano.report.metrics import MetricRows, MetricsFile
+from fednano.report.metrics import METRICS, MetricRows, MetricsFile
 from fednano.report.origin import record_origin
-from fednano.report.sinks import Fanout, Logger
+from fednano.report.sinks import Fanout, Logger, Sink
 from fednano.report.web.html import LiveReport
 from fednano.runtime.beginning import check_resume
 from fednano.runtime.energy_file import ENERGY, EnergyFile
@@ -76,9 +76,7 @@ def run_in_folder(
     record_origin(folder)
     console = Console(name, folder, out, meter.totals)
     auditor, report = Auditor(), LiveReport(console.figures)
-    spent, kept = EnergyFile(folder / ENERGY, meter), MetricsFile(folder / "metrics.jsonl")
-    rows = MetricRows(meter.totals, [kept, *loggers])  # after the meter, so that a row has the energy of its event
-    sink = Fanout([meter, console, spent, rows, kept, auditor, report, *loggers])
+    sink = _told(folder, meter, console, [auditor, report], loggers)
     written = Written(folder)
     try:
         for event in read_log(events):
@@ -102,6 +100,13 @@ def run_in_folder(
             sink.close(written.summary)
         with written.closing():
             event_log.close()
+
+
+def _told(folder: Path, meter: Meter, console: Console, others: Sequence[Sink], loggers: Sequence[Sink]) -> Fanout:
+    """Everything that hears of the run's events and steps, in order."""
+    spent, kept = EnergyFile(folder / ENERGY, meter), MetricsFile(folder / METRICS)
+    rows = MetricRows(meter.totals, [kept, *loggers])  # after the meter, so that a row has the energy of its event
+    return Fanout([meter, console, spent, rows, kept, *others, *loggers])
 
 
 def _write_results(
