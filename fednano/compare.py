@@ -20,7 +20,7 @@ from fednano.config.errors import guarded, shown, warn
 from fednano.core.files import can_write, write_whole
 from fednano.report.comparison.defaults import with_defaults
 from fednano.report.comparison.runs import find_runs, metrics, require_metric
-from fednano.report.printer import printer
+from fednano.report.terminal.printer import printer
 
 if TYPE_CHECKING:
     from fednano.report.comparison.groups import Facet, Group

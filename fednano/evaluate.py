@@ -60,9 +60,9 @@ def main(overrides: Sequence[str]) -> int:
     cfg = compose_config(_with_bundle(overrides), "evaluate")
     _check(cfg)
 
-    from fednano.report.console import RichProgress
-    from fednano.report.evaluation import task_table, text_table
-    from fednano.report.printer import printer
+    from fednano.report.terminal.console import RichProgress
+    from fednano.report.terminal.evaluation import task_table, text_table
+    from fednano.report.terminal.printer import printer
     from fednano.training.checkpoint import load_model, load_tokenizer, write_json
     from fednano.training.model_folder import model_folder
 

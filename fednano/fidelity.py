@@ -29,7 +29,7 @@ from fednano.core.clock import VirtualClock
 from fednano.core.event_log import read_log
 from fednano.core.events import Evaluated, Event, RoundMerged, RoundSkipped
 from fednano.report.measured import Measured, measure
-from fednano.report.printer import printer
+from fednano.report.terminal.printer import printer
 from fednano.volatility.availability import Availability, Window
 from fednano.volatility.profiles import Profile
 

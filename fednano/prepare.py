@@ -21,7 +21,7 @@ def main(overrides: Sequence[str]) -> int:
     """Prepare the corpus and tokenizer that `overrides` name, and print where they are; returns the exit code."""
     cfg = compose_config(overrides, "prepare")
     from fednano.experiment.preparation import prepare_tokenizer
-    from fednano.report.console import RichProgress
+    from fednano.report.terminal.console import RichProgress
 
     for key in cfg:
         if key not in ("data", "partition", "tokenizer"):

@@ -84,7 +84,7 @@ def _have_hydra_run() -> None:
 
 def _swept(sweep: SweepRecord, plan: PlannedLaunch) -> int:
     """Have Hydra run the jobs of a sweep, and print what became of each; returns the exit code."""
-    from fednano.report.sweep_table import SweepTable
+    from fednano.report.terminal.sweep_table import SweepTable
 
     os.environ.update(RAISES)
     logging.getLogger("hydra_plugins").setLevel(logging.ERROR)  # a job that fails has been told here

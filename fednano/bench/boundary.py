@@ -16,7 +16,7 @@ from typing import Any
 from rich.table import Table
 
 from fednano.core.marks import VARIABLE, read_marks
-from fednano.report.printer import printer
+from fednano.report.terminal.printer import printer
 
 # 12 million parameters with short steps, so that the boundaries take most of the time.
 RUN = (

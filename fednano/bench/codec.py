@@ -15,7 +15,7 @@ from fednano.codec.fp32 import Fp32
 from fednano.codec.topk import TopK
 from fednano.core import tensors
 from fednano.core.tensors import Shapes
-from fednano.report.printer import printer
+from fednano.report.terminal.printer import printer
 
 COPY = "copy"  # of all bytes, in place of encoding
 QUANTILE: dict[str, Any] = {"levels": "quantile", "block": 4096}

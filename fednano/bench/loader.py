@@ -17,8 +17,8 @@ from fednano.core.tensors import State
 from fednano.data.ledger import Grant, Span
 from fednano.data.loader import Batch, LeaseLoader
 from fednano.experiment.experiment import Experiment
-from fednano.report.console import RichProgress
-from fednano.report.printer import printer
+from fednano.report.terminal.console import RichProgress
+from fednano.report.terminal.printer import printer
 from fednano.runtime.beginning import local_trainer, untrained
 from fednano.runtime.parts import Parts
 from fednano.training.local import LocalTrainer, StepPlan

@@ -18,7 +18,7 @@ from fednano.core import tensors
 from fednano.core.tensors import Lazy, State
 from fednano.flower.stock import stock_fedavg
 from fednano.process.memory import most_growth
-from fednano.report.printer import printer
+from fednano.report.terminal.printer import printer
 from fednano.strategy.base import ServerState, Update
 from fednano.strategy.mean import WeightedMean
 from fednano.strategy.outer.nesterov import Nesterov

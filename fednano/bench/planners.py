@@ -22,7 +22,7 @@ from fednano.federation.round_length import Rounds
 from fednano.flower.client_app import make_client_app
 from fednano.flower.transport import FlowerTransport
 from fednano.flower.virtual_grid import SERVER_NODE_ID, VirtualGrid, VirtualNode
-from fednano.report.printer import printer
+from fednano.report.terminal.printer import printer
 from fednano.strategy.base import ServerState, Strategy
 from fednano.strategy.outer.sgd import SGD
 from fednano.strategy.streaming import Streaming

@@ -13,7 +13,7 @@ from fednano.model.arch import SEED
 from fednano.model.generate import Sampling, context_start, generate
 from fednano.model.gpt import GPT, GPTConfig
 from fednano.model.scaling import Depth
-from fednano.report.printer import printer
+from fednano.report.terminal.printer import printer
 
 GREEDY = Sampling(temperature=0)
 NEVER = -1  # no id ends the text

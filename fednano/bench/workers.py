@@ -13,7 +13,7 @@ from rich.table import Table
 
 from fednano.core.event_log import read_log
 from fednano.core.events import RoundMerged
-from fednano.report.printer import printer
+from fednano.report.terminal.printer import printer
 
 COMMON = ("volatility=none", "eval_every=1000", "eval_tokens=2048", "checkpoint_every=1000")
 

@@ -7,6 +7,7 @@ from typing import Any
 MOVED = {
     "fednano.flower.planner": "fednano.federation.planner",
     "fednano.flower.rounds": "fednano.federation.round_length",
+    "fednano.report.wandb_sink": "fednano.report.tracking.wandb_sink",
     "fednano.runtime.deployment.Deployment": "fednano.runtime.deployment.deployment.Deployment",
     "fednano.runtime.provision": "fednano.runtime.deployment.nodes.provision",
     "fednano.runtime.simulation": "fednano.runtime.ray.simulation",

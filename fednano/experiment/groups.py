@@ -20,8 +20,8 @@ from fednano.federation.round_length import Rounds
 from fednano.model.arch import Arch
 from fednano.model.scaling import Depth
 from fednano.optim.inner import Optim
-from fednano.report.loggers import Loggers
 from fednano.report.sinks import Logger
+from fednano.report.tracking.loggers import Loggers
 from fednano.runtime.protocol import Conducted, Runtime
 from fednano.strategy.base import Strategy
 from fednano.tokenizer.train import BpeTrainer

@@ -201,7 +201,7 @@ def finish(folder: Path) -> str:
 def progress(shown: bool = True) -> "Progress":
     """The progress display of the preparation; only rank 0 shows one."""
     from fednano.core.progress import Silent
-    from fednano.report.console import RichProgress
+    from fednano.report.terminal.console import RichProgress
 
     return RichProgress() if shown and not rank() else Silent()
 

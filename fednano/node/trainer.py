@@ -17,7 +17,7 @@ from fednano.experiment.experiment import Experiment
 from fednano.flower.relay import TOLD
 from fednano.node.resident import Resident
 from fednano.node.settings import decode, run_config, told_config
-from fednano.report.console import RichProgress
+from fednano.report.terminal.console import RichProgress
 
 
 class Closable(Post, Protocol):

@@ -20,10 +20,10 @@ from fednano.core.failures import in_one_line, naming
 from fednano.core.files import remove_unwritten, write_atomically
 from fednano.core.ranks import rank
 from fednano.report.audit import Auditor
-from fednano.report.console import Console
 from fednano.report.metrics import METRICS, MetricRows, MetricsFile
 from fednano.report.origin import record_origin
 from fednano.report.sinks import Fanout, Logger, Sink
+from fednano.report.terminal.console import Console
 from fednano.report.web.html import LiveReport
 from fednano.runtime.beginning import check_resume
 from fednano.runtime.energy_file import ENERGY, EnergyFile

@@ -18,8 +18,8 @@ from fednano.core.event_log import read_log
 from fednano.core.events import ClientDown, ClientUp, RoundMerged, RunEnded, UpdateFolded, UpdateRefused, WorkDispatched
 from fednano.data.ledger import Ledger
 from fednano.report.audit import audit
-from fednano.report.display import DIVERGED, summary_lines
 from fednano.report.history import read_history
+from fednano.report.terminal.display import DIVERGED, summary_lines
 from fednano.training.checkpoint import Checkpoints, load_model
 
 Run = Callable[..., dict[str, Any]]

@@ -44,7 +44,7 @@ def test_every_run_of_a_sweep_composes(path: Path) -> None:
     draws = list(itertools.product(*(values(keys[key]) for key in keys)))
     for draw in draws[:: max(1, len(draws) // 12)]:
         config = compose_config(overrides(sweep, dict(zip(keys, draw, strict=True))))
-        assert config.logger.wandb._target_ == "fednano.report.wandb_sink.Wandb"
+        assert config.logger.wandb._target_ == "fednano.report.tracking.wandb_sink.Wandb"
         Experiment(config)
 
 

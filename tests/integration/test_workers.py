@@ -26,7 +26,7 @@ from fednano.core.events import ClientDown, RoundMerged, RoundSkipped, UpdateFol
 from fednano.core.inner_step import InnerStep
 from fednano.core.progress import Silent
 from fednano.experiment.experiment import Experiment
-from fednano.report.console import Console
+from fednano.report.terminal.console import Console
 from fednano.runtime.run_folder import run_in_folder
 from fednano.runtime.session import Outcome
 from fednano.training.checkpoint import Checkpoints

@@ -16,7 +16,8 @@ from pathlib import Path
 
 WARM = (
     "hydra", "fednano.config.jobs", "fednano.experiment.preflight", "fednano.runtime.virtual",
-    "fednano.runtime.centralized", "fednano.runtime.run_folder", "fednano.report.web.html", "fednano.report.console",
+    "fednano.runtime.centralized", "fednano.runtime.run_folder", "fednano.report.web.html",
+    "fednano.report.terminal.console",
 )  # fmt: skip
 
 

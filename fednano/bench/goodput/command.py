@@ -5,8 +5,8 @@ import json
 
 from fednano.bench.goodput import churn, links
 from fednano.core.progress import Silent
-from fednano.report.console import RichProgress
-from fednano.report.printer import printer
+from fednano.report.terminal.console import RichProgress
+from fednano.report.terminal.printer import printer
 
 PARTS = ("churn", "links")
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from fednano.bench.protocol import hostile, runs
 from fednano.bench.protocol.hostile import Cost
 from fednano.bench.protocol.runs import Run
-from fednano.report.printer import printer
+from fednano.report.terminal.printer import printer
 
 MOST_MS = 50.0
 

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fednano.bench.tokenizer import corpus, table, works
 from fednano.bench.tokenizer.contenders import CONTENDERS, PEERS
 from fednano.bench.tokenizer.results import ResultRow, results
-from fednano.report.printer import printer
+from fednano.report.terminal.printer import printer
 
 # 256 bytes and fednano's special tokens, which other libraries do not have.
 NO_MERGES = 261

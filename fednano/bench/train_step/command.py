@@ -12,7 +12,7 @@ import torch
 from fednano.bench.train_step import works
 from fednano.bench.train_step.contenders import checked_checkout
 from fednano.bench.train_step.table import show
-from fednano.report.printer import printer
+from fednano.report.terminal.printer import printer
 
 LEAST = {"depth": 1, "batch_size": 1, "sequence_len": 2, "vocab_size": 2, "repeats": 1, "threads": 1, "clients": 0}
 

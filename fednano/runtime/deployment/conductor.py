@@ -28,7 +28,7 @@ from fednano.flower.compat.superlink import RunStatus, UnreachableError
 from fednano.process.child import Child
 from fednano.process.restarts import RestartPolicy, Restarts, Verdict
 from fednano.report import units
-from fednano.report.console import Console
+from fednano.report.terminal.console import Console
 from fednano.runtime.deployment.following import outcome_of
 from fednano.runtime.deployment.inbox import Inbox
 from fednano.runtime.deployment.nodes.attendance import Attendance, Reach, store_value

@@ -15,7 +15,7 @@ from fednano.core.files import write_atomically
 from fednano.core.ranks import world
 from fednano.process.surroundings import require_open_files, require_port, require_utf8, without_foreign_proxies_here
 from fednano.process.temporary import socket_place, temporary_folder
-from fednano.report.console import Console
+from fednano.report.terminal.console import Console
 from fednano.runtime.deployment.conductor import Conductor
 from fednano.runtime.deployment.nodes.attendance import Attendance, Chaotic, ProvisionedNodes, Reach, Steady
 from fednano.runtime.deployment.nodes.chaos import Chaos, check_crashes

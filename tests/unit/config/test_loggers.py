@@ -12,7 +12,7 @@ from fednano.config.loggers import check_all_there, choices_in
 from fednano.experiment.groups import Groups
 from fednano.report.metrics import Csv
 from fednano.report.sinks import Local
-from fednano.report.wandb_sink import Wandb
+from fednano.report.tracking.wandb_sink import Wandb
 
 WANDB = {"_target_": "fednano.report.wandb_sink.Wandb", "project": "p", "mode": "auto", "name": None, "group": None,
          "tags": []}  # fmt: skip

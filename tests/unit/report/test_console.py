@@ -21,12 +21,12 @@ from fednano.core.events import (
     UpdateRefused,
     WorkDispatched,
 )
-from fednano.report import console as console_module
-from fednano.report import display
-from fednano.report.console import Console, RichProgress
 from fednano.report.figures import figures_of
-from fednano.report.glyphs import UNICODE
-from fednano.report.live import RunPace
+from fednano.report.terminal import console as console_module
+from fednano.report.terminal import display
+from fednano.report.terminal.console import Console, RichProgress
+from fednano.report.terminal.glyphs import UNICODE
+from fednano.report.terminal.live import RunPace
 
 FOLDER = Path("outputs/quickstart/now")
 

@@ -8,10 +8,10 @@ from support.event_logs import CLIENTS, volatile_run
 from support.pages import Page, page_of, tiles, write_run
 
 from fednano.report import units
-from fednano.report.display import summary_lines
 from fednano.report.energy import compared_with_always_on, section
 from fednano.report.history import History
 from fednano.report.sinks import flat
+from fednano.report.terminal.display import summary_lines
 
 
 def figures(kwh: float, co2_g: float | None, **more: Any) -> dict[str, Any]:

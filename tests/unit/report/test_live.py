@@ -24,10 +24,10 @@ from fednano.core.events import (
     UpdateFolded,
     WorkDispatched,
 )
-from fednano.report.console import Console
 from fednano.report.figures import figures_of
-from fednano.report.glyphs import ASCII, UNICODE
-from fednano.report.strips import ROUNDS, Strips
+from fednano.report.terminal.console import Console
+from fednano.report.terminal.glyphs import ASCII, UNICODE
+from fednano.report.terminal.strips import ROUNDS, Strips
 
 FOLDER = Path("outputs/quickstart/now")
 ENERGY = {"energy_kwh": 0.0421, "co2_g": 12.3}
@@ -143,7 +143,7 @@ def test_a_terminal_that_goes_away_ends_nothing(tmp_path: Path) -> None:
         "from fednano.core.output import tolerate_output; tolerate_output()\n"
         "from pathlib import Path\n"
         "from support.event_logs import volatile_run, summary_of\n"
-        "from fednano.report.console import Console\n"
+        "from fednano.report.terminal.console import Console\n"
         "events = volatile_run(rounds=6)\n"
         "console = Console('quickstart', Path('.'))\n"
         "for k, event in enumerate(events):\n"

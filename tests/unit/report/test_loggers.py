@@ -15,9 +15,9 @@ from support.inner_steps import step_of
 
 from fednano.core.events import Event, RoundMerged, RunStarted
 from fednano.core.inner_step import InnerStep
-from fednano.report.loggers import Loggers
 from fednano.report.metrics import MetricRows
 from fednano.report.sinks import Energy, Fanout, Sink
+from fednano.report.tracking.loggers import Loggers
 
 
 @dataclass

@@ -28,10 +28,10 @@ from fednano.core.events import (
 from fednano.core.inner_step import InnerStep
 from fednano.core.packed import Packed
 from fednano.report import units
-from fednano.report.display import summary_lines
 from fednano.report.figures import figures_of, rows_before
 from fednano.report.history import ClientLane, History, WorkBar
 from fednano.report.sinks import Fanout, Local
+from fednano.report.terminal.display import summary_lines
 from fednano.report.web import svg
 from fednano.report.web.html import LiveReport, write_report
 from fednano.report.web.timeline import timeline

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fednano.experiment.sweep import JobState
-from fednano.report.sweep_table import SweepTable, varying
+from fednano.report.terminal.sweep_table import SweepTable, varying
 
 LONG = ("strategy.outer.momentum=0.9", "optim.matrix_lr=0.055332536888805156", "volatility.mean_up_s=120")
 JOBS = (

@@ -11,11 +11,11 @@ from support.event_logs import volatile_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fednano.core.events import Evaluated, RoundMerged, UpdateFolded
-from fednano.report import tensorboard_sink
-from fednano.report.loggers import Loggers
 from fednano.report.metrics import MetricRows
 from fednano.report.sinks import Fanout
-from fednano.report.tensorboard_sink import Tensorboard
+from fednano.report.tracking import tensorboard_sink
+from fednano.report.tracking.loggers import Loggers
+from fednano.report.tracking.tensorboard_sink import Tensorboard
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:

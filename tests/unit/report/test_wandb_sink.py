@@ -17,12 +17,12 @@ from support.wandb_server import wandb_server
 
 from fednano.core.event_log import read_log
 from fednano.core.events import ClientUp, Evaluated, RoundMerged, UpdateFolded
-from fednano.report import wandb_sink
-from fednano.report.happenings import COLUMNS
-from fednano.report.loggers import Loggers
 from fednano.report.metrics import MetricRows
 from fednano.report.sinks import Energy, Fanout
-from fednano.report.wandb_sink import CHARTED, Wandb
+from fednano.report.tracking import wandb_sink
+from fednano.report.tracking.happenings import COLUMNS
+from fednano.report.tracking.loggers import Loggers
+from fednano.report.tracking.wandb_sink import CHARTED, Wandb
 
 
 def _rows(folder: Path) -> list[dict[str, Any]]:
@@ -232,7 +232,8 @@ def test_a_wrong_setting_is_named_before_wandb_is_asked(key: str, value: str, na
 
 
 def test_wandb_is_imported_only_when_a_run_opens_it() -> None:
-    code = "import sys, fednano.report.wandb_sink, fednano.report.console; sys.exit('wandb' in sys.modules)"
+    modules = "fednano.report.tracking.wandb_sink, fednano.report.terminal.console"
+    code = f"import sys, {modules}; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

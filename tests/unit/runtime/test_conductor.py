@@ -13,7 +13,7 @@ from fednano.coordination.memory import MemoryStore
 from fednano.coordination.redis_link import Address
 from fednano.coordination.settings import Serving
 from fednano.flower.compat.superlink import RAISED, RunStatus
-from fednano.report.console import Console
+from fednano.report.terminal.console import Console
 from fednano.runtime.deployment import conductor
 from fednano.runtime.deployment.conductor import Conductor
 from fednano.runtime.deployment.nodes.attendance import Steady

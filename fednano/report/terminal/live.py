@@ -18,10 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from fednano.report import units
-from fednano.report.display import clock_name, ended, headline
 from fednano.report.figures import ClientFigures, Figures
-from fednano.report.glyphs import Glyphs
-from fednano.report.strips import Strips
+from fednano.report.terminal.display import clock_name, ended, headline
+from fednano.report.terminal.glyphs import Glyphs
+from fednano.report.terminal.strips import Strips
 
 FRAME = 4  # columns of the frame around the display
 GAP = 2  # columns between those of the table

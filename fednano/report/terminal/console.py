@@ -12,10 +12,11 @@ from rich.text import Text
 from fednano.core.clock import wall
 from fednano.core.events import Evaluated, Event, RoundMerged, RoundSkipped, RunStarted, WorkDispatched
 from fednano.core.inner_step import InnerStep
-from fednano.report import display, units
-from fednano.report.glyphs import glyphs_of
-from fednano.report.live import Room, RunPace, Shown, Work, live
+from fednano.report import units
 from fednano.report.metrics import Totals
+from fednano.report.terminal import display
+from fednano.report.terminal.glyphs import glyphs_of
+from fednano.report.terminal.live import Room, RunPace, Shown, Work, live
 
 REFRESH_S = 0.4  # drawing takes some 7 ms of one core
 PLAIN_PROGRESS_S = 10.0

@@ -10,10 +10,10 @@ from typing import Any, Literal, cast
 from fednano.config.errors import one_line, warn
 from fednano.core.events import Event, RunStarted, UpdateFolded
 from fednano.core.inner_step import InnerStep
-from fednano.report.happenings import COLUMNS, HEARD, Happenings
 from fednano.report.metrics import ROUND, MetricsRow
 from fednano.report.sinks import Energy, Sink, flat
-from fednano.report.wandb_identity import IdentityFile, WandbIdentity, known, rows_kept
+from fednano.report.tracking.happenings import COLUMNS, HEARD, Happenings
+from fednano.report.tracking.wandb_identity import IdentityFile, WandbIdentity, known, rows_kept
 
 MODES = ("auto", "offline", "online")
 MAX_ACCOUNTS = 10_000  # accounts of a client in a round that are logged in a run; above this, rounds are skipped

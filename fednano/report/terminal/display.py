@@ -9,7 +9,7 @@ from rich.text import Text
 from fednano.report import units
 from fednano.report.energy import compared_with_always_on
 from fednano.report.figures import Figures
-from fednano.report.glyphs import UNICODE, Glyphs
+from fednano.report.terminal.glyphs import UNICODE, Glyphs
 
 COLUMNS = 80
 LABEL = 26  # columns of the summary's labels

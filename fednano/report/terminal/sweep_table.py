@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fednano.report import units
-from fednano.report.printer import printer
+from fednano.report.terminal.printer import printer
 
 HEADINGS = {"val_bpb": "bpb", "co2_g": "gCO2", "energy_kwh": "kWh"}
 STYLES = {"completed": "green", "completed before": "green", "failed": "red", "refused": "red", "interrupted": "yellow"}
