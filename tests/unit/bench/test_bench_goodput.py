@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 from rich.table import Table
+from support.made_events import update_folded
 
 from fednano.bench.__main__ import main
 from fednano.bench.goodput import churn, contenders, links
@@ -51,25 +52,8 @@ def sent(lease: int, t: float) -> WorkDispatched:
 
 
 def folded(lease: int, busy_from: float, busy_until: float, t: float, ahead: tuple[float, ...] = ()) -> UpdateFolded:
-    return UpdateFolded(
-        t=t,
-        round=0,
-        client="a",
-        lease=lease,
-        version=0,
-        steps=1,
-        tokens=1,
-        row=0,
-        token=0,
-        weight=1.0,
-        norm=1.0,
-        train_loss=1.0,
-        drained=False,
-        bytes=0,
-        busy_from=busy_from,
-        busy_until=busy_until,
-        ahead=ahead,
-    )
+    when = {"t": t, "busy_from": busy_from, "busy_until": busy_until, "ahead": ahead}
+    return update_folded(lease=lease, bytes=0, **when)
 
 
 def released(lease: int, t: float, reason: str) -> LeaseReleased:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.event_logs import volatile_run
+from support.made_events import update_folded
 
 from fednano.core.events import (
     ClientDown,
@@ -14,7 +15,6 @@ from fednano.core.events import (
     Event,
     LeaseReleased,
     RunStarted,
-    UpdateFolded,
     UpdateRefused,
     WorkDispatched,
 )
@@ -100,26 +100,8 @@ def test_whatever_happens_the_total_is_that_of_all_spans(
         elif held[client]:
             number = held[client].pop() if took % 2 else held[client].pop(0)
             if move == "fold":
-                events.append(
-                    UpdateFolded(
-                        t=t,
-                        round=0,
-                        client=client,
-                        lease=number,
-                        version=0,
-                        steps=1,
-                        tokens=1,
-                        row=0,
-                        token=0,
-                        weight=1.0,
-                        norm=1.0,
-                        train_loss=1.0,
-                        drained=False,
-                        bytes=1,
-                        busy_from=max(0.0, t - took),
-                        busy_until=t,
-                    )
-                )
+                when = {"t": t, "busy_from": max(0.0, t - took), "busy_until": t}
+                events.append(update_folded(client=client, lease=number, **when))
             elif move == "expire":
                 events.append(LeaseReleased(t=t, round=0, client=client, lease=number, reason="crash"))
             else:

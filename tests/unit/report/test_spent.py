@@ -5,15 +5,14 @@ from pathlib import Path
 
 import pytest
 from support.event_logs import volatile_run
+from support.made_events import round_merged, update_folded
 from support.pages import page_of, write_run
 
 from fednano.core.events import (
     ClientDown,
     ClientUp,
     Event,
-    RoundMerged,
     RoundSkipped,
-    UpdateFolded,
     UpdateRefused,
     WorkDispatched,
 )
@@ -36,11 +35,8 @@ def given(t: float, lease: int, round: int = 0, client: str = "a") -> Event:
 def submitted(
     t: float, lease: int, work: tuple[float, float], ahead: tuple[float, ...] = (), round: int = 0, client: str = "a"
 ) -> Event:
-    rest = {"version": 0, "steps": 1, "tokens": 1, "row": 0, "token": 0, "weight": 1.0, "norm": 1.0, "train_loss": 1.0}
-    return UpdateFolded(
-        t=t, round=round, client=client, lease=lease, drained=False, bytes=1, busy_from=work[0], busy_until=work[1],
-        ahead=ahead, **rest,
-    )  # fmt: skip
+    when = {"t": t, "busy_from": work[0], "busy_until": work[1], "ahead": ahead}
+    return update_folded(round=round, client=client, lease=lease, **when)
 
 
 def refused(t: float, lease: int) -> Event:
@@ -48,8 +44,7 @@ def refused(t: float, lease: int) -> Event:
 
 
 def merged(t: float, *leases: int) -> Event:
-    totals = {"steps": 1, "tokens": 1, "tokens_total": 1, "norm": 1.0, "train_loss": 1.0, "lr_scale": 1.0}
-    return RoundMerged(t=t, round=0, version=1, leases=leases, **totals)
+    return round_merged(*leases, t=t)
 
 
 def spent(*events: Event, end: float) -> TimeSpent:

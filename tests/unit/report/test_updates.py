@@ -3,26 +3,23 @@
 import itertools
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from support.event_logs import volatile_run
+from support.made_events import round_merged, update_folded
 from support.pages import page_of, write_run
 
 from fednano.core.events import RoundMerged, RoundSkipped, UpdateFolded
 from fednano.report.updates import MergedUpdates, mean_cosine
 
 
-def update(lease: int, weight: float, norm: float, version: int = 0, **more: Any) -> UpdateFolded:
-    rest = {"steps": 1, "tokens": 1, "row": 0, "token": 0, "train_loss": 1.0, "drained": False, "bytes": 1}
-    own = {"round": 0, "client": f"client_{lease}", "busy_from": 0.0, "busy_until": 1.0, **rest, **more}
-    return UpdateFolded(t=1.0, lease=lease, weight=weight, norm=norm, version=version, **own)
+def update(lease: int, weight: float, norm: float, version: int = 0) -> UpdateFolded:
+    return update_folded(lease=lease, client=f"client_{lease}", weight=weight, norm=norm, version=version)
 
 
 def merge(norm: float, *leases: int, version: int = 1) -> RoundMerged:
-    totals = {"steps": 1, "tokens": 1, "tokens_total": 1, "train_loss": 1.0, "lr_scale": 1.0}
-    return RoundMerged(t=2.0, round=0, version=version, leases=leases, norm=norm, **totals)
+    return round_merged(*leases, norm=norm, version=version)
 
 
 def test_the_cosine_follows_from_norms() -> None:
