@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
+from fednano.config.quoting import value_in
 from fednano.notebook.loading import LoadedRun, LoadedRuns, load_run, load_runs
 from fednano.process.child import Child
 
@@ -58,8 +59,8 @@ def _launched(overrides: Sequence[str], key: str, options: Sequence[str], quiet:
 
 def _value(overrides: Sequence[str], key: str) -> str | None:
     """The value of the last override of a key, without quotes; None without one."""
-    values = [word.partition("=")[2] for word in overrides if word.lstrip("+").partition("=")[0] == key]
-    return values[-1].strip("'\"") if values else None
+    given = [word for word in overrides if word.lstrip("+").partition("=")[0] == key]
+    return str(value_in(given[-1])) if given else None
 
 
 def _run(words: Sequence[str], quiet: bool) -> None:
