@@ -33,6 +33,7 @@ CONFINED = {
     "ray": {"runtime"},
     "wandb": {"report"},
     "tensorboard": {"report"},
+    "trackio": {"report"},
     "redis": {"coordination"},
     "dp_accounting": {"strategy"},
 }

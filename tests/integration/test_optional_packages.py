@@ -17,7 +17,7 @@ SHAPE = ("rounds=2", "runtime.compute=analytic", "hydra.run.dir=run")
 @pytest.fixture
 def lacking(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a process without these packages."""
-    names = ("ray", "wandb", "dp_accounting", "tensorboard", "hydra_plugins")
+    names = ("ray", "wandb", "dp_accounting", "tensorboard", "trackio", "hydra_plugins")
     return without(tmp_path_factory.mktemp("absent"), *names)
 
 
@@ -68,6 +68,11 @@ def test_a_run_does_without(command: Command, tiny: list[str], lacking: dict[str
             ("logger=[local,tensorboard]", *SHAPE),
             "fednano: logger=tensorboard needs tensorboard, which is not installed; install it with: pip install "
             "'fednano[tensorboard]', or use logger=local",
+        ),
+        (
+            ("logger=trackio", *SHAPE),
+            "fednano: logger=trackio needs trackio, which is not installed; install it with: pip install "
+            "'fednano[trackio]', or use logger=local",
         ),
         (
             ("strategy=dp_fedavg", "guard=none", *SHAPE),

@@ -22,7 +22,7 @@ NOW = "${now:"  # what a folder named after the time has in its name
 # Files and folders of a run, in its folder.
 OWN = ("config.yaml", "events.jsonl", "metrics.jsonl", "metrics.csv", "summary.json", "energy.json", "evaluation.json",
        "origin.json", "report.html", ".claim", "checkpoints", "model", "logs", "flower.log", "console.log", "ray",
-       "tensorboard", "wandb")  # fmt: skip
+       "tensorboard", "trackio.json", "wandb")  # fmt: skip
 SWEEP_FOLDER, RECORD = ".sweep", "FEDNANO_SWEEP"  # the record of a sweep, and the variable that tells jobs whose it is
 OF_SWEEP = (".claim", ".submitit", "multirun.yaml", "optimization_results.yaml", SWEEP_FOLDER)  # in a sweep's folder
 

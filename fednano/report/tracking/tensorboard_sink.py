@@ -8,19 +8,18 @@ from fednano.core.clock import epoch
 from fednano.core.events import Event
 from fednano.core.failures import naming
 from fednano.core.inner_step import InnerStep
-from fednano.report.metrics import ROUND, MetricsRow
+from fednano.report.metrics import MetricsRow
 from fednano.report.sinks import Energy, Sink
+from fednano.report.tracking.scalars import scalars
 
 PATTERN = "events.out.tfevents.*"
-COSTS = ("t", "energy_kwh", "co2_g", "bytes_up", "bytes_down", "wall_run_s")
-NO_CURVES = ("type", "tokens", "round", "merges")
 
 
 class TensorboardSink:
     """Writes the rows of `metrics.jsonl` as scalars over tokens, flushed per row.
 
-    They are called `round/…`, `evaluation/…` and `cost/…`, the run's costs up to a round. TensorBoard's own writer
-    works in a thread, whose failures come late and print a traceback, so that only its records are used.
+    TensorBoard's own writer works in a thread, whose failures come late and print a traceback, so that only its records
+    are used.
 
     Raises ValueError if tensorboard is not installed, and OSError if the file cannot be written.
     """
@@ -57,11 +56,8 @@ class TensorboardSink:
 
     def log_metrics(self, row: MetricsRow) -> None:
         entry = self._entry(wall_time=epoch(), step=row["tokens"])
-        for key, value in row.items():
-            if key in NO_CURVES or value is None or (key in COSTS and row["type"] != ROUND):
-                continue
-            place = "cost" if key in COSTS else row["type"]
-            entry.summary.value.add(tag=f"{place}/{key}", simple_value=value)
+        for name, value in scalars(row):
+            entry.summary.value.add(tag=name, simple_value=value)
         with naming(self._path):
             self._write(entry)
 
