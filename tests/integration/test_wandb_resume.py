@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,26 @@ def test_rows_that_a_kill_took_along_are_given_again(run: Run) -> None:
     assert steps == list(range(len(rows_of(first["folder"])) + 1))
 
 
+@pytest.mark.parametrize("lost", [0, 50, 1 << 20], ids=["nothing", "a part of a record", "all"])
+def test_wandb_sync_uploads_a_run_that_was_resumed(run: Run, lost: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(*OPTIONS, "logger.wandb.mode=offline", store=StopsAfter(3))
+    wandb.teardown()
+    [log] = first["folder"].glob("wandb/offline-run-*/*.wandb")
+    log.write_bytes(log.read_bytes()[: max(7, log.stat().st_size - lost)])
+    run(*OPTIONS, "logger.wandb.mode=offline", resume=True)
+    wandb.teardown()
+    folders = list(map(str, first["folder"].glob("wandb/offline-run-*")))
+    served = Served()
+    with wandb_server(served) as url:
+        monkeypatch.setenv("WANDB_BASE_URL", url)
+        monkeypatch.delenv("WANDB_SILENT")
+        subprocess.run([sys.executable, "-m", "wandb", "sync", *folders], check=True, timeout=60)
+    [(name, history)] = served.history.items()
+    rows = [plain(history[k]) for k in range(len(history))]
+    assert rows[:-1] == list(map(plain, rows_of(first["folder"])))
+    assert f"{name}-report" in served.artifacts
+
+
 def test_logs_that_were_uploaded_and_removed_are_not_given_again(run: Run) -> None:
     first = run(*OPTIONS, "logger.wandb.mode=offline", store=StopsAfter(3))
     [log] = first["folder"].glob("wandb/offline-run-*/*.wandb")
@@ -82,8 +104,9 @@ def test_online_the_server_has_one_run_and_each_row_once(run: Run, monkeypatch: 
     served = Served()
     with wandb_server(served) as url:
         monkeypatch.setenv("WANDB_BASE_URL", url)
-        folder = stopped_and_resumed(run, "logger.wandb.mode=online", "logger.wandb.report=false")
+        folder = stopped_and_resumed(run, "logger.wandb.mode=online")
     [(name, history)] = served.history.items()
+    assert f"{name}-report" in served.artifacts
     assert name == json.loads((folder / "wandb/fednano.json").read_text())["id"]
     assert sorted(history) == list(range(len(history)))
     rows = [history[k] for k in sorted(history)]

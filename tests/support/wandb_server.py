@@ -14,17 +14,19 @@ PROJECT = {"id": "p", "name": "p", "entity": {"id": "e", "name": "e"}}
 DATA = {
     "viewer": {"id": "u", "entity": "e", "username": "e", "flags": "{}", "teams": {"edges": []}},
     "serverInfo": {"features": []},
+    "project": None,
     "createRunFiles": {"runID": "b", "uploadHeaders": [], "files": []},
 }
 
 
 @dataclass
 class Served:
-    """What a server has been told: `history` by run id, each row at its place, and the operations asked for."""
+    """What a server has been told: `history` by run id, each row at its place, operations, and names of artifacts."""
 
     url: str = ""
     history: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)
     operations: list[str] = field(default_factory=list)
+    artifacts: list[str] = field(default_factory=list)
 
     def bucket(self, name: str) -> dict[str, Any]:
         lines = self.history.get(name, {})
@@ -49,12 +51,20 @@ class Served:
     def answer(self, body: dict[str, Any]) -> dict[str, Any]:
         found = re.search(r"\b(?:query|mutation)\s+(\w+)", body.get("query", ""))
         self.operations.append(found[1] if found else "")
+        if self.operations[-1] == "CreateArtifact":
+            return {"createArtifact": {"artifact": self._artifact(body["variables"]["input"])}}
         name = str(body.get("variables", {}).get("name") or "")
         known = self.bucket(name) if name in self.history else None
         if self.operations[-1] == "UpsertBucket":
             self.history.setdefault(name, {})
         upserted = {"upsertBucket": {"bucket": self.bucket(name), "inserted": known is None}}
         return {**DATA, **upserted, "model": {"id": "p", "name": "p", "entity": {"name": "e"}, "bucket": known}}
+
+    def _artifact(self, given: dict[str, Any]) -> dict[str, Any]:
+        """As if the server had its files already, so that none is uploaded."""
+        self.artifacts.append(given["artifactCollectionName"])
+        latest = {"id": "latest", "versionIndex": 0}
+        return {"id": given["digest"], "state": "COMMITTED", "artifactSequence": {"id": "q", "latestArtifact": latest}}
 
     def stream(self, run: str, body: dict[str, Any]) -> None:
         chunk = (body.get("files") or {}).get("wandb-history.jsonl")

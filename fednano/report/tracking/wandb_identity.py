@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
@@ -41,27 +42,40 @@ def known(folder: Path, project: str) -> WandbIdentity | None:
 def rows_kept(folder: Path, identity: WandbIdentity) -> int:
     """How many rows of the run W&B has on this disk, or had until it uploaded them.
 
-    A process that is killed takes along what W&B had not written yet.
+    A process that is killed takes along what W&B had not written yet. Its log is cut behind the last whole record, and
+    removed if there is none, since `wandb sync` gives a run up at a log that ends within a record.
     """
     logs = list((folder / PATH.parent).glob(f"*run-*/run-{identity.id}.wandb"))
     if not logs:
         return identity.rows
-    return max((step + 1 for log in logs for step in _steps(log)), default=0)
+    kept = 0
+    for log in logs:
+        with suppress(OSError):
+            steps, whole = _read(log.read_bytes())
+            kept = max(kept, *(step + 1 for step in steps), 0)
+            if whole == IDENTIFICATION:
+                shutil.rmtree(log.parent, ignore_errors=True)
+            elif whole < log.stat().st_size:
+                os.truncate(log, whole)
+    return kept
 
 
-def _steps(log: Path) -> Iterator[int]:
-    """The numbers of the rows in a log of W&B's, as far as it is whole."""
+def _read(data: bytes) -> tuple[list[int], int]:
+    """The numbers of the rows in a log of W&B's, and how many of its bytes are whole records."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    with suppress(OSError, struct.error):
-        for content in _records(log.read_bytes()):
-            record = Record()
-            record.ParseFromString(content)
-            if record.WhichOneof("record_type") == "history":
-                yield record.history.step.num
+    steps, whole = [], IDENTIFICATION
+    for end, content in _records(data):
+        record = Record()
+        record.ParseFromString(content)
+        if record.WhichOneof("record_type") == "history":
+            steps.append(record.history.step.num)
+        whole = end
+    return steps, whole
 
 
-def _records(data: bytes) -> Iterator[bytes]:
+def _records(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Where each whole record ends, and its content."""
     at, parts = IDENTIFICATION, b""
     while at + HEADER.size <= len(data):
         if (left := BLOCK - at % BLOCK) < HEADER.size:
@@ -73,7 +87,7 @@ def _records(data: bytes) -> Iterator[bytes]:
             return
         parts += data[at - length : at]
         if part in (WHOLE, LAST):
-            yield parts
+            yield at, parts
             parts = b""
 
 
