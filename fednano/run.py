@@ -243,10 +243,7 @@ def _resume(arguments: Any) -> int:
             print(f"fednano: resume={reopened.folder} is completed; {finish(reopened.folder)}")
             remove_left(reopened.folder)
         return 0
-    ended = run(reopened.cfg, reopened.folder, reopened.snapshot)
-    if not rank():
-        remove_left(reopened.folder)
-    return _ended(*ended)
+    return _ended(*run(reopened.cfg, reopened.folder, reopened.snapshot))
 
 
 def _ended(outcome: "Outcome", asked: EndAsked) -> int:

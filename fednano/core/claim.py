@@ -7,7 +7,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import IO
@@ -69,6 +69,23 @@ def claim_new(folder: Path) -> Claim:
             free.mkdir()
             return Claim(free, _new(free / CLAIM), (free, *made))
     raise AssertionError("counting never ends")
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Claim `folder` for the block, unless a process has claimed it: this one, or another.
+
+    For a run, whose event log is locked as well: that other process is only met there.
+    """
+    mine: Claim | None = None
+    with suppress(ClaimedError, OSError):
+        mine = claim(folder)
+    try:
+        yield
+    finally:
+        if mine:
+            mine.release()
+    remove_left(folder)  # the claim of a process whose end could not be seen from here
 
 
 def remove_left(folder: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 import sys
 import traceback
 from collections.abc import Collection
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from omegaconf import DictConfig
 from fednano.config.errors import BAD_INPUT, FAILED, failed, one_line, refuse
 from fednano.config.hydra.node import current_job, is_of_sweep
 from fednano.config.jobs import chosen_late
-from fednano.core.claim import CLAIM, remove_left
+from fednano.core.claim import CLAIM, held
 from fednano.core.event_log import InUseError
 from fednano.core.failures import explained
 from fednano.core.interrupts import EndAsked, SignalledError, asked_to_end, preemption
@@ -129,9 +130,7 @@ def _begin_or_continue(cfg: DictConfig, job: Any, own: SweepJob) -> tuple["Outco
             finish(own.folder)
             return None, EndAsked()
         if reopened.snapshot:
-            ended = run(reopened.cfg, own.folder, reopened.snapshot, base=base, out=_output(own))
-            remove_left(own.folder)
-            return ended
+            return run(reopened.cfg, own.folder, reopened.snapshot, base=base, out=_output(own))
         clear(own.folder)  # it ended before its first checkpoint
     return run(cfg, own.folder, unforeseen=chosen_late(job), base=base, out=_output(own))
 
@@ -231,7 +230,8 @@ def run(
     if unforeseen:
         check_traces(parts)
     # Under torchrun a signal arrives a second time, passed on by torchrun, which kills a rank after half a minute.
-    with asked_to_end(store.request_stop, again=world() > 1, at=preemption()) as asked:
+    claim = nullcontext() if rank() else held(folder)
+    with claim, asked_to_end(store.request_stop, again=world() > 1, at=preemption()) as asked:
         outcome = run_in_folder(
             folder, cfg.name, experiment.runtime, parts, experiment.groups.logger, experiment.resolved(cfg), resume, out
         )

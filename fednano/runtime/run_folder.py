@@ -79,8 +79,9 @@ def run_in_folder(
     sink = _told(folder, meter, console, [auditor, report], loggers)
     written = Written(folder)
     try:
-        for event in read_log(events):
-            sink.event(event)
+        with console.repeating():
+            for event in read_log(events):
+                sink.event(event)
         session = Session(folder=folder, event_log=event_log, sink=sink, resume=resume)
         outcome = runtime.run(parts, session)
         wall_s = session.wall_s

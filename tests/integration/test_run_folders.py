@@ -7,11 +7,12 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from fednano.core.claim import CLAIM, claim
+from fednano.core.claim import CLAIM, claim, claimant_lives
 from fednano.evaluate import main as evaluate
 from fednano.run import main
 
@@ -61,6 +62,35 @@ def test_a_claim_that_a_killed_run_left_goes_with_the_next_run(go: Go, tiny: lis
     assert go("resume=run", plain=True) == 0
     assert Path("run/report.html").exists()
     assert not left.exists()
+
+
+def test_a_run_that_is_continued_has_a_claim_of_its_own(
+    go: Go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else whoever looks at the folder would take the run for one whose process is gone."""
+    from fednano.runtime import run_folder
+
+    seen: list[bool | None] = []
+    real = run_folder.run_in_folder
+
+    def watched(folder: Path, *given: Any) -> Any:
+        seen.append(claimant_lives(folder))
+        return real(folder, *given)
+
+    monkeypatch.setattr(run_folder, "run_in_folder", watched)
+    assert go("hydra.run.dir=run", "rounds=2", "checkpoint_every=1") == 0
+    for left in (True, False):
+        Path("run/summary.json").unlink()
+        shutil.rmtree("run/checkpoints/round_000002", ignore_errors=True)
+        if left:
+            leave_claim(Path("run"))
+        capsys.readouterr()
+        assert go("resume=run", plain=True) == 0
+        out = capsys.readouterr().out
+        assert "continued after round 1/2  " in out and "\nround 1/2" not in out and "\nround 2/2" in out
+    assert go("-m", "hydra.sweep.dir=sweep", "seed=1,2") == 0
+    assert seen == [True] * 5
+    assert not list(tmp_path.rglob(CLAIM))
 
 
 def line(capsys: pytest.CaptureFixture[str]) -> str:

@@ -1,5 +1,7 @@
 """The console: a live display on a terminal, plain lines elsewhere (in a log, in CI, under a sweep agent)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,8 @@ class Console:
         self._run = Shown(name=name)
         self.figures = self._run.figures
         self._stepped_tokens = 0
+        self._repeats = False
+        self._done_before = 0.0  # of the run's progress, by the process that is continued
         self._start = wall()
         self._drawn = 0.0
         self._live: Live | None = None
@@ -63,7 +67,7 @@ class Console:
                 run.bpbs = [*run.bpbs[1 - _SPARK_VALUES :], event.val_bpb]
         if self._live:
             self._draw()
-        elif isinstance(event, _LINES):
+        elif isinstance(event, _LINES) and not self._repeats:
             self._line(event)
 
     def step(self, step: InnerStep) -> None:
@@ -71,6 +75,16 @@ class Console:
         self._run.stepping = step.client
         self._stepped_tokens += step.tokens
         self._draw()
+
+    @contextmanager
+    def repeating(self) -> Iterator[None]:
+        """A block in which the events of a run that is continued come once more; they get no lines of their own."""
+        self._repeats = True
+        yield
+        self._repeats = False
+        self._start, self._done_before = wall(), self.figures.progress[0]
+        if self.figures.run and not self._live:
+            self._print(f"continued after {display.ended(self.figures)}  {self.figures.tokens:,} tokens")
 
     def note(self, line: str) -> None:
         """Print a line that is not an event; it stays above the display."""
@@ -102,7 +116,8 @@ class Console:
         """Wall-clock figures as of now; the time left is extrapolated from the rounds so far."""
         elapsed = wall() - self._start
         done, total = self.figures.progress
-        eta = elapsed / done * max(0, total - done) if done else None
+        here = done - self._done_before
+        eta = elapsed / here * max(0, total - done) if here > 0 else None
         return RunPace(elapsed, eta, self._stepped_tokens / elapsed if self._stepped_tokens and elapsed else None)
 
     def _begin(self) -> None:

@@ -52,6 +52,18 @@ def test_a_folder_whose_owner_was_killed_is_claimed_again(held: tuple[Path, int]
     assert not (folder / CLAIM).exists()
 
 
+def test_a_run_in_a_claimed_folder_leaves_the_claim_to_its_owner(held: tuple[Path, int], tmp_path: Path) -> None:
+    folder, pid = held
+    with claims.held(folder):
+        assert json.loads((folder / CLAIM).read_text())["pid"] == pid
+    assert json.loads((folder / CLAIM).read_text())["pid"] == pid
+    own = claim(tmp_path / "own")
+    with claims.held(own.folder):
+        pass
+    assert (own.folder / CLAIM).exists()
+    own.release()
+
+
 def test_a_claim_given_up_leaves_nothing_that_it_made(tmp_path: Path) -> None:
     (tmp_path / "outputs").mkdir()
     claim(tmp_path / "outputs/a/b").release()
