@@ -30,8 +30,8 @@ from fednano.config.hydra.completion import SCRIPTS, without_interpreter
 from fednano.config.hydra.options import check_options
 from fednano.config.hydra.plugins import lost_jobs_fail
 from fednano.config.jobs import Job, PlannedLaunch, planned, rerun, without
-from fednano.config.reference.keys import OWN, record_settings, root_keys
-from fednano.config.reference.shown import explanation
+from fednano.config.reference.keys import OWN, groups_of, record_settings, root_keys
+from fednano.config.reference.shown import Explained
 from fednano.config.reference.written import read_choice
 from fednano.core.claim import remove_left
 from fednano.core.failures import explained
@@ -159,6 +159,9 @@ def _help(arguments: Any) -> int:
     composed = planned(arguments, launch).jobs[0].composed
     folders = [Path(folder) for folder in (arguments.config_dir, conf_dir()) if folder]
     choices = dict(composed.hydra.runtime.choices)
+    if not named:  # GROUP=CHOICE names what to explain, unless a word does
+        groups = groups_of(*folders)
+        named = [group for word in arguments.overrides if (group := word.partition("=")[0].lstrip("+")) in groups]
     if not named:
         print(run_help(folders, choices))
         return 0
@@ -166,7 +169,8 @@ def _help(arguments: Any) -> int:
 
     hints, told = record_settings(RunSettings)
     root = root_keys(read_choice(conf_dir() / "config.yaml"), {**OWN, **hints}, told)
-    print("\n\n".join([explanation(word, folders, choices, root) for word in named]))
+    explained_ = Explained(folders, choices, root, composed)
+    print("\n\n".join(map(explained_.text, named)))
     return 0
 
 

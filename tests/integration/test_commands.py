@@ -296,6 +296,31 @@ def test_help_explains_groups_and_keys(command: Command, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+def test_help_explains_what_a_file_of_the_users_writes_out_itself(command: Command, tmp_path: Path) -> None:
+    conf = tmp_path / "conf" / "strategy"
+    conf.mkdir(parents=True)
+    target = "outer:\n  _target_: fednano.strategy.outer.nesterov.Nesterov\n  lr: 0.9 # η\n  momentum: 0.2 # of mine\n"
+    (conf / "mine.yaml").write_text(f"# Mine.\ndefaults:\n  - fedavg\n  - _self_\n\n{target}")
+    ended = command("run", "--config-dir", "conf", "--help", "strategy.outer", "strategy=mine", cwd=tmp_path)
+    lines = ended.stdout.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == [
+        "strategy.outer.lr: 0.9",
+        "strategy.outer.momentum: 0.2",
+    ]
+    assert sum("η" in line for line in lines) == 1 and "of mine" in ended.stdout
+    whole = command("run", "--config-dir", "conf", "--help", "strategy=mine", cwd=tmp_path).stdout
+    assert "mine: Mine." in whole and "strategy.outer.lr: 0.9" in whole and "strategy/outer=" not in whole
+
+
+def test_help_tells_values_that_were_changed(command: Command, tmp_path: Path) -> None:
+    words = ("name", "clients", "strategy.outer.lr", "hydra/launcher", "strategy.outer.lr=0.25")
+    ended = command("run", "--help", *words, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    for line in ("name: quickstart", "    (a string; default unnamed)", "clients: 4", "strategy.outer.lr: 0.25"):
+        assert line in ended.stdout.splitlines()
+    assert "default 4" not in ended.stdout and "    slurm: Each job" in ended.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -304,6 +329,7 @@ def test_help_explains_groups_and_keys(command: Command, tmp_path: Path) -> None
             ["strategy.outer.lrr"],
             "strategy.outer.lrr must be a key of strategy/outer=nesterov; did you mean strategy.outer.lr?",
         ),
+        (["strategy.outer.cap"], "strategy.outer.cap must be a key of strategy/outer=nesterov; "),
         (["strategy", "volatility=x"], "volatility=x does not exist; use one of bernoulli, compose, diurnal, "),
         (["merging", "strategy=flower"], "merging must be a group or a key; "),
         (

@@ -95,6 +95,7 @@ def choice_of(folders: Sequence[Path], group: str, name: str) -> ChoiceReference
             part_of=f"{group}/{part}",
         )
         for part, entry in merged.parts.items()
+        if f"{part}.{TARGET}" not in merged.keys  # the file itself says what takes its place
     ]
     made = {part.name for part in parts}
     keys = [key for key in _keys(merged.keys, place) if key.name not in made]
@@ -232,6 +233,10 @@ def _key(name: str, entry: WrittenValue | None, hint: Any, told: str) -> KeyRefe
 def _meaning(comment: str, told: str) -> str:
     """What a docstring says about a key and the comment of the YAML file; one of them if the other adds little."""
     told = _LITERAL.sub(lambda found: _YAMLS[found[0]], told).rstrip(".")
+    if not told:
+        return comment
+    while comment.partition("; ")[0] in told and comment:  # such as the symbol in front
+        comment = comment.partition("; ")[2]
     if _covered(comment, told):
         return told
     return comment if _covered(told, comment) else f"{told}; {comment}"
