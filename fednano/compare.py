@@ -50,7 +50,7 @@ def main() -> int:
     for path in options.out:
         form = path.suffix[1:]
         if path.suffix in TABLES:
-            files[path] = table.text(table.frame(panels, options.metric, options.pareto), path.suffix)
+            files[path] = table.text(panels, options.metric, options.pareto, path.suffix)
         elif options.pareto:
             files[path] = pareto.drawn(panels, options.metric[0], options.pareto, form)
         else:
@@ -80,7 +80,10 @@ def compared(found: Sequence[tuple[str, Sequence["RecordedRun"]]], options: argp
         return math.inf if math.isnan(mean) else mean
 
     rest = iter(whole)
-    rows = [(title, sorted(grouped(list(islice(rest, len(runs))), options.over), key=order)) for title, runs in found]
+    rows = [
+        (title, sorted(grouped(list(islice(rest, len(runs))), options.over, _repeated), key=order))
+        for title, runs in found
+    ]
     if options.baseline is None:
         return [Facet(groups=groups, title=title) for title, groups in rows]
     # A word that names no group of a panel is of a key that tells groups apart in another panel only.
@@ -95,6 +98,10 @@ def compared(found: Sequence[tuple[str, Sequence["RecordedRun"]]], options: argp
 
 def _unfinished(folder: Path) -> None:
     warn(f"{folder} is not finished and left out")
+
+
+def _repeated(left: "RecordedRun", counts: "RecordedRun") -> None:
+    warn(f"{left.folder} is left out, since {counts.folder} has the same configuration")
 
 
 def chosen(groups: Sequence["Group"], name: str) -> "Group":

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from fednano.report.comparison.groups import Facet
 from fednano.report.comparison.runs import DIVERGED
+from fednano.report.comparison.titles import title
 
 STYLE: Any = {  # matplotlib types each key by its name
     "font.size": 8,
@@ -22,7 +23,8 @@ STYLE: Any = {  # matplotlib types each key by its name
     "axes.spines.left": False,
 }
 DOT, MEAN, LINE, FAINT = "#2563a8", "#111111", "#8a8a8a", "#e3e3e3"
-FAR = 4.0  # groups this many times as far from the best as the median group are drawn at the edge
+FAR = 8.0  # groups this many times as far from the best as the median group are drawn at the edge
+FEW = 5  # so many groups and more have a median that says where most of them are
 
 
 def drawn(panels: Sequence[Facet], metric: str, form: str) -> bytes:
@@ -64,8 +66,8 @@ def _draw(axes: Axes, panel: Facet, metric: str) -> None:
         axes.axvline(mean, color=LINE, linewidth=0.8, linestyle="--", zorder=0)
     axes.set_yticks(range(len(groups)), [plain(group.name) for group in groups])
     axes.tick_params(axis="y", length=0)
-    axes.invert_yaxis()
-    axes.set_xlabel(metric)
+    axes.set_ylim(len(groups) - 0.5, -0.5)
+    axes.set_xlabel(plain(title(metric)))
     axes.set_title(plain(panel.title), fontsize="medium", loc="left")
 
 
@@ -77,7 +79,7 @@ def plain(text: str) -> str:
 def edge(means: Sequence[float]) -> float:
     """The largest figure that is drawn to scale, so that one bad group does not push all others together."""
     finite = sorted(mean for mean in means if math.isfinite(mean))
-    if len(finite) < 3:
+    if len(finite) < FEW:
         return math.inf
     best, middle = finite[0], finite[len(finite) // 2]
     return best + FAR * (middle - best) if middle > best else math.inf

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
@@ -14,7 +14,8 @@ from fednano.report.comparison.runs import RecordedRun
 CONFIDENCE = 0.95
 ABSENT = ""
 FIRST = "strategy.name"  # of several keys that tell groups apart equally well
-APART = ("name", "resume")  # keys that change nothing about a run
+APART = ("name", "resume", "checkpoint_every", "checkpoint_keep")  # keys that change nothing about what is learned
+APART_BELOW = ("logger", "sweep")  # and all that stand below these
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,7 @@ def differing(runs: Sequence[RecordedRun], over: str) -> list[str]:
         key
         for key in keys
         if key not in (over, *APART)
+        and key.partition(".")[0] not in APART_BELOW
         and len({_text(run.config.get(key, ABSENT)) for run in runs}) > 1
         and not _follows(key, over, runs)
     ]
@@ -96,10 +98,14 @@ def _follows(key: str, over: str, runs: Sequence[RecordedRun]) -> bool:
     return len(values) > 1 and all(run.config[key] == run.config.get(over) for run in having)
 
 
-def grouped(runs: Sequence[RecordedRun], over: str = "seed") -> list[Group]:
+Repeated = Callable[[RecordedRun, RecordedRun], None]
+
+
+def grouped(runs: Sequence[RecordedRun], over: str = "seed", repeated: Repeated = lambda *_: None) -> list[Group]:
     """Groups of runs that differ in `over` alone, labelled by as few keys as tell them apart.
 
-    Raises ValueError if two runs of a group have the same seed, or none has the key `over`.
+    Of runs that do not differ at all the last one counts; `repeated` is called with each that is left out and the one
+    that counts. Raises ValueError if no run has the key `over`.
     """
     if not any(over in run.config for run in runs):
         raise ValueError(f"--over must be a key of the runs' configurations, got {over}; use seed, or another key")
@@ -110,10 +116,7 @@ def grouped(runs: Sequence[RecordedRun], over: str = "seed") -> list[Group]:
         for run in members:
             seed = _text(run.config.get(over))
             if seed in by_seed:
-                raise ValueError(
-                    f"RUN must differ from every other run, got {run.folder}, which has the configuration of "
-                    f"{by_seed[seed].folder}; leave one of them out"
-                )
+                repeated(by_seed[seed], run)
             by_seed[seed] = run
         groups.append(Group(label={key: members[0].config.get(key, ABSENT) for key in chosen}, runs=by_seed))
     return groups
@@ -122,6 +125,14 @@ def grouped(runs: Sequence[RecordedRun], over: str = "seed") -> list[Group]:
 def telling(runs: Sequence[RecordedRun], over: str = "seed") -> list[str]:
     """As few keys as tell the groups of runs apart that differ in `over` alone."""
     return _parted(runs, over)[1]
+
+
+def unnamed(groups: Sequence[Group]) -> list[str]:
+    """The keys in which groups differ and that no label tells of: those outside of the sections of named keys."""
+    sections = {key.partition(".")[0] for group in groups for key in group.label}
+    first = [next(iter(group.runs.values())) for group in groups]
+    within = {key for group in groups for key in differing(list(group.runs.values()), "")}  # such as the seed
+    return [key for key in differing(first, "") if key.partition(".")[0] not in sections and key not in within]
 
 
 def _parted(runs: Sequence[RecordedRun], over: str) -> tuple[dict[tuple[str, ...], list[RecordedRun]], list[str]]:
@@ -147,7 +158,22 @@ def _telling(parts: Sequence[tuple[str, ...]], keys: Sequence[str]) -> list[str]
             if told([*chosen, best]) == told(chosen):
                 break
             chosen.append(best)
+    # One number that was drawn at random tells all runs apart; the others that were drawn with it say as much.
+    numbers = [i for i in range(len(keys)) if all(_is_number(part[i]) for part in parts)]
+    if len(parts) > 2 and any(told([i]) == len(parts) for i in chosen if i in numbers):
+        columns = [[part[i] for part in parts] for i in chosen]
+        for i in numbers:
+            if told([i]) > 2 and (column := [part[i] for part in parts]) not in columns:
+                chosen.append(i)
+                columns.append(column)
     return [keys[i] for i in chosen]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _word(key: str, value: Any) -> str:
@@ -158,7 +184,9 @@ def _word(key: str, value: Any) -> str:
 
 
 def short(value: Any) -> str:
-    """A class by its own name, everything else as it is."""
+    """A class by its own name, a number with at most six digits, everything else as it is."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return str(value).rsplit(".", 1)[-1] if str(value).startswith("fednano.") else str(value)
 
 

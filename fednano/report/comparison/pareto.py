@@ -12,6 +12,7 @@ from matplotlib.ticker import EngFormatter
 
 from fednano.report.comparison.figure import DOT, FAINT, LINE, STYLE, plain, saved
 from fednano.report.comparison.groups import Facet, Group
+from fednano.report.comparison.titles import title
 
 FRAME: Any = {**STYLE, "axes.spines.left": True}
 LARGE = 1e5  # from here on, ticks have a suffix, as in 575M
@@ -59,6 +60,8 @@ def _draw(axes: Axes, panel: Facet, metric: str, cost: str) -> None:
     costs = [mean(group, cost) for group in groups]
     if costs and min(costs) > 0 and max(costs) > WIDE * min(costs):
         axes.set_xscale("log")
+    else:
+        axes.locator_params(axis="x", nbins=5)
     if costs and max(costs) >= LARGE:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.margins(0.18, 0.12)
@@ -72,6 +75,6 @@ def _draw(axes: Axes, panel: Facet, metric: str, cost: str) -> None:
         axes.plot([x], [y], "o", color=DOT, markersize=5, markerfacecolor=DOT if on_front else "white", zorder=3)
         colour = "black" if on_front else "#666666"
         axes.annotate(plain(group.name), (x, y), (4, 4), textcoords="offset points", fontsize=6.5, color=colour)
-    axes.set_xlabel(cost)
-    axes.set_ylabel(metric)
+    axes.set_xlabel(plain(title(cost)))
+    axes.set_ylabel(plain(title(metric)))
     axes.set_title(plain(panel.title), fontsize="medium", loc="left")

@@ -1,6 +1,7 @@
 """The table of a comparison, for the terminal and for files."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -8,16 +9,15 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fednano.config.checks import listed
 from fednano.report import units
-from fednano.report.comparison.groups import Estimate, Facet, Group, short
+from fednano.report.comparison.groups import Estimate, Facet, Group, short, unnamed
 from fednano.report.comparison.pareto import front
+from fednano.report.comparison.titles import title
 
-TEXTS = {
-    ".csv": lambda frame: frame.to_csv(index=False),
-    ".html": lambda frame: frame.to_html(index=False, border=0, na_rep=""),
-    ".tex": lambda frame: frame.to_latex(index=False, escape=True, na_rep="", float_format="%.4g"),
-}
-"""How a table is written, by the file's suffix."""
+LATEX = str.maketrans({**{c: f"\\{c}" for c in "&%$#_{}"}, "±": r"$\pm$", "~": r"\textasciitilde{}",
+                       "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "₂": "$_2$", "→": r"$\to$"})  # fmt: skip
+_SIGN = re.compile(r"(?<!\w)[+-](?=\d)")
 LARGE = 1e5
 LEAST = 8  # characters of a label's column
 
@@ -70,6 +70,8 @@ def shown(panel: Facet, metrics: Sequence[str], costs: Sequence[str], console: C
         note = f"Differences are from {baseline.name}, paired by seed, with 95 % intervals"
         beside = [group.beside(baseline, metric).n for group in groups if group is not baseline for metric in metrics]
         parts += [Text(), Text(f"{note}; one pair alone has no interval." if 1 in beside else f"{note}.")]
+    if rest := unnamed(groups):
+        parts += [Text(), Text(f"The groups also differ in {listed(rest, rest[0])}.")]
     for cost in costs:
         best = front(groups, metrics[0], cost)
         columns = [(key, [_mean(group, key, plus_minus) for group in groups]) for key in (metrics[0], cost)]
@@ -150,7 +152,45 @@ def _percent(found: Estimate, plus_minus: str) -> str:
     return f"{100 * found.mean:+.2f}{half} %"
 
 
-def text(table: pd.DataFrame, suffix: str) -> bytes:
-    """The contents of a file with that suffix, one of TEXTS."""
-    contents: str = TEXTS[suffix](table)
-    return contents.encode()
+def text(panels: Sequence[Facet], metrics: Sequence[str], costs: Sequence[str], suffix: str) -> bytes:
+    """A table file: .csv has the numbers of `frame`; .html and .tex have the cells that people read."""
+    if suffix == ".csv":
+        return bytes(frame(panels, metrics, costs).to_csv(index=False).encode())
+    cells = _sheet(panels, metrics, costs)
+    if suffix == ".html":
+        written: str = cells.to_html(index=False, border=0)
+    else:
+        cells.columns = pd.Index([_latex(str(column)) for column in cells.columns])
+        written = cells.map(_latex).to_latex(index=False, escape=False)
+    return written.encode()
+
+
+def _sheet(panels: Sequence[Facet], metrics: Sequence[str], costs: Sequence[str]) -> pd.DataFrame:
+    """Cells as a paper shows them: means with their spreads, and differences in percent with their intervals."""
+    keys = list(panels[0].groups[0].label)
+    rows: list[list[str]] = []
+    heads: list[str] = []
+    for panel in panels:
+        fronts = [front(panel.groups, metrics[0], cost) for cost in costs]
+        for group in panel.groups:
+            label = [short(group.label.get(key, "")) for key in keys] if len(panels) == 1 else [group.name]
+            cells = [("runs", str(len(group.runs)))]
+            for metric in metrics:
+                cells.append((title(metric), _mean(group, metric, "±")))
+                if panel.baseline is not None:
+                    same = group is panel.baseline
+                    cells.append(("difference", "" if same else _percent(group.beside(panel.baseline, metric), "±")))
+            for cost, best in zip(costs, fronts, strict=True):
+                cells += [(title(cost), _mean(group, cost, "±")), ("front", "yes" if group in best else "")]
+            rows.append([*([panel.title] if panel.title else []), *label, *(cell for _, cell in cells)])
+            heads = [head for head, _ in cells]
+    names = headings(keys) if len(panels) == 1 else ["group"]
+    return pd.DataFrame(rows, columns=[*(["panel"] if panels[0].title else []), *names, *heads])
+
+
+def _latex(cell: str) -> str:
+    parts = _SIGN.split(cell)
+    signs = [*_SIGN.findall(cell), ""]
+    return "".join(
+        part.translate(LATEX) + (f"${sign}$" if sign else "") for part, sign in zip(parts, signs, strict=True)
+    )

@@ -1,5 +1,6 @@
 """Runs side by side: grouping by configuration, spreads and paired differences, tables and pictures."""
 
+import io
 import itertools
 import json
 import math
@@ -10,12 +11,13 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from rich.console import Console
 
 from fednano import compare
 from fednano.report.comparison.figure import edge
-from fednano.report.comparison.groups import Estimate, Group, grouped
+from fednano.report.comparison.groups import Estimate, Facet, Group, grouped, unnamed
 from fednano.report.comparison.runs import find_runs
-from fednano.report.comparison.table import headings
+from fednano.report.comparison.table import headings, shown
 
 Record = Callable[..., Path]
 
@@ -83,6 +85,31 @@ def test_a_key_that_some_runs_lack_tells_them_apart(record: Record, tmp_path: Pa
     assert [group.name for group in grouped(find_runs([tmp_path]))][2:] == ["k", "no k"]
 
 
+def test_numbers_that_were_drawn_together_are_all_named(record: Record, tmp_path: Path) -> None:
+    for k in range(4):
+        drawn = {"lr": 0.1 + k / 3, "cap": 2.0 ** (k % 3) + 0.5, "twice_lr": 0.1 + k / 3, "flag": k > 1}
+        record("fedavg", 1, 2.0, optim=drawn)
+    groups = grouped(find_runs([tmp_path]))
+    assert [list(group.label) for group in groups] == 4 * [["optim.lr", "optim.cap"]]
+    assert groups[1].name == "0.433333 2.5"
+
+
+def captured(groups: list[Group]) -> str:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(*shown(Facet(groups=groups), ["val_bpb"], [], console))
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def test_what_the_labels_leave_out_is_told(record: Record, tmp_path: Path) -> None:
+    record("fedavg", 1, 2.0, rounds=3, checkpoint_keep=1)
+    for seed in (2, 3):
+        record("fedadam", seed, 2.0, rounds=4)
+    groups = grouped(find_runs([tmp_path]))
+    assert [group.name for group in groups] == ["fedavg", "fedadam"]
+    assert unnamed(groups) == ["rounds"]  # nor of strategy.outer, which belongs to the strategy
+    assert "The groups also differ in rounds." in captured(groups)
+
+
 def test_means_and_paired_differences_by_hand(sweep: Path) -> None:
     """1.01 and 1.03 times the baseline: +2 % with a standard deviation of √2 %, and 12.706 · √2 / √2 % of interval."""
     groups = named(grouped(find_runs([sweep])))
@@ -117,8 +144,8 @@ def test_headings_are_as_short_as_they_can_be() -> None:
 
 
 def test_one_bad_group_does_not_push_the_others_together() -> None:
-    assert edge([2.0, 2.1, 2.2, 9.0, math.nan]) == pytest.approx(2.8)
-    assert edge([2.0, 9.0]) == edge([2.0, 2.0, 2.0]) == math.inf
+    assert edge([2.0, 2.1, 2.2, 2.3, 9.0, math.nan]) == pytest.approx(3.6)
+    assert edge([2.0, 2.1, 2.2, 9.0]) == edge([2.0, 2.0, 2.0, 2.0, 2.0]) == math.inf
 
 
 def called(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
@@ -142,6 +169,9 @@ def test_the_command_prints_a_table_and_writes_files(
     assert table["val_bpb difference"].tolist()[:3] == pytest.approx([0.0, 0.02, 0.1])
     assert table["val_bpb without"].tolist() == [0, 0, 0, 1]
     assert "fedadam" in (tmp_path / "out.svg").read_text() and "diverged" in (tmp_path / "out.svg").read_text()
+    tex = (tmp_path / "out.tex").read_text().splitlines()
+    assert tex[2] == r"strategy & codec & runs & validation bits per byte & difference \\"
+    assert tex[5] == r"fedavg & int4 & 2 & 2.143 $\pm$ 0.17 & $+$2.00 $\pm$ 13 \% \\"
     assert "fedadam" in (tmp_path / "out.tex").read_text() and "<td>fedadam</td>" in (tmp_path / "out.html").read_text()
     first = (tmp_path / "out.svg").read_bytes(), (tmp_path / "out.pdf").read_bytes()
     assert called(monkeypatch, sweep, "--baseline", "fedavg fp32", *options) == 0
@@ -220,9 +250,12 @@ def test_folders_without_runs_and_broken_files_are_named(
         assert "is not finished and left out" in capsys.readouterr().err
     with pytest.raises(ValueError, match=r"RUN must hold a finished run, got none"):
         called(monkeypatch, sweep / "6")
-    twice = record("fedavg", 1, 2.0)
-    with pytest.raises(ValueError, match=rf"RUN must differ from every other run, got {twice}, which has the conf"):
-        called(monkeypatch, sweep)
+    capsys.readouterr()
+    twice = record("fedavg", 1, 3.0, logger={"name": "wandb"})
+    assert called(monkeypatch, sweep) == 0
+    told = capsys.readouterr()
+    assert f"warning: {sweep}/0 is left out, since {twice} has the same configuration" in told.err
+    assert "fedavg    fp32      2    2.6 ± " in told.out  # of 3.0 and 2.2
     for name, contents in itertools.product(("summary.json", "config.yaml"), ("{", "[1]")):
         (twice / name).write_text(contents)
         with pytest.raises(ValueError, match=rf"{twice}/{name} must hold .*, got"):

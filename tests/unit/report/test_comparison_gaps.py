@@ -297,10 +297,10 @@ def test_a_file_is_written_whole_or_not_at_all(
     run = write("0", {"val_bpb": 2.0})
     (tmp_path / "a.svg").write_text("earlier")
 
-    def fails(_: object) -> str:
+    def fails(*_: object) -> bytes:
         raise PermissionError(13, "Permission denied", "b.csv")
 
-    monkeypatch.setitem(table.TEXTS, ".csv", fails)
+    monkeypatch.setattr(table, "text", fails)
     code, _, (line,) = command(run, "--out", tmp_path / "a.svg", "--out", tmp_path / "b.csv")
     assert code == 1 and "Permission denied" in line
     assert (tmp_path / "a.svg").read_text() == "earlier"

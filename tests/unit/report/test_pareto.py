@@ -67,7 +67,7 @@ def test_the_front_is_printed_and_written(
     assert marked == {"diloco": "yes", "fedavg": "yes", "krum": "0"}
     written = pd.read_csv(table).set_index("strategy.name")
     assert written["front of bytes.up"].to_dict() == {"diloco": True, "fedavg": True, "krum": False}
-    assert all(f">{name}<" in picture.read_text() for name in ("diloco", "fedavg", "krum", "bytes.up", "val_bpb"))
+    assert all(f">{name}<" in picture.read_text() for name in ("diloco", "fedavg", "krum", "bytes from clients"))
 
 
 def test_a_cost_that_no_run_has_is_refused(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
