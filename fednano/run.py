@@ -202,7 +202,8 @@ def _preflight(arguments: Any, begun: Begun) -> Job:
         if new:
             preflight.refuse_used_folders(plan)  # a run may have ended there meanwhile
         begun.plan = plan
-        begun.sweep = preflight.begun(plan, claim.folder, typed, continued) if plan.multirun else None
+        if plan.multirun:
+            begun.sweep = preflight.begun(plan, claim.folder, typed, continued, arguments.config_dir)
         hand_over(arguments, plan.within(claim.folder))
     return plan.jobs[0]
 
@@ -212,7 +213,7 @@ def _reopen_sweep(arguments: Any) -> None:
     from fednano.experiment.resume import reopen_sweep
 
     check_options(arguments)
-    _, overrides = reopen_sweep(arguments.overrides)
+    _, overrides = reopen_sweep(arguments.overrides, arguments.config_dir)
     hand_over(arguments, overrides)
     check_overrides(overrides)
     if not arguments.multirun:

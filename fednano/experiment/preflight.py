@@ -49,12 +49,14 @@ def check_metrics(launch: PlannedLaunch) -> None:
         )
 
 
-def begun(launch: PlannedLaunch, folder: Path, typed: Sequence[str], continued: bool) -> SweepRecord:
+def begun(
+    launch: PlannedLaunch, folder: Path, typed: Sequence[str], continued: bool, config_dir: str | None
+) -> SweepRecord:
     """Record in the folder of a sweep what is about to be launched."""
     record = SweepRecord(folder)
     if continued and not record.is_recorded():
         adopt(record, [(job.folder, words) for job, words in zip(launch.jobs, launch.words or (), strict=False)])
-    record.begin(launch.given, typed, launch.words, again=continued)
+    record.begin(launch.given, typed, launch.words, continued, config_dir)
     return record
 
 

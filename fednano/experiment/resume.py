@@ -100,14 +100,15 @@ def _reopened(folder: Path, cfg: DictConfig) -> Reopened:
     return Reopened(folder, cfg, snapshot, completed=False)
 
 
-def reopen_sweep(overrides: Sequence[str]) -> tuple[SweepRecord, list[str]]:
+def reopen_sweep(overrides: Sequence[str], config_dir: str | None = None) -> tuple[SweepRecord, list[str]]:
     """The record of the sweep that the override `sweep.resume=FOLDER` names, and the overrides to continue it with.
 
     They are those recorded in the folder. On the command line may be the same, and others that cannot change a result:
     `checkpoint_keep`, the logger and the launcher.
 
     Raises:
-        ValueError: another override, or a folder that holds no sweep.
+        ValueError: another override, a folder that holds no sweep, or no `config_dir` (--config-dir) although the sweep
+            was begun with one; it is not taken from the record, since its files may name modules to import.
     """
     (*_, named) = (override for override in overrides if _key(override) == SWEEP_RESUME)
     if not (value := str(value_in(named) or "")):
@@ -118,6 +119,10 @@ def reopen_sweep(overrides: Sequence[str]) -> tuple[SweepRecord, list[str]]:
     if place and Path(place).is_dir() and not Path(place).samefile(Path.cwd()):
         raise ValueError(
             f"sweep.resume={value} must be given where the sweep began, {place}, got {Path.cwd()}; change to it with cd"
+        )
+    if (began_with := asked.get("config_dir")) and config_dir is None:
+        raise ValueError(
+            f"sweep.resume={value} must be given with --config-dir, as it began; add --config-dir {began_with}"
         )
     known = set(quoted_overrides([*asked["overrides"], *asked.get("typed", ()), "hydra.mode=MULTIRUN"]))
     new = [word for word in quoted_overrides(overrides) if word not in known and _key(word) != SWEEP_RESUME]

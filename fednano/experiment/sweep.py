@@ -103,7 +103,12 @@ class SweepRecord:
         return cls(Path(os.environ.get(RECORD) or Path(job.runtime.cwd, job.sweep.dir)))
 
     def begin(
-        self, overrides: Sequence[str], typed: Sequence[str], jobs: Sequence[Sequence[str]] | None, again: bool
+        self,
+        overrides: Sequence[str],
+        typed: Sequence[str],
+        jobs: Sequence[Sequence[str]] | None,
+        again: bool,
+        config_dir: str | None = None,
     ) -> None:
         """Write what was asked for; unless `again`, nothing is left of what an earlier sweep recorded here.
 
@@ -112,6 +117,7 @@ class SweepRecord:
             typed: the same as they were given.
             jobs: the overrides of each; None: a sweeper chooses them later.
             again: the sweep is continued.
+            config_dir: the folder that --config-dir gave.
         """
         if not again:
             for path in self._files():
@@ -123,6 +129,7 @@ class SweepRecord:
             "typed": list(dict.fromkeys([*earlier, *typed])),
             "jobs": jobs and [list(job) for job in jobs],
             "directory": str(Path.cwd()),
+            "config_dir": config_dir,
             "host": socket.gethostname(),
             "pid": os.getpid(),
         }
@@ -227,6 +234,9 @@ class SweepJob:
                     self._claims.close()
                     raise TakenError(self._shared(f"job {other.job}"))
         self._write(status=RUNNING)
+        total = len(self._sweep.asked().get("jobs") or ()) if self._sweep.is_recorded() else 0
+        place = f" ({self._state.job + 1} of {total})" if total else ""
+        print(f"job {self._state.job}{place}: {' '.join(self._state.overrides)}", flush=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -238,6 +248,9 @@ class SweepJob:
         values = [_figure(summary, name) for name in metrics_of(cfg)]
         figures = dict(zip(metrics_of(cfg), values, strict=True))
         self._write(status=BEFORE if before else COMPLETED, figures=figures, wall_s=summary.get("wall_s"))
+        if self.shares_terminal and not before:
+            told = ", ".join(f"{name} {value:.5g}" for name, value in figures.items() if value is not None)
+            print(f"job {self._state.job}: completed{told and f', {told}'}", flush=True)
         return values[0] if len(values) == 1 else tuple(values)
 
     def failed(self, cause: str, code: int) -> None:

@@ -161,6 +161,22 @@ def test_what_hydra_documents_of_a_sweep_works(go: Go, tmp_path: Path, text_fold
     assert found[0]["data"]["path"] == str(tmp_path / "here" / "texts")
 
 
+def test_a_sweep_with_files_of_the_users_own_is_continued_with_them(
+    go: Go, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "more" / "experiment").mkdir(parents=True)
+    (tmp_path / "more" / "experiment" / "lab.yaml").write_text("# @package _global_\nname: lab\n")
+    more = ("--config-dir", str(tmp_path / "more"))
+    assert go("-m", *more, "experiment=lab", "seed=1,2", "hydra.sweep.dir=sweep") == 0
+    out = capsys.readouterr().out
+    [told] = [line for line in out.splitlines() if line.startswith("job 1 (2 of 2): ")]
+    assert told.endswith("experiment=lab seed=2")
+    assert go("sweep.resume=sweep", plain=True) == 2
+    said = f"sweep.resume=sweep must be given with --config-dir, as it began; add --config-dir {tmp_path}/more"
+    assert line(capsys) == f"fednano: {said}"
+    assert go(*more, "sweep.resume=sweep", plain=True) == 0
+
+
 @pytest.mark.slow
 def test_a_sweep_of_an_earlier_version_is_continued(go: Go, capsys: pytest.CaptureFixture[str]) -> None:
     assert go("-m", "seed=1,2,3", "hydra.sweep.dir=sweep") == 0

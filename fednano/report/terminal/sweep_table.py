@@ -12,6 +12,7 @@ from fednano.report import units
 from fednano.report.terminal.printer import printer
 
 HEADINGS = {"val_bpb": "bpb", "co2_g": "gCO2", "energy_kwh": "kWh"}
+LOWER = ("val_bpb", "train_loss", "co2_g", "energy_kwh", "virtual_s", "wall_s", "bytes.up", "bytes.down", "peak_rss_mb")
 STYLES = {"completed": "green", "completed before": "green", "failed": "red", "refused": "red", "interrupted": "yellow"}
 
 
@@ -48,7 +49,22 @@ class SweepTable:
         if self._jobs:
             self._out.print()
             self._out.print(self._table())
+        if best := self._best():
+            self._out.print(Text(best), soft_wrap=True)
         self._out.print(Text(self._closing()), soft_wrap=True)
+
+    def _best(self) -> str:
+        """The job with the lowest first figure, where lower is better and no other figure is asked for."""
+        one = [
+            (job.job, *next(iter(job.figures.items()))) for job in self._jobs if job.figures and len(job.figures) == 1
+        ]
+        found = [(value, number) for number, name, value in one
+                 if name in LOWER and value is not None and units.measured(value)]  # fmt: skip
+        if len(found) < 2:
+            return ""
+        value, number = min(found)
+        name = one[0][1]
+        return f"lowest {HEADINGS.get(name, name)}: job {number}, {_figure(value)}"
 
     def _table(self) -> Table:
         names = list(dict.fromkeys(name for job in self._jobs for name in job.figures or ()))

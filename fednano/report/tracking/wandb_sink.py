@@ -16,6 +16,7 @@ from fednano.report.tracking.happenings import COLUMNS, HEARD, Happenings
 from fednano.report.tracking.wandb_identity import IdentityFile, WandbIdentity, known, rows_kept
 
 MODES = ("auto", "offline", "online")
+SYNONYMS = {"run": "online", "dryrun": "offline"}  # of modes in WANDB_MODE
 MAX_ACCOUNTS = 10_000  # accounts of a client in a round that are logged in a run; above this, rounds are skipped
 # Seconds, unless W&B's own variables say otherwise: for a run to begin, and to be uploaded at its end.
 LIMITS = {"init_timeout": ("WANDB_INIT_TIMEOUT", 30.0), "finish_timeout": ("WANDB_FINISH_TIMEOUT", 60.0)}
@@ -190,8 +191,8 @@ class Wandb:
 
     Args:
         project: W&B project that the run belongs to.
-        mode: auto, online or offline. auto is online for a run that a sweep agent started, whose server needs the
-            figures, and offline otherwise.
+        mode: auto, online or offline. auto is what WANDB_MODE says, where disabled logs nothing; without it, online for
+            a run that a sweep agent started, whose server needs the figures, and offline otherwise.
         name: name of the run on W&B; None: experiment/date_time, like the run folder.
         group: W&B group that shows the run beside others; None: no group.
         tags: W&B tags of the run.
@@ -218,9 +219,15 @@ class Wandb:
             )
 
     def open(self, folder: Path, config: dict[str, Any], energy: Energy) -> list[Sink]:
-        return [WandbSink(settings=self, mode=self._mode(), config=config, folder=folder, energy=energy)]
+        mode = self._mode()
+        if mode == "disabled":
+            return []
+        return [WandbSink(settings=self, mode=mode, config=config, folder=folder, energy=energy)]
 
     def _mode(self) -> str:
         if self.mode != "auto":
             return self.mode
+        asked = os.environ.get("WANDB_MODE", "")
+        if (mode := SYNONYMS.get(asked, asked)) in (*MODES[1:], "disabled"):
+            return mode
         return "online" if "WANDB_SWEEP_ID" in os.environ else "offline"

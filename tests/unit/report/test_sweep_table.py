@@ -1,6 +1,7 @@
 """The table at the end of a sweep."""
 
 import io
+import math
 from pathlib import Path
 
 from rich.console import Console
@@ -45,6 +46,17 @@ def test_it_fits_80_columns_and_loses_nothing() -> None:
 def test_colours_are_for_a_terminal() -> None:
     assert "\x1b[31mfailed" in printed()
     assert "\x1b" not in printed(terminal=False)
+
+
+def test_the_job_with_the_lowest_figure_is_named() -> None:
+    def jobs(name: str, *values: float | None) -> tuple[JobState, ...]:
+        return tuple(
+            JobState(job=number, overrides=(), folder="", status="completed", figures={name: value})
+            for number, value in enumerate(values)
+        )
+
+    assert "lowest bpb: job 2, 1.5\n" in printed(jobs("val_bpb", 2.0, None, 1.5, math.nan))
+    assert "lowest" not in printed(jobs("goodput", 2.0, 1.0)) + printed(jobs("val_bpb", 2.0, None)) + printed()
 
 
 def test_a_sweep_of_one_job_has_nothing_that_varies() -> None:

@@ -217,6 +217,25 @@ def test_who_does_not_ask_has_nothing_counted(
 
 
 @pytest.mark.parametrize(
+    ("environment", "mode"),
+    [({}, "offline"), ({"WANDB_SWEEP_ID": "s"}, "online"), ({"WANDB_MODE": "online"}, "online"),
+     ({"WANDB_MODE": "dryrun", "WANDB_SWEEP_ID": "s"}, "offline"), ({"WANDB_MODE": "x"}, "offline")],
+)  # fmt: skip
+def test_the_environment_decides_where_the_configuration_does_not(
+    environment: dict[str, str], mode: str, offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    modes: list[str] = []
+    monkeypatch.setattr(wandb_sink, "WandbSink", lambda **given: modes.append(given["mode"]))
+    for choice in ("auto", "offline"):
+        Wandb(project="p", mode=choice, name=None, group=None, tags=[]).open(tmp_path, {}, dict)
+    assert modes == [mode, "offline"]
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert Wandb(project="p", mode="auto", name=None, group=None, tags=[]).open(tmp_path, {}, dict) == []
+
+
+@pytest.mark.parametrize(
     ("key", "value", "named"),
     [
         ("mode", "of", "logger.wandb.mode must be one of auto, offline, online, got of"),
