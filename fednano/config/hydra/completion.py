@@ -1,4 +1,4 @@
-"""Completion of a command line in bash: Hydra finds the words, and this tells it and bash where they begin."""
+"""Completion of a command line in bash, zsh and fish: Hydra finds the words, and this tells it where they begin."""
 
 import re
 
@@ -20,7 +20,61 @@ REMOVED = """complete -r python python3
 [[ $(complete -p uv 2> /dev/null) == *_fednano* ]] && complete -r uv
 unset -f _fednano
 """
-SCRIPTS = {"install=bash": BASH, "uninstall=bash": REMOVED}
+ZSH = r"""_fednano() {
+    local start found
+    if ! [[ $LBUFFER =~ '^(.*python[0-9.]*)[[:space:]]+-m[[:space:]]+fednano\.run[[:space:]]' ]]; then
+        ${_fednano_before[$service]:-_default}
+        return
+    fi
+    start=$match[1]
+    found=$(COMP_LINE=$LBUFFER env ${(Q)${(z)start}} -m fednano.run -sc query=bash 2> /dev/null)
+    compadd -Q -S '' -- ${=found}
+}
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit -u }
+typeset -gA _fednano_before
+for _fednano_command in python python3 uv; do
+    if [[ ${_comps[$_fednano_command]:-} != _fednano ]]; then
+        _fednano_before[$_fednano_command]=${_comps[$_fednano_command]:-}
+    fi
+    compdef _fednano $_fednano_command
+done
+unset _fednano_command
+"""
+ZSH_REMOVED = r"""for _fednano_command in python python3 uv; do
+    if [[ -n ${_fednano_before[$_fednano_command]} ]]; then
+        compdef ${_fednano_before[$_fednano_command]} $_fednano_command
+    else
+        compdef -d $_fednano_command
+    fi
+done
+unset _fednano_command _fednano_before
+unfunction _fednano
+"""
+FISH = r"""function __fednano_start
+    string match --regex --groups-only -- '^(.*python[0-9.]*)\s+-m\s+fednano\.run\s' (commandline --cut-at-cursor)
+end
+function __fednano_words
+    set --local line (commandline --cut-at-cursor)
+    set --local start (string split --no-empty ' ' -- (__fednano_start))
+    COMP_LINE=$line env $start -m fednano.run -sc query=bash 2> /dev/null | string split --no-empty ' '
+end
+for command in python python3 uv
+    complete --command $command --condition '__fednano_start > /dev/null' --no-files --arguments '(__fednano_words)'
+end
+"""
+FISH_REMOVED = r"""functions --erase __fednano_start __fednano_words
+for command in python python3 uv
+    complete --command $command --erase
+end
+"""
+SCRIPTS = {
+    "install=bash": BASH,
+    "uninstall=bash": REMOVED,
+    "install=zsh": ZSH,
+    "uninstall=zsh": ZSH_REMOVED,
+    "install=fish": FISH,
+    "uninstall=fish": FISH_REMOVED,
+}
 
 
 def without_interpreter(line: str) -> str:
