@@ -55,12 +55,10 @@ class TimeSpent:
     unfinished: float = 0.0
     lost: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     _up: dict[str, _Client] = field(default_factory=dict)
-    _computed: dict[int, tuple[int, float]] = field(
-        default_factory=dict
-    )  # lease → round, seconds; neither merged nor lost
-    _left: dict[str, tuple[int, str, float]] = field(
-        default_factory=dict
-    )  # client → its last lost lease, cause, seconds
+    # lease → round, seconds; neither merged nor lost
+    _computed: dict[int, tuple[int, float]] = field(default_factory=dict)
+    # client → its last lost lease, cause, seconds
+    _left: dict[str, tuple[int, str, float]] = field(default_factory=dict)
 
     @property
     def up_s(self) -> float:
@@ -135,9 +133,9 @@ class TimeSpent:
             self._idle(client, client.task.given, event.t)
             self.transfers += max(0.0, event.busy_from - max(client.task.given, client.computed))
             client.computed, client.submitted, client.task = event.busy_until, event.t, None
-        elif (left := self._left.get(event.client)) and left[
-            0
-        ] == event.lease:  # it was on its way when its client left
-            _, cause, seconds = self._left.pop(event.client)
+            return
+        lease, cause, seconds = self._left.get(event.client, (None, "", 0.0))
+        if lease == event.lease:  # the update was on its way when its client left
+            del self._left[event.client]
             self.lost[cause] -= seconds
             self.transfers += seconds - (event.busy_until - event.busy_from)
