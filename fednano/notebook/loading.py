@@ -16,6 +16,9 @@ from fednano.report.comparison.runs import EVENTS, SUMMARY, RecordedRun, read_co
 from fednano.report.comparison.table import headings
 from fednano.report.metrics import EVALUATION, ROUND, read_rows
 
+SHOWN = ("val_bpb", "tokens")  # figures that stand for a run
+MOST = 60  # runs that are shown
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedRun:
@@ -67,6 +70,12 @@ class LoadedRun:
 
     def _of(self, kind: str) -> pd.DataFrame:
         return _table([row for row in self._rows if row["type"] == kind], "type")
+
+    def __repr__(self) -> str:
+        figures = {name: self._figures.get(name) for name in SHOWN}
+        told = [f"{name}={value if isinstance(value, int) else f'{value:.5g}'}"
+                for name, value in figures.items() if isinstance(value, int | float)]  # fmt: skip
+        return f"<LoadedRun {self.folder}: {', '.join([self.status, *told])}>"
 
     def _repr_html_(self) -> str:
         shown: str = self.summary.to_frame().to_html()
@@ -136,6 +145,12 @@ class LoadedRuns(Sequence[LoadedRun]):
             labelled.append(pd.concat([front, rest], axis="columns"))
         filled = [table for table in labelled if len(table)]
         return pd.concat(filled or labelled[:1], ignore_index=True)
+
+    def __repr__(self) -> str:
+        """The labels of each run, whether it has ended, and its loss."""
+        shown = [name for name in ("status", *SHOWN) if name in self.summary.columns]
+        table: str = pd.concat([self.labels, self.summary[shown]], axis="columns").to_string(index=False, max_rows=MOST)
+        return f"<LoadedRuns: {len(self)}>\n{table}"
 
     def _repr_html_(self) -> str:
         shown: str = self.summary.to_html(index=False)

@@ -158,9 +158,9 @@ def _telling(parts: Sequence[tuple[str, ...]], keys: Sequence[str]) -> list[str]
             if told([*chosen, best]) == told(chosen):
                 break
             chosen.append(best)
-    # One number that was drawn at random tells all runs apart; the others that were drawn with it say as much.
-    numbers = [i for i in range(len(keys)) if all(_is_number(part[i]) for part in parts)]
-    if len(parts) > 2 and any(told([i]) == len(parts) for i in chosen if i in numbers):
+    # One number that was drawn at random tells most runs apart; the others that were drawn with it say as much.
+    numbers = [i for i in range(len(keys)) if all(part[i] == _text(ABSENT) or _is_number(part[i]) for part in parts)]
+    if len(parts) > 2 and any(2 * told([i]) > len(parts) for i in chosen if i in numbers):
         columns = [[part[i] for part in parts] for i in chosen]
         for i in numbers:
             if told([i]) > 2 and (column := [part[i] for part in parts]) not in columns:

@@ -70,6 +70,19 @@ def test_tables_of_several_runs_begin_with_what_tells_them_apart(tmp_path: Path)
     assert len(runs[1:3].metrics) == 4
 
 
+def test_what_a_plain_interpreter_shows_is_short(tmp_path: Path) -> None:
+    run = fednano.load_run(record(tmp_path / "a", "diloco", 3, 4.0))
+    assert repr(run) == f"<LoadedRun {tmp_path}/a: completed, val_bpb=4>"
+    record(tmp_path / "b", "fedavg", 3, None)
+    first, head, *rows = repr(fednano.load_runs(tmp_path)).splitlines()
+    assert first == "<LoadedRuns: 2>"
+    assert head.split() == ["run", "strategy", "seed", "status", "val_bpb"]
+    assert [row.split()[1:] for row in rows] == [
+        ["diloco", "3", "completed", "4.0"],
+        ["fedavg", "3", "unfinished", "NaN"],
+    ]
+
+
 def test_each_run_is_loaded_once(tmp_path: Path) -> None:
     folder = record(tmp_path / "sweep" / "0", "diloco", 1, 4.0)
     assert [run.folder for run in fednano.load_runs(tmp_path / "sweep", folder)] == [folder]
