@@ -14,7 +14,7 @@ from fednano.config.hydra.references import require_resolvable
 from fednano.config.recorded import check_recorded
 from fednano.core.clock import pause
 from fednano.core.files import reading
-from fednano.process.temporary import SOCKET_BYTES
+from fednano.process.temporary import SOCKET, SOCKET_BYTES
 
 POLL_S = 0.5
 
@@ -85,7 +85,7 @@ class NodeSettings:
     @property
     def socket(self) -> Path:
         """The socket between relay and trainer."""
-        return self.home / "trainer.sock"
+        return self.home / SOCKET
 
 
 def checked(cfg: DictConfig) -> tuple[NodeSettings, dict[str, Any] | None]:

@@ -12,6 +12,7 @@ from pathlib import Path
 PREFIX, UNLOCKED = "fednano_", "fednano-"
 MARK = ".fednano"  # a file in each of these folders: the user's own may be named like them
 SOCKET_BYTES = 103  # longest path of a Unix socket, on the strictest system
+SOCKET = "trainer.sock"  # between the relay and the trainer of a node, in the node's folder
 # Ray adds 82 bytes: the folder's name, a session with date, time and process id, and the socket's own name.
 MOST_BYTES = 20
 PLAIN = re.compile(r"[\w./-]+", re.ASCII)  # Ray joins command lines from paths

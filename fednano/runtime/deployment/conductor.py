@@ -37,6 +37,7 @@ from fednano.runtime.deployment.nodes.proxy import Proxy
 from fednano.runtime.deployment.security import make_certificates
 from fednano.runtime.deployment.serving import ACTIONS, FAILED, LOCK, REFUSED, STEPS, read_step, server_pid
 from fednano.runtime.deployment.superlink import SuperLink, environment
+from fednano.runtime.deployment.waiting import Waiting
 from fednano.runtime.session import Outcome
 from fednano.training.checkpoint import Checkpoints, write_json
 
@@ -122,6 +123,7 @@ class Conductor:
         self._stopping = self._told_to_stop = False
         self._asked_at = -ASK_S
         self._gone_at: float | None = None
+        self._waiting = Waiting(private, local)
         self._console = console()
         self._event_log = Lines(folder / "events.jsonl")
         self._earlier = _content(folder / "summary.json")  # of the run before it was resumed
@@ -135,6 +137,8 @@ class Conductor:
             self._start(resume)
             while (status := self._ended()) is None:
                 self._follow()
+                if self._begun is None:
+                    self._waiting.tell(self._console.note)
                 self._tend()
                 self._heed()
                 pause(POLL_S)
@@ -181,6 +185,7 @@ class Conductor:
                 os.kill(pid, signal.SIGKILL)
 
     def _start(self, resume: bool) -> None:
+        self._console.note("starting the SuperLink …")
         self._link.start()
         for index, client in enumerate(self._clients):
             key = self._link.register(client)

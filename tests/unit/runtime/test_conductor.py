@@ -12,9 +12,11 @@ from rich.console import Console as RichConsole
 from fednano.coordination.memory import MemoryStore
 from fednano.coordination.redis_link import Address
 from fednano.coordination.settings import Serving
+from fednano.core.event_log import to_line
+from fednano.core.events import RoundStarted
 from fednano.flower.compat.superlink import RAISED, RunStatus
 from fednano.report.terminal.console import Console
-from fednano.runtime.deployment import conductor
+from fednano.runtime.deployment import conductor, waiting
 from fednano.runtime.deployment.conductor import Conductor
 from fednano.runtime.deployment.nodes.attendance import Steady
 from fednano.runtime.deployment.serving import LOCK
@@ -124,6 +126,20 @@ def test_a_run_that_completes_gives_what_its_summary_says(play: Callable[..., An
     outcome, link, _ = play(lambda link: RUNS, _done(tmp_path))
     assert (outcome.status, outcome.progress.rounds, outcome.progress.val_bpb) == ("completed", 2, 1.5)
     assert link.submitted == [False]
+
+
+def test_it_says_what_the_first_round_waits_for(
+    play: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "NOTE_S", 0.0)
+
+    def begins(link: FakeLink) -> RunStatus:
+        (tmp_path / "events.jsonl").write_text(to_line(RoundStarted(t=0.0, round=1, version=0)).decode() + "\n")
+        return RUNS
+
+    _, _, shown = play(lambda link: RUNS, begins, lambda link: RUNS, _done(tmp_path))
+    assert shown.count("waiting for the first round: the ServerApp is starting") == 1
+    assert shown.startswith("starting the SuperLink …")
 
 
 def test_an_exception_of_the_server_fails_the_run_with_its_text(play: Callable[..., Any]) -> None:
