@@ -178,6 +178,12 @@ class SweepRecord:
                 self.write(replace(state, status=FAILED_STATUS, error=LOST, code=FAILED))
         return self.outcome()
 
+    @property
+    def process(self) -> int | None:
+        """The command that began the sweep; None if it runs on another machine."""
+        asked = self.asked()
+        return int(asked["pid"]) if asked.get("host") == socket.gethostname() else None
+
     def is_here(self) -> bool:
         """Whether this is the process of the command that began the sweep."""
         if not self.is_recorded():

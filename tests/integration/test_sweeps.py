@@ -7,14 +7,19 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from joblib import cpu_count
+from support.awaiting import until
+from support.deployed import linux
 from support.paths import REPOSITORY
 from support.slurm import install
+
+from fednano.core.claim import CLAIM
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Sweep = Callable[..., subprocess.CompletedProcess[str]]
@@ -98,6 +103,24 @@ def test_joblib_gives_each_job_its_share_of_the_cores(sweep: Sweep, tmp_path: Pa
     (tmp_path / "broken").unlink()
     again = sweep("sweep.resume=sweep", "hydra/launcher=basic", given=list(OWN[:2]))
     assert statuses(again) == ["completed before", "completed", "completed before"], again.stderr
+
+
+@linux
+@pytest.mark.slow
+def test_jobs_of_joblib_end_with_the_command(steady: list[str], tmp_path: Path) -> None:
+    words = ("-m", "hydra/launcher=joblib", "seed=1,2", "hydra.sweep.dir=sweep", "rounds=100000", "checkpoint_every=9")
+    command = [sys.executable, "-m", "fednano.run", *steady, *words]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as ran:
+        try:
+            claims = [tmp_path / "sweep" / job / CLAIM for job in "01"]
+            until(lambda: all((claim.parent / "events.jsonl").exists() for claim in claims))
+            jobs = [os.pidfd_open(int(json.loads(claim.read_text())["pid"])) for claim in claims]
+            assert wait(jobs, 0) == []
+        finally:
+            ran.kill()
+    for job in jobs:
+        assert wait([job], 60.0) == [job]
+        os.close(job)
 
 
 @pytest.mark.slow
