@@ -24,12 +24,12 @@ import hydra
 
 from fednano.config.command_help import run_help
 from fednano.config.compose import check_overrides, command_line, conf_dir, hand_over, search_path
-from fednano.config.errors import FAILED, REFUSAL, ended, failed, guarded, one_line
+from fednano.config.errors import BAD_INPUT, FAILED, REFUSAL, ended, failed, guarded, one_line
 from fednano.config.hydra.choices import without_parts
 from fednano.config.hydra.completion import SCRIPTS, without_interpreter
 from fednano.config.hydra.options import check_options
 from fednano.config.hydra.plugins import lost_jobs_fail
-from fednano.config.jobs import Job, PlannedLaunch, planned, rerun, without
+from fednano.config.jobs import Job, PlannedLaunch, planned, rerun, told_late, without
 from fednano.config.reference.keys import OWN, groups_of, record_settings, root_keys
 from fednano.config.reference.shown import Explained
 from fednano.config.reference.written import read_choice
@@ -57,6 +57,7 @@ class Begun:
 
     claims: ExitStack = field(default_factory=ExitStack)
     plan: PlannedLaunch | None = None
+    arguments: Any = None
     sweep: SweepRecord | None = None
 
 
@@ -73,7 +74,7 @@ def _launched(begun: Begun) -> int:
     """Have Hydra run the jobs; returns the exit code. A single run that ends otherwise than well ends the command."""
     with unwinding():
         if begun.sweep and begun.plan:
-            return _swept(begun.sweep, begun.plan)
+            return _swept(begun.sweep, begun.plan, begun.arguments)
         _have_hydra_run()
     return 0
 
@@ -82,7 +83,7 @@ def _have_hydra_run() -> None:
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(launch)()
 
 
-def _swept(sweep: SweepRecord, plan: PlannedLaunch) -> int:
+def _swept(sweep: SweepRecord, plan: PlannedLaunch, arguments: Any) -> int:
     """Have Hydra run the jobs of a sweep, and print what became of each; returns the exit code."""
     from fednano.report.terminal.sweep_table import SweepTable
 
@@ -93,14 +94,14 @@ def _swept(sweep: SweepRecord, plan: PlannedLaunch) -> int:
         with lost_jobs_fail(plan.launcher, raises=plan.words is None):
             _have_hydra_run()
     except Exception as error:
-        broken = _broken_off(error, plan)
+        broken = _broken_off(error, plan, arguments)
     finally:
         states = sweep.close()
         SweepTable(sweep.folder, states).print()
     return exit_code(states) or broken
 
 
-def _broken_off(error: Exception, plan: PlannedLaunch) -> int:
+def _broken_off(error: Exception, plan: PlannedLaunch, arguments: Any) -> int:
     """Say why a sweep ended before its last job; returns the exit code."""
     if isinstance(error, JobFailedError) or str(error) == NO_TRIAL:  # each job that failed was told
         return FAILED
@@ -110,6 +111,9 @@ def _broken_off(error: Exception, plan: PlannedLaunch) -> int:
         print(f"{REFUSAL}a process that ran jobs was killed, perhaps for its memory; run fewer at a time with "
               "hydra.launcher.n_jobs", file=sys.stderr)  # fmt: skip
         return FAILED
+    if refusal := told_late(error, plan, arguments, launch):
+        print(f"{REFUSAL}the sweep was broken off at values that its sweeper chose: {refusal}", file=sys.stderr)
+        return BAD_INPUT
     if plan.words is not None:
         traceback.print_exception(error)
     print(f"{REFUSAL}the sweep was broken off ({type(error).__name__}: {one_line(error)})", file=sys.stderr)
@@ -195,13 +199,14 @@ def _preflight(arguments: Any, begun: Begun) -> Job:
     if new:
         preflight.refuse_used_folders(plan)
     jobs = [job for job in plan.jobs if not continued or not (job.folder / preflight.EVENTS).exists()]
-    preflight.check_jobs(jobs, progress())
+    check = preflight.check_ends if plan.multirun and plan.words is None else preflight.check_jobs
+    check(jobs, progress())
     if not rank():
         claim = preflight.claimed(plan.folder, plan.timed, plan.key)
         begun.claims.callback(claim.release)
         if new:
             preflight.refuse_used_folders(plan)  # a run may have ended there meanwhile
-        begun.plan = plan
+        begun.plan, begun.arguments = plan, arguments
         if plan.multirun:
             begun.sweep = preflight.begun(plan, claim.folder, typed, continued, arguments.config_dir)
         hand_over(arguments, plan.within(claim.folder))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import version
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import (
     create_automatic_config_search_path,
@@ -19,11 +19,11 @@ from hydra._internal.utils import (
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override
 from hydra.core.utils import env_override, setup_globals, validate_config_path
-from hydra.errors import ConfigCompositionException
+from hydra.errors import ConfigCompositionException, HydraException
 from hydra.types import RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from fednano.config.compose import conf_dir, require_config_dir
 from fednano.config.errors import ConfigError, shown
@@ -40,7 +40,8 @@ from fednano.config.hydra.node import (
 from fednano.config.hydra.options import check_options, check_plugins
 from fednano.config.hydra.plugins import launcher_of, settings
 from fednano.config.hydra.references import require_resolvable
-from fednano.config.hydra.refusals import refusals, refuse_no_choices, unknown_key
+from fednano.config.hydra.refusals import Recompose, refusals, refuse_no_choices, unknown_key
+from fednano.config.hydra.swept import check_swept, chosen_late, searched, trials, with_values
 from fednano.config.moved import with_current_keys
 from fednano.config.quoting import quoted_overrides
 
@@ -78,7 +79,8 @@ class PlannedLaunch:
     """What Hydra is going to launch.
 
     Args:
-        jobs: every job; of a sweeper other than Hydra's own, which chooses later, one with the values that do not vary.
+        jobs: every job; of a sweeper other than Hydra's own, which chooses later, one with the first values that it may
+            choose, and if there are others, one with the last.
         overrides: the overrides to give to Hydra.
         multirun: whether the jobs are a sweep.
         folder: the run folder, or the sweep's.
@@ -147,6 +149,18 @@ def planned(arguments: Namespace, task: TaskFunction) -> PlannedLaunch:
         )
 
 
+def told_late(error: Exception, plan: PlannedLaunch, arguments: Namespace, task: TaskFunction) -> str | None:
+    """What is wrong with values that a sweeper chose, in one line; None if a job could be composed of them."""
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return None
+    name = _check_name(arguments)
+    try:
+        with _hydra(arguments, task) as hydra, refusals(plan.given, name, _recomposing(hydra, name, RunMode.MULTIRUN)):
+            raise error
+    except ConfigError as refusal:
+        return str(refusal)
+
+
 def rerun(pickled: str) -> Job:
     """The job that Hydra pickled into a file, as its callback PickleJobInfoCallback does. Raises ConfigError."""
     setup_globals()
@@ -158,11 +172,6 @@ def rerun(pickled: str) -> Job:
         raise ConfigError(
             f"--experimental-rerun must be a config.pickle of Hydra's, got {pickled} ({error}); name another file"
         ) from error
-
-
-def chosen_late(hydra: Any) -> bool:
-    """Whether a sweeper other than Hydra's own chooses the values of the jobs; `hydra` is Hydra's own node."""
-    return bool(hydra.sweeper._target_ != BasicSweeperConf._target_)
 
 
 def _check_name(arguments: Namespace) -> str:
@@ -205,8 +214,12 @@ def _sweeps(hydra: Hydra, name: str, overrides: Sequence[str]) -> bool:
         return False
 
 
+def _recomposing(hydra: Hydra, name: str, mode: RunMode = RunMode.RUN) -> Recompose:
+    return lambda choices: hydra.compose_config(name, choices, mode)
+
+
 def _composed(hydra: Hydra, name: str, overrides: Sequence[str], mode: RunMode = RunMode.RUN) -> DictConfig:
-    with refusals(overrides, name, lambda choices: hydra.compose_config(name, choices, RunMode.RUN)):
+    with refusals(overrides, name, _recomposing(hydra, name)):
         refuse_no_choices(overrides, name)
         return hydra.compose_config(name, list(overrides), mode)
 
@@ -218,19 +231,20 @@ def _sweep(hydra: Hydra, name: str, overrides: Sequence[str], task: TaskFunction
     check_job(base)
     folder = folder_of(base, "sweep.dir")
     all_words: tuple[tuple[str, ...], ...] | None = None
+    strict = {ours: given for given, ours in zip(overrides, lenient, strict=True)}
+    asked: Any = OmegaConf.to_container(base.hydra.overrides.task, resolve=False)
+    words = [strict.get(word, word) for word in asked]
     if chosen_late(base.hydra):
         check_unresolved_subdir(base)
-        jobs = [Job(base, folder)]
+        jobs = _jobs_at_the_ends(hydra, name, base, [*searched(base.hydra.sweeper.get("params")), *words], folder)
     else:
-        strict = {ours: given for given, ours in zip(overrides, lenient, strict=True)}
         fixed = [f"{key}={value}" for key, value in (base.hydra.sweeper.params or {}).items()]
-        asked: Any = OmegaConf.to_container(base.hydra.overrides.task, resolve=False)
-        words = [*fixed, *(strict.get(word, word) for word in asked)]
-        with refusals(words, name, lambda choices: hydra.compose_config(name, choices, RunMode.RUN)):
+        words = [*fixed, *words]
+        with refusals(words, name, _recomposing(hydra, name)):
             parser = OverridesParser.create(config_loader=hydra.config_loader)
             parsed = parser.parse_overrides(words)
-            _check_swept(parsed)
-            listed = {word: _listed(override) for word, override in zip(words, parsed, strict=True)}
+            check_swept(parsed)
+            listed = {word: with_values(override) for word, override in zip(words, parsed, strict=True)}
             (batch,) = BasicSweeper.split_arguments(parser.parse_overrides(list(listed.values())), max_batch_size=None)
         overrides, lenient = ([listed.get(word, word) for word in given] for given in (overrides, lenient))
         new = [listed[word] for word in fixed if listed[word] != word]
@@ -249,12 +263,23 @@ def _sweep(hydra: Hydra, name: str, overrides: Sequence[str], task: TaskFunction
     )
 
 
-def _listed(override: Override) -> str:
-    """An override whose values are shuffled or looked up, with the values that came of it; any other one as it is."""
-    word, value = str(override.input_line), override.value()
-    if not override.is_sweep_override() or not (isinstance(value, Glob) or getattr(value, "shuffle", False)):
-        return word
-    return f"{override.get_key_element()}={','.join(override.sweep_string_iterator())}"
+def _jobs_at_the_ends(hydra: Hydra, name: str, base: DictConfig, words: Sequence[str], folder: Path) -> list[Job]:
+    """Jobs as a sweeper may choose them later: with the first values, and with the last if those are others.
+
+    Each choice of a group is composed too. Raises ConfigError for a key that does not exist and the like.
+    """
+    recompose = _recomposing(hydra, name)
+    with refusals(words, name, recompose):
+        parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(list(words))
+        loader = hydra.config_loader
+        chosen = trials(parsed, lambda key: bool(loader.get_group_options(key.replace(".", "/"))))
+    jobs = []
+    for trial in chosen:
+        with refusals(trial, name, recompose):
+            refuse_no_choices(trial, name)
+            cfg = hydra.config_loader.load_sweep_config(base, trial)
+        jobs.append(Job(cfg, folder))
+    return jobs[:2]
 
 
 def _sweep_base(hydra: Hydra, name: str, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
@@ -279,27 +304,12 @@ def _sweep_base(hydra: Hydra, name: str, overrides: Sequence[str]) -> tuple[Dict
 
 
 def _job_of_sweep(hydra: Hydra, name: str, base: DictConfig, words: Sequence[str], number: int) -> Job:
-    with refusals(words, name, lambda choices: hydra.compose_config(name, choices, RunMode.RUN)):
+    with refusals(words, name, _recomposing(hydra, name)):
         refuse_no_choices(words, name)
         cfg = hydra.config_loader.load_sweep_config(base, list(words))
     with open_dict(cfg):
         cfg.hydra.job.id = cfg.hydra.job.num = number
     return Job(cfg, folder_of(cfg, "sweep.dir", "sweep.subdir"))
-
-
-def _check_swept(overrides: Sequence[Override]) -> None:
-    """Refuse values to sweep over that cannot be listed, or of which there are none."""
-    for override in overrides:
-        if not override.is_sweep_override():
-            continue
-        key, value = override.get_key_element(), shown(str(override.input_line).partition("=")[2])
-        if not override.is_discrete_sweep():
-            raise ConfigError(
-                f"{key} must be a list of values with Hydra's own sweeper, got {value}; write it as {key}=A,B or "
-                f"{key}=range(FIRST,END)"
-            )
-        if next(override.sweep_string_iterator(), None) is None:
-            raise ConfigError(f"{key} must have at least one value to sweep over, got {value}; name one")
 
 
 def _check_package(arguments: Namespace, cfg: DictConfig) -> None:

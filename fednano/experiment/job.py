@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from fednano.config.errors import BAD_INPUT, FAILED, failed, one_line, refuse
 from fednano.config.hydra.node import current_job, is_of_sweep
-from fednano.config.jobs import chosen_late
+from fednano.config.hydra.swept import chosen_late
 from fednano.core.claim import CLAIM, held
 from fednano.core.event_log import InUseError
 from fednano.core.failures import explained

@@ -36,6 +36,22 @@ def check_jobs(jobs: Sequence[Job], progress: Progress) -> None:
             check_traces(experiment.parts(experiment.prepare(progress), MemoryStore()))
 
 
+def check_ends(jobs: Sequence[Job], progress: Progress) -> None:
+    """Check jobs that a sweeper may choose, with the first of their values and with the last.
+
+    Raises ValueError if both are bad for the same key: then it is not the values between that matter.
+    """
+    refused: list[ValueError] = []
+    for job in jobs:
+        try:
+            check_jobs([job], progress)
+            return
+        except ValueError as error:  # as a trial it would be one that is refused
+            refused.append(error)
+    if len({str(error).partition(" ")[0].partition("=")[0] for error in refused}) == 1:
+        raise refused[0]
+
+
 def check_metrics(launch: PlannedLaunch) -> None:
     """Raise ValueError unless a sweep's jobs return one figure for each direction of its sweeper."""
     cfg = launch.jobs[0].composed
@@ -77,7 +93,9 @@ def refuse_used_folders(launch: PlannedLaunch) -> None:
 
 
 def refuse_shared_folders(launch: PlannedLaunch) -> None:
-    """Raise ValueError if two jobs of a sweep have the same folder."""
+    """Raise ValueError if two jobs of a sweep have the same folder; those chosen later say so themselves."""
+    if launch.words is None:
+        return
     folders = [job.folder for job in launch.jobs]
     for number, folder in enumerate(folders):
         if folder in folders[:number]:

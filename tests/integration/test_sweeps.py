@@ -186,3 +186,40 @@ def test_optuna_weighs_bpb_against_carbon_and_repeats_itself_when_it_is_continue
     (tmp_path / "sweep" / ".sweep" / "3.json").unlink()
     again = sweep(*OPTUNA, "sweep.resume=sweep")  # still broken, so that each trial has the outcome it had
     assert {n: row[0] for n, row in table(again).items()} == {n: row[0] for n, row in table(done).items()}
+
+
+OPTUNAS = ("-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1")
+
+
+def test_what_no_trial_can_have_is_refused_before_anything_is_written(sweep: Sweep, tmp_path: Path) -> None:
+    refused = {
+        "strategy.outer.momentun=interval(0.5,0.9)": "strategy.outer.momentun=0.5 sets a key that does not exist; did ",
+        "optim.matrix_lr=interval(-2.0,-1.0)": "optim.matrix_lr must be ",
+    }
+    for word, line in refused.items():
+        done = sweep(*OPTUNAS, word, "hydra.sweep.dir=sweep")
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"fednano: {line}")
+        assert len(done.stderr.splitlines()) == 1
+        assert not (tmp_path / "sweep").exists()
+
+
+def test_a_value_that_is_bad_at_one_end_is_a_trial_that_is_refused(sweep: Sweep, tmp_path: Path) -> None:
+    done = sweep(
+        *OPTUNAS, "strategy.outer.momentum=choice(1.5,0.9)", "hydra.sweep.dir=sweep", "hydra.sweeper.n_trials=6"
+    )
+    assert {"refused", "completed"} == set(statuses(done)), done.stderr
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_what_hydra_cannot_compose_of_late_values_is_told_in_one_line(sweep: Sweep, launcher: str) -> None:
+    done = sweep(
+        *OPTUNAS, "hydra.sweeper.custom_search_space=support.swept.misspelt", f"hydra/launcher={launcher}",
+        "hydra.sweep.dir=sweep",
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("fednano: "))
+    assert re.search(
+        r"outer.momentun=0\.\d+ sets a key that does not exist; did you mean strategy.outer.momentum", line
+    )
+    assert "Traceback" not in done.stderr

@@ -4,8 +4,10 @@ import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from omegaconf import DictConfig
 
 from fednano.core.tensors import State
 from fednano.strategy.outer.nesterov import Nesterov
@@ -28,3 +30,8 @@ class Swept(Nesterov):
                     Path(name).unlink()
                     os.kill(os.getpid(), number)
         return super().step(weights, outer, delta, scale)
+
+
+def misspelt(_: DictConfig, trial: Any) -> None:
+    """A search space of Optuna's that has a key which does not exist."""
+    trial.suggest_float("strategy.outer.momentun", 0.5, 0.9)

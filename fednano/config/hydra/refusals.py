@@ -225,7 +225,9 @@ def _unknown_key(
         if override := re.match(r"Could not delete from config. '([^']+)' does not exist", str(error)):
             return f"~{override[1]} deletes a key that is null or does not exist; leave it out"
         return one_line(cause)
-    value = shown(next((o.partition("=")[2] for o in overrides if o.partition("=")[0].lstrip("+~") == key), ""))
+    chosen = re.search(r"To append to your config use \+[^=]+=(.*)", str(error))  # by a sweeper, which nobody gave
+    given = (o.partition("=")[2] for o in overrides if o.partition("=")[0].lstrip("+~") == key)
+    value = shown(next(given, chosen[1] if chosen else ""))
     groups = _groups()
     if "/" in key:
         return _unknown_group(key, value, groups)

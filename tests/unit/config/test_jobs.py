@@ -253,6 +253,14 @@ def test_paths_with_letters_outside_ascii_are_read_as_they_are(plan: Planner) ->
             "hydra.sweeper.storage must be null, got sqlite:///x, which Optuna 2 cannot write beside Flower's SQLAlche",
         ),
         (
+            ["-m", "hydra/sweeper=optuna", "sed=interval(1,3)"],
+            "sed=1.0 sets a key that does not exist; did you mean seed?",
+        ),
+        (
+            ["-m", "hydra/sweeper=optuna", "strategy=diloco,own,fedavg"],
+            "strategy=own does not exist; use one of diloco",
+        ),
+        (
             ["-m", "hydra/launcher=submitit_slurm", "seed=1,2"],
             "hydra/launcher=slurm must be given where SLURM's sbatch is, got a machine without it; go to the cluster's",
         ),
@@ -268,6 +276,15 @@ def test_every_error_is_one_line(plan: Planner, words: list[str], says: str) -> 
     assert str(error.value).startswith(says)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) <= 300
+
+
+def test_values_that_are_chosen_late_are_checked_at_both_ends(plan: Planner) -> None:
+    words = ("seed=interval(1,9)", "clients=range(2,10,2)", "name=a,b,c", "strategy=diloco,fedavg", "volatility=solar")
+    jobs = plan("-m", "hydra/sweeper=optuna", *words).jobs
+    ends = [(cfg.seed, cfg.clients, cfg.name, cfg.strategy.name) for cfg in (job.cfg for job in jobs)]
+    assert ends == [(1, 2, "a", "diloco"), (9, 10, "c", "fedavg")]
+    (alone,) = plan("-m", "hydra/sweeper=optuna", "seed=3").jobs
+    assert alone.cfg.seed == 3
 
 
 NO_SHELL = "--shell-completion must be given with install=SHELL, uninstall=SHELL or query=SHELL alone, got "
