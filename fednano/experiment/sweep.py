@@ -20,6 +20,9 @@ from fednano.core.claim import ClaimedError, claim
 from fednano.core.clock import wall
 from fednano.core.events import finite
 from fednano.core.files import read_json, write_atomically
+from fednano.report.comparison.runs import RecordedRun
+from fednano.report.sinks import flat
+from fednano.report.units import DIVERGED
 
 RESTORE = "restore the file, or start the sweep again in another folder"
 # What sweep.metrics may name: figures of summary.json that are one number.
@@ -73,6 +76,7 @@ class JobState:
         error: why it failed or was refused.
         code: the exit code that this would have been, were it the only run.
         figures: what `sweep.metrics` names, of a completed run; null: not measured.
+        diverged: those figures that are null since the model diverged.
         wall_s: seconds of wall-clock time, those before a resume included; null: not known.
     """
 
@@ -84,6 +88,7 @@ class JobState:
     code: int = 0
     figures: dict[str, float | None] | None = None
     wall_s: float | None = None
+    diverged: tuple[str, ...] = ()
 
 
 class SweepRecord:
@@ -152,7 +157,9 @@ class SweepRecord:
             return None
         held = read_json(path, "remove it")
         try:
-            return JobState(**{**held, "overrides": tuple(held["overrides"])})
+            return JobState(
+                **{**held, "overrides": tuple(held["overrides"]), "diverged": tuple(held.get("diverged") or ())}
+            )
         except (KeyError, TypeError) as error:
             raise ValueError(f"{path} cannot be read ({error}); remove it") from error
 
@@ -253,9 +260,16 @@ class SweepJob:
         summary = read_json(self.folder / "summary.json", "remove it")
         values = [_figure(summary, name) for name in metrics_of(cfg)]
         figures = dict(zip(metrics_of(cfg), values, strict=True))
-        self._write(status=BEFORE if before else COMPLETED, figures=figures, wall_s=summary.get("wall_s"))
+        run = RecordedRun(folder=self.folder, config={}, figures=flat(summary, "."))
+        diverged = tuple(name for name in figures if run.lack(name) == DIVERGED)
+        status = BEFORE if before else COMPLETED
+        self._write(status=status, figures=figures, wall_s=summary.get("wall_s"), diverged=diverged)
         if self.shares_terminal and not before:
-            told = ", ".join(f"{name} {value:.5g}" for name, value in figures.items() if value is not None)
+            told = ", ".join(
+                f"{name} {DIVERGED if name in diverged else f'{value:.5g}'}"
+                for name, value in figures.items()
+                if name in diverged or not math.isnan(value)
+            )
             print(f"job {self._state.job}: completed{told and f', {told}'}", flush=True)
         return values[0] if len(values) == 1 else tuple(values)
 

@@ -88,6 +88,19 @@ class Figures:
         return self.merged + self.skipped
 
     @property
+    def diverged(self) -> bool:
+        """Whether the model is not finite any more. A run with runtime.compute=analytic has none, and never was."""
+        first, last = self.first_eval, self.last_eval
+        return bool(first and last and units.measured(first.val_bpb) and not units.measured(last.val_bpb))
+
+    @property
+    def bpb(self) -> str:
+        """The last validation bits per byte as text; a dash before any."""
+        if self.last_eval is None:
+            return "–"
+        return units.DIVERGED if self.diverged else units.fixed(self.last_eval.val_bpb)
+
+    @property
     def unit(self) -> str:
         """What a round is called: merge where clients never wait for one, round otherwise."""
         return self.run.unit if self.run else "round"

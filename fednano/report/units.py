@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 NOT_MEASURED = "not measured"
+DIVERGED = "diverged"
 TIMES = 2.0  # a share from here on reads as a multiple
 
 _ENDS = {

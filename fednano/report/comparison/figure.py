@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fednano.report.comparison.groups import Facet
-from fednano.report.comparison.runs import DIVERGED
 from fednano.report.comparison.titles import title
+from fednano.report.units import DIVERGED
 
 STYLE: Any = {  # matplotlib types each key by its name
     "font.size": 8,

@@ -12,11 +12,10 @@ from fednano.config.errors import shown
 from fednano.config.moved import with_current_targets
 from fednano.config.recorded import EARLIER, recorded_config
 from fednano.report.sinks import flat
-from fednano.report.units import NOT_MEASURED
+from fednano.report.units import DIVERGED, NOT_MEASURED
 
 SUMMARY, CONFIG, EVENTS = "summary.json", "config.yaml", "events.jsonl"
 LOSSES = ("val_bpb_initial", "val_bpb", "train_loss")  # of every run that has a model; null once they are not finite
-DIVERGED = "diverged"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -161,7 +161,8 @@ class Console:
                 self._print(f"{ended}  skipped ({event.reason})  {updates}")
             case Evaluated():
                 figures = f"{units.fixed(event.val_bpb, 4)} bits per byte  loss {units.fixed(event.val_loss, 4)}"
-                shown = figures if units.measured(event.val_bpb) else units.NOT_MEASURED
+                missing = display.DIVERGED if self.figures.diverged else units.NOT_MEASURED
+                shown = figures if units.measured(event.val_bpb) else missing
                 self._print(f"validation  {shown}  {event.tokens_total:,} tokens")
 
     def _print(self, line: str) -> None:

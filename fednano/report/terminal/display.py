@@ -122,7 +122,7 @@ def _compared(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _initial_to_final(initial: float | None, final: float | None) -> str:
-    if initial is not None and final is None:
+    if units.measured(initial) and not units.measured(final):
         return DIVERGED
     if initial is None or final is None:
         return units.fixed(final)

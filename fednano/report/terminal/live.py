@@ -136,14 +136,13 @@ def _progress(figures: Figures, pace: RunPace) -> list[Pieces]:
 
 
 def _amounts(run: Shown, pace: RunPace, room: Room) -> list[Pieces]:
-    figures, evaluated, glyphs = run.figures, run.figures.last_eval, room.glyphs
+    figures, glyphs = run.figures, room.glyphs
     refused, goodput = figures.sum("refused"), figures.goodput()
     bpbs, losses = (glyphs.sparkline(of, SPARK) if len(of) > 1 else "" for of in (run.bpbs, run.losses))
-    bpb = f"{evaluated.val_bpb:.3f}" if evaluated else "–"
     loss = units.fixed(figures.train_loss) if figures.train_loss is not None else "–"
     kwh, grams = run.energy.get("energy_kwh"), run.energy.get("co2_g")
     return [
-        _item("validation bits per byte", bpb, "bold green", bpbs),
+        _item("validation bits per byte", figures.bpb, "bold red" if figures.diverged else "bold green", bpbs),
         _item("training loss", loss, "bold", losses),
         _item("tokens", units.count(figures.tokens)),
         _item("tokens/s", units.count(pace.tokens_per_s) if pace.tokens_per_s else "–"),

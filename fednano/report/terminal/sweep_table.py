@@ -1,6 +1,6 @@
 """The table at the end of a sweep: each job with the overrides that vary, what became of it, its figures and time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +29,8 @@ class SweptJob(Protocol):
     def figures(self) -> Mapping[str, float | None] | None: ...
     @property
     def wall_s(self) -> float | None: ...
+    @property
+    def diverged(self) -> Collection[str]: ...
 
 
 class SweepTable:
@@ -84,7 +86,7 @@ class SweepTable:
                 str(job.job),
                 Text(words or "–"),
                 Text(job.status, STYLES.get(job.status, "")),
-                *(_figure(figures[name]) if name in figures else "–" for name in names),
+                *(_cell(job, name) if name in figures else "–" for name in names),
                 "–" if job.wall_s is None else units.duration(job.wall_s),
             )
         return table
@@ -107,6 +109,10 @@ def varying(jobs: Sequence[SweptJob]) -> set[str]:
             values.setdefault(word.partition("=")[0], set()).add(word)
     everywhere = set.intersection(*({word.partition("=")[0] for word in job.overrides} for job in jobs))
     return {key for key, words in values.items() if len(words) > 1 or key not in everywhere}
+
+
+def _cell(job: SweptJob, name: str) -> str:
+    return units.DIVERGED if name in job.diverged else _figure((job.figures or {}).get(name))
 
 
 def _figure(value: float | None) -> str:

@@ -1,7 +1,7 @@
 """The words and figures of each part of the report, from a run's history and summary."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,8 @@ def notices(history: History, summary: dict[str, Any]) -> list[str]:
             f"Rows were lost or trained twice: the event log shows it {shown}. "
             "python -m fednano.report --audit RUN_FOLDER lists where."
         )
+    if has_diverged(summary):
+        found.append("The model has diverged: its last validation loss is not finite.")
     if summary.get("status") in ("interrupted", "failed", "unfinished"):
         ended = units.plural(history.figures.rounds, history.figures.unit)
         found.append(f"The run is {summary['status']}: the figures cover the {ended} that ended.")
@@ -153,10 +155,17 @@ def tiles(history: History, summary: dict[str, Any]) -> list[Tile]:
     return found
 
 
+def has_diverged(summary: Mapping[str, Any]) -> bool:
+    """Whether the last validation was of a model that is not finite: a summary has null for it, events have NaN."""
+    return units.measured(summary.get("val_bpb_initial")) and not units.measured(summary.get("val_bpb"))
+
+
 def _bpb_tile(summary: dict[str, Any]) -> Tile:
     first, last = summary.get("val_bpb_initial"), summary.get("val_bpb")
-    if first is None or last is None:
-        return Tile(BPB, units.fixed(last))  # null although evaluated before: it diverged
+    if has_diverged(summary):
+        return Tile(BPB, units.DIVERGED, "the last loss is not finite", "bad")
+    if first is None or last is None or not units.measured(first):
+        return Tile(BPB, units.fixed(last))
     change = units.signed_percent(first, last)
     return Tile(BPB, units.fixed(last), f"from {units.fixed(first)} ({change}); lower is better")
 

@@ -164,9 +164,9 @@ def _card(run: FollowedRun) -> Card:
     history, figures = run.history, run.history.figures
     done, total = figures.progress
     up = sum(client.up_since is not None for client in figures.clients.values())
-    evaluated, left = figures.last_eval, _left_s(run)
+    left = _left_s(run)
     facts = [
-        ("bits per byte", units.fixed(evaluated.val_bpb) if evaluated else "–"),
+        ("bits per byte", figures.bpb),
         ("loss", units.fixed(figures.train_loss) if figures.train_loss is not None else "–"),
         ("tokens", units.count(figures.tokens)),
         *([("up", f"{up} of {len(figures.clients)}")] if figures.clients and run.running else []),

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,19 @@ def test_an_evaluation_without_a_model_is_one_word() -> None:
     nothing = Evaluated(t=0.0, round=0, version=0, tokens_total=5, val_loss=math.nan, val_bpb=math.nan, wall_s=0.0)
     _play(Console("quickstart", FOLDER, out), [first, nothing])
     assert text.getvalue().splitlines()[-1] == "validation  not measured  5 tokens"
+
+
+def test_a_model_that_is_not_finite_any_more_has_diverged() -> None:
+    out, text = _log()
+    events = [e if not isinstance(e, Evaluated) or not e.round else replace(e, val_loss=math.nan, val_bpb=math.nan)
+              for e in volatile_run(rounds=2)]  # fmt: skip
+    console = Console("quickstart", FOLDER, out)
+    _play(console, events)
+    assert "validation  not finite: the model has diverged  " in text.getvalue()
+    assert "not measured" not in text.getvalue()
+    shown = RichConsole(file=io.StringIO(), record=True, width=80)
+    shown.print(console._render())
+    assert re.search(r"validation bits per byte +diverged", shown.export_text())
 
 
 def test_figures_that_were_not_measured_are_left_out_of_the_summary() -> None:

@@ -1,5 +1,6 @@
 """The HTML report, the metrics file and the sinks: what is shown is what the events say."""
 
+import json
 import math
 import subprocess
 import sys
@@ -248,6 +249,21 @@ def test_a_summary_that_disagrees_with_the_event_log_is_noticed(tmp_path: Path) 
     first, second = page.texts("p", class_="notice")
     assert "does not match" in first
     assert "says 5 tokens" in second
+
+
+def test_a_run_whose_model_diverged_says_so(tmp_path: Path) -> None:
+    events = [
+        replace(e, val_loss=math.nan, val_bpb=math.nan) if isinstance(e, Evaluated) and e.round else e
+        for e in volatile_run(rounds=5)
+    ]
+    folder = write_run(tmp_path, events)
+    recorded = folder / "summary.json"
+    recorded.write_text(json.dumps(json.loads(recorded.read_text()) | {"val_bpb": None}))
+    for _ in ("with its summary", "without one, as of a run that was killed"):
+        text = write_report(folder).read_text()
+        assert "The model has diverged: its last validation loss is not finite." in text
+        assert ">diverged<" in text.replace("\n", "").replace(" ", "")
+        recorded.unlink(missing_ok=True)
 
 
 def test_a_diverged_run_draws_what_is_finite(tmp_path: Path) -> None:

@@ -59,6 +59,12 @@ def test_the_job_with_the_lowest_figure_is_named() -> None:
     assert "lowest" not in printed(jobs("goodput", 2.0, 1.0)) + printed(jobs("val_bpb", 2.0, None)) + printed()
 
 
+def test_a_figure_that_diverged_says_so() -> None:
+    job = JobState(job=0, overrides=(), folder="", status="completed", figures={"val_bpb": None}, diverged=("val_bpb",))
+    assert "diverged" in printed((job,))
+    assert "not measured" not in printed((job,))
+
+
 def test_a_sweep_of_one_job_has_nothing_that_varies() -> None:
     assert "1 job completed in outputs/swept" in printed(JOBS[:1])
     assert "0 of 0 jobs completed" in printed(())
