@@ -37,7 +37,7 @@ from fednano.core.claim import remove_left
 from fednano.core.failures import explained
 from fednano.core.interrupts import EndAsked, unwinding
 from fednano.core.ranks import rank, world
-from fednano.experiment.job import JobFailedError, finish, launch, progress, run
+from fednano.experiment.job import JobFailedError, finish, launch, progress, run, tell_how_to_continue
 from fednano.experiment.sweep import SweepRecord, exit_code
 from fednano.process.environment import QUIET
 from fednano.process.surroundings import settle
@@ -253,7 +253,9 @@ def _resume(arguments: Any) -> int:
             print(f"fednano: resume={reopened.folder} is completed; {finish(reopened.folder)}")
             remove_left(reopened.folder)
         return 0
-    return _ended(*run(reopened.cfg, reopened.folder, reopened.snapshot))
+    outcome, asked = run(reopened.cfg, reopened.folder, reopened.snapshot)
+    tell_how_to_continue(reopened.folder, outcome.status, arguments.config_dir)
+    return _ended(outcome, asked)
 
 
 def _ended(outcome: "Outcome", asked: EndAsked) -> int:

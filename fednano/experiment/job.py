@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shlex
 import shutil
 import sys
 import traceback
@@ -61,6 +62,8 @@ def _single(cfg: DictConfig, job: Any) -> Returned:
     try:
         refuse_used_folder(folder, "hydra.run.dir")
         outcome, asked = run(cfg, folder, unforeseen=chosen_late(job), base=base)
+        given = (source.path for source in job.runtime.config_sources if source.provider == "command-line")
+        tell_how_to_continue(folder, outcome.status, next(given, None))
     except InUseError as error:
         sys.exit(refuse(error))
     except ValueError as error:
@@ -186,6 +189,18 @@ def withdraw(folder: Path, held: Collection[Path], hydras: str | None, base: Pat
             if base not in parent.parents or any(parent.iterdir()):
                 break
             parent.rmdir()
+
+
+def tell_how_to_continue(folder: Path, status: str, config_dir: str | None) -> None:
+    """Print how to continue a single run that was interrupted or has failed, if it has a checkpoint.
+
+    `config_dir` is the folder that --config-dir gave.
+    """
+    from fednano.training.checkpoint import Checkpoints
+
+    if not rank() and status in ("interrupted", "failed") and Checkpoints.exist(folder / "checkpoints"):
+        again = f"--config-dir {shlex.quote(str(config_dir))} " if config_dir else ""
+        print(f"continue the run with {again}resume={shlex.quote(str(folder.absolute()))}", flush=True)
 
 
 def finish(folder: Path) -> str:

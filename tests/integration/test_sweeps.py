@@ -223,3 +223,22 @@ def test_what_hydra_cannot_compose_of_late_values_is_told_in_one_line(sweep: Swe
         r"outer.momentun=0\.\d+ sets a key that does not exist; did you mean strategy.outer.momentum", line
     )
     assert "Traceback" not in done.stderr
+
+
+def test_a_single_run_that_failed_says_how_to_continue_it(sweep: Sweep, tmp_path: Path) -> None:
+    (tmp_path / "broken").touch()
+    (tmp_path / "mine").mkdir()
+    ended = sweep("--config-dir", "mine", "strategy.outer.momentum=0.6", "hydra.run.dir=run")
+    assert ended.returncode == 1
+    words = f"--config-dir {tmp_path / 'mine'} resume={tmp_path / 'run'}"
+    assert f"continue the run with {words}\n" in ended.stdout
+
+    still = sweep(*OWN[:2], "--config-dir", "mine", "resume=run", given=[])
+    assert f"continue the run with --config-dir mine resume={tmp_path / 'run'}\n" in still.stdout
+    (tmp_path / "broken").unlink()
+    done = sweep(*OWN[:2], *words.split(), given=[])
+    assert done.returncode == 0, done.stderr
+    assert "continue the run" not in done.stdout
+    assert f"{tmp_path / 'run' / 'report.html'}\n" in done.stdout
+    before = sweep("strategy.outer.momentum=1.5", "hydra.run.dir=refused")
+    assert "continue the run" not in before.stdout

@@ -109,7 +109,7 @@ class Console:
                 lines.append(f"{'':<{display.LABEL}}").append(f"{reason}, {cause}\n", "yellow")
         report = self._folder / "report.html"
         if report.exists():
-            lines.append(f"{'report':<{display.LABEL}}", "dim").append(str(report))
+            lines.append(f"{'report':<{display.LABEL}}", "dim").append(str(report.absolute()))
         self._out.print(lines, soft_wrap=True)
 
     def pace(self) -> RunPace:
