@@ -48,7 +48,8 @@ class Quantized(Lossy):
         decay: see `Lossy`.
         bits: 8, 4 or 2 for each entry.
         block: entries that share a scale or levels; a power of two. The last block of a tensor may be shorter.
-        levels: absmax or quantile.
+        levels: absmax: evenly spaced up to the block's largest magnitude; quantile: means of the block's quantile bins
+            (2505.23725).
         rounding: nearest or stochastic.
     """
 

@@ -42,9 +42,10 @@ class Lossy(ABC):
 
     Args:
         name: what messages call it.
-        error_feedback: whether clients keep a residual, as many float32 as the model has parameters.
-        decay: factor on the residual at each update; below 1, what was left out is forgotten in time. None: the
-            codec's usual one, or 1 without error feedback.
+        error_feedback: whether clients keep a residual: what an update's bytes leave out joins the client's next
+            update. It takes a float32 for each parameter of the model.
+        decay: factor on the residual at each update; below 1, what was left out is forgotten in time. None: 1
+            without error feedback, otherwise the codec's usual one.
     """
 
     lossless: ClassVar[bool] = False

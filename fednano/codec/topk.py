@@ -43,7 +43,7 @@ class TopK(Lossy):
         decay: see `Lossy`.
         chunk: entries of a chunk; a power of two.
         k: entries of a chunk that are sent.
-        values: fp32 or int2.
+        values: fp32; or int2, four levels per tensor.
     """
 
     sparse: ClassVar[bool] = True

@@ -92,9 +92,7 @@ def check_value(key: str, value: Any, hint: Any) -> None:
             check_value(f"{key}.{name}", item, get_args(hint)[1])
         return
     if not _fits(value, hint):
-        whole = isinstance(value, float) and value.is_integer() and _fits(int(value), hint)
-        remedy = f"write {int(value)}" if whole else "change it"
-        raise ValueError(f"{key} must be {described(hint)}, got {shown(value)}; {remedy}")
+        raise ValueError(f"{key} must be {described(hint)}, got {shown(value)}; {_remedy(key, value, hint)}")
     if said := _refused(value, hint):
         raise ValueError(f"{key} must {said}")
 
@@ -157,6 +155,24 @@ def _fits(value: Any, hint: Any) -> bool:  # noqa: PLR0911  # one for each kind 
     return True
 
 
+_EXAMPLES = (4, 0.5, 1, 100, [4, 8], [0.5, 0.8], ["A", "B"])
+
+
+def _remedy(key: str, value: Any, hint: Any) -> str:
+    """What to write instead of a value that does not fit its annotation."""
+    if isinstance(value, float) and value.is_integer() and _fits(int(value), hint):
+        return f"write {int(value)}"
+    if isinstance(value, int | float | bool) and _fits(str(value), hint):
+        return f"quote it as {key}='\"{str(value).lower()}\"'"
+    for example in _EXAMPLES:
+        if _fits(example, hint) and not _refused(example, hint):
+            written = str(example).replace("'", "").replace(" ", "")
+            return f"write {key}={written}, for example"
+    if get_origin(hint) is dict:
+        return f"write {key}={{NAME: VALUE}}"
+    return "choose one of them" if get_origin(hint) is Literal else f"write {described(hint)}"
+
+
 def _refused(value: Any, hint: Any) -> str:  # one for each kind of annotation
     """What a value that fits its annotation must do and got instead; empty if nothing is wrong with it."""
     origin, arguments = get_origin(hint), get_args(hint)
@@ -197,7 +213,7 @@ def _refused_text(value: str) -> str:
     if len(value) > LONGEST:
         return f"have at most {LONGEST} characters, got {len(value)}; shorten it"
     if "\0" in value or not encodable(value):
-        return f"be text without null characters and in UTF-8, got {shown(ascii(value))}; change it"
+        return f"be text without null characters and in UTF-8, got {shown(ascii(value))}; write it in UTF-8"
     return ""
 
 

@@ -57,7 +57,7 @@ def command_line() -> Namespace:
         if not encodable(word):
             key, equals, value = word.partition("=")
             key, value = (key, value) if equals and encodable(key) else ("an argument", word)
-            raise ConfigError(f"{key} must be text in UTF-8, got {shown(ascii(value))}; change it")
+            raise ConfigError(f"{key} must be text in UTF-8, got {shown(ascii(value))}; write it in UTF-8")
     modules, given = _allowed_on(sys.argv[1:])
     parser = get_args_parser()
     parser.error = _refused_option  # type: ignore[method-assign]

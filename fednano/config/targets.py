@@ -106,7 +106,7 @@ def imported(target: str, where: str) -> Any:
 def check_special(node: dict[str, Any], where: str) -> None:
     """Check the keys of one `_target_` that are no arguments. Raises ValueError."""
     if not isinstance(node.get(PARTIAL, False), bool):
-        raise ValueError(f"{where}.{PARTIAL} must be true or false, got {node[PARTIAL]}; change it")
+        raise ValueError(f"{where}.{PARTIAL} must be true or false, got {node[PARTIAL]}; write true or false")
     if "_args_" in node:
         raise ValueError(f"{where}._args_ must not be set, got {node['_args_']}; give arguments by name")
     for key, value in IN_FORCE.items():

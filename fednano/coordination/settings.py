@@ -24,7 +24,8 @@ class Coordination:
     Args:
         kind: memory, in this process; embedded, a Redis server that the run starts itself; redis, a server that already
             runs; auto: memory if all clients live in this process, embedded otherwise.
-        url_env: environment variable that holds the URL of kind=redis. Never write the URL itself into a file.
+        url_env: environment variable that holds the URL of kind=redis, redis[s]://[USER:PASSWORD@]HOST[:PORT][/DB];
+            REDIS_URL if it is unset. Never write the URL itself into a file.
         ca_file: PEM file of the certificate authority of a rediss:// server; null: the system's.
     """
 

@@ -26,7 +26,7 @@ class BestFit:
     continues as if there had been no stop. At the end of a lease, up to B·T tokens stay untrained.
 
     Args:
-        documents: number of documents in the buffer.
+        documents: number of documents in the buffer from which the next one is chosen.
 
     Raises:
         ValueError: fewer than one.

@@ -21,8 +21,8 @@ class Column:
     """A signal from columns of a file.
 
     Args:
-        file: a CSV file with a header and a row for each stamp, or a file of a publisher that `traces/formats` knows;
-            `package:NAME` is one that comes with fednano. Of a list of files, the columns are dealt to the clients in
+        file: CSV with a header and one row per stamp, or a file as publishers write it: see docs/volatility.md.
+            `package:NAME` is one that comes with fednano. The columns of several files are dealt to the clients in
             turn; where a file gives one column, that is named after the file.
         format: whose file it is; table: nobody's in particular; null: as its content says.
         time_column: the column of the stamps, ISO 8601 (UTC unless they name a zone) or seconds; null: the publisher's,
@@ -30,9 +30,9 @@ class Column:
         columns: a list of columns, dealt to the clients in turn; null: the publisher's main ones, or all except the
             time column; or a column for each client by name.
         interpolation: step: a value holds until the next stamp; or linear.
-        on_gap: hold the last value, or refuse the file (error).
+        on_gap: error: refuse the file; hold: keep the value before the gap.
         on_end: after the last row: stop with an error, repeat from the first row, or hold the last value.
-        scale: factor on all values, such as 0.001 for prices per MWh.
+        scale: factor on all values of the file.
     """
 
     file: UserPath | list[UserPath]
@@ -104,7 +104,7 @@ class Supply:
         name: name in summaries.
         carbon: carbon intensity in g/kWh: a constant, several constants dealt to the clients in turn, or columns of a
             file; null: carbon is not counted.
-        price: price per kWh, given in the same ways; null: cost is not counted.
+        price: price per kWh, in the same forms as carbon; null: cost is not counted.
         currency: currency of the price.
         offset_s: where in the files the run begins, seconds after their first rows; null: as in the volatility trace.
         speedup: seconds of the files that pass in one second of the run; null: as in the volatility trace.

@@ -42,7 +42,8 @@ def check_across(groups: Groups, settings: RunSettings) -> None:
     shared = groups.runtime.shared
     if (value := getattr(settings, shared)) % world():
         raise ValueError(
-            f"{shared} must be a multiple of the {world()} ranks, got {value}; change it or torchrun --nproc_per_node"
+            f"{shared} must be a multiple of the {world()} ranks, got {value}; "
+            f"use {max(1, value // world()) * world()}, or another torchrun --nproc_per_node"
         )
 
 
@@ -266,6 +267,8 @@ def _check_signals(groups: Groups, settings: RunSettings) -> None:
     """Draw the first windows, which finds clients without a column and parts that are never up together."""
     profile = groups.volatility
     if Membership.draw(profile, settings.names, settings.seed).never_up():
-        raise ValueError(f"volatility={profile.name} must let some client be up, got none that ever is; change it")
+        raise ValueError(
+            f"volatility={profile.name} must let some client be up, got none that ever is; choose another volatility"
+        )
     for index, client in enumerate(settings.names):
         groups.energy.signals(client, index, profile)

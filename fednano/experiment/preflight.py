@@ -60,8 +60,8 @@ def check_metrics(launch: PlannedLaunch) -> None:
     given = metrics_of(cfg)
     if launch.words is None and directions is not None and len(given) != wanted:
         raise ValueError(
-            f"sweep.metrics must name {wanted}, one for each of hydra.sweeper.direction, got [{','.join(given)}]; "
-            "change either one"
+            f"sweep.metrics must name as many metrics as hydra.sweeper.direction has directions ({wanted}), got "
+            f"[{','.join(given)}]; change either one"
         )
 
 

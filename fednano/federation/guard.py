@@ -73,7 +73,8 @@ class NormGuard:
         action: refuse or clip an update beyond the limit.
         bound: fixed limit of the Euclidean norm over all tensors; None: no fixed limit.
         multiple: factor on the median; None: no such limit.
-        window: number of accepted norms whose median is taken.
+        window: number of accepted updates whose median is taken; before the eighth, the limit is `multiple` times the
+            global model's norm.
     """
 
     action: Literal["refuse", "clip"] = "refuse"

@@ -43,7 +43,7 @@ class Aware:
     Args:
         deprovision: when machines are released at the end of a trace's window. delayed: `hysteresis_s` after the
             condition fails. foreseen: at once, unless the condition holds again before a released machine would be
-            back; windows that may end in a crash stay delayed.
+            back; windows that may end in a crash are always delayed.
     """
 
     deprovision: Deprovision = "delayed"
@@ -67,7 +67,9 @@ class Oracle:
     """Knows every end, including crashes: an upper bound for all planners.
 
     Args:
-        deprovision: as for `Aware`, but foreseen also applies to windows that may end in a crash.
+        deprovision: when machines are released at the end of a trace's window. delayed: `hysteresis_s` after the
+            condition fails. foreseen: at once, unless the condition holds again before a released machine would be
+            back; this applies to windows that may end in a crash as well.
     """
 
     deprovision: Deprovision = "delayed"

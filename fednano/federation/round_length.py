@@ -26,17 +26,19 @@ class Rounds:
         until: what ends a round. steps: each client takes H steps. seconds: each client trains for that long and
             submits what it has done. tokens: the clients train, each at its speed, until they have about that many
             tokens together.
-        seconds: seconds of the run's clock from the start of a round until its updates are in; only under seconds.
-        tokens: tokens of a round; only under tokens.
+        seconds: seconds of the run's clock from the start of a round until its updates are in; only with
+            until=seconds.
+        tokens: tokens of a round, of all clients together; only with until=tokens.
         elastic: whether the only client that is up trains without rounds until another arrives, and submits then
             (single-client mode).
-        alone: most rounds' worth of steps that it takes before it submits; a crash loses no more than that.
+        alone: in single-client mode, the client submits after this many rounds' worth of steps at the latest; a crash
+            loses no more than that.
         alone_merge: how that update is merged. outer: by an outer step, like any update. adopt: its weights become
             the global ones and the outer optimizer's state stays, so that single-client mode equals training without
             rounds.
         overlap: most overlapped steps that a client takes on the next round's rows while its update and the next
-            weights travel; only under steps.
-        local_steps: the inner steps of a client; only under steps is there a choice. fixed: H of each. dynamic: H of
+            weights travel; only with until=steps.
+        local_steps: the inner steps of a client; a choice only with until=steps. fixed: H of each. dynamic: H of
             the fastest, fewer of the others in proportion to their speed, so that all end at about the same time
             (Liu et al. 2024, 2401.09135).
     """

@@ -52,7 +52,7 @@ class Wrapped:
         local_steps: H.
         quorum: least number of updates for a merge; with fewer, the round is skipped.
         weighting: the number of examples that it is told of each update: its tokens, or 1 under uniform.
-        slack: factor on a round's planned duration after which it closes and missing updates are given up.
+        slack: a round ends after this many times its planned duration, and missing updates are given up.
         client: what clients do besides plain inner steps.
 
     Raises:

@@ -29,7 +29,7 @@ class Arch:
         embedding_std: standard deviation of the embedding's initial values.
         fc_gain: factor on the initial values of the MLP's input projection.
         resid_init: initial residual scales r of the first and the last layer, linear in between.
-        x0_init: initial scales e of the embedding, for the same layers.
+        x0_init: initial scales e of the embedding in the first and the last layer, linear in between.
         backout_init: initial share that `backout` subtracts.
 
     Raises:

@@ -40,7 +40,7 @@ class GPTConfig:
         for key in ("vocab_size", "sequence_len", "layers", "width", "heads", "kv_heads"):
             value = getattr(self, key)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{key} must be a whole number >= 1, got {value}; change it")
+                raise ValueError(f"{key} must be a whole number >= 1, got {value}; give a whole number")
         if self.width % (2 * self.heads):
             raise ValueError(
                 f"width must be a multiple of {2 * self.heads} with heads={self.heads}, got {self.width}; use such a "

@@ -182,14 +182,14 @@ class MuonAdamW:
         value_embedding_lr: that of the value embeddings, scaled in the same way.
         head_lr: that of the head, scaled in the same way.
         scalar_lr: AdamW's learning rate of the residual scales r.
-        x0_lr: AdamW's learning rate of the scales e of the embedding.
+        x0_lr: AdamW's learning rate of the scales e, of the embedding's share in each layer.
         gate_lr: AdamW's learning rate of smear and backout.
         momentum: Muon's momentum.
         newton_schulz_steps: iterations of the orthogonalisation, also of the Polar Express.
         polar_express: orthogonalise by the Polar Express instead of Newton-Schulz.
-        equilibrate: scale the rows of Muon's momentum to equal norms before that.
+        equilibrate: whether to scale the rows of Muon's momentum to one norm before the orthogonalisation.
         variance_beta: decay of NorMuon's variance; 0 turns it off.
-        cautious: decay only entries of a matrix that the step moves towards zero as well.
+        cautious: whether to decay an entry of a matrix only where the step shrinks it too.
         betas: AdamW's decays of the two moments, except where given below.
         head_betas: those of the head.
         embedding_betas: those of the embedding and the value embeddings.

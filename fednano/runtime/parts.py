@@ -43,8 +43,8 @@ class RunSettings:
     Args:
         seed: seed of every random draw.
         clients: number of clients.
-        rounds: maximum number of rounds, including skipped ones; None: as many as the budget allows.
-        batch_size: B, rows of a client's batch.
+        rounds: most rounds, including skipped ones; None: until the budget is used up.
+        batch_size: B, sequences in a client's batch.
         eval_every: rounds between two evaluations.
         eval_tokens: held-out tokens of one evaluation.
         checkpoint_every: rounds between two checkpoints.

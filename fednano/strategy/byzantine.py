@@ -44,10 +44,10 @@ class Byzantine:
 
     Args:
         clients: the names of those that attack; all others are honest.
-        attack: sign_flip: −factor · Δ; scale: factor · Δ; random: a normally distributed update of norm
-            factor · ‖Δ‖.
+        attack: what they submit in place of Δ. sign_flip: −factor · Δ; scale: factor · Δ; random: normally distributed
+            noise of norm factor · ‖Δ‖.
         factor: see `attack`; None: 1, or 10⁶ with scale.
-        seed: of `attack=random`.
+        seed: of the noise of attack=random.
     """
 
     clients: Sequence[str]

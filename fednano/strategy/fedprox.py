@@ -36,7 +36,7 @@ class Proximal:
     """Implements `ClientPart`. Source: Li et al. 2020 (1812.06127), equation 2.
 
     Args:
-        mu: μ, the weight of the proximal term; 0 is plain training.
+        mu: μ, the weight of the proximal term; 0: plain inner steps.
     """
 
     mu: Annotated[float, Range(le=math.inf)] = 0.01

@@ -22,15 +22,15 @@ class Pacing:
     """When updates are merged.
 
     Args:
-        grace: seconds on the run's clock for which a round goes on once it has the updates of its quorum; None: until
-            all clients have submitted, or the round closes.
+        grace: seconds on the run's clock that a round waits for further updates once it has its quorum; None: until all
+            have submitted, or the round ends.
         late: what becomes of an update that is still missing then. refuse: its rows are freed. next: it is merged into
-            the round in which it comes, and its client is left in peace until then.
-        max_staleness: versions of the global model that may come into being while a client trains; after more, its
-            update is refused and its rows are freed. About clients ÷ quorum do as a rule. None: any number.
+            the round in which it arrives, and its client gets no new work until then.
+        max_staleness: how many versions an update's base may be behind the global model; with more, the update is
+            refused and its rows are freed. Usually about clients ÷ quorum. None: any number.
         staleness_discount: whether an update that is s versions behind is multiplied by 1/√(1 + s), as in FedBuff.
-        waits: whether a client that has submitted waits for the merge. False: it is given new work at once, from the
-            newest version, as in FedBuff (Nguyen et al. 2022, 2106.06639).
+        waits: whether a client that has submitted waits for the merge. False, with late=next: it gets new work at once,
+            from the newest version, as in FedBuff (Nguyen et al. 2022, 2106.06639).
     """
 
     grace: float | None = None

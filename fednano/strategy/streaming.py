@@ -28,8 +28,8 @@ class Streaming:
 
     Args:
         fragments: P.
-        delay: τ, steps between submitting a fragment and taking in its merge; they are trained while the fragment
-            travels. None: as many as there is time for, at most those of a round.
+        delay: τ, steps that a client trains on while its fragment travels and is merged. None: until its next task
+            comes, at most those of a round.
         alpha: how a client takes a merged fragment in. None: θ ← θ_global + what it has changed and not submitted, so
             that nothing is lost or counted twice. A number, as in the paper: θ ← αθ + (1 − α)θ_global, which drops what
             it has trained of the fragment during the delay, or a share of it.

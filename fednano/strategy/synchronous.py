@@ -46,14 +46,14 @@ class Synchronous:
         weighting: how much an update counts. tokens: a client that drained early counts by what it trained;
             tokens_squared_per_step: tokens · tokens ÷ steps, as in Decoupled DiLoCo (2604.21428); uniform: all alike;
             None: tokens, or uniform if `merging` takes no weights or there is `dp`.
-        slack: factor on a round's planned duration after which it closes and missing updates are given up.
+        slack: a round ends after this many times its planned duration, and missing updates are given up.
         grace: see `Pacing`.
         late: see `Pacing`.
         max_staleness: see `Pacing`.
         staleness_discount: see `Pacing`.
         waits: see `Pacing`.
         needs_muon: whether the method is defined with Muon as the clients' inner optimizer.
-        needs_sparse: whether it is defined with sparse updates and error feedback, such as codec=topk.
+        needs_sparse: whether to refuse a codec that is not sparse, or without error feedback.
         client: what clients do besides plain inner steps.
         dp: client-level differential privacy, under which all updates weigh alike; None: none.
         stream: which fragment of the model each merge synchronises; None: each merges the whole model.

@@ -48,7 +48,9 @@ def checked_specials(special_tokens: Iterable[str]) -> tuple[str, ...]:
     specials = tuple(special_tokens)
     for token in specials:
         if not isinstance(token, str) or not token or repaired(token) != token:
-            raise ValueError(f"tokenizer.special_tokens must hold non-empty strings, got {token!r}; change it")
+            raise ValueError(
+                f"tokenizer.special_tokens must hold non-empty strings, got {token!r}; use one such as <|bos|>"
+            )
         if specials.count(token) > 1:
             raise ValueError(f"tokenizer.special_tokens must hold each token once, got {token!r} twice; remove one")
     return specials

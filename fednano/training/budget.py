@@ -21,7 +21,7 @@ class Budget:
 
     Args:
         tokens: tokens merged into the global model.
-        virtual_hours: hours of the run's clock, which is real where clients run in real time.
+        virtual_hours: hours on the run's clock: virtual, or real under runtime=simulation and runtime=deployment.
         wall_hours: hours of wall-clock time, including the time before the run was resumed.
 
     Raises:

@@ -25,16 +25,17 @@ class Hardware:
         name: name of the target.
         device: torch device, such as cpu or cuda.
         threads: CPU threads of torch; 0 leaves torch's own choice, one per core.
-        dtype: precision of the matrix products; parameters stay float32. auto: bfloat16 where the device multiplies
-            it faster than float32.
+        dtype: float32 or bfloat16, the precision of matrix products; parameters stay float32. auto: bfloat16 where the
+            device multiplies it faster: processors with AMX, and CUDA devices from compute capability 8 up.
         compile: whether torch.compile compiles the step.
         tokens_per_s: training speed of a client on the virtual clock; several values are dealt to the clients in turn.
-        idle_watts: power of a client that is on but not computing; several values are dealt in the same way.
-        train_watts: power of a client that is computing, dealt in the same way.
+        idle_watts: power of a client that is on but not computing; several values are dealt to the clients in
+            turn.
+        train_watts: power of a client that is computing; several values are dealt to the clients in turn.
         workers: processes of one thread each that train clients of runtime=virtual in parallel; with 0 or 1 they train
             in turn in the run's own process, with `threads`.
-        deterministic: whether a CUDA device takes only algorithms that add in a fixed order, so that the same run gives
-            the same weights, bit for bit. CPUs always do.
+        deterministic: whether the same run gives the same weights, bit for bit, as it always does on CPUs. False: a
+            CUDA device may use faster algorithms, which add in any order.
     """
 
     name: str

@@ -18,8 +18,9 @@ class Network:
 
     Args:
         name: name in summaries.
-        up_mbit_s: bandwidth from client to server, megabits per second.
-        down_mbit_s: bandwidth from server to client, megabits per second.
+        up_mbit_s: bandwidth from client to server, megabits per second; several values are dealt to the clients in
+            turn.
+        down_mbit_s: bandwidth from server to client, in the same forms.
         latency_s: one-way latency, seconds.
         jitter_s: mean of the exponential delay of a transfer, seconds.
     """

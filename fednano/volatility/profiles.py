@@ -72,7 +72,7 @@ class Leaving(Profile):
 
     Args:
         name: name in summaries.
-        exit: how windows end: all in a drain, all in a crash, or mixed.
+        exit: how windows end. drain: the client submits its work; crash: its work is lost; mixed: some of each.
         crash_share: probability that a window ends in a crash if exit is mixed.
     """
 

@@ -30,9 +30,10 @@ class Intervals(Leaving):
     `exit` and `crash_share` decide.
 
     Args:
-        file: the file; `package:NAME` is one that comes with fednano.
+        file: the record's file; `package:NAME` is one that comes with fednano.
         match: name: a client has the windows under its name; turn: the file's clients are dealt to the run's in turn.
-        on_end: after a client's last window: it stays down, or the record repeats from 0 s every `period_s` seconds.
+        on_end: down: a client stays down after its last window; repeat: the record starts again at 0 s, every
+            `period_s` seconds.
         period_s: seconds; null: the last stop of the file, or the end of the trace.
         notice_s: how long before its end a drain is known, seconds of the run; 0: all windows end in crashes; null: it
             is known from the beginning of the window.

@@ -41,15 +41,15 @@ class Traced(Leaving):
     """A window is open while a column of a file is below or above a threshold.
 
     Args:
-        file: a CSV file with a header and a row for each stamp, or a file of a publisher that `traces/formats` knows;
-            `package:NAME` is one that comes with fednano. Of a list of files, the columns are dealt to the clients in
+        file: CSV with a header and one row per stamp, or a file as publishers write it: see docs/volatility.md.
+            `package:NAME` is one that comes with fednano. The columns of several files are dealt to the clients in
             turn; where a file gives one column, that is named after the file.
         format: whose file it is; table: nobody's in particular; null: as its content says.
         time_column: the column of the stamps, ISO 8601 (UTC unless they name a zone) or seconds; null: the publisher's,
             or the first column.
         columns: a list of columns, dealt to the clients in turn; null: the publisher's main ones, or all except the
             time column; or a column for each client by name.
-        open_when: the side of the threshold on which a client is up.
+        open_when: the side of the threshold, below or above, on which a client is up.
         threshold: a value in the column's unit, or a percentile of each column, such as p40.
         interpolation: step: a value holds until the next stamp; or linear.
         hysteresis_s: how long the condition must fail before the client leaves, seconds of the file.
@@ -225,7 +225,8 @@ class Traced(Leaving):
         if not self._opens(signal):
             raise ValueError(
                 f"volatility.threshold={self.threshold} never opens column {name} of {table.file} long enough; its "
-                f"values lie between {known.min():g} and {known.max():g}; change it, open_when or provisioning_s"
+                f"values lie between {known.min():g} and {known.max():g}; use a threshold between them, "
+                "or change open_when or provisioning_s"
             )
         return signal
 

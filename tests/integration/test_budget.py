@@ -278,10 +278,19 @@ ENERGY = ("volatility=none", "energy=trace", "energy.speedup=1e5", "energy.carbo
             "budget.steps=5 sets a key that does not exist; use one of tokens, virtual_hours, wall_hours",
         ),
         (["budget.steps=5"], "budget.steps=5 sets a key that does not exist; did you mean budget.tokens?"),
-        (["budget.tokens=many"], "budget.tokens must be a whole number or null, got many; change it"),
+        (
+            ["budget.tokens=many"],
+            "budget.tokens must be a whole number or null, got many; write budget.tokens=4, for example",
+        ),
         (["budget.tokens=1e6"], "budget.tokens must be a whole number or null, got 1000000.0; write 1000000"),
-        (["budget.tokens=true"], "budget.tokens must be a whole number or null, got true; change it"),
-        (["budget.wall_hours=[1]"], "budget.wall_hours must be a number or null, got [1]; change it"),
+        (
+            ["budget.tokens=true"],
+            "budget.tokens must be a whole number or null, got true; write budget.tokens=4, for example",
+        ),
+        (
+            ["budget.wall_hours=[1]"],
+            "budget.wall_hours must be a number or null, got [1]; write budget.wall_hours=4, for example",
+        ),
         (["budget.tokens=0"], "budget.tokens must be > 0 and finite, got 0; use another number, or null for no limit"),
         (
             ["budget.virtual_hours=-1"],

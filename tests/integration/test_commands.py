@@ -149,7 +149,7 @@ def test_a_fork_is_what_a_new_interpreter_is(command: Command, tmp_path: Path) -
     words = ["seed=x", "hydra.run.dir=made"]
     fork, new = command("run", *words, cwd=tmp_path), command("run", *words, cwd=tmp_path, HOSTNAME="here")
     assert (fork.returncode, fork.stdout, fork.stderr) == (new.returncode, new.stdout, new.stderr)
-    assert fork.stderr == "fednano: seed must be a whole number, got x; change it\n"
+    assert fork.stderr == "fednano: seed must be a whole number, got x; write seed=4, for example\n"
 
 
 def test_a_rank_without_the_others_is_refused_and_touches_nothing(command: Command, tmp_path: Path) -> None:

@@ -166,8 +166,11 @@ def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on_later(tiny: list[s
 
 def test_what_does_not_divide_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
-    for override, (key, value) in (("runtime=centralized", ("clients", 4)), ("runtime=virtual", ("batch_size", 8))):
-        with pytest.raises(ValueError, match=f"{key} must be a multiple of the 3 ranks, got {value}; change it"):
+    for override, (key, value, fits) in (
+        ("runtime=centralized", ("clients", 4, 3)),
+        ("runtime=virtual", ("batch_size", 8, 6)),
+    ):
+        with pytest.raises(ValueError, match=f"{key} must be a multiple of the 3 ranks, got {value}; use {fits}"):
             Experiment(compose_config([override]))
 
 

@@ -44,7 +44,7 @@ def parsed(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--nanochat", type=Path, help="folder of a nanochat checkout to compare with")
     parser.add_argument("--compile", action="store_true", help="measure compiled models too; takes minutes")
     parser.add_argument("--depth", type=int, default=4, help="layers of the model")
-    parser.add_argument("--batch-size", type=int, default=8, help="rows per batch")
+    parser.add_argument("--batch-size", type=int, default=8, help="sequences in a batch")
     parser.add_argument("--sequence-len", type=int, default=256, help="tokens per row")
     parser.add_argument("--vocab-size", type=int, default=4096, help="size of the vocabulary")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the matrix products")

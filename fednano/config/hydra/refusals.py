@@ -54,7 +54,7 @@ def refuse_no_choices(overrides: Sequence[str], config_name: str) -> None:
         try:
             value = parsed.value()
         except Exception as error:
-            raise ConfigError(f"{shown(override)} cannot be read ({one_line(error)}); change it") from error
+            raise ConfigError(f"{shown(override)} cannot be read ({one_line(error)}); quote its value") from error
         group, _, choice = override.lstrip("+~").partition("=")
         if not group:
             raise ConfigError(_unreadable(override))

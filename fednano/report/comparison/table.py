@@ -76,7 +76,7 @@ def shown(panel: Facet, metrics: Sequence[str], costs: Sequence[str], console: C
         best = front(groups, metrics[0], cost)
         columns = [(key, [_mean(group, key, plus_minus) for group in groups]) for key in (metrics[0], cost)]
         marked = _labelled(groups, [*columns, ("front", ["yes" if group in best else "" for group in groups])])
-        note = f"front: no other group has as low a {metrics[0]} for as little {cost}."
+        note = f"front: no other group is at least as good in both {metrics[0]} and {cost}."
         parts += [Text(), marked, Text(), Text(note)]
     return parts
 

@@ -115,7 +115,10 @@ def _dealt(rows: Mapping[str, int | None]) -> str:
 def _compared(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     sites = compared_with_always_on(summary)
     return (
-        [("CO2 compared with each site always on:", ""), *((f"  {site}", text) for site, text in sites)]
+        [
+            ("CO2 relative to each site training alone and always on:", ""),
+            *((f"  {site}", text) for site, text in sites),
+        ]
         if sites
         else []
     )

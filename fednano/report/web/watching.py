@@ -18,7 +18,7 @@ SMALL = Frame(width=300, height=64, left=2, right=6, top=6, bottom=6)
 MARKS = {"running": "▶", "waiting": "…", "completed": "✓", "failed": "✕", "interrupted": "❚❚", "unfinished": "?"}
 STATES = {"training": "●", "idle": "○", "down": "–", "crashed": "✕"}
 SAID = {
-    "unfinished": "Its process has ended without a result. python -m fednano.run resume=RUN_FOLDER continues a run "
+    "unfinished": "Its process ended before the run did. python -m fednano.run resume=RUN_FOLDER continues a run "
     "from its newest checkpoint.",
     "interrupted": "It was stopped. python -m fednano.run resume=RUN_FOLDER continues it.",
 }

@@ -47,7 +47,7 @@ class Deployment:
         transfer_s: seconds that a message takes each way through Flower, at most.
         restarts: how often each process that dies is restarted before the run fails.
         chaos: whether local nodes come, go and crash as `volatility` says.
-        crashes: shares of the kinds of crash: kill, pause (the node wakes when it is up again), cut (off the network).
+        crashes: share of each kind of crash: kill, pause (the node wakes when it is up again), cut (off the network).
         speedup: seconds of `volatility` per real second.
         links: whether local nodes reach their servers over links with the properties of `network`.
         provisioner: provisions and releases nodes.
@@ -103,9 +103,10 @@ class Deployment:
             )
         here = 0 if isinstance(self.provisioner, Command) else None
         if self.local_nodes != here:
+            wanted = "null" if here is None else here
             raise ValueError(
-                f"runtime.local_nodes must be {'null' if here is None else here} with "
-                f"runtime/provisioner={self.provisioner.name}, got {self.local_nodes}; change it"
+                f"runtime.local_nodes must be {wanted} with runtime/provisioner={self.provisioner.name}, got "
+                f"{self.local_nodes}; set it to {wanted}"
             )
 
     @property

@@ -61,7 +61,8 @@ class Simulation:
         name: the runtime's name.
         client_cpus: cores of a client while it trains, possibly a fraction; also its number of torch threads, unless
             `hardware.threads` is set.
-        client_gpus: devices of a client while it trains, possibly a fraction.
+        client_gpus: GPUs of a client while it trains: 0.25 lets four clients share a GPU; hardware=cuda needs more than
+            0.
     """
 
     shared: ClassVar[str] = "clients"

@@ -21,7 +21,8 @@ class Krum:
     Source: Blanchard et al. 2017 (1703.02757). Updates of equal score are taken in the order of their clients' names.
 
     Args:
-        f: number of broken updates to withstand; n must be at least 2f + 3. None: as many as n allows, (n − 3) // 2.
+        f: number of broken updates to withstand; a merge needs 2f + 3 updates; None: as many as the number n of updates
+            allows, (n − 3) // 2.
         m: number of updates to average, 1 for plain Krum; null: n − f − 2. With f > 0, n must be at least m + f + 2,
             or broken updates could be among them.
     """

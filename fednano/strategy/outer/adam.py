@@ -19,9 +19,9 @@ class Adam:
     0 is what Flower begins with.
 
     Args:
-        lr: η; with β₁ = β₂ = 0, the change of an entry whose Δ is far above τ.
-        beta1: decay of m, the mean of Δ.
-        beta2: decay of v, the mean of Δ².
+        lr: η, the outer learning rate; with β₁ = β₂ = 0, the change of an entry whose Δ is far above τ.
+        beta1: β₁, decay of m, the mean of Δ.
+        beta2: β₂, decay of v, which follows Δ².
         tau: the Δ below which steps become shorter.
     """
 

@@ -1,14 +1,15 @@
 """The reference of configuration keys: read from YAML comments, signatures and docstrings."""
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import pytest
 from support.paths import CONF
 
-from fednano.config.checks import settings_of
+from fednano.config.checks import check_value, settings_of
 from fednano.config.reference.explained import explained
 from fednano.config.reference.keys import ChoiceReference, choice_of, groups_of, limits_of, root_keys
 from fednano.config.reference.written import WrittenValue, read_choice
@@ -17,6 +18,7 @@ from fednano.core.ranges import Range
 from fednano.runtime.parts import RunSettings
 
 GROUPS = groups_of(CONF)
+_LABEL = re.compile(r"(?:^|[;.] )(\w+): ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,3 +165,28 @@ def test_docstrings_are_read_from_bases_and_from_classes_they_name() -> None:
 )
 def test_limits_are_those_of_the_annotation(hint: object, limits: str) -> None:
     assert limits_of(hint) == limits
+
+
+def test_a_docstring_and_the_comment_of_a_file_say_nothing_twice(choices: list[ChoiceReference]) -> None:
+    """A label such as `null:` stands once in the meaning that joins both."""
+    labels = [(key.name, _LABEL.findall(key.meaning)) for choice in choices for key in choice.keys]
+    assert [(name, found) for name, found in labels if len(set(found)) < len(found)] == []
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "remedy"),
+    [
+        (int, "four", "write part.key=4, for example"),
+        (Annotated[float, Range(ge=0, le=1)], "x", "write part.key=0.5, for example"),
+        (int, 3.0, "write 3"),
+        (bool, "x", "write true or false"),
+        (str, 3, "quote it as part.key='\"3\"'"),
+        (tuple[float, ...], "a", "write part.key=[4,8], for example"),
+        (list[str], 3, "write part.key=[A,B], for example"),
+        (dict[str, float], "a", "write part.key={NAME: VALUE}"),
+        (Literal["a", "b"], "c", "choose one of them"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_with_one_that_fits(hint: Any, value: Any, remedy: str) -> None:
+    with pytest.raises(ValueError, match=rf"part\.key must be .*; {re.escape(remedy)}$"):
+        check_value("part.key", value, hint)

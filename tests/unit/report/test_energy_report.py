@@ -130,7 +130,7 @@ def test_the_terminal_and_wandb_show_it() -> None:
     summary = {"energy_kwh": 4.0, "co2_g": 400.0, "energy": account()}
     lines = dict(summary_lines(summary))
     assert (lines["energy used"], lines["CO2 emitted"]) == ("4.00 kWh", "400 g")
-    assert lines["CO2 compared with each site always on:"] == ""
+    assert lines["CO2 relative to each site training alone and always on:"] == ""
     assert lines[f"  {CLIENTS[0]}"] == "12.5 % of 3.20 kg"
     assert f"  {CLIENTS[1]}" not in lines  # it took no part
     keys = flat(summary, "/")

@@ -27,9 +27,9 @@ class Polling:
     """How often a signal is polled.
 
     Args:
-        interval_s: seconds between two questions; doubled with each failure in a row, up to ten minutes.
-        timeout_s: seconds after which a question has failed.
-        hold_s: seconds for which an answer stays valid without a newer one.
+        interval_s: seconds between two queries; doubled with each failure in a row, up to ten minutes.
+        timeout_s: seconds per query, after which it has failed.
+        hold_s: seconds for which the last answer holds if no other comes; then the client counts as down.
     """
 
     interval_s: float = 60.0
@@ -39,7 +39,9 @@ class Polling:
     def __post_init__(self) -> None:
         for key in ("interval_s", "timeout_s", "hold_s"):
             if not 0.0 < getattr(self, key) < math.inf:
-                raise ValueError(f"runtime.signal.{key} must be finite and > 0 s, got {getattr(self, key)}; change it")
+                raise ValueError(
+                    f"runtime.signal.{key} must be finite and > 0 s, got {getattr(self, key)}; give seconds, such as 60"
+                )
 
     def wait_s(self, failures: int) -> float:
         """Seconds until the next question after `failures` failures in a row."""
@@ -166,4 +168,4 @@ def switch(value: str | None) -> bool:
         return False
     if value.lower() in UP:
         return True
-    raise SignalError(f"a key must be one of {', '.join((*UP, *DOWN))}, got {value[:20]!r}; change it")
+    raise SignalError(f"a key must be one of {', '.join((*UP, *DOWN))}, got {value[:20]!r}; write one of them")

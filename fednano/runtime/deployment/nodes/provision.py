@@ -50,8 +50,8 @@ class Patience:
     """How long an action may take, and how often it is tried.
 
     Args:
-        timeout_s: seconds of one attempt.
-        attempts: total number of attempts before the action counts as failed.
+        timeout_s: seconds per attempt.
+        attempts: how often an action is tried; then it has failed until the signal changes again.
         backoff_s: seconds before the second attempt; doubled for each further one, up to a minute.
         at_once: number of simultaneous actions; others wait for their turn.
     """
@@ -65,7 +65,8 @@ class Patience:
         for key in ("timeout_s", "backoff_s"):
             if not 0.0 < getattr(self, key) < float("inf"):
                 raise ValueError(
-                    f"runtime.provisioner.{key} must be finite and > 0 s, got {getattr(self, key)}; change it"
+                    f"runtime.provisioner.{key} must be finite and > 0 s, got {getattr(self, key)}; "
+                    "give seconds, such as 60"
                 )
         for key in ("attempts", "at_once"):
             if getattr(self, key) < 1:
@@ -111,7 +112,7 @@ class Command(Patience):
     Args:
         name: the provisioner's name.
         start: program and arguments that provision a client.
-        stop: program and arguments that release it.
+        stop: program and arguments that release a client.
     """
 
     name: str = "command"

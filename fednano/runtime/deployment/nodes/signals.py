@@ -103,9 +103,9 @@ class UrlSignal(Polling):
             same URL share its answers.
         sites: assigned to the clients in turn, if the URL contains {site}.
         path: path of the figure: keys and list indices joined by dots, such as data.0.value.
-        open_when: the side of the threshold on which a client should be up.
+        open_when: the side of the threshold, below or above, on which a client should be up.
         threshold: in the figure's unit.
-        token_env: the environment variable that holds a bearer token. The token itself belongs in no file.
+        token_env: environment variable that holds a bearer token; never write the token itself into a file.
     """
 
     name: str = "url"
