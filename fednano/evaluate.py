@@ -61,11 +61,12 @@ def main(overrides: Sequence[str]) -> int:
     _check(cfg)
 
     from fednano.report.terminal.console import RichProgress
-    from fednano.report.terminal.evaluation import task_table, text_table
+    from fednano.report.terminal.evaluation import task_table, text_notes, text_table
     from fednano.report.terminal.printer import printer
     from fednano.training.checkpoint import load_model, load_tokenizer, write_json
     from fednano.training.model_folder import model_folder
 
+    progress, console = RichProgress(), printer()
     folder = model_folder(Path(cfg.model_dir))
     run = _run_config(folder)
     dataset = build_groups(_with_data(cfg, run), ("data",))["data"]
@@ -73,14 +74,18 @@ def main(overrides: Sequence[str]) -> int:
     hardware, protocol = built["hardware"], built["protocol"]
     model = load_model(folder).to(hardware.use())
     subject = Subject(model, load_tokenizer(folder, model), hardware)
+    target = Path(cfg.output) if cfg.output else folder.resolve().parent / "evaluation.json"
+    if target.exists():
+        console.print(f"{target} will be replaced; keep it with output=FILE", soft_wrap=True, highlight=False)
     longest = protocol.longest(model.config.sequence_len)
     dataset.check()
-    progress, console = RichProgress(), printer()
     corpus = dataset.ensure(progress)
     tasks = _planned(built["tasks"], corpus, protocol, cfg)
     eval_tokens = cfg.eval_tokens or (run.eval_tokens if run is not None and "eval_tokens" in run else sys.maxsize)
     validation = measure_held_out(subject, corpus, cfg.batch_size, eval_tokens, progress)
     console.print(text_table(validation))  # before the tasks, which may take long
+    for note in text_notes(validation, corpus.source_names, eval_tokens):
+        console.print(note, soft_wrap=True, highlight=False, markup=False)
     model.read_up_to(max(longest - 1, model.config.sequence_len))
     record = {
         "model_dir": str(folder),
@@ -90,7 +95,6 @@ def main(overrides: Sequence[str]) -> int:
         "validation": validation,
         **measure_tasks(subject, tasks, protocol, (cfg.max_items, cfg.seed), progress),
     }
-    target = Path(cfg.output) if cfg.output else folder.resolve().parent / "evaluation.json"
     write_json(target, record)
     if record["tasks"]:
         console.print(task_table(record))
@@ -199,7 +203,7 @@ def measure_held_out(
     for source, document in _held_out(subject.tokenizer, corpus):
         documents.append(document)
         by_source.setdefault(source, []).append(document)
-    progress.start("measuring held-out text", len(by_source) + 1, "sources")
+    progress.start("measuring held-out text", len(by_source) + 1, "measurements")
     targets = sum(map(len, documents)) - 1
     row = targets if 0 < targets < T <= max_tokens else T
     whole = _measured(subject, documents, (batch_size, row), max_tokens)

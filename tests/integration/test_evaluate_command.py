@@ -14,6 +14,7 @@ from fednano import evaluate
 from fednano.config.compose import compose_config
 from fednano.config.errors import guarded
 from fednano.experiment import sizes
+from fednano.report.terminal.evaluation import text_notes
 from fednano.tasks.base import Documents
 from fednano.tasks.builtin import Builtin
 from fednano.tasks.items import EvaluationTask
@@ -46,8 +47,12 @@ def test_the_run_is_measured_as_it_measured_itself(model_dir: Path, capsys: pyte
     assert found["mean_centred"] == pytest.approx(sum(row["centred"] for row in found["tasks"].values()) / 2)
     said = capsys.readouterr().out
     assert all(word in said for word in ("next_sentence", "bits/byte", "written to", *whole["sources"]))
+    assert "will be replaced" not in said
+    assert "Each row measures at most 512 tokens (eval_tokens)" in said
     again = measured(model_dir, "batch_size=2", "max_items=5")
     assert again == found
+    replaced = f"{model_dir.parent / 'evaluation.json'} will be replaced; keep it with output=FILE"
+    assert replaced in capsys.readouterr().out
 
 
 def test_sources_add_up_to_all_the_text(model_dir: Path, tiny: list[str], tmp_path: Path) -> None:
@@ -64,6 +69,17 @@ def test_sources_add_up_to_all_the_text(model_dir: Path, tiny: list[str], tmp_pa
     assert 0 <= whole["tokens"] - sum(row["tokens"] for row in parts) <= 17 * len(parts)
     assert min(row["bpb"] for row in parts) < whole["bpb"] < max(row["bpb"] for row in parts)
     assert not (model_dir.parent / "evaluation.json").exists()
+
+
+def test_notes_name_what_the_table_lacks_and_how_its_rows_were_cut() -> None:
+    row = {"loss": 1.0, "bpb": 1.0, "bytes": 10}
+    whole = {**row, "tokens": 20, "sources": {"a": {**row, "tokens": 11}, "b": {**row, "tokens": 9}}}
+    assert text_notes(whole, ("a", "b"), 100) == []
+    assert text_notes(whole, ("a", "b", "c"), 100) == ["c has no held-out document."]
+    assert text_notes(whole, ("a", "b", "c", "d"), 100) == ["c, d have no held-out document."]
+    whole["sources"]["a"]["tokens"] = 20
+    (note,) = text_notes(whole, ("a", "b"), 20)
+    assert note.startswith("Each row measures at most 20 tokens")
 
 
 def test_one_short_held_out_document_is_measured_and_tasks_are_left_out(

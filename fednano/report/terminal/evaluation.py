@@ -1,6 +1,6 @@
 """Tables of what `fednano.evaluate` measured."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -14,6 +14,23 @@ def text_table(validation: Mapping[str, Any]) -> Table:
     for name, row in {**validation["sources"], "all": validation}.items():
         table.add_row(name, f"{row['tokens']:,}", f"{row['loss']:.4f}", f"{row['bpb']:.4f}")
     return table
+
+
+def text_notes(validation: Mapping[str, Any], sources: Sequence[str], most: int) -> list[str]:
+    """Lines below `text_table`: what its rows measure, and which of the corpus's sources it lacks.
+
+    `most` is the largest number of tokens of a row.
+    """
+    notes = []
+    if sum(row["tokens"] for row in validation["sources"].values()) > validation["tokens"] + len(validation["sources"]):
+        notes.append(
+            f"Each row measures at most {most:,} tokens (eval_tokens), from the beginning of its own text; all is no "
+            "mean of the other rows."
+        )
+    if lacking := [name for name in sources if name not in validation["sources"]]:
+        have = "have" if len(lacking) > 1 else "has"
+        notes.append(f"{', '.join(lacking)} {have} no held-out document.")
+    return notes
 
 
 def task_table(record: Mapping[str, Any]) -> Table:
