@@ -14,7 +14,12 @@ RowIds = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Pools:
-    """Disjoint sets of ascending row ids that together hold all rows; client i reads from `rows[of_client[i]]`."""
+    """Disjoint sets of rows that together hold all training rows; client i reads from `rows[of_client[i]]`.
+
+    Args:
+        rows: the pools, each (rows of the pool,) int64 of row ids, ascending, or a range of them; none is empty.
+        of_client: for each client the index of its pool; clients with the same index share one.
+    """
 
     rows: tuple[RowIds | range, ...]
     of_client: tuple[int, ...]
@@ -22,9 +27,9 @@ class Pools:
 
 class Partition(Protocol):
     def deal(self, sources: Sources, n_sources: int, clients: int, seed: int) -> Pools:
-        """Deal all rows to `clients`. `sources` is (rows,) int with codes below `n_sources`.
+        """Deal all rows to `clients`, a number. `sources` is (rows,) int: the source of each row, below `n_sources`.
 
-        No pool is empty. Raises ValueError if there are more clients than rows.
+        No pool is empty. The same arguments give the same pools. Raises ValueError if there are more clients than rows.
         """
 
 

@@ -3,12 +3,15 @@
 import json
 import shutil
 import subprocess
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from support.markdown import blocks
 from support.paths import REPOSITORY
 from support.runs import StopsAfter, assert_same
 
@@ -22,6 +25,7 @@ from fednano.runtime.run_folder import run_in_folder
 from fednano.runtime.session import Outcome
 from fednano.strategy.base import Accumulator, ServerState, Update
 from fednano.strategy.mean import WeightedMean
+from fednano.strategy.outer.nesterov import Nesterov
 from fednano.strategy.synchronous import Synchronous
 
 Run = Callable[..., dict[str, Any]]
@@ -81,6 +85,50 @@ def test_the_readmes_strategy_runs(command: Command, mine: Path) -> None:
     words = "--config-dir conf strategy=geometric"
     assert f"python -m fednano.run {words}" in shown
     ran(command("run", *words.split(), *TINY, "data=manual", f"data.root={mine / 'corpora'}", cwd=mine))
+
+
+def test_an_outer_optimizer_and_a_partition_of_ones_own_run_as_the_page_shows_them(
+    command: Command, mine: Path
+) -> None:
+    page = (REPOSITORY / "docs" / "extending.md").read_text()
+    for block, path in zip(blocks(page, "python"), ("mine/capped.py", "mine/uneven.py"), strict=True):
+        assert textwrap.indent(block, "    ") in (mine / path).read_text(), path
+    words = ("strategy=capped", "strategy.outer.cap=1.5", "partition=uneven", "partition.ratio=3")
+    assert all(f"--config-dir conf {' '.join(pair)}" in page for pair in (words[:2], words[2:]))
+    corpus = ("data=manual", f"data.root={mine / 'corpora'}")
+    ran(command("run", "--config-dir", "conf", *words, *TINY, *corpus, "hydra.run.dir=run", cwd=mine))
+    summary = json.loads((mine / "run" / "summary.json").read_text())
+    assert (summary["status"], summary["strategy"]) == ("completed", "capped")
+    assert summary["val_bpb"] < summary["val_bpb_initial"]
+
+
+def test_the_capped_step_is_nesterovs_up_to_its_cap(own: str) -> None:
+    from mine.capped import Capped
+
+    weights = {"w": torch.tensor([1.0, 2.0])}
+    capped, free = Capped(lr=0.7, momentum=0.9, cap=1.5), Nesterov(lr=0.7, momentum=0.9)
+    ours, theirs, longer = (weights, State()), (weights, State()), 0
+    wide = Capped(lr=0.7, momentum=0.9, cap=100.0)
+    for delta in ({"w": torch.tensor([0.1, -0.2])}, {"w": torch.tensor([0.1, 0.1])}):
+        before = ours[0]["w"]
+        state = wide.step(*theirs, delta)
+        theirs = free.step(*theirs, delta)
+        assert torch.allclose(state[0]["w"], theirs[0]["w"])
+        ours = capped.step(*ours, delta)
+        assert (before - ours[0]["w"]).norm() <= 0.7 * 1.5 * delta["w"].norm() * (1 + 1e-6)
+        longer += not torch.allclose(ours[0]["w"], theirs[0]["w"])
+    assert longer
+    assert capped.step({}, {}, {}) == ({}, {})
+
+
+def test_the_uneven_partition_deals_every_row_once(own: str) -> None:
+    from mine.uneven import Uneven
+
+    pools = Uneven(ratio=2.0).deal(np.zeros(703, np.int64), 1, 3, -1)
+    assert [len(rows) for rows in pools.rows] == [401, 201, 101]
+    assert sorted(np.concatenate(pools.rows).tolist()) == list(range(703))
+    assert all((np.diff(rows) > 0).all() for rows in pools.rows)
+    assert [len(rows) for rows in Uneven(ratio=100).deal(np.zeros(3, np.int64), 1, 3, 0).rows] == [1, 1, 1]
 
 
 def test_what_cannot_be_imported_is_named(command: Command, mine: Path) -> None:

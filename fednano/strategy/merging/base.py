@@ -35,7 +35,13 @@ class Merge(Protocol):
 
 
 class KeptUpdate(NamedTuple):
-    """An update with its tensors, float32."""
+    """An update with its tensors.
+
+    Args:
+        update: who trained it, with how many tokens and steps, and from which version.
+        delta: Δ = θ_global − θ_local by the names of the parameters, each float32 of the parameter's shape; empty under
+            `runtime.compute=analytic`.
+    """
 
     update: Update
     delta: State
