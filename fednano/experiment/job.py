@@ -79,8 +79,9 @@ def _single(cfg: DictConfig, job: Any) -> Returned:
         sys.exit(failed(error))
     if outcome.error and explained(outcome.error):
         sys.exit(failed(outcome.error))
-    if outcome.error:
-        raise outcome.error
+    if outcome.error:  # Hydra would shorten the traceback, and advise to set a variable
+        traceback.print_exception(outcome.error)
+        sys.exit(FAILED)
     if asked.number is not None and outcome.status == "interrupted":
         sys.exit(asked.code)
     return outcome.progress.val_bpb

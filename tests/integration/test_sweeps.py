@@ -230,6 +230,9 @@ def test_a_single_run_that_failed_says_how_to_continue_it(sweep: Sweep, tmp_path
     (tmp_path / "mine").mkdir()
     ended = sweep("--config-dir", "mine", "strategy.outer.momentum=0.6", "hydra.run.dir=run")
     assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == "RuntimeError: no such luck"
+    assert "support/swept.py" in ended.stderr
+    assert "HYDRA_FULL_ERROR" not in ended.stderr
     words = f"--config-dir {tmp_path / 'mine'} resume={tmp_path / 'run'}"
     assert f"continue the run with {words}\n" in ended.stdout
 
