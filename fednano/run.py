@@ -28,10 +28,11 @@ from fednano.config.errors import BAD_INPUT, FAILED, REFUSAL, ended, failed, gua
 from fednano.config.hydra.choices import without_parts
 from fednano.config.hydra.completion import SCRIPTS, without_interpreter
 from fednano.config.hydra.options import check_options
-from fednano.config.hydra.plugins import lost_jobs_fail
+from fednano.config.hydra.plugin_choices import plugin_choices, plugin_settings
+from fednano.config.hydra.plugins import lost_jobs_fail, plain_log_of_optuna
 from fednano.config.jobs import Job, PlannedLaunch, planned, rerun, told_late, without
 from fednano.config.reference.keys import OWN, groups_of, record_settings, root_keys
-from fednano.config.reference.shown import Explained
+from fednano.config.reference.shown import Explained, with_plugins
 from fednano.config.reference.written import read_choice
 from fednano.core.claim import remove_left
 from fednano.core.failures import explained
@@ -89,6 +90,8 @@ def _swept(sweep: SweepRecord, plan: PlannedLaunch, arguments: Any) -> int:
 
     os.environ.update(RAISES)
     logging.getLogger("hydra_plugins").setLevel(logging.ERROR)  # a job that fails has been told here
+    if plan.words is None:  # a sweeper chooses the values
+        plain_log_of_optuna()
     broken = 0
     try:
         with lost_jobs_fail(plan.launcher, raises=plan.words is None):
@@ -116,7 +119,7 @@ def _broken_off(error: Exception, plan: PlannedLaunch, arguments: Any) -> int:
         return BAD_INPUT
     if plan.words is not None:
         traceback.print_exception(error)
-    print(f"{REFUSAL}the sweep was broken off ({type(error).__name__}: {one_line(error)})", file=sys.stderr)
+    print(f"{REFUSAL}the sweep stopped early ({type(error).__name__}: {one_line(error)})", file=sys.stderr)
     return FAILED
 
 
@@ -162,18 +165,25 @@ def _help(arguments: Any) -> int:
     arguments.overrides = [word for word in arguments.overrides if word not in named]
     composed = planned(arguments, launch).jobs[0].composed
     folders = [Path(folder) for folder in (arguments.config_dir, conf_dir()) if folder]
-    choices = dict(composed.hydra.runtime.choices)
+    choices, plugins = dict(composed.hydra.runtime.choices), plugin_choices()
     if not named:  # GROUP=CHOICE names what to explain, unless a word does
-        groups = groups_of(*folders)
+        groups = with_plugins(groups_of(*folders), plugins)
         named = [group for word in arguments.overrides if (group := word.partition("=")[0].lstrip("+")) in groups]
     if not named:
-        print(run_help(folders, choices))
+        print(run_help(folders, choices, plugins))
         return 0
     from fednano.runtime.parts import RunSettings
 
     hints, told = record_settings(RunSettings)
     root = root_keys(read_choice(conf_dir() / "config.yaml"), {**OWN, **hints}, told)
-    explained_ = Explained(folders, choices, root, composed)
+    explained_ = Explained(
+        folders=folders,
+        choices=choices,
+        root=root,
+        composed=composed,
+        plugins=plugins,
+        plugin_settings=plugin_settings,
+    )
     print("\n\n".join(map(explained_.text, named)))
     return 0
 

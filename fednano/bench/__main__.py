@@ -31,9 +31,9 @@ usage: python -m fednano.bench NAME [--help] [OPTIONS]
 
 Measures speeds on this machine. NAME is one of:
 
-  boundary    the time between two rounds of a live federation, by what it is spent on
+  boundary    the time between two rounds of a live federation, by its parts
   codec       encoding and decoding updates, compared with copying them
-  goodput     tokens merged under churn, and time spent computing over thin links, by strategy
+  goodput     tokens merged under churn, and computing time over thin links
   loader      making batches, compared with training on them
   merge       adding updates to the mean, and the server's memory
   planners    goodput of planners and kinds of rounds when clients come and go
@@ -41,7 +41,7 @@ Measures speeds on this machine. NAME is one of:
   sample      generating text with and without a cache
   tokenizer   the tokenizer, compared with other libraries
   train_step  the training step, compared with nanochat
-  workers     training clients at the same time, compared with training them in turn"""
+  workers     training clients in parallel, compared with one after the other"""
 
 
 def main(arguments: list[str]) -> int:

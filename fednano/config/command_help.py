@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fednano.config.reference.keys import groups_of, root_keys
-from fednano.config.reference.shown import keys_shown, wrapped
+from fednano.config.reference.shown import keys_shown, with_plugins, wrapped
 from fednano.config.reference.written import read_choice
 
 RUN = """\
@@ -42,13 +42,14 @@ Groups and choices (GROUP=CHOICE); * is chosen here:
 """
 
 
-def run_help(folders: Sequence[Path], choices: Mapping[str, str]) -> str:
+def run_help(folders: Sequence[Path], choices: Mapping[str, str], plugins: Mapping[str, Mapping[str, str]]) -> str:
     """The help of `fednano.run`: options, groups with their choices, and the keys outside the groups.
 
-    `folders` hold YAML files, fednano's last; `choices` are those that are made, by group.
+    `folders` hold YAML files, fednano's last; `choices` are those that are made, by group; `plugins` are those of
+    Hydra's plug-ins, by group.
     """
     found = [RUN]
-    for group, names in groups_of(*folders).items():
+    for group, names in with_plugins(groups_of(*folders), plugins).items():
         marked = (f"*{name}" if choices.get(group) == name else name for name in names)
         found.append(wrapped(f"{group}: {', '.join(marked)}", 4, 8))
     found += ["", "Keys and their values (KEY=VALUE); those of a group: --help GROUP", ""]

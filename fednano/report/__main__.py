@@ -19,9 +19,11 @@ from fednano.report.web.html import write_report
 USAGE = """\
 usage: python -m fednano.report [--audit] RUN_FOLDER
 
-Writes report.html into the folder of a run (outputs/NAME/DATE_TIME) and prints its path.
+Writes report.html into the folder of a run (outputs/NAME/DATE_TIME) and prints
+its path.
 
-  --audit   instead, check in the event log that no row was lost or trained twice; exits with 1 if one was"""
+  --audit   instead, check in the event log that no row was lost or trained
+            twice; exits with 1 if one was"""
 AUDIT = "--audit"
 FIGURES = "events.jsonl, summary.json and energy.json"
 

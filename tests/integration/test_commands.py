@@ -16,6 +16,7 @@ import yaml
 from support.paths import FIXTURES, REPOSITORY
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
+from fednano.bench.__main__ import BENCHES
 from fednano.config.build import build_groups
 from fednano.config.command_help import command_help
 from fednano.config.compose import compose_config, conf_dir
@@ -268,6 +269,18 @@ def test_help_says_what_the_command_does_and_what_it_takes(name: str) -> None:
     assert not any("_self_" in line or "override" in line for line in lines)
 
 
+HELPED = ("compare", "evaluate", "fidelity", "node", "prepare", "report", "run", "sample", "watch", "volatility.solar",
+          *(f"bench {name}" for name in ("", *BENCHES)))  # fmt: skip
+
+
+@pytest.mark.parametrize("words", HELPED)
+def test_help_fits_80_columns(command: Command, tmp_path: Path, words: str) -> None:
+    ended = command(*words.split(), "--help", cwd=tmp_path)
+    assert ended.returncode == 0
+    assert [line for line in ended.stdout.splitlines() if len(line) > 80] == []
+    assert len(ended.stdout.splitlines()) > 3
+
+
 def test_help_names_groups_and_keys(command: Command, tmp_path: Path) -> None:
     ended = command("run", "--help", cwd=tmp_path)
     assert ended.returncode == 0
@@ -318,7 +331,38 @@ def test_help_tells_values_that_were_changed(command: Command, tmp_path: Path) -
     assert (ended.returncode, ended.stderr) == (0, "")
     for line in ("name: quickstart", "    (a string; default unnamed)", "clients: 4", "strategy.outer.lr: 0.25"):
         assert line in ended.stdout.splitlines()
-    assert "default 4" not in ended.stdout and "    slurm: Each job" in ended.stdout
+    assert "default 4" not in ended.stdout and "    slurm: SLURM, as one job array." in ended.stdout
+
+
+def test_help_explains_launchers_and_sweepers_of_plug_ins(command: Command, tmp_path: Path) -> None:
+    ended = command("run", "--help", "hydra/launcher", "hydra/sweeper", "hydra/sweeper=optuna", cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    for word in ("basic: one job", "joblib: ", "slurm: ", "submitit_local: ", "optuna: ", "hydra.sweeper.n_trials: 20"):
+        assert word in ended.stdout, word
+    assert "hydra.sweeper.direction: minimize" in ended.stdout.splitlines()
+    assert max(map(len, ended.stdout.splitlines())) <= 80
+    whole = command("run", "--help", cwd=tmp_path).stdout
+    assert "hydra/launcher: *basic, joblib, slurm" in whole and "hydra/sweeper: *basic, optuna" in whole
+
+
+@pytest.mark.parametrize(
+    ("word", "choice", "meaning"),
+    [
+        ("runtime.client_gpus", "runtime=simulation", "0.25 lets four clients share a GPU"),
+        ("hydra.launcher.partition", "hydra/launcher=slurm", "as for sbatch"),
+        ("hydra.launcher.n_jobs", "hydra/launcher=joblib", "-1: one per core"),
+        ("strategy.dp.clip", "strategy/dp=gaussian", "the largest norm"),
+        ("strategy.outer.beta1", "strategy/outer=adam", "(also yogi)"),
+    ],
+)
+def test_help_explains_a_key_of_a_choice_that_is_not_made(
+    command: Command, tmp_path: Path, word: str, choice: str, meaning: str
+) -> None:
+    ended = command("run", "--help", word, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    said = " ".join(ended.stdout.split())
+    assert said.startswith(f"{word}: ") and meaning in said
+    assert f"A key of {choice}" in said and f"add {choice} to the command line." in said
 
 
 @pytest.mark.parametrize(
@@ -330,6 +374,7 @@ def test_help_tells_values_that_were_changed(command: Command, tmp_path: Path) -
             "strategy.outer.lrr must be a key of strategy/outer=nesterov; did you mean strategy.outer.lr?",
         ),
         (["strategy.outer.cap"], "strategy.outer.cap must be a key of strategy/outer=nesterov; "),
+        (["hydra.launcher.x"], "hydra.launcher.x must be a key of hydra/launcher=basic; "),
         (["strategy", "volatility=x"], "volatility=x does not exist; use one of bernoulli, compose, diurnal, "),
         (["merging", "strategy=flower"], "merging must be a group or a key; "),
         (

@@ -27,7 +27,11 @@ def main(arguments: list[str]) -> None:
         "hostile": lambda chosen: hostile.costs(chosen.depth, chosen.repeats),
     }
     parser.add_argument(
-        "--case", action="append", choices=cases, help="the case to run; repeat it for several (default: all)"
+        "--case",
+        action="append",
+        choices=cases,
+        metavar="CASE",
+        help=f"the case to run: {', '.join(cases)}; repeat it for several (default: all)",
     )
     parser.add_argument(
         "--rounds", type=int, default=640, help="synchronous rounds of the scale case (default: %(default)s)"

@@ -1,8 +1,9 @@
 """Hydra's plug-ins for sweeps: the extras that bring them, and what a sweep of fednano's asks of them."""
 
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -89,6 +90,16 @@ def _at_a_time(asked: int, jobs: int | None) -> int:
 
     wanted = asked if asked > 0 else max(1, cpu_count() + 1 + asked)
     return min(wanted, jobs or wanted)
+
+
+def plain_log_of_optuna() -> None:
+    """Let Optuna print its warnings only, and without codes for colours, which it would also write into a file."""
+    with suppress(ImportError):
+        from optuna.logging import disable_default_handler, enable_propagation, set_verbosity
+
+        disable_default_handler()
+        enable_propagation()
+        set_verbosity(logging.WARNING)
 
 
 @contextmanager
