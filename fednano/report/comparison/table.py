@@ -149,7 +149,8 @@ def _percent(found: Estimate, plus_minus: str) -> str:
     if math.isnan(found.mean):
         return "-"
     half = "" if math.isnan(found.half) else f" {plus_minus} {100 * found.half:.2g}"
-    return f"{100 * found.mean:+.2f}{half} %"
+    sign = "\N{MINUS SIGN}" if found.mean < 0 and plus_minus == "±" else f"{found.mean:+.0f}"[0]
+    return f"{sign}{abs(100 * found.mean):.2f}{half} %"
 
 
 def text(panels: Sequence[Facet], metrics: Sequence[str], costs: Sequence[str], suffix: str) -> bytes:

@@ -109,7 +109,7 @@ class Console:
                 lines.append(f"{'':<{display.LABEL}}").append(f"{reason}, {cause}\n", "yellow")
         report = self._folder / "report.html"
         if report.exists():
-            lines.append(f"{'report':<{display.LABEL}}", "dim").append(str(report.absolute()))
+            lines.append(f"{'report':<{display.LABEL}}", "dim").append(str(_from_here(report)))
         self._out.print(lines, soft_wrap=True)
 
     def pace(self) -> RunPace:
@@ -240,3 +240,8 @@ class RichProgress:
 
     def _print(self, line: str) -> None:
         self._out.print(Text(self._glyphs.said(line)), soft_wrap=True)
+
+
+def _from_here(path: Path) -> Path:
+    """A path as it is shortest: from the working directory on, if it is there."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from fednano import compare
 from fednano.report.comparison.figure import edge
 from fednano.report.comparison.groups import Estimate, Facet, Group, grouped, unnamed
 from fednano.report.comparison.runs import find_runs
-from fednano.report.comparison.table import headings, shown
+from fednano.report.comparison.table import _percent, headings, shown
 
 Record = Callable[..., Path]
 
@@ -260,3 +261,10 @@ def test_folders_without_runs_and_broken_files_are_named(
         (twice / name).write_text(contents)
         with pytest.raises(ValueError, match=rf"{twice}/{name} must hold .*, got"):
             called(monkeypatch, sweep)
+
+
+def test_differences_have_the_same_minus_sign_as_all_changes() -> None:
+    estimate = Estimate(n=3, mean=-0.0615, spread=0.01, half=0.02)
+    assert _percent(estimate, "±") == "−6.15 ± 2 %"
+    assert _percent(estimate, "+/-") == "-6.15 +/- 2 %"
+    assert _percent(replace(estimate, mean=0.004), "±") == "+0.40 ± 2 %"

@@ -81,7 +81,9 @@ def test_a_log_gets_one_plain_line_for_each_round_and_evaluation() -> None:
 
 
 @pytest.mark.parametrize("written", [True, False])
-def test_the_close_prints_the_summary_and_the_report(tmp_path: Path, written: bool) -> None:
+def test_the_close_prints_the_summary_and_the_report(
+    tmp_path: Path, written: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, text = _log()
     events = volatile_run(rounds=6)
     summary = summary_of(events)
@@ -94,6 +96,9 @@ def test_the_close_prints_the_summary_and_the_report(tmp_path: Path, written: bo
     assert shown["status"] == "completed"
     assert shown["tokens trained"] == f"{summary['tokens']:,}"
     assert shown.get("report") == (str(tmp_path / "report.html") if written else None)
+    monkeypatch.chdir(tmp_path.parent)
+    console.close(summary)
+    assert not written or f" {tmp_path.name}/report.html\n" in text.getvalue()
     assert shown["updates refused"] == f"{figures_of(events).sum('refused')} stale"
     assert (shown["rows lost"], shown["rows trained twice"]) == ("0", "0")
     initial, final = summary["val_bpb_initial"], summary["val_bpb"]
