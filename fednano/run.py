@@ -170,7 +170,7 @@ def _help(arguments: Any) -> int:
         groups = with_plugins(groups_of(*folders), plugins)
         named = [group for word in arguments.overrides if (group := word.partition("=")[0].lstrip("+")) in groups]
     if not named:
-        print(run_help(folders, choices, plugins))
+        print(run_help(folders, composed, plugins))
         return 0
     from fednano.runtime.parts import RunSettings
 

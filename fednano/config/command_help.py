@@ -4,8 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from omegaconf import DictConfig
+
 from fednano.config.reference.keys import groups_of, root_keys
-from fednano.config.reference.shown import keys_shown, with_plugins, wrapped
+from fednano.config.reference.shown import keys_shown, with_plugins, with_value, wrapped
 from fednano.config.reference.written import read_choice
 
 RUN = """\
@@ -42,18 +44,19 @@ Groups and choices (GROUP=CHOICE); * is chosen here:
 """
 
 
-def run_help(folders: Sequence[Path], choices: Mapping[str, str], plugins: Mapping[str, Mapping[str, str]]) -> str:
+def run_help(folders: Sequence[Path], composed: DictConfig, plugins: Mapping[str, Mapping[str, str]]) -> str:
     """The help of `fednano.run`: options, groups with their choices, and the keys outside the groups.
 
-    `folders` hold YAML files, fednano's last; `choices` are those that are made, by group; `plugins` are those of
-    Hydra's plug-ins, by group.
+    `folders` hold YAML files, fednano's last; `composed` is what they give, with Hydra's own node; `plugins` are the
+    choices of Hydra's plug-ins, by group.
     """
-    found = [RUN]
+    found, choices = [RUN], composed.hydra.runtime.choices
     for group, names in with_plugins(groups_of(*folders), plugins).items():
         marked = (f"*{name}" if choices.get(group) == name else name for name in names)
         found.append(wrapped(f"{group}: {', '.join(marked)}", 4, 8))
     found += ["", "Keys and their values (KEY=VALUE); those of a group: --help GROUP", ""]
-    found.append(keys_shown(root_keys(read_choice(folders[-1] / "config.yaml"), {}, {}), 4))
+    root = root_keys(read_choice(folders[-1] / "config.yaml"), {}, {})
+    found.append(keys_shown((with_value(key, composed) for key in root), 4))
     return "\n".join(found)
 
 

@@ -126,8 +126,8 @@ def fixed(value: float | None, digits: int = 3) -> str:
 
 def signed_percent(before: float, after: float) -> str:
     """The change relative to `before`: (4.0, 3.0) -> "−25.0 %"."""
-    change = 100 * (after / before - 1)
-    return f"{'+' if change >= 0 else '−'}{abs(change):.1f} %"
+    change = round(100 * (after / before - 1), 1)
+    return f"{'−' if change < 0 else '+' if change > 0 else ''}{abs(change):.1f} %"
 
 
 def ending(key: str | None, unit: str = "round") -> str:

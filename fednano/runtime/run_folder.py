@@ -223,9 +223,8 @@ def summarise(
         "train_s": outcome.train_s,
         "data_s": outcome.data_s,
         "virtual_s": outcome.virtual_s,
-        "tokens_per_s": progress.tokens / wall_s
-        if outcome.state.weights
-        else None,  # nothing is trained without a model
+        # Nothing is trained without a model.
+        "tokens_per_s": progress.tokens / wall_s if outcome.state.weights and progress.tokens else None,
         "goodput": outcome.goodput,
         "rows": outcome.rows,
         "audit": auditor.verdict(),

@@ -72,7 +72,7 @@ class Explained:
                 break
             keys += [key for key in self._keys(group) if not key.part_of]
         if found := [key for key in keys if f"{key.name}.".startswith(f"{word}.")]:
-            return keys_shown(map(self._with_value, found))
+            return keys_shown(with_value(key, self.composed) for key in found)
         if within and not without and (elsewhere := self._elsewhere(word, within[-1], groups[within[-1]])):
             return elsewhere
         if without:
@@ -92,7 +92,7 @@ class Explained:
             lines.append(wrapped(f"{name}: {told}", 4, 8))
         if chosen in names:
             keys = self._keys(group)
-            lines += ["", f"Keys of {group}={chosen}:", "", keys_shown(map(self._with_value, keys))]
+            lines += ["", f"Keys of {group}={chosen}:", "", keys_shown(with_value(key, self.composed) for key in keys)]
             if not keys:
                 lines[-3:] = [f"{group}={chosen} has no keys."]
         return "\n".join(lines)
@@ -124,18 +124,19 @@ class Explained:
             for key, (value, meaning) in self.plugin_settings(group, name).items()
         ]
 
-    def _with_value(self, key: KeyReference) -> KeyReference:
-        """The key with the value that it has, which another file or the command line may have changed."""
-        node: Any = self.composed
-        for name in key.name.split("."):
-            if not isinstance(node, DictConfig) or name not in node:
-                return key
-            node = node._get_node(name)  # without following references
-        value = OmegaConf.to_container(node, enum_to_str=True) if OmegaConf.is_config(node) else node._value()
-        value = value.name if isinstance(value, Enum) else value
-        if key.part_of or key.default is None or value == yaml.safe_load(key.default):
+
+def with_value(key: KeyReference, composed: DictConfig) -> KeyReference:
+    """The key with the value that it has, which another file or the command line may have changed."""
+    node: Any = composed
+    for name in key.name.split("."):
+        if not isinstance(node, DictConfig) or name not in node:
             return key
-        return replace(key, default=_as_yaml(value), kind="; ".join(filter(None, (key.kind, f"default {key.default}"))))
+        node = node._get_node(name)  # without following references
+    value = OmegaConf.to_container(node, enum_to_str=True) if OmegaConf.is_config(node) else node._value()
+    value = value.name if isinstance(value, Enum) else value
+    if key.part_of or key.default is None or value == yaml.safe_load(key.default):
+        return key
+    return replace(key, default=_as_yaml(value), kind="; ".join(filter(None, (key.kind, f"default {key.default}"))))
 
 
 def with_plugins(groups: Mapping[str, list[str]], plugins: Mapping[str, Mapping[str, str]]) -> dict[str, list[str]]:
