@@ -25,7 +25,9 @@ def test_a_job_of_a_sweep_leaves_nothing_to_the_next(tiny: list[str], tmp_path: 
         check=True,
     )
     lines = [words for line in ended.stdout.splitlines() if (words := line.split()) and words[0] == "job"]
-    lines = [words for words in lines if words[1].isdecimal()]  # not the heading of the sweep's table
+    lines = [
+        words for words in lines if words[1].isdecimal() and words[2].isdecimal()
+    ]  # not what the sweep says itself
     after = [tuple(map(int, words[2:])) for words in lines]  # (KiB, descriptors, threads, objects)
     assert len(after) == jobs
     (kib, opened, _, objects), (kib_at_end, still, _, objects_at_end) = after[1], after[-1]

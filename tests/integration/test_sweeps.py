@@ -204,6 +204,7 @@ def test_what_no_trial_can_have_is_refused_before_anything_is_written(sweep: Swe
         assert not (tmp_path / "sweep").exists()
 
 
+@pytest.mark.slow
 def test_a_value_that_is_bad_at_one_end_is_a_trial_that_is_refused(sweep: Sweep, tmp_path: Path) -> None:
     done = sweep(
         *OPTUNAS, "strategy.outer.momentum=choice(1.5,0.9)", "hydra.sweep.dir=sweep", "hydra.sweeper.n_trials=6"
@@ -242,6 +243,6 @@ def test_a_single_run_that_failed_says_how_to_continue_it(sweep: Sweep, tmp_path
     done = sweep(*OWN[:2], *words.split(), given=[])
     assert done.returncode == 0, done.stderr
     assert "continue the run" not in done.stdout
-    assert f"{tmp_path / 'run' / 'report.html'}\n" in done.stdout
+    assert done.stdout.splitlines()[-1].split() == ["report", "run/report.html"]
     before = sweep("strategy.outer.momentum=1.5", "hydra.run.dir=refused")
     assert "continue the run" not in before.stdout

@@ -70,7 +70,11 @@ def test_rows_that_a_kill_took_along_are_given_again(run: Run) -> None:
     assert steps == list(range(len(rows_of(first["folder"])) + 1))
 
 
-@pytest.mark.parametrize("lost", [0, 50, 1 << 20], ids=["nothing", "a part of a record", "all"])
+@pytest.mark.parametrize(
+    "lost",
+    [pytest.param(0, marks=pytest.mark.slow), 50, pytest.param(1 << 20, marks=pytest.mark.slow)],
+    ids=["nothing", "a part of a record", "all"],
+)
 def test_wandb_sync_uploads_a_run_that_was_resumed(run: Run, lost: int, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(*OPTIONS, "logger.wandb.mode=offline", store=StopsAfter(3))
     wandb.teardown()

@@ -33,6 +33,7 @@ def held(tmp_path: Path) -> Iterator[tuple[Path, int]]:
     yield tmp_path / "run", process.pid
     process.kill()
     process.join()
+    multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]  # if a test has waited for it
 
 
 def test_a_folder_claimed_by_another_process_is_refused_and_unchanged(held: tuple[Path, int]) -> None:

@@ -20,7 +20,7 @@ Curves = dict[str, list[tuple[int, float]]]
 SETTINGS = Trackio(project="tests", name=None, group=None)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # once in a process, as Trackio reads it
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of Trackio's database, which it reads from the environment when it is imported."""
     folder = tmp_path_factory.mktemp("trackio")

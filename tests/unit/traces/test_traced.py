@@ -203,7 +203,7 @@ def test_exports_of_several_kinds(write) -> None:
         ("t\n0\n1\n", {}, "no column besides t"),
         ("t,a\n0,1\n10,1\n", {"columns": ["b"]}, "has no column b; it has t, a"),
         ("t,a\n0,1\n10,1\n", {"time_column": "when"}, "has no column when; it has t, a"),
-        ("t,a\n0,1\n10,2\n", {"threshold": 0}, r"threshold=0 never opens column a of .* between 1 and 2; change"),
+        ("t,a\n0,1\n10,2\n", {"threshold": 0}, r"threshold=0 never opens column a of .* between 1 and 2; u"),
         ("t,a\n0,1\n10,2\n", {"threshold": 2, "provisioning_s": 10}, "provisioning_s"),
         ("t,a\n0,1\n10,9\n", {"threshold": 2, "provisioning_s": 10, "on_end": "repeat"}, "never opens column a"),
         ("t,a\n0,1\n10,1\n", {"offset_s": 20}, "offset_s must be < 20, the end of .*, got 20"),
