@@ -22,7 +22,7 @@ from fednano.core.failures import explained
 from fednano.core.interrupts import EndAsked, SignalledError, asked_to_end, preemption
 from fednano.core.ranks import rank, world
 from fednano.experiment.sweep import INTERRUPTED, Returned, SweepJob, SweepRecord, TakenError
-from fednano.process.tied import end_after
+from fednano.process.tied import end_with
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,7 +94,7 @@ def _one_of_many(cfg: DictConfig, job: Any) -> Returned:
     own = sweep.job(job.job.num, list(job.overrides.task), folder)
     _find_modules_of(base)
     if own.shares_terminal and (command := sweep.process):  # a process that the launcher has started
-        end_after(command)
+        end_with(command)
     try:
         with own:
             outcome, asked = _begin_or_continue(cfg, job, own)

@@ -8,20 +8,14 @@ import os
 import pickle
 import signal
 import sys
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from multiprocessing.reduction import ForkingPickler
 from threading import Thread
 from typing import Any
 
-from fednano.core.clock import pause
-
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
-AFTER = "fednano-after"  # the thread of `end_after`
-POLL_S = 1.0
 
 
 class Sealed:
@@ -64,29 +58,6 @@ def end_with(starter: int) -> None:
         Thread(target=_watch, name="fednano-starter", daemon=True).start()
     if os.getppid() != starter:
         _end()
-
-
-def end_after(process: int) -> None:
-    """Have this process killed when another one ends that did not start it, or did so in a thread of which it may end.
-
-    Once is enough; more calls change nothing.
-    """
-    if not any(thread.name == AFTER for thread in threading.enumerate()):
-        Thread(target=_outlive, args=(process,), name=AFTER, daemon=True).start()
-
-
-def _outlive(process: int) -> None:
-    with suppress(ProcessLookupError):
-        try:
-            ends = os.pidfd_open(process)
-        except ProcessLookupError:
-            raise
-        except (AttributeError, OSError):  # not every system and sandbox has it
-            while True:
-                os.kill(process, 0)
-                pause(POLL_S)
-        wait([ends])
-    _end()
 
 
 def _watch() -> None:
