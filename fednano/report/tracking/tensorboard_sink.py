@@ -10,6 +10,7 @@ from fednano.core.failures import naming
 from fednano.core.inner_step import InnerStep
 from fednano.report.metrics import MetricsRow
 from fednano.report.sinks import Energy, Sink
+from fednano.report.tracking.needed import needed
 from fednano.report.tracking.scalars import scalars
 
 PATTERN = "events.out.tfevents.*"
@@ -27,16 +28,9 @@ class TensorboardSink:
     hears = ()
 
     def __init__(self, folder: Path) -> None:
-        try:
+        with needed("tensorboard", "'fednano[tensorboard]'"):
             from tensorboard.compat.proto.event_pb2 import Event as Entry
             from tensorboard.summary.writer.record_writer import RecordWriter
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] != "tensorboard":
-                raise
-            raise ValueError(
-                "logger=tensorboard needs tensorboard, which is not installed; install it with: pip install "
-                "'fednano[tensorboard]', or use logger=local"
-            ) from None
 
         self._entry = Entry
         folder.mkdir(exist_ok=True)

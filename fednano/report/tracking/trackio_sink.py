@@ -13,6 +13,7 @@ from fednano.core.failures import naming
 from fednano.core.inner_step import InnerStep
 from fednano.report.metrics import MetricsRow
 from fednano.report.sinks import Energy, Sink
+from fednano.report.tracking.needed import needed
 from fednano.report.tracking.scalars import scalars
 
 IDENTITY = "trackio.json"
@@ -30,15 +31,8 @@ class TrackioSink:
     hears = ()
 
     def __init__(self, *, settings: "Trackio", config: dict[str, Any], folder: Path) -> None:
-        try:
+        with needed("trackio", "'fednano[trackio]'"):
             import trackio
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] != "trackio":
-                raise
-            raise ValueError(
-                "logger=trackio needs trackio, which is not installed; install it with: pip install "
-                "'fednano[trackio]', or use logger=local"
-            ) from None
 
         file = folder / IDENTITY
         with suppress(OSError, ValueError, KeyError, TypeError):  # none, or a damaged one: a new run of Trackio's

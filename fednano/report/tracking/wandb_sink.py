@@ -13,6 +13,7 @@ from fednano.core.inner_step import InnerStep
 from fednano.report.metrics import ROUND, MetricsRow
 from fednano.report.sinks import Energy, Sink, flat
 from fednano.report.tracking.happenings import COLUMNS, HEARD, Happenings
+from fednano.report.tracking.needed import needed
 from fednano.report.tracking.wandb_identity import IdentityFile, WandbIdentity, known, rows_kept
 
 MODES = ("auto", "offline", "online")
@@ -41,15 +42,8 @@ class WandbSink:
     hears = (RunStarted, UpdateFolded, *HEARD)
 
     def __init__(self, *, settings: "Wandb", mode: str, config: dict[str, Any], folder: Path, energy: Energy) -> None:
-        try:
+        with needed("wandb", "wandb"):
             import wandb
-        except ModuleNotFoundError as error:
-            if error.name != "wandb":
-                raise
-            raise ValueError(
-                "logger=wandb needs wandb, which is not installed; install it with: pip install wandb, or use "
-                "logger=local"
-            ) from None
 
         self._settings, self._folder, self._energy = settings, folder, energy
         self._every, self._merged, self._rows = 1, 0, 0
