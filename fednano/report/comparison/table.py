@@ -84,13 +84,19 @@ def shown(panel: Facet, metrics: Sequence[str], costs: Sequence[str], console: C
 def _table(groups: Sequence[Group], metrics: Sequence[str], baseline: Group | None, plus_minus: str) -> Table:
     columns: list[tuple[str, list[str]]] = [("runs", [str(len(group.runs)) for group in groups])]
     for metric in metrics:
-        columns.append((metric, [_mean(group, metric, plus_minus) for group in groups]))
-        if baseline is not None:
-            found = [
-                "" if group is baseline else _percent(group.beside(baseline, metric), plus_minus) for group in groups
-            ]
-            columns.append(("difference", found))
+        columns += _compared(groups, metric, baseline, plus_minus, metric)
     return _labelled(groups, columns)
+
+
+def _compared(
+    groups: Sequence[Group], metric: str, baseline: Group | None, plus_minus: str, heading: str
+) -> list[tuple[str, list[str]]]:
+    """Columns by their headings: the means of a metric and, with a baseline, the differences from it."""
+    columns = [(heading, [_mean(group, metric, plus_minus) for group in groups])]
+    if baseline is not None:
+        found = ["" if group is baseline else _percent(group.beside(baseline, metric), plus_minus) for group in groups]
+        columns.append(("difference", found))
+    return columns
 
 
 def _labelled(groups: Sequence[Group], columns: Sequence[tuple[str, Sequence[str]]]) -> Table:
@@ -169,23 +175,22 @@ def text(panels: Sequence[Facet], metrics: Sequence[str], costs: Sequence[str], 
 def _sheet(panels: Sequence[Facet], metrics: Sequence[str], costs: Sequence[str]) -> pd.DataFrame:
     """Cells as a paper shows them: means with their spreads, and differences in percent with their intervals."""
     keys = list(panels[0].groups[0].label)
+    names = headings(keys) if len(panels) == 1 else ["group"]
     rows: list[list[str]] = []
     heads: list[str] = []
     for panel in panels:
-        fronts = [front(panel.groups, metrics[0], cost) for cost in costs]
-        for group in panel.groups:
+        groups = panel.groups
+        columns = [("runs", [str(len(group.runs)) for group in groups])]
+        for metric in metrics:
+            columns += _compared(groups, metric, panel.baseline, "±", title(metric))
+        for cost in costs:
+            best = front(groups, metrics[0], cost)
+            columns += _compared(groups, cost, None, "±", title(cost))
+            columns.append(("front", ["yes" if group in best else "" for group in groups]))
+        heads = [head for head, _ in columns]
+        for row, group in enumerate(groups):
             label = [short(group.label.get(key, "")) for key in keys] if len(panels) == 1 else [group.name]
-            cells = [("runs", str(len(group.runs)))]
-            for metric in metrics:
-                cells.append((title(metric), _mean(group, metric, "±")))
-                if panel.baseline is not None:
-                    same = group is panel.baseline
-                    cells.append(("difference", "" if same else _percent(group.beside(panel.baseline, metric), "±")))
-            for cost, best in zip(costs, fronts, strict=True):
-                cells += [(title(cost), _mean(group, cost, "±")), ("front", "yes" if group in best else "")]
-            rows.append([*([panel.title] if panel.title else []), *label, *(cell for _, cell in cells)])
-            heads = [head for head, _ in cells]
-    names = headings(keys) if len(panels) == 1 else ["group"]
+            rows.append([*([panel.title] if panel.title else []), *label, *(cells[row] for _, cells in columns)])
     return pd.DataFrame(rows, columns=[*(["panel"] if panels[0].title else []), *names, *heads])
 
 
