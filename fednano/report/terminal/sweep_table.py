@@ -57,15 +57,13 @@ class SweepTable:
 
     def _best(self) -> str:
         """The job with the lowest first figure, where lower is better and no other figure is asked for."""
-        one = [
-            (job.job, *next(iter(job.figures.items()))) for job in self._jobs if job.figures and len(job.figures) == 1
-        ]
-        found = [(value, number) for number, name, value in one
-                 if name in LOWER and value is not None and units.measured(value)]  # fmt: skip
-        if len(found) < 2:
+        names = {name for job in self._jobs for name in job.figures or ()}
+        name = next(iter(names), "")
+        values = [((job.figures or {}).get(name), job.job) for job in self._jobs]
+        found = [(value, number) for value, number in values if value is not None and units.measured(value)]
+        if len(names) != 1 or name not in LOWER or len(found) < 2:
             return ""
         value, number = min(found)
-        name = one[0][1]
         return f"lowest {HEADINGS.get(name, name)}: job {number}, {_figure(value)}"
 
     def _table(self) -> Table:

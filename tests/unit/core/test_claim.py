@@ -3,10 +3,10 @@
 import json
 import multiprocessing
 import os
-import signal
 import socket
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -23,17 +23,22 @@ def hold(folder: Path, pipe: Connection) -> None:
 
 
 @pytest.fixture
-def held(tmp_path: Path) -> Iterator[tuple[Path, int]]:
-    """A folder claimed by another process, and its process id."""
+def holder(tmp_path: Path) -> Iterator[BaseProcess]:
+    """A process that has claimed the folder `run`."""
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(target=hold, args=(tmp_path / "run", there), daemon=True)
     process.start()
     assert here.recv() == "claimed"
-    assert process.pid is not None
-    yield tmp_path / "run", process.pid
+    yield process
     process.kill()
     process.join()
-    multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]  # if a test has waited for it
+
+
+@pytest.fixture
+def held(holder: BaseProcess, tmp_path: Path) -> tuple[Path, int]:
+    """A folder claimed by another process, and its process id."""
+    assert holder.pid is not None
+    return tmp_path / "run", holder.pid
 
 
 def test_a_folder_claimed_by_another_process_is_refused_and_unchanged(held: tuple[Path, int]) -> None:
@@ -44,10 +49,10 @@ def test_a_folder_claimed_by_another_process_is_refused_and_unchanged(held: tupl
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_folder_whose_owner_was_killed_is_claimed_again(held: tuple[Path, int]) -> None:
-    folder, pid = held
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+def test_a_folder_whose_owner_was_killed_is_claimed_again(held: tuple[Path, int], holder: BaseProcess) -> None:
+    folder, _ = held
+    holder.kill()
+    holder.join()
     assert (folder / CLAIM).exists()
     claim(folder).release()
     assert not (folder / CLAIM).exists()
@@ -105,19 +110,19 @@ def test_a_claim_whose_owner_cannot_be_seen_ends_with_time(tmp_path: Path, host:
 
 @pytest.mark.parametrize("alive", [True, False])
 def test_where_files_cannot_be_locked_the_process_is_looked_for(
-    tmp_path: Path, alive: bool, monkeypatch: pytest.MonkeyPatch, held: tuple[Path, int]
+    tmp_path: Path, alive: bool, monkeypatch: pytest.MonkeyPatch, held: tuple[Path, int], holder: BaseProcess
 ) -> None:
     def unsupported(*_: object) -> None:
         raise OSError("no locks")
 
     monkeypatch.setattr(claims.fcntl, "flock", unsupported)
-    folder, pid = held
+    folder, _ = held
     if alive:
         with pytest.raises(ClaimedError):
             claim(folder)
     else:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        holder.kill()
+        holder.join()
         claim(folder).release()
 
 
