@@ -245,9 +245,10 @@ def run(
 
     store = MemoryStore()
     experiment = Experiment(cfg, base)
-    parts = experiment.parts(experiment.prepare(progress(shown=out is None)), store)
+    told = progress(shown=out is None)
+    parts = experiment.parts(experiment.prepare(told), store)
     if unforeseen:
-        check_traces(parts)
+        check_traces(parts, told)
     # Under torchrun a signal arrives a second time, passed on by torchrun, which kills a rank after half a minute.
     claim = nullcontext() if rank() else held(folder)
     with claim, asked_to_end(store.request_stop, again=world() > 1, at=preemption()) as asked:

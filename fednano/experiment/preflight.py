@@ -33,7 +33,7 @@ def check_jobs(jobs: Sequence[Job], progress: Progress) -> None:
         progress.note(line)
     for job, experiment in zip(jobs, experiments, strict=True):
         with job.entered():
-            check_traces(experiment.parts(experiment.prepare(progress), MemoryStore()))
+            check_traces(experiment.parts(experiment.prepare(progress), MemoryStore()), progress)
 
 
 def check_ends(jobs: Sequence[Job], progress: Progress) -> None:

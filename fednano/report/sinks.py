@@ -16,6 +16,9 @@ from fednano.core.inner_step import InnerStep
 Energy = Callable[[], dict[str, Any]]
 """The run's consumption up to the last event: `total` and `clients` as under `energy` in `summary.json`."""
 
+REFUSAL = {"status": "refused"}
+"""What sinks are closed with if the run is refused."""
+
 
 def flat(tree: Mapping[str, Any], separator: str, prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one: {"rows": {"lost": 0}} -> {"rows/lost": 0}. Lists stay whole."""
@@ -41,7 +44,10 @@ class Sink(Protocol):
         """Take a finished inner step."""
 
     def close(self, summary: dict[str, Any]) -> None:
-        """End: the run is over; `summary` is the content of `summary.json`."""
+        """End: the run is over; `summary` is the content of `summary.json`.
+
+        Of a run that is refused before anything has happened, it is `REFUSAL`.
+        """
 
 
 class Logger(Protocol):

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from fednano.core.clock import VirtualClock
 from fednano.core.events import RunStarted
+from fednano.core.progress import Progress
 from fednano.core.tensors import count
 from fednano.runtime.beginning import first_ledger, local_trainer, message_bytes, untrained
 from fednano.runtime.parts import Parts
@@ -59,7 +60,7 @@ class Centralized:
         state = resume.state if resume else ServerState(weights=untrained(parts))
         if resume:
             parts.store.skip(resume.leases)
-        tokens, federated = _planned(parts)
+        tokens, federated = _planned(parts, session.progress)
         horizon = settings.budget.tokens or tokens
         per_step = settings.clients * parts.tokens_per_step
         step_s = per_step / parts.hardware.speed(0)
@@ -126,11 +127,11 @@ class Centralized:
         )
 
 
-def _planned(parts: Parts) -> tuple[int, RunProgress]:
+def _planned(parts: Parts, progress: Progress | None = None) -> tuple[int, RunProgress]:
     """The tokens to train, and the progress of the federated run at its end.
 
     The federated run merges whole rounds, so its tokens may exceed a budget of tokens.
     """
-    federated = foreseen(parts, message_bytes(parts))
+    federated = foreseen(parts, message_bytes(parts), progress=progress)
     tokens = max(parts.tokens_per_step, federated.tokens)
     return min(tokens, parts.settings.budget.tokens or tokens), federated

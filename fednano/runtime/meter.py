@@ -167,7 +167,7 @@ class Meter:
             return None if found is None else self._compared(found, total)
 
         def alone(k: int) -> Baseline | None:
-            windows = self._profile.availability(self._names[k], k, self._seed)
+            windows = self._profile.drawn(self._names[k], k, self._seed)
             return pausing(sites[k], tokens, windows, self._supply.paused_watts, grid_s)
 
         return {
@@ -178,7 +178,7 @@ class Meter:
 
     def _windows(self, index: int) -> Spans:
         """The client's windows within the run."""
-        availability = self._profile.availability(self._names[index], index, self._seed)
+        availability = self._profile.drawn(self._names[index], index, self._seed)
         return union([(window.start, window.stop) for window in availability.until(self._usage.t)])
 
     def _compared(self, found: Baseline, total: Consumption) -> dict[str, Any]:

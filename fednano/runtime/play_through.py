@@ -6,8 +6,10 @@ from dataclasses import replace
 
 from fednano.coordination.memory import MemoryStore
 from fednano.core.clock import VirtualClock
-from fednano.core.events import Event
+from fednano.core.events import Event, RoundMerged, RoundSkipped
+from fednano.core.failures import explained
 from fednano.core.inner_step import InnerStep
+from fednano.core.progress import Lasting, Progress, Silent
 from fednano.federation.plan import Site
 from fednano.federation.transport import MessageBytes
 from fednano.flower.compat.messages import identity_kept
@@ -23,9 +25,13 @@ from fednano.training.recorder import Recorder, RunProgress, unsaved
 from fednano.volatility.membership import Membership
 
 MOST_EVENTS = 10_000_000  # of a run that is played through before it starts, which takes some minutes
+WITHOUT_TENSORS = (
+    "This was before the run, while its rounds were played through without a model: strategies and their parts get no "
+    "tensors then, only empty dictionaries, and must not fail (docs/extending.md, Strategy)."
+)
 
 
-def planned_tokens(parts: Parts, size: MessageBytes, live: bool = False) -> int:
+def planned_tokens(parts: Parts, size: MessageBytes, live: bool = False, progress: Progress | None = None) -> int:
     """Tokens at which learning-rate schedules end: those of the budget, or those that the run is expected to merge.
 
     Raises ValueError if a trace ends before the run does.
@@ -33,15 +39,22 @@ def planned_tokens(parts: Parts, size: MessageBytes, live: bool = False) -> int:
     tokens = parts.settings.budget.tokens
     if tokens is not None and not _may_end(parts):
         return tokens
-    merged = foreseen(parts, size, live=live).tokens
+    merged = foreseen(parts, size, live=live, progress=progress).tokens
     return max(parts.tokens_per_step, merged) if tokens is None else tokens
 
 
-def foreseen(parts: Parts, size: MessageBytes, budget: Budget | None = None, live: bool = False) -> RunProgress:
+def foreseen(
+    parts: Parts,
+    size: MessageBytes,
+    budget: Budget | None = None,
+    live: bool = False,
+    progress: Progress | None = None,
+) -> RunProgress:
     """The progress at the end of the run if clients follow their traces and messages have `size` bytes.
 
-    A `budget` replaces the one in the settings. Raises ValueError if a trace ends before the run does, or if rounds
-    continue without merging anything.
+    A `budget` replaces the one in the settings. `progress` is told of rounds if they take long.
+
+    Raises ValueError if a trace ends before the run does, or if rounds continue without merging anything.
     """
     settings = parts.settings
     ends = parts.energy.ends(parts.volatility)
@@ -49,6 +62,7 @@ def foreseen(parts: Parts, size: MessageBytes, budget: Budget | None = None, liv
     reach = BudgetReach(budget=settings.budget, bounded=bounded)
 
     heard = 0
+    lasting = Lasting(progress or Silent(), "playing the rounds through before the run", settings.rounds, "rounds")
 
     def foresee(event: Event) -> None:
         nonlocal heard
@@ -58,6 +72,8 @@ def foreseen(parts: Parts, size: MessageBytes, budget: Budget | None = None, liv
                 f"rounds must be few enough to play the run through before it starts, got more than {MOST_EVENTS:,} "
                 f"events by {event.t:,.0f} s; use fewer rounds or clients, or set budget.tokens"
             )
+        if isinstance(event, RoundMerged | RoundSkipped):
+            lasting.advance(1)
         reach.hear(event)
         if event.t > ends:
             parts.energy.require(event.t, parts.volatility)
@@ -71,6 +87,12 @@ def foreseen(parts: Parts, size: MessageBytes, budget: Budget | None = None, liv
         if refusal is error:  # which would become its own cause
             raise
         raise refusal from error
+    except Exception as error:
+        if explained(error) is None:
+            error.add_note(WITHOUT_TENSORS)
+        raise
+    finally:
+        lasting.finish()
 
 
 def play(
@@ -125,7 +147,7 @@ def play(
     return recorder.progress
 
 
-def check_traces(parts: Parts) -> None:
+def check_traces(parts: Parts, progress: Progress | None = None) -> None:
     """Raise ValueError if the traces of clients or of their electricity end before the run does.
 
     This plays the run through, so it is skipped if no trace ends. A run that ends by its tokens alone is played until
@@ -133,9 +155,9 @@ def check_traces(parts: Parts) -> None:
     """
     settings, size = parts.settings, message_bytes(parts)
     if _may_end(parts):
-        foreseen(parts, size)
+        foreseen(parts, size, progress=progress)
     elif settings.rounds is None and settings.budget.virtual_hours is None:
-        foreseen(parts, size, Budget(tokens=1))
+        foreseen(parts, size, Budget(tokens=1), progress=progress)
 
 
 def _may_end(parts: Parts) -> bool:

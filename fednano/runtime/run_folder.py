@@ -22,8 +22,8 @@ from fednano.core.ranks import rank
 from fednano.report.audit import Auditor
 from fednano.report.metrics import METRICS, MetricRows, MetricsFile
 from fednano.report.origin import record_origin
-from fednano.report.sinks import Fanout, Logger, Sink
-from fednano.report.terminal.console import Console
+from fednano.report.sinks import REFUSAL, Fanout, Logger, Sink
+from fednano.report.terminal.console import Console, RichProgress
 from fednano.report.web.html import LiveReport
 from fednano.runtime.beginning import check_resume
 from fednano.runtime.energy_file import ENERGY, EnergyFile
@@ -82,7 +82,7 @@ def run_in_folder(
         with console.repeating():
             for event in read_log(events):
                 sink.event(event)
-        session = Session(folder=folder, event_log=event_log, sink=sink, resume=resume)
+        session = Session(folder=folder, event_log=event_log, sink=sink, resume=resume, progress=RichProgress(out))
         outcome = runtime.run(parts, session)
         wall_s = session.wall_s
         _write_results(folder, parts, outcome, event_log, meter, written)
@@ -91,7 +91,9 @@ def run_in_folder(
         return _write_account(folder, outcome, finite(told), event_log, report, written)
     except Exception as error:
         refused = isinstance(error, ValueError) and event_log.events == (resume.event_log.events if resume else 0)
-        if not refused:
+        if refused:
+            written.summary = REFUSAL
+        else:
             written.failed(error)
             written.write()
         raise
@@ -118,7 +120,7 @@ def _write_results(
         written.failed(outcome.error)
     with written.or_failed():
         event_log.flush()
-    if outcome.state.weights:
+    if outcome.state.weights and (outcome.progress.tokens or not outcome.error):
         with written.or_failed():
             save_model(folder / "model", outcome.state.weights, parts.gpt, parts.tokenizer.save)
     with written.or_failed():

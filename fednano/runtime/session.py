@@ -9,6 +9,7 @@ from msgspec import structs
 from fednano.core.clock import wall
 from fednano.core.event_log import EventLog
 from fednano.core.events import Evaluated, Event, RoundMerged, RunStarted
+from fednano.core.progress import Progress, Silent
 from fednano.report.sinks import Sink
 from fednano.strategy.base import ServerState
 from fednano.training.checkpoint import Snapshot
@@ -22,6 +23,7 @@ class Session:
     """Where a run's events go: to the event log and to the sinks.
 
     `resume` is the checkpoint that a resumed run continues from; `begun` is when this process started it, by `wall()`.
+    `progress` is told of long work before the run.
     """
 
     folder: Path
@@ -29,6 +31,7 @@ class Session:
     sink: Sink
     resume: Snapshot | None = None
     begun: float = field(default_factory=wall)
+    progress: Progress = field(default_factory=Silent)
 
     @property
     def wall_s(self) -> float:

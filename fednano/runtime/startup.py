@@ -65,7 +65,7 @@ def start(parts: Parts, session: Session, engine: Engine) -> FederatedRun:
         horizon = _undisturbed_tokens(parts, engine)
     else:
         state = first_state(parts, resume)
-        horizon = planned_tokens(parts, engine.size, engine.live)
+        horizon = planned_tokens(parts, engine.size, engine.live, session.progress)
     unmeasured = (lambda weights: (math.nan, math.nan)) if engine.analytic else None
     recorder = make_recorder(parts, session, engine.clock, engine.trainer, engine.replicas, unmeasured)
     federation = federate(

@@ -39,6 +39,9 @@ class Availability:
         ends: seconds after which nothing is known.
         beyond: error message for a time from `ends` on.
 
+    Attributes:
+        whose: whose windows they are, for messages.
+
     Raises:
         ValueError: a window is empty or begins before the previous one ended; a time is not before `ends`.
     """
@@ -46,6 +49,7 @@ class Availability:
     def __init__(self, windows: Iterator[Window], ends: float = math.inf, beyond: str = "") -> None:
         self.ends = ends
         self.beyond = beyond
+        self.whose = "a client"
         self._source = windows
         self._known = Packed(_window, "ddBd")
         self._stops = self._known.columns[1]
@@ -100,10 +104,18 @@ class Availability:
                     f"volatility must let a client come and go at most {MOST_WINDOWS:,} times in a run, got more by "
                     f"{window.start:g} s; use longer times up and down, or a shorter run"
                 )
-            if window.stop <= window.start or (self._stops and window.start < self._stops[-1]):
-                raise ValueError(f"a window must not be empty or begin before the previous one ended, got {window}")
+            self._check(window)
             self._known.add(window.start, window.stop, window.exit == "crash", window.notice_s)
         k = bisect_right(self._stops, t)
         if k != self._last[0]:
             self._last = (k, self._known[k])
         return self._last[1]
+
+    def _check(self, window: Window) -> None:
+        before = self._stops[-1] if self._stops else -math.inf
+        if not before <= window.start < window.stop:  # nor is a NaN
+            after = f" after one that ends at {before:g} s" if self._stops else ""
+            raise ValueError(
+                "volatility must give windows in order of time, none of them empty and none before the end of the one "
+                f"before it, got {window.start:g} to {window.stop:g} s{after} for {self.whose}; correct its windows"
+            )

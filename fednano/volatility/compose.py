@@ -50,7 +50,7 @@ class Compose(Profile):
         return min(part.cycle_s for part in self.parts.values())
 
     def availability(self, client: str, index: int, seed: int) -> Availability:
-        drawn = [part.availability(client, index, self._seed(seed, name)) for name, part in self._of(index).items()]
+        drawn = [part.drawn(client, index, self._seed(seed, name)) for name, part in self._of(index).items()]
         first = min(drawn, key=lambda availability: availability.ends)
         return Availability(self._common(drawn, client), first.ends, first.beyond)
 

@@ -46,7 +46,7 @@ class Membership:
     @classmethod
     def draw(cls, profile: Profile, clients: Sequence[str], seed: int) -> "Membership":
         return cls(
-            {client: profile.availability(client, i, seed) for i, client in enumerate(clients)},
+            {client: profile.drawn(client, i, seed) for i, client in enumerate(clients)},
             {client: profile.speed(client, i, seed) for i, client in enumerate(clients)},
         )
 

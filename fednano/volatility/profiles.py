@@ -40,6 +40,18 @@ class Profile(ABC):
     def availability(self, client: str, index: int, seed: int) -> Availability:
         """When `client`, which has this index, is up. Equal arguments give equal windows."""
 
+    def drawn(self, client: str, index: int, seed: int) -> Availability:
+        """`availability`, whose errors name the client and this profile. Raises ValueError if it is something else."""
+        found = self.availability(client, index, seed)
+        whose = f"{client} of {type(self).__name__}"
+        if not isinstance(found, Availability):
+            raise ValueError(
+                f"volatility must return an Availability, got {type(found).__name__} for {whose}; return "
+                "Availability(windows)"
+            )
+        found.whose = whose
+        return found
+
     def speed(self, client: str, index: int, seed: int) -> Speed:
         """The speed of `client` as a share of its hardware's. Equal arguments give equal speeds."""
         return steady()

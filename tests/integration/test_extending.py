@@ -151,6 +151,26 @@ def test_what_cannot_be_imported_is_named(command: Command, mine: Path) -> None:
     )
 
 
+def test_mistakes_in_windows_and_steps_are_named(command: Command, mine: Path) -> None:
+    night, capped = mine / "mine" / "night.py", mine / "mine" / "capped.py"
+    night.write_text(night.read_text().replace("start), stop,", "start), stop + 60,"))
+    capped.write_text(
+        capped.read_text().replace("stepped, momenta =", "next(iter(delta.values()))\n        stepped, momenta =")
+    )
+    words = ("run", "--config-dir", "conf", f"data.root={mine / 'corpora'}", *TINY, "hydra.run.dir=out")
+    done = command(*words, "volatility=night", "volatility.speedup=1000", "rounds=50", cwd=mine)
+    assert done.returncode == 2
+    assert "status" not in done.stdout  # nothing has begun
+    assert done.stderr == (
+        "fednano: volatility must give windows in order of time, none of them empty and none before the end of the "
+        "one before it, got 79.2 to 168 s after one that ends at 81.6 s for client_0 of Night; correct its windows\n"
+    )
+    assert not (mine / "out").exists()
+    done = command(*words, "strategy=capped", cwd=mine)
+    assert done.returncode == 1
+    assert "StopIteration\nThis was before the run, while its rounds were played through without a model" in done.stderr
+
+
 def test_the_geometric_median_all_but_ignores_a_broken_client(own: str) -> None:
     from mine.geometric import GeometricMedian
 
@@ -317,5 +337,6 @@ def test_what_a_strategy_returns_is_checked(tiny: list[str], tmp_path: Path, mon
     assert str(halves.error).startswith(
         "the result of Halves's accumulator must have the shapes of the global model, got"
     )
+    assert not (tmp_path / "Halves" / "model").exists()  # nothing was trained
     with pytest.raises(ValueError, match=r"that Weightless gives an update must be > 0 and finite, got 0\.0; correct"):
         outcome("Weightless")

@@ -16,6 +16,7 @@ from fednano.core.events import Evaluated, Event, RoundMerged, RoundSkipped, Run
 from fednano.core.inner_step import InnerStep
 from fednano.report import units
 from fednano.report.metrics import Totals
+from fednano.report.sinks import REFUSAL
 from fednano.report.terminal import display
 from fednano.report.terminal.glyphs import glyphs_of
 from fednano.report.terminal.live import Room, RunPace, Shown, Work, live
@@ -100,6 +101,8 @@ class Console:
 
     def close(self, summary: dict[str, Any]) -> None:
         self.stop()
+        if summary == REFUSAL:
+            return
         width = min(display.COLUMNS, self._out.width)
         lines = display.summary_text(summary, self.figures.unit, width, self._glyphs)
         if self.figures.refusals:

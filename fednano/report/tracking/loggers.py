@@ -10,7 +10,7 @@ from fednano.config.errors import one_line, warn
 from fednano.core.events import Event
 from fednano.core.failures import explained
 from fednano.core.inner_step import InnerStep
-from fednano.report.sinks import Energy, Logger, Sink
+from fednano.report.sinks import REFUSAL, Energy, Logger, Sink
 
 
 class Tracker:
@@ -66,7 +66,7 @@ class Loggers:
         except BaseException:
             for sink in sinks:
                 with suppress(Exception):
-                    sink.close({"status": "failed"})
+                    sink.close(REFUSAL)
             raise
         return sinks
 

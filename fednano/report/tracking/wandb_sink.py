@@ -115,7 +115,7 @@ class WandbSink:
         if self._settings.checkpoint and (saved := sorted(self._folder.glob("checkpoints/round_*"))):
             self._attach(saved[-1].name, lambda: self._log_files("checkpoint", "model", saved[-1]))
         self._identity.close()
-        self._run.finish(exit_code=1 if summary.get("status") == "failed" else 0)
+        self._run.finish(exit_code=1 if summary.get("status") in ("failed", "refused") else 0)
 
     def _by_client(self, updates: dict[str, UpdateFolded]) -> MetricsRow:
         """The loss of the last update of each client that took part, and the tokens of all its updates."""

@@ -28,6 +28,7 @@ from fednano.flower.compat.superlink import RunStatus, UnreachableError
 from fednano.process.child import Child
 from fednano.process.restarts import RestartPolicy, Restarts, Verdict
 from fednano.report import units
+from fednano.report.sinks import REFUSAL
 from fednano.report.terminal.console import Console
 from fednano.runtime.deployment.following import outcome_of
 from fednano.runtime.deployment.inbox import Inbox
@@ -151,7 +152,7 @@ class Conductor:
                 raise RuntimeError(status.details)
             summary = json.loads((self._folder / "summary.json").read_text(encoding="utf-8"))
         except BadInputError:
-            self._console.stop()
+            summary = REFUSAL
             raise
         except Exception as raised:
             error = raised

@@ -23,6 +23,7 @@ from fednano.core.events import (
     WorkDispatched,
 )
 from fednano.report.figures import figures_of
+from fednano.report.sinks import REFUSAL
 from fednano.report.terminal import console as console_module
 from fednano.report.terminal import display
 from fednano.report.terminal.console import Console, RichProgress
@@ -146,6 +147,12 @@ def test_a_model_that_is_not_finite_any_more_has_diverged() -> None:
 def test_figures_that_were_not_measured_are_left_out_of_the_summary() -> None:
     labels = [label for label, _ in display.summary_lines({"status": "failed", "tokens": 0, "goodput": None})]
     assert labels == ["status", "tokens trained"]
+
+
+def test_nothing_is_said_of_a_run_that_is_refused() -> None:
+    out, text = _log()
+    Console("quickstart", FOLDER, out).close(REFUSAL)
+    assert text.getvalue() == ""
 
 
 def test_a_run_without_rounds_counts_merges() -> None:

@@ -98,7 +98,7 @@ def test_a_logger_that_cannot_be_opened_is_refused_and_those_before_are_closed(
     with pytest.raises(ValueError) as refused:
         Loggers({"first": first, "second": Own(opens=error)}).open(tmp_path, {}, dict)
     assert str(refused.value) == says
-    assert first.heard == ["close failed"]
+    assert first.heard == ["close refused"]
 
 
 def test_an_interrupt_is_no_failure_of_a_logger(tmp_path: Path) -> None:

@@ -35,10 +35,21 @@ def test_window_and_next_change() -> None:
 
 
 def test_bad_windows_are_refused() -> None:
-    with pytest.raises(ValueError, match="must not be empty or begin before"):
+    with pytest.raises(ValueError, match=r"order of time.* got 4 to 6 s after one that ends at 5 s for a client; "):
         Availability(iter([Window(0, 5, "drain"), Window(4, 6, "drain")])).window(5.5)
-    with pytest.raises(ValueError, match="empty"):
+    with pytest.raises(ValueError, match=r"none of them empty.* got 3 to 3 s for a client; "):
         Availability(iter([Window(3, 3, "drain")])).window(0)
+    with pytest.raises(ValueError, match="got nan to 3 s"):
+        Availability(iter([Window(math.nan, 3, "drain")])).window(0)
+
+
+def test_windows_that_are_no_availability_are_refused() -> None:
+    class Listing(AlwaysOn):
+        def availability(self, client: str, index: int, seed: int) -> Availability:
+            return [Window(0, 5, "drain")]  # type: ignore[return-value]
+
+    with pytest.raises(ValueError, match="must return an Availability, got list for b of Listing; return"):
+        Listing().drawn("b", 1, 0)
 
 
 def test_markov_is_a_pure_function_of_client_and_seed() -> None:
