@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from fednano.core.event_log import read_whole
+from fednano.report.comparison.apart import telling
 from fednano.report.comparison.defaults import with_defaults
-from fednano.report.comparison.groups import telling
 from fednano.report.comparison.runs import EVENTS, SUMMARY, RecordedRun, read_config, read_run, run_folders
 from fednano.report.comparison.table import headings
 from fednano.report.metrics import EVALUATION, ROUND, read_rows

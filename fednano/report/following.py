@@ -12,6 +12,7 @@ from fednano.core.event_log import DamagedLogError, from_record, used
 from fednano.core.events import Evaluated, RoundMerged
 from fednano.core.files import read_json, read_text
 from fednano.core.lines import Lines
+from fednano.report.comparison.runs import read_config
 from fednano.report.history import History
 from fednano.report.web.page import experiment_name
 
@@ -38,6 +39,7 @@ class FollowedRun:
         self.version = 0
         self.status = WAITING
         self._told: object = None
+        self._configured: tuple[object, dict[str, Any]] = (None, {})  # the stamp of the file, and what it held
         self._begin()
 
     def _begin(self) -> None:
@@ -53,6 +55,17 @@ class FollowedRun:
     def name(self) -> str:
         """Of the experiment."""
         return experiment_name(self.folder, self._config)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration with flat keys, the same object until its file changes; empty without one."""
+        stamp = self._stamp(CONFIG)
+        if stamp != self._configured[0]:
+            try:
+                self._configured = stamp, read_config(self.folder)
+            except (ValueError, OSError):  # of another program, or gone meanwhile
+                self._configured = stamp, {}
+        return self._configured[1]
 
     @property
     def running(self) -> bool:
@@ -129,15 +142,14 @@ class FollowedRun:
 
     def _stamps(self) -> tuple[object, ...]:
         """What changes when a file besides the event log does."""
+        return tuple(map(self._stamp, (SUMMARY, ENERGY, CONFIG, "report.html")))
 
-        def stamp(name: str) -> object:
-            try:
-                found = (self.folder / name).stat()
-            except OSError:
-                return None
-            return found.st_mtime_ns, found.st_size
-
-        return tuple(map(stamp, (SUMMARY, ENERGY, CONFIG, "report.html")))
+    def _stamp(self, name: str) -> object:
+        try:
+            found = (self.folder / name).stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size
 
     @property
     def _config(self) -> str:

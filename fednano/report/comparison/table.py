@@ -11,7 +11,8 @@ from rich.text import Text
 
 from fednano.config.checks import listed
 from fednano.report import units
-from fednano.report.comparison.groups import Estimate, Facet, Group, short, unnamed
+from fednano.report.comparison.apart import short
+from fednano.report.comparison.groups import Estimate, Facet, Group, unnamed
 from fednano.report.comparison.pareto import front
 from fednano.report.comparison.titles import title
 

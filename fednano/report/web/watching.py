@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fednano.report import units
+from fednano.report.comparison.apart import short, telling
 from fednano.report.following import FollowedRun
 from fednano.report.history import History
 from fednano.report.web import page, quality, svg
@@ -17,6 +18,7 @@ from fednano.report.web.timeline import timeline
 SMALL = Frame(width=300, height=64, left=2, right=6, top=6, bottom=6)
 MARKS = {"running": "▶", "waiting": "…", "completed": "✓", "failed": "✕", "interrupted": "❚❚", "unfinished": "?"}
 STATES = {"training": "●", "idle": "○", "down": "–", "crashed": "✕"}
+MOST_KEYS = 6  # that a card tells of
 SAID = {
     "unfinished": "Its process ended before the run did. python -m fednano.run resume=RUN_FOLDER continues a run "
     "from its newest checkpoint.",
@@ -31,6 +33,7 @@ class Card:
     id: str
     name: str
     folder: str
+    apart: tuple[str, ...]
     status: str
     mark: str
     ended: str
@@ -82,9 +85,29 @@ def run_fragment(run: FollowedRun, has_report: bool) -> str:
 
 def runs_fragment(runs: Sequence[FollowedRun], left_out: int) -> str:
     """What the list of runs shows, as HTML."""
+    told = _told_apart(runs)
     return template("watch_runs.html.j2").render(
-        cards=[_card(run) for run in runs], left_out=units.plural(left_out, "older run") if left_out else ""
+        cards=[_card(run, told.get(run.id, ())) for run in runs],
+        left_out=units.plural(left_out, "older run") if left_out else "",
     )
+
+
+def _told_apart(runs: Sequence[FollowedRun]) -> dict[str, tuple[str, ...]]:
+    """By run, the values that tell it apart from the others of its experiment, such as fedavg and seed=2."""
+    experiments: dict[str, list[FollowedRun]] = {}
+    for run in runs:
+        if run.config:
+            experiments.setdefault(run.name, []).append(run)
+    found = {}
+    for alike in experiments.values():
+        keys = telling(alike, over="")[:MOST_KEYS]
+        for run in alike:
+            found[run.id] = tuple(_valued(key, run.config[key]) for key in keys if key in run.config)
+    return found
+
+
+def _valued(key: str, value: Any) -> str:
+    return str(value) if key.endswith(".name") else f"{key}={short(value)}"
 
 
 def summary_now(run: FollowedRun, history: History) -> dict[str, Any]:
@@ -160,7 +183,7 @@ def _client(history: History, name: str) -> tuple[str, str, str, tuple[str, ...]
     return name, STATES[client.state], client.state, cells
 
 
-def _card(run: FollowedRun) -> Card:
+def _card(run: FollowedRun, apart: tuple[str, ...]) -> Card:
     history, figures = run.history, run.history.figures
     done, total = figures.progress
     up = sum(client.up_since is not None for client in figures.clients.values())
@@ -177,6 +200,7 @@ def _card(run: FollowedRun) -> Card:
         id=run.id,
         name=run.name,
         folder=str(run.folder),
+        apart=apart,
         status=run.status,
         mark=MARKS.get(run.status, ""),
         ended=_ended(history),

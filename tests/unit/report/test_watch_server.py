@@ -152,6 +152,19 @@ def test_runs_that_appear_are_picked_up_and_those_that_go_are_let_go(tmp_path: P
         assert get(first)[0] == get(f"{first}/data")[0] == HTTPStatus.NOT_FOUND
 
 
+def test_runs_of_one_experiment_are_told_apart_by_what_differs(tmp_path: Path) -> None:
+    for name, strategy, seed in (("quickstart", "diloco", 0), ("quickstart", "diloco", 1), ("quickstart", "fedavg", 0)):
+        config = f"name: {name}\nseed: {seed}\nrounds: 2\nstrategy:\n  name: {strategy}\n"
+        write_run(tmp_path / f"{strategy}{seed}", volatile_run(rounds=2), config)
+    other = write_run(tmp_path / "other", volatile_run(rounds=2), "name: other\nseed: 5\n")
+    with served(tmp_path) as get:
+        assert sorted(Page(get("/runs")[2]).texts("span", class_="apart")) == [
+            "dilocoseed=0", "dilocoseed=1", "fedavgseed=0",
+        ]  # fmt: skip
+        (other / "config.yaml").write_text("name: quickstart\nseed: 0\nrounds: 9\nstrategy:\n  name: diloco\n")
+        assert "dilocoseed=0rounds=9" in Page(get("/runs")[2]).texts("span", class_="apart")
+
+
 def test_the_newest_of_very_many_runs_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watcher_module, "MAX_RUNS", 2)
     for k in range(3):
