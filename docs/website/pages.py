@@ -8,7 +8,13 @@ from posixpath import normpath
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ("README", "CHANGELOG", "CONTRIBUTING", "LOG", "RELIABILITY", "SECURITY")
-ASSETS = ("docs/report.png", "docs/watch.png", "docs/website/icon.svg", "docs/website/site.css", "docs/website/worker.js")
+ASSETS = (
+    "docs/report.png",
+    "docs/watch.png",
+    "docs/website/icon.svg",
+    "docs/website/site.css",
+    "docs/website/worker.js",
+)
 NOTEBOOKS = "docs/notebooks"
 EXAMPLE, EXAMPLE_PAGE = "docs/extending", "docs/extending/files.md"
 LINK = re.compile(r"(?P<before>\]\(|^\[[^\]]+\]: )(?P<target>[^)\s#]+)", re.MULTILINE)

@@ -108,7 +108,10 @@ class WandbSink:
         if summary.get("status") == "completed" and (energy := summary.get("energy")):
             axes = {"tokens": summary["tokens"], "round": summary["rounds"], "virtual_s": 3600 * energy["hours"]}
             self._log(axes | _charted(energy))
-        self._run.summary.update({key: value for key, value in flat(summary, "/").items() if value is not None})
+        told = {key: value for key, value in flat(summary, "/").items() if value is not None}
+        if "wall_s" in told:  # which in rows is the time of a round
+            told["wall_run_s"] = told.pop("wall_s")
+        self._run.summary.update(told)
         self._attach("the table of events", self._log_happenings)
         if self._settings.report:
             self._attach("report.html", lambda: self._log_files("report", "report", self._folder / "report.html"))

@@ -95,6 +95,8 @@ def test_offline_run_holds_what_the_events_say(tmp_path: Path, offline: None, se
     assert summary["val_bpb"] == evaluated[-1].val_bpb
     assert summary["rows/lost"] == 0
     assert "energy_kwh" not in summary
+    assert summary["wall_run_s"] == summary_of(events)["wall_s"]
+    assert summary["wall_s"] == evaluated[-1].wall_s  # of the last row, as W&B keeps it
     runs = [r.run for r in records if r.WhichOneof("record_type") == "run"]
     assert runs[0].display_name == "quickstart/2025-01-01_00-00-00"
     assert items_of(runs[0].config.update)["model"] == {"depth": 2}
