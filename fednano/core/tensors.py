@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import fednano_rustbpe as rust
 import numpy as np
@@ -87,6 +87,23 @@ def shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     if isinstance(state, Lazy):
         return dict(state.shapes)
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def unlike(found: Any, wanted: Mapping[str, Tensor]) -> str | None:
+    """In what `found` is not a state with the names, shapes and types of `wanted`; None if it is one."""
+    if not isinstance(found, Mapping):
+        return type(found).__name__
+    for name in sorted({*wanted, *found}, key=str):
+        here, there = (_described(state[name]) if name in state else "nothing" for state in (found, wanted))
+        if here != there:
+            return f"{here} for {name} of {there}"
+    return None
+
+
+def _described(tensor: Any) -> str:
+    if not isinstance(tensor, Tensor):
+        return type(tensor).__name__
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
 def clone(state: Mapping[str, Tensor]) -> State:

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from fednano.config.errors import shown
 
 Sources = npt.NDArray[np.integer]  # (rows,) the source code of every training row
 RowIds = npt.NDArray[np.int64]
@@ -101,6 +103,38 @@ class Dirichlet:
                 richest = max(range(clients), key=lambda index: len(pools[index]))
                 pools[client], pools[richest] = pools[richest][-1:], pools[richest][:-1]
         return _one_each(pools)
+
+
+def dealt(partition: Partition, sources: Sources, n_sources: int, clients: int, seed: int) -> Pools:
+    """What a partition deals, checked. Raises ValueError if it is not what `Partition.deal` must return."""
+    pools = partition.deal(sources, n_sources, clients, seed)
+    if wrong := _wrong(pools, len(sources), clients):
+        name = type(partition).__name__
+        raise ValueError(f"partition must deal every row to one pool, got {wrong} from {name}; correct its deal()")
+    return pools
+
+
+def _wrong(pools: Any, rows: int, clients: int) -> str | None:
+    """What of these pools is not as it must be."""
+    if not isinstance(pools, Pools):
+        return f"{type(pools).__name__} in place of Pools"
+    if len(pools.of_client) != clients or not set(pools.of_client) <= set(range(len(pools.rows))):
+        return f"of_client={shown(list(pools.of_client))} for {clients} clients and {len(pools.rows)} pools"
+    if len(pools.rows) == 1 and isinstance(pools.rows[0], range) and pools.rows[0] == range(rows):
+        return None  # without an array of so many rows
+    times = np.zeros(rows, np.int32)
+    for index, pool in enumerate(pools.rows):
+        if not _is_ascending(ids := np.asarray(pool), rows):
+            return f"pool {index} that is no ascending array of row numbers below {rows:,}"
+        times[ids] += 1
+    wrong = np.flatnonzero(times != 1)
+    return f"row {wrong[0]:,} in {times[wrong[0]]} pools" if wrong.size else None
+
+
+def _is_ascending(ids: npt.NDArray[Any], rows: int) -> bool:
+    """Whether there is at least one number, and they ascend from 0 or more to below `rows`."""
+    whole = ids.ndim == 1 and ids.size > 0 and ids.dtype.kind in "iu"
+    return whole and ids[0] >= 0 and ids[-1] < rows and not (np.diff(ids) <= 0).any()
 
 
 def _require_enough(rows: int, clients: int) -> None:

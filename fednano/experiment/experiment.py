@@ -16,6 +16,7 @@ from fednano.coordination.memory import MemoryStore
 from fednano.coordination.store import CoordinationStore
 from fednano.core.progress import Progress, Silent
 from fednano.data.loader import TextSource
+from fednano.data.partition import dealt
 from fednano.experiment.cross_checks import check_across
 from fednano.experiment.groups import GROUPS, LATER, Groups
 from fednano.experiment.preparation import Prepared, held_out, prepare_tokenizer
@@ -74,8 +75,8 @@ class Experiment:
         """Everything that a runtime needs. Raises ValueError if there is too little data."""
         corpus, tokenizer, settings, groups = prepared.corpus, prepared.tokenizer, self.settings, self.groups
         gpt = GPTConfig.derive(groups.model, groups.arch, tokenizer.vocab_size)
-        partition = groups.data.partition
-        pools = partition.deal(corpus.sources(), len(corpus.source_names), settings.clients, settings.seed)
+        sources, names = corpus.sources(), corpus.source_names
+        pools = dealt(groups.data.partition, sources, len(names), settings.clients, settings.seed)
         shape = (settings.batch_size, gpt.sequence_len)
         validation = Validation(held_out(prepared), tokenizer.token_lengths(), shape, settings.eval_tokens)
         bytes_per_token = validation.bytes / validation.tokens

@@ -47,10 +47,10 @@ class Merging:
         for fragment in (due := round_.due()):
             pseudo_gradient = round_.accumulators.take(fragment)
             part = self.slices.cut(merged, fragment)
-            self._check(pseudo_gradient, part.weights)
+            self._check(pseudo_gradient, part.weights, f"the result of {type(self.strategy).__name__}'s accumulator")
             lengths.append(tensors.norm(pseudo_gradient) if pseudo_gradient else math.nan)
             if round_.adopted is None:
-                merged = self.slices.joined(merged, self.strategy.merge(part, pseudo_gradient), fragment)
+                merged = self.slices.joined(merged, self._stepped(part, pseudo_gradient), fragment)
             if self.slices.holdings:
                 self.slices.holdings.versions[fragment] = state.version + 1
         if round_.adopted is not None:
@@ -67,14 +67,21 @@ class Merging:
         self.emit(self._merged(round_.index, updates, merged, math.hypot(*lengths)))
         return merged
 
-    def _check(self, pseudo_gradient: State, weights: State) -> None:
-        """Raise ValueError if an accumulator returns other tensors than the global model has."""
-        wanted, found = tensors.shapes(weights), tensors.shapes(pseudo_gradient)
-        if wrong := sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)):
-            raise ValueError(
-                f"the result of {type(self.strategy).__name__}'s accumulator must have the shapes of the global model, "
-                f"got {found.get(wrong[0], 'nothing')} for {wrong[0]} of {wanted.get(wrong[0], 'nothing')}; correct it"
-            )
+    def _stepped(self, part: ServerState, pseudo_gradient: State) -> ServerState:
+        """The state after the outer step, checked."""
+        stepped = self.strategy.merge(part, pseudo_gradient)
+        outer = getattr(self.strategy, "outer", None)
+        whose = f"{type(self.strategy).__name__}.merge{f' with {type(outer).__name__}' if outer else ''}"
+        if not isinstance(stepped, ServerState):
+            raise ValueError(f"{whose} must return a ServerState, got {type(stepped).__name__}; correct it")
+        self._check(stepped.weights, part.weights, f"the weights that {whose} returns")
+        return stepped
+
+    @staticmethod
+    def _check(found: State, weights: State, what: str) -> None:
+        """Raise ValueError if these are other tensors than the global model has."""
+        if wrong := tensors.unlike(found, weights):
+            raise ValueError(f"{what} must be tensors like those of the global model, got {wrong}; correct it")
 
     def _merged(
         self, round_: int, accumulated: Sequence[UpdateFolded], state: ServerState, length: float

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
+import torch
+
 from fednano.core.ranges import Range
 from fednano.core.tensors import State
 from fednano.strategy.base import Accumulator, ServerState, Update
@@ -130,8 +132,28 @@ class Synchronous:
 
     def merge(self, state: ServerState, pseudo_gradient: State) -> ServerState:
         scale = self.schedule.scale(state.tokens, state.horizon)
-        weights, outer = self.outer.step(state.weights, state.outer, pseudo_gradient, scale)
+        stepped = self.outer.step(state.weights, state.outer, pseudo_gradient, scale)
+        weights, outer = _weights_and_state(stepped, type(self.outer).__name__)
         return replace(state, weights=weights, outer=outer, version=state.version + 1)
 
     def summary(self, merges: int) -> dict[str, Any]:
         return {"privacy": self.dp.spent(merges)} if self.dp else {}
+
+
+def _weights_and_state(stepped: Any, outer: str) -> tuple[State, State]:
+    """What a step of the outer optimizer, which may be a class of one's own, returned. Raises ValueError if not two."""
+    match stepped:
+        case (dict() as weights, dict() as state) if all(map(torch.is_tensor, [*weights.values(), *state.values()])):
+            return weights, state
+    raise ValueError(
+        f"{outer}.step must return (weights, state), two dictionaries of tensors, got {_kinds(stepped)}; correct it"
+    )
+
+
+def _kinds(value: Any) -> str:
+    """The types of a value and of what it holds."""
+    if not isinstance(value, tuple | dict):
+        return type(value).__name__
+    inside = list(value.values()) if isinstance(value, dict) else value
+    kinds = ", ".join(dict.fromkeys(_kinds(each) for each in inside)) or "nothing"
+    return f"a {type(value).__name__} of {kinds}"

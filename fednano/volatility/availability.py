@@ -4,7 +4,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from fednano.core.packed import Packed
 
@@ -113,6 +113,11 @@ class Availability:
 
     def _check(self, window: Window) -> None:
         before = self._stops[-1] if self._stops else -math.inf
+        if window.start < 0 or window.exit not in get_args(Exit):
+            raise ValueError(
+                f"volatility must give windows from 0 s on that end by drain or crash, got {window.start:g} to "
+                f"{window.stop:g} s, {window.exit}, for {self.whose}; correct its windows"
+            )
         if not before <= window.start < window.stop:  # nor is a NaN
             after = f" after one that ends at {before:g} s" if self._stops else ""
             raise ValueError(

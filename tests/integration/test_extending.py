@@ -1,10 +1,12 @@
 """A user's folder outside the package: strategies, a codec, a profile, a data set, tasks and an experiment."""
 
 import json
+import re
 import shutil
 import subprocess
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +159,8 @@ def test_mistakes_in_windows_and_steps_are_named(command: Command, mine: Path) -
     capped.write_text(
         capped.read_text().replace("stepped, momenta =", "next(iter(delta.values()))\n        stepped, momenta =")
     )
-    words = ("run", "--config-dir", "conf", f"data.root={mine / 'corpora'}", *TINY, "hydra.run.dir=out")
+    corpus = ("data=manual", f"data.root={mine / 'corpora'}")
+    words = ("run", "--config-dir", "conf", *corpus, *TINY, "hydra.run.dir=out")
     done = command(*words, "volatility=night", "volatility.speedup=1000", "rounds=50", cwd=mine)
     assert done.returncode == 2
     assert "status" not in done.stdout  # nothing has begun
@@ -316,6 +319,20 @@ class Halves(Synchronous):
         return Half(state.weights)
 
 
+class Doubles(Synchronous):
+    """A strategy whose weights become float64."""
+
+    def merge(self, state: ServerState, pseudo_gradient: State) -> ServerState:
+        return replace(state, weights={name: tensor.double() for name, tensor in state.weights.items()})
+
+
+class Forgetful(Synchronous):
+    """A strategy that returns nothing."""
+
+    def merge(self, state: ServerState, pseudo_gradient: State) -> ServerState:
+        return None  # type: ignore[return-value]
+
+
 class Weightless(Synchronous):
     """A strategy that gives updates no weight."""
 
@@ -335,8 +352,18 @@ def test_what_a_strategy_returns_is_checked(tiny: list[str], tmp_path: Path, mon
     halves = outcome("Halves")
     assert halves.status == "failed"
     assert str(halves.error).startswith(
-        "the result of Halves's accumulator must have the shapes of the global model, got"
+        "the result of Halves's accumulator must be tensors like those of the global model, got"
     )
     assert not (tmp_path / "Halves" / "model").exists()  # nothing was trained
+    doubles = outcome("Doubles")
+    assert re.match(
+        r"the weights that Doubles\.merge with Nesterov returns must be tensors like those of the global model, got "
+        r"float64 \(.*\) for \S+ of float32 \(.*\); correct it",
+        str(doubles.error),
+    )
+    with pytest.raises(
+        ValueError, match=r"^Forgetful\.merge with Nesterov must return a ServerState, got NoneType; correct it"
+    ):
+        outcome("Forgetful")
     with pytest.raises(ValueError, match=r"that Weightless gives an update must be > 0 and finite, got 0\.0; correct"):
         outcome("Weightless")

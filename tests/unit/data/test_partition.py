@@ -1,11 +1,14 @@
 """Every row goes to exactly one pool, whatever the sources look like."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fednano.data.partition import BySource, Dirichlet, Iid, Partition, Pools
+from fednano.data.partition import BySource, Dirichlet, Iid, Partition, Pools, RowIds, Sources, dealt
 
 
 def sizes(pools: Pools) -> list[int]:
@@ -31,6 +34,43 @@ def test_every_row_is_in_exactly_one_pool(partition: Partition, sources: list[in
     assert all(list(rows) == sorted(rows) for rows in pools.rows)
     assert len(pools.of_client) == clients
     assert set(pools.of_client) == set(range(len(pools.rows)))
+
+
+@dataclass
+class Dealing:
+    """Returns what it is given."""
+
+    pools: Any
+
+    def deal(self, sources: Sources, n_sources: int, clients: int, seed: int) -> Pools:
+        return self.pools  # type: ignore[no-any-return]
+
+
+def rows(*ids: float) -> RowIds:
+    return np.array(ids, np.int64)
+
+
+@pytest.mark.parametrize(
+    ("pools", "says"),
+    [
+        (None, "NoneType in place of Pools"),
+        (Pools((rows(0, 1, 2), rows(3)), (0,)), r"of_client=\[0\] for 2 clients and 2 pools"),
+        (Pools((rows(0, 1, 2), rows(3)), (0, 2)), r"of_client=\[0, 2\] for 2 clients and 2 pools"),
+        (Pools((rows(0, 1, 2, 3), rows()), (0, 1)), "pool 1 that is no"),
+        (Pools((rows(0, 1), rows(3)), (0, 1)), "row 2 in 0 pools"),
+        (Pools((rows(0, 1, 2), rows(2, 3)), (0, 1)), "row 2 in 2 pools"),
+        (Pools((rows(0, 1, 1), rows(2, 3)), (0, 1)), "pool 0 that is no ascending array"),
+        (Pools((rows(0, 1, 2), rows(4)), (0, 1)), "pool 1 that is no ascending array of row numbers below 4"),
+        (Pools((rows(0, 1), rows(-1, 2, 3)), (0, 1)), "pool 1 that is no"),
+        (Pools((np.array([0.0, 1.0]), rows(2, 3)), (0, 1)), "pool 0 that is no"),  # type: ignore[arg-type]
+        (Pools((np.zeros((1, 1), np.int64), rows(1, 2, 3)), (0, 1)), "pool 0 that is no"),
+    ],
+)
+def test_what_a_partition_deals_is_checked(pools: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=f"^partition must deal every row to one pool, got {says}.* from Dealing; "):
+        dealt(Dealing(pools), np.zeros(4, np.int32), 1, 2, 0)
+    sound = Pools((rows(0, 2), range(1, 4, 2)), (0, 1))
+    assert dealt(Dealing(sound), np.zeros(4, np.int32), 1, 2, 0) is sound
 
 
 def test_iid_is_one_pool() -> None:

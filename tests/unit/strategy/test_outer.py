@@ -245,3 +245,24 @@ def test_the_schedule_scales_the_outer_step() -> None:
 
     assert after(50, 100, Cosine(floor=0.0)) == pytest.approx(0.5)
     assert after(0, 0, Constant()) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("returned", "kinds"),
+    [
+        (None, "NoneType"),
+        (one(1.0), "a dict of Tensor"),
+        ((one(1.0), None), "a tuple of a dict of Tensor, NoneType"),
+        ((one(1.0), {"steps": 3}), "a tuple of a dict of Tensor, a dict of int"),
+        ((one(1.0), {}, {}), "a tuple of a dict of Tensor, a dict of nothing"),
+    ],
+)
+def test_what_a_step_returns_is_checked(returned: object, kinds: str) -> None:
+    class Own:
+        def step(self, weights: State, outer: State, delta: State, scale: float = 1.0) -> tuple[State, State]:
+            return returned  # type: ignore[return-value]
+
+    strategy = Synchronous(name="own", outer=Own())
+    says = rf"Own\.step must return \(weights, state\), two dictionaries of tensors, got {kinds}; correct it"
+    with pytest.raises(ValueError, match=says):
+        strategy.merge(ServerState(weights=one(1.0)), one(0.5))

@@ -41,6 +41,10 @@ def test_bad_windows_are_refused() -> None:
         Availability(iter([Window(3, 3, "drain")])).window(0)
     with pytest.raises(ValueError, match="got nan to 3 s"):
         Availability(iter([Window(math.nan, 3, "drain")])).window(0)
+    with pytest.raises(ValueError, match=r"from 0 s on .* by drain or crash, got -1 to 3 s, drain, for a client; "):
+        Availability(iter([Window(-1, 3, "drain")])).window(0)
+    with pytest.raises(ValueError, match=r"by drain or crash, got 1 to 3 s, leave, for a client; "):
+        Availability(iter([Window(1, 3, "leave")])).window(0)  # type: ignore[arg-type]
 
 
 def test_windows_that_are_no_availability_are_refused() -> None:
