@@ -74,6 +74,9 @@ def compared(found: Sequence[tuple[str, Sequence["RecordedRun"]]], options: argp
     whole, filled = with_defaults([run for _, runs in found for run in runs])
     if filled:
         warn(f"runs without {listed(filled, filled[0])} count as having the default")
+    for run in whole:
+        if run.figures.get("tokens") == 0 and run.figures.get("weights_sha256"):
+            warn(f"{run.folder} has merged nothing, so that its losses are those of the untrained model")
 
     def order(group: "Group") -> float:
         mean = group.estimate(options.metric[0]).mean
@@ -87,7 +90,7 @@ def compared(found: Sequence[tuple[str, Sequence["RecordedRun"]]], options: argp
     if options.baseline is None:
         return [Facet(groups=groups, title=title) for title, groups in rows]
     # A word that names no group of a panel is of a key that tells groups apart in another panel only.
-    known = [{word for group in groups for word in group.name.split()} for _, groups in rows]
+    known = [set().union(*map(_words, groups)) for _, groups in rows]
     elsewhere = set().union(*known)
     panels = []
     for (title, groups), here in zip(rows, known, strict=True):
@@ -105,8 +108,12 @@ def _repeated(left: "RecordedRun", counts: "RecordedRun") -> None:
 
 
 def chosen(groups: Sequence["Group"], name: str) -> "Group":
-    """The group that all words of a name like "fedavg fp32" are in. Raises ValueError unless there is exactly one."""
-    found = [group for group in groups if set(name.split()) <= set(group.name.split())]
+    """The group that all words of a name like "fedavg lr=0.7" or "fedavg 0.7" are in.
+
+    Raises ValueError unless there is exactly one.
+    """
+
+    found = [group for group in groups if set(name.split()) <= _words(group)]
     exact = [group for group in found if group.name == name]
     if len(exact or found) != 1:
         raise ValueError(
@@ -114,6 +121,12 @@ def chosen(groups: Sequence["Group"], name: str) -> "Group":
             + listed(sorted(group.name for group in groups), name)
         )
     return (exact or found)[0]
+
+
+def _words(group: "Group") -> set[str]:
+    """What names a group: lr=0.7 and 0.7 alike."""
+    named = group.name.split()
+    return {*named, *(word.partition("=")[2] for word in named)}
 
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:

@@ -75,13 +75,13 @@ def main(overrides: Sequence[str]) -> int:
     model = load_model(folder).to(hardware.use())
     subject = Subject(model, load_tokenizer(folder, model), hardware)
     target = Path(cfg.output) if cfg.output else folder.resolve().parent / "evaluation.json"
-    if target.exists():
-        console.print(f"{target} will be replaced; keep it with output=FILE", soft_wrap=True, highlight=False)
     longest = protocol.longest(model.config.sequence_len)
     dataset.check()
     corpus = dataset.ensure(progress)
     tasks = _planned(built["tasks"], corpus, protocol, cfg)
     eval_tokens = cfg.eval_tokens or (run.eval_tokens if run is not None and "eval_tokens" in run else sys.maxsize)
+    if target.exists():
+        console.print(f"{target} will be replaced; keep it with output=FILE", soft_wrap=True, highlight=False)
     validation = measure_held_out(subject, corpus, cfg.batch_size, eval_tokens, progress)
     console.print(text_table(validation))  # before the tasks, which may take long
     for note in text_notes(validation, corpus.source_names, eval_tokens):

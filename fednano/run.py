@@ -92,14 +92,17 @@ def _swept(sweep: SweepRecord, plan: PlannedLaunch, arguments: Any) -> int:
     logging.getLogger("hydra_plugins").setLevel(logging.ERROR)  # a job that fails has been told here
     if plan.words is None:  # a sweeper chooses the values
         plain_log_of_optuna()
-    broken = 0
+    broken, interrupted = 0, False
     try:
         with lost_jobs_fail(plan.launcher, raises=plan.words is None):
             _have_hydra_run()
     except Exception as error:
         broken = _broken_off(error, plan, arguments)
+    except BaseException:
+        interrupted = True
+        raise
     finally:
-        states = sweep.close()
+        states = sweep.close(interrupted)
         SweepTable(sweep.folder, states).print()
     return exit_code(states) or broken
 

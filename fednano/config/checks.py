@@ -42,6 +42,7 @@ def check_node(node: dict[str, Any], where: str) -> None:
             raise ValueError(
                 f"{full}={shown(value)} sets a key that {cls.__name__} does not have; "
                 + (f"use one of {known}" if known else "it has no keys")
+                + _of_another_class(cls, where)
             )
         if value == MISSING:
             raise ValueError(not_set(full))
@@ -53,6 +54,17 @@ def check_node(node: dict[str, Any], where: str) -> None:
     for key, parameter in signature.parameters.items():
         if parameter.default is inspect.Parameter.empty and key not in node and not node.get(PARTIAL):
             raise ValueError(not_set(f"{where}.{key}", "+"))
+
+
+def _of_another_class(cls: type, where: str) -> str:
+    """What to do about a key that a user's class has from the file that its own begins with."""
+    group, _, part = where.partition(".")
+    if not part or cls.__module__.partition(".")[0] == "fednano":
+        return ""
+    return (
+        f"; if it comes from the file that yours begins with, put {cls.__name__} into a file of its own, "
+        f"{group}/{part}/NAME.yaml, and choose {group}/{part}=NAME"
+    )
 
 
 def _check_items(value: Any, where: str) -> None:

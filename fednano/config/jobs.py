@@ -37,7 +37,7 @@ from fednano.config.hydra.node import (
     is_timed,
     value_of,
 )
-from fednano.config.hydra.options import check_options, check_plugins
+from fednano.config.hydra.options import check_options, check_plugins, refuse_plugins_of_sweeps
 from fednano.config.hydra.plugins import launcher_of, settings
 from fednano.config.hydra.references import require_resolvable
 from fednano.config.hydra.refusals import Recompose, refusals, refuse_no_choices, unknown_key
@@ -140,6 +140,7 @@ def planned(arguments: Namespace, task: TaskFunction) -> PlannedLaunch:
         check_job(cfg, helps=bool(arguments.help))
         if not (arguments.help or arguments.hydra_help or arguments.cfg or arguments.info):
             check_plugins(hydra, cfg, task, multirun=False)
+            refuse_plugins_of_sweeps(overrides)
         return PlannedLaunch(
             jobs=(Job(cfg, folder),),
             overrides=tuple(overrides),

@@ -85,6 +85,11 @@ def imported(target: str, where: str) -> Any:
     module, _, name = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
+    except SyntaxError as error:
+        raise ValueError(
+            f"{where}._target_={shown(target)} cannot be imported: {error.filename}, line {error.lineno}, is no Python "
+            f"({error.msg}); correct the file"
+        ) from error
     except Exception as error:  # whatever a module of the user's own raises
         raise ValueError(
             f"{where}._target_={shown(target)} cannot be imported ({error}); give the dotted path of a class, and run "

@@ -49,6 +49,8 @@ def reopen(overrides: Sequence[str]) -> Reopened:
     if not (named := str(plain(given, "resume"))):
         raise ValueError("resume must name the folder of a run, got nothing; name one, or leave the key out")
     folder = Path(named)
+    if (folder / SWEEP_FOLDER).is_dir() and not (folder / "config.yaml").exists():
+        raise ValueError(f"resume must name the folder of one run, got a sweep's, {named}; use sweep.resume={named}")
     for name in ("events.jsonl", "metrics.jsonl"):  # which resuming cuts back to the checkpoint
         if (folder / name).is_dir():
             raise ValueError(f"{folder / name} must be a file, got a folder; remove it or restore the file")

@@ -178,10 +178,14 @@ class SweepRecord:
             found.setdefault(number, JobState(job=number, overrides=tuple(words), folder=""))
         return [found[number] for number in sorted(found)]
 
-    def close(self) -> list[JobState]:
-        """Record that no job runs any more; returns what became of all of them."""
+    def close(self, interrupted: bool) -> list[JobState]:
+        """Record that no job runs any more; returns what became of all of them. `interrupted`: the command was."""
         for state in self.begun():
-            if state.status == RUNNING:
+            if state.status != RUNNING:
+                continue
+            if interrupted:  # which ends the processes of jobs that run side by side
+                self.write(replace(state, status=INTERRUPTED))
+            else:
                 self.write(replace(state, status=FAILED_STATUS, error=LOST, code=FAILED))
         return self.outcome()
 

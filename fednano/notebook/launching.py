@@ -32,6 +32,7 @@ def fit(overrides: Sequence[str] = (), *, quiet: bool = False) -> LoadedRun:
 
     Raises ValueError for bad input, with the line that says what to change, and RuntimeError if the run fails.
     """
+    require_list(overrides, "fit")
     if given := _value(overrides, "resume"):
         _run(overrides, quiet)
         return load_run(given)
@@ -43,7 +44,14 @@ def sweep(overrides: Sequence[str], *, quiet: bool = False) -> LoadedRuns:
 
     runs = fednano.sweep(["strategy=diloco,fedavg", "seed=1,2,3"])
     """
+    require_list(overrides, "sweep")
     return load_runs(_launched(overrides, "hydra.sweep.dir", ["-m"], quiet))
+
+
+def require_list(overrides: object, of: str) -> None:
+    """Raise ValueError for overrides that are one text in place of a list of them."""
+    if isinstance(overrides, str):
+        raise ValueError(f'fednano.{of} takes a list of overrides, got "{overrides}"; write ["{overrides}"]')
 
 
 def _launched(overrides: Sequence[str], key: str, options: Sequence[str], quiet: bool) -> Path:

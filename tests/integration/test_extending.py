@@ -153,6 +153,34 @@ def test_what_cannot_be_imported_is_named(command: Command, mine: Path) -> None:
     )
 
 
+def test_mistakes_in_yaml_files_are_named(command: Command, mine: Path) -> None:
+    def refused(*words: str) -> str:
+        done = command("run", "--config-dir", "conf", *words, cwd=mine)
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        return line
+
+    choices = mine / "conf" / "strategy"
+    (choices / "void.yaml").touch()
+    assert refused("strategy=void", "strategy.local_steps=4").endswith(
+        "strategy.local_steps=4 sets a key that does not exist; the chosen YAML file of strategy is empty, so write "
+        "strategy's keys there"
+    )
+    (choices / "based.yaml").write_text("defaults: [dilco, _self_]\n")
+    assert refused("strategy=based").startswith(
+        "fednano: strategy/based.yaml begins with strategy=dilco, which does not exist; use one of "
+    )
+    (mine / "mine" / "signed.py").write_text("class Signed:\n    def __init__(self, lr: float) -> None: ...\n")
+    (choices / "signed.yaml").write_text("defaults: [diloco, _self_]\nouter: {_target_: mine.signed.Signed, lr: 0.1}\n")
+    assert refused("strategy=signed") == (
+        "fednano: strategy.outer.momentum=0.5 sets a key that Signed does not have; use one of lr; if it comes from "
+        "the file that yours begins with, put Signed into a file of its own, strategy/outer/NAME.yaml, and choose "
+        "strategy/outer=NAME"
+    )
+    (mine / "mine" / "signed.py").write_text("class Signed\n")
+    assert refused("strategy=signed").endswith("signed.py, line 1, is no Python (expected ':'); correct the file")
+
+
 def test_mistakes_in_windows_and_steps_are_named(command: Command, mine: Path) -> None:
     night, capped = mine / "mine" / "night.py", mine / "mine" / "capped.py"
     night.write_text(night.read_text().replace("start), stop,", "start), stop + 60,"))

@@ -15,6 +15,7 @@ from fednano.core.event_log import EventLog, LogMark, read_log
 from fednano.core.events import CheckpointSaved, Event, RoundMerged, RoundSkipped, RunStarted
 from fednano.core.files import write_folder
 from fednano.data.ledger import Ledger
+from fednano.experiment.resume import reopen
 from fednano.strategy.base import ServerState
 from fednano.training.checkpoint import Checkpoints
 from fednano.training.recorder import Recorder, RunProgress, Write
@@ -105,11 +106,15 @@ def test_a_killed_run_goes_on_from_its_newest_checkpoint(
 # Steps take a while, so that the run is caught where it should be.
 
 
+def test_a_sweep_is_continued_by_another_key(tmp_path: Path) -> None:
+    (tmp_path / ".sweep").mkdir()
+    with pytest.raises(ValueError, match=rf"one run, got a sweep's, {tmp_path}; use sweep\.resume={tmp_path}$"):
+        reopen([f"resume={tmp_path}"])
+
+
 def test_what_cannot_be_resumed_is_refused(
     command: Command, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from fednano.experiment.resume import reopen
-
     (tmp_path / "empty").mkdir()
     options = [*tiny, "runtime=centralized", "rounds=300", "checkpoint_every=1"]
     kill_at(tmp_path, [*options, "hydra.run.dir=killed"], lambda e: isinstance(e, CheckpointSaved) and e.round == 3)

@@ -86,6 +86,14 @@ def check_plugins(hydra: Hydra, cfg: DictConfig, task: TaskFunction, multirun: b
         )
 
 
+def refuse_plugins_of_sweeps(overrides: Sequence[str]) -> None:
+    """Refuse a launcher or sweeper for a single run, which would begin here and now. Raises ConfigError."""
+    for override in overrides:
+        key, _, choice = override.lstrip("+").partition("=")
+        if key in ("hydra/launcher", "hydra/sweeper") and choice != "basic":
+            raise ConfigError(f"{override} must come with -m, since it serves a sweep only, got one run; add -m")
+
+
 @contextmanager
 def _making(key: str, cfg: DictConfig) -> Iterator[None]:
     try:

@@ -210,6 +210,9 @@ def _unknown_choice(error: MissingConfigException, overrides: Sequence[str], con
     remedy = f"use one of {', '.join(options)}"
     if group == "model" and (depth := re.fullmatch(r"d(\d+)", choice)):
         remedy = f"set model.depth={depth[1]} instead, which takes any depth"
+    named_by = re.match(r"In '([^']+)': ", str(error))
+    if named_by and named_by[1] != config_name and not any(word.endswith(f"={choice}") for word in overrides):
+        return f"{named_by[1]}.yaml begins with {group}={shown(choice)}, which does not exist; {remedy}"
     return f"{group}={shown(choice)} does not exist; {remedy}"
 
 
@@ -244,7 +247,10 @@ def _unknown_key(
     if of_a_class:  # it may well have an argument of this name
         group = key.partition(".")[0]
         close = [match for match in close if match.partition(".")[0] == group and _alike(key, match)]
-    if nodes.get(parent) == {}:  # such as the environment of the jobs
+    chosen_in = f"{parent}."
+    if parent in groups and nodes and not any(name.startswith(chosen_in) for name in nodes):
+        remedy = f"the chosen YAML file of {parent} is empty, so write {parent}'s keys there"
+    elif nodes.get(parent) == {}:  # such as the environment of the jobs
         remedy = f"add it as +{key}={value}"
     elif close:
         remedy = f"did you mean {close[0]}?"

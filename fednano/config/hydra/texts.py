@@ -8,6 +8,10 @@ from fednano.config.errors import shown
 # The text of Hydra's error, and ours. Groups are shown at a length that a line can hold.
 _TEXTS = (
     (
+        r"(?:Ambiguous value for argument|Sweep parameters) '([^=]+)=((?:tag\(.*)?interval\(.+?)'(?:\n| requires --m)",
+        "{0} must be one value, got {1}; add -m hydra/sweeper=optuna, which chooses values from an interval",
+    ),
+    (
         r"(?:Ambiguous value for argument|Sweep parameters) '([^=]+)=(.+?)'(?:\n| requires --multirun)",
         "{0} must be one value, got {1}; {more}write a list as {0}=[A,B], and text with a comma as {0}='A,B'",
     ),

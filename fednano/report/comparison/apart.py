@@ -88,9 +88,12 @@ def _is_number(text: str) -> bool:
 
 
 def word(key: str, value: Any) -> str:
-    """A value that says of itself what it is: error_feedback and no error_feedback in place of True and False."""
+    """A value that says of itself what it is: error_feedback, no error_feedback, or lr=0.7."""
+    name = key.rpartition(".")[2]
     if isinstance(value, bool):
-        return f"{'' if value else 'no '}{key.rpartition('.')[2]}"
+        return f"{'' if value else 'no '}{name}"
+    if isinstance(value, int | float):
+        return f"{name}={short(value)}"
     return short(value)
 
 

@@ -99,8 +99,15 @@ def grouped(runs: Sequence[RecordedRun], over: str = "seed", repeated: Repeated 
 
 
 def unnamed(groups: Sequence[Group]) -> list[str]:
-    """The keys in which groups differ and that no label tells of: those outside of the sections of named keys."""
-    sections = {key.partition(".")[0] for group in groups for key in group.label}
+    """The keys in which groups differ and that no label tells of: neither what a named choice implies, nor the same."""
     first = [next(iter(group.runs.values())) for group in groups]
+    labels = {key for group in groups for key in group.label}
+    sections = {key.partition(".")[0] for key in labels if key.endswith(".name")}
     within = {key for group in groups for key in differing(list(group.runs.values()), "")}  # such as the seed
-    return [key for key in differing(first, "") if key.partition(".")[0] not in sections and key not in within]
+
+    def column(key: str) -> tuple[str, ...]:
+        return tuple(text_of(run.config.get(key, ABSENT)) for run in first)
+
+    told = {column(key) for key in labels}
+    found = [key for key in differing(first, "") if key.partition(".")[0] not in sections and key not in within]
+    return [key for key in found if column(key) not in told]

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
 from matplotlib.ticker import EngFormatter
+from matplotlib.transforms import Bbox
 
 from fednano.report.comparison.figure import DOT, FAINT, LINE, STYLE, plain, saved
 from fednano.report.comparison.groups import Facet, Group
@@ -16,6 +18,7 @@ from fednano.report.comparison.titles import title
 
 FRAME: Any = {**STYLE, "axes.spines.left": True}
 LARGE = 1e5  # from here on, ticks have a suffix, as in 575M
+MOST_LINES, LINE_POINTS = 8, 8.5  # by which a label is moved off others, and the height of one
 WIDE = 20.0  # costs that differ by more than this factor are drawn on a logarithmic axis
 
 
@@ -52,6 +55,9 @@ def drawn(panels: Sequence[Facet], metric: str, costs: Sequence[str], form: str)
         figure = Figure(figsize=(3.6 * columns, 2.8 * lines), layout="constrained")
         for place, (panel, cost) in enumerate(plots, start=1):
             _draw(figure.add_subplot(lines, columns, place), panel, metric, cost)
+        figure.draw_without_rendering()  # or nobody knows where things are
+        for axes in figure.axes:
+            spread([text for text in axes.texts if isinstance(text, Annotation)])
         return saved(figure, form)
 
 
@@ -74,7 +80,21 @@ def _draw(axes: Axes, panel: Facet, metric: str, cost: str) -> None:
         axes.plot([spent[s] for s in seeds], [values[s] for s in seeds], ".", color=FAINT, markersize=4, zorder=1)
         axes.plot([x], [y], "o", color=DOT, markersize=5, markerfacecolor=DOT if on_front else "white", zorder=3)
         colour = "black" if on_front else "#666666"
-        axes.annotate(plain(group.name), (x, y), (4, 4), textcoords="offset points", fontsize=6.5, color=colour)
+        tie = {"arrowstyle": "-", "linewidth": 0.4, "color": FAINT, "shrinkA": 0.0, "shrinkB": 2.0}
+        text = plain(group.name)
+        axes.annotate(text, (x, y), (6, 4), textcoords="offset points", fontsize=6.5, color=colour, arrowprops=tie)
     axes.set_xlabel(plain(title(cost)))
     axes.set_ylabel(plain(title(metric)))
     axes.set_title(plain(panel.title), fontsize="medium", loc="left")
+
+
+def spread(labels: Sequence[Annotation]) -> None:
+    """Move labels up or down until none lies on another, as far as a few lines allow."""
+    placed: list[Bbox] = []
+    for label in sorted(labels, key=lambda label: (label.xy[1], label.xy[0])):
+        for lines in (0, *chain.from_iterable((n, -n) for n in range(1, MOST_LINES))):
+            label.set_position((6, 4 + LINE_POINTS * lines))
+            box = Text.get_window_extent(label)  # without its tie
+            if not any(box.overlaps(other) for other in placed):
+                break
+        placed.append(box)

@@ -68,7 +68,7 @@ def summary_lines(summary: Mapping[str, Any], unit: str = "round") -> list[tuple
         ("validation bits per byte", _initial_to_final(summary.get("val_bpb_initial"), summary.get("val_bpb"))),
         ("training loss", _with(units.fixed(summary.get("train_loss")), "nats per token")),
         (f"{unit}s", units.whole(summary.get("rounds"))),
-        ("tokens trained", units.whole(summary.get("tokens"))),
+        ("tokens trained", _trained(summary)),
         ("tokens per second", units.count(summary.get("tokens_per_s"))),
         ("privacy", units.privacy(summary)),
         ("goodput", _with(goodput, "of the tokens that clients had time for")),
@@ -87,6 +87,12 @@ def summary_lines(summary: Mapping[str, Any], unit: str = "round") -> list[tuple
         ("virtual time", units.duration(summary.get("virtual_s"))),
     ]
     return [(label, text) for label, text in lines if text != units.NOT_MEASURED]
+
+
+def _trained(summary: Mapping[str, Any]) -> str:
+    tokens = summary.get("tokens")
+    as_it_began = tokens == 0 and summary.get("status") == "completed" and summary.get("val_bpb") is not None
+    return "none: no update was merged, and the model is as it began" if as_it_began else units.whole(tokens)
 
 
 def _with(figure: str, words: str) -> str:

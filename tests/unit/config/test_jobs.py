@@ -181,6 +181,16 @@ def test_paths_with_letters_outside_ascii_are_read_as_they_are(plan: Planner) ->
             "hydra.job_logging must be what Hydra can use",
         ),
         (["seed=1,2"], "seed must be one value, got 1,2; add -m for one run with each, write a list as seed=[A,B], "),
+        (
+            ["optim.matrix_lr=tag(log, interval(0.001,0.1))"],
+            "optim.matrix_lr must be one value, got tag(log, interval(0.001,0.1)); add -m hydra/sweeper=optuna, which",
+        ),
+        (["seed=interval(1,3)"], "seed must be one value, got interval(1,3); add -m hydra/sweeper=optuna, which "),
+        (
+            ["hydra/launcher=submitit_local"],
+            "hydra/launcher=submitit_local must come with -m, since it serves a sweep only, got one run; add -m",
+        ),
+        (["hydra/sweeper=optuna"], "hydra/sweeper=optuna must come with -m, since it serves a sweep only, got one run"),
         (["seed=range(1,2)"], "seed must be one value, got range(1,2); add -m for one run with each, "),
         (["strategy=diloco,fedavg"], "strategy must be one value, got diloco,fedavg; add -m for one run with each, "),
         (["name=${nokey}"], "name must refer to values that exist, got ${nokey} (Interpolation key 'nokey' not found)"),

@@ -98,3 +98,11 @@ def test_a_folder_of_several_runs_is_no_run(tmp_path: Path) -> None:
     record(tmp_path / "sweep" / "0", "diloco", 1, 4.0)
     with pytest.raises(ValueError, match="use load_runs"):
         fednano.load_run(tmp_path / "sweep")
+
+
+def test_overrides_that_are_no_list_are_refused() -> None:
+    for start in (fednano.fit, fednano.sweep):
+        with pytest.raises(
+            ValueError, match=rf'^fednano\.{start.__name__} takes a list of overrides, got "rounds=3"; '
+        ):
+            start("rounds=3")

@@ -17,7 +17,7 @@ from rich.console import Console
 from fednano import compare
 from fednano.report.comparison.figure import edge
 from fednano.report.comparison.groups import Estimate, Facet, Group, grouped, unnamed
-from fednano.report.comparison.runs import find_runs
+from fednano.report.comparison.runs import RecordedRun, find_runs
 from fednano.report.comparison.table import _percent, headings, shown
 
 Record = Callable[..., Path]
@@ -80,7 +80,7 @@ def test_a_key_that_some_runs_lack_tells_them_apart(record: Record, tmp_path: Pa
     record("fedavg", 1, 2.0, extra={"k": 3})
     groups = grouped(find_runs([tmp_path]))
     assert [dict(group.label) for group in groups] == [{"extra.k": ""}, {"extra.k": 3}]
-    assert [group.name for group in groups] == ["all", "3"]
+    assert [group.name for group in groups] == ["all", "k=3"]
     record("fedavg", 1, 2.0, extra={"k": True})
     record("fedavg", 1, 2.0, extra={"k": False})
     assert [group.name for group in grouped(find_runs([tmp_path]))][2:] == ["k", "no k"]
@@ -92,7 +92,7 @@ def test_numbers_that_were_drawn_together_are_all_named(record: Record, tmp_path
         record("fedavg", 1, 2.0, optim=drawn)
     groups = grouped(find_runs([tmp_path]))
     assert [list(group.label) for group in groups] == 4 * [["optim.lr", "optim.cap"]]
-    assert groups[1].name == "0.433333 2.5"
+    assert groups[1].name == "lr=0.433333 cap=2.5"
 
 
 def captured(groups: list[Group]) -> str:
@@ -109,6 +109,16 @@ def test_what_the_labels_leave_out_is_told(record: Record, tmp_path: Path) -> No
     assert [group.name for group in groups] == ["fedavg", "fedadam"]
     assert unnamed(groups) == ["rounds"]  # nor of strategy.outer, which belongs to the strategy
     assert "The groups also differ in rounds." in captured(groups)
+
+
+def test_what_a_number_in_a_label_leaves_out_is_told() -> None:
+    groups = []
+    for lr, head in ((1, 1), (2, 1), (2, 5)):
+        config = {"seed": 1, "optim.matrix_lr": lr, "optim.head_lr": head, "copied.lr": lr}
+        run = RecordedRun(folder=Path(), config=config, figures={})
+        groups.append(Group(label={"optim.matrix_lr": lr}, runs={"1": run}))
+    assert unnamed(groups) == ["optim.head_lr"]
+    assert [group.name for group in groups[:2]] == ["matrix_lr=1", "matrix_lr=2"]
 
 
 def test_means_and_paired_differences_by_hand(sweep: Path) -> None:

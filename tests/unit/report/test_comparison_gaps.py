@@ -134,7 +134,7 @@ def test_a_key_that_an_earlier_run_lacks_counts_as_its_default(write: Write, com
     write("1", {"val_bpb": 2.2}, round={"_target_": ROUNDS, "overlap": 0, "alone_merge": "outer"}, seed=2)
     folder = write("2", {"val_bpb": 3.0}, round={"_target_": ROUNDS, "overlap": 5, "alone_merge": "adopt"}).parent
     code, lines, (warning,) = command(folder)
-    assert code == 0 and len(lines) == 3
+    assert code == 0 and lines[-1] == "The groups also differ in round.overlap."
     assert lines[1].split()[-4:] == ["2", "2.1", "±", "0.14"]
     assert warning.endswith("runs without round.alone_merge, round.overlap count as having the default")
 
@@ -259,13 +259,21 @@ def test_names_are_neither_markup_nor_formulas(name: str, write: Write, command:
     assert name.split(maxsplit=1)[0] in outs[0].read_text(encoding="utf-8")
 
 
+def test_a_run_that_has_merged_nothing_is_told(write: Write, command: Command) -> None:
+    write("0", {"val_bpb": 2.0, "tokens": 512}, clients=1)
+    idle = write("1", {"val_bpb": 4.0, "tokens": 0}, clients=2)
+    code, lines, (warning,) = command(idle.parent)
+    assert (code, len(lines)) == (0, 3)
+    assert warning.endswith(f"{idle} has merged nothing, so that its losses are those of the untrained model")
+
+
 def test_the_note_says_when_there_is_no_interval(write: Write) -> None:
     write("0", {"val_bpb": 2.0}, clients=1)
     folder = write("1", {"val_bpb": 3.0}, clients=2).parent
     assert printed(folder, ["val_bpb"], 120, baseline="1")[-1].endswith("; one pair alone has no interval.")
     write("2", {"val_bpb": 2.0}, clients=1, seed=2)
     write("3", {"val_bpb": 3.0}, clients=2, seed=2)
-    assert printed(folder, ["val_bpb"], 120, baseline="1")[-1].endswith("with 95 % intervals.")
+    assert printed(folder, ["val_bpb"], 120, baseline="clients=1")[-1].endswith("with 95 % intervals.")
 
 
 # Files

@@ -149,6 +149,14 @@ def test_figures_that_were_not_measured_are_left_out_of_the_summary() -> None:
     assert labels == ["status", "tokens trained"]
 
 
+def test_a_run_that_has_merged_nothing_says_so() -> None:
+    summary = {"status": "completed", "tokens": 0, "val_bpb": 4.0, "val_bpb_initial": 4.0}
+    assert ("tokens trained", "none: no update was merged, and the model is as it began") in display.summary_lines(
+        summary
+    )
+    assert ("tokens trained", "0") in display.summary_lines({**summary, "val_bpb": None})  # it has no model
+
+
 def test_nothing_is_said_of_a_run_that_is_refused() -> None:
     out, text = _log()
     Console("quickstart", FOLDER, out).close(REFUSAL)

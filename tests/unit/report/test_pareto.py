@@ -1,15 +1,19 @@
 """The Pareto front of a comparison: which groups are on it, and how it is shown."""
 
 import json
+from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
+from matplotlib.transforms import BboxBase
 
 from fednano import compare
 from fednano.report.comparison.groups import Group
-from fednano.report.comparison.pareto import front
+from fednano.report.comparison.pareto import front, spread
 from fednano.report.comparison.runs import RecordedRun
 
 
@@ -68,6 +72,21 @@ def test_the_front_is_printed_and_written(
     written = pd.read_csv(table).set_index("strategy.name")
     assert written["front of bytes.up"].to_dict() == {"diloco": True, "fedavg": True, "krum": False}
     assert all(f">{name}<" in picture.read_text() for name in ("diloco", "fedavg", "krum", "bytes from clients"))
+
+
+def test_no_label_lies_on_another() -> None:
+    figure = Figure()
+    axes = figure.add_subplot()
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    labels = [axes.annotate(f"a group {k}", (0.3, 0.5), (6, 4), textcoords="offset points") for k in range(6)]
+    figure.draw_without_rendering()
+    assert boxes(labels)[0].overlaps(boxes(labels)[1])
+    spread(labels)
+    assert not any(one.overlaps(other) for one, other in combinations(boxes(labels), 2))
+
+
+def boxes(labels: list[Annotation]) -> list[BboxBase]:
+    return [Text.get_window_extent(label) for label in labels]
 
 
 def test_a_cost_that_no_run_has_is_refused(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -279,7 +279,7 @@ def test_all_processes_of_a_node_are_stopped_and_go_on(family: subprocess.Popen[
     assert len(tree.descendants(family.pid)) == 2
     frozen = tree.freeze(family.pid)
     until(lambda: states(frozen) == {"T"})
-    assert states([family.pid]) == {"S"}
+    until(lambda: states([family.pid]) == {"S"})  # it may be seen at work
     tree.thaw(family.pid)
     until(lambda: states(frozen) == {"S"})
 
