@@ -95,12 +95,12 @@ def test_an_outer_optimizer_and_a_partition_of_ones_own_run_as_the_page_shows_th
     page = (REPOSITORY / "docs" / "extending.md").read_text()
     for block, path in zip(blocks(page, "python"), ("mine/capped.py", "mine/uneven.py"), strict=True):
         assert textwrap.indent(block, "    ") in (mine / path).read_text(), path
-    words = ("strategy=capped", "strategy.outer.cap=1.5", "partition=uneven", "partition.ratio=3")
+    words = ("strategy/outer=capped", "strategy.outer.cap=1.5", "partition=uneven", "partition.ratio=3")
     assert all(f"--config-dir conf {' '.join(pair)}" in page for pair in (words[:2], words[2:]))
     corpus = ("data=manual", f"data.root={mine / 'corpora'}")
     ran(command("run", "--config-dir", "conf", *words, *TINY, *corpus, "hydra.run.dir=run", cwd=mine))
     summary = json.loads((mine / "run" / "summary.json").read_text())
-    assert (summary["status"], summary["strategy"]) == ("completed", "capped")
+    assert (summary["status"], summary["strategy"]) == ("completed", "diloco")
     assert summary["val_bpb"] < summary["val_bpb_initial"]
 
 
@@ -197,7 +197,7 @@ def test_mistakes_in_windows_and_steps_are_named(command: Command, mine: Path) -
         "one before it, got 79.2 to 168 s after one that ends at 81.6 s for client_0 of Night; correct its windows\n"
     )
     assert not (mine / "out").exists()
-    done = command(*words, "strategy=capped", cwd=mine)
+    done = command(*words, "strategy/outer=capped", cwd=mine)
     assert done.returncode == 1
     assert "StopIteration\nThis was before the run, while its rounds were played through without a model" in done.stderr
 
