@@ -17,6 +17,7 @@ from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LINE = "fednano: interrupted\n"
+ECHO_S = 0.5
 SHOW_CURSOR = "\x1b[?25h"  # a live display hides it
 
 
@@ -92,16 +93,22 @@ def asked_to_end(
 ) -> Iterator[EndAsked]:
     """Call `told` at the first signal within the block; a second one ends the process at once.
 
+    The same signal within `ECHO_S` seconds is no second one: `uv run` passes on what its whole group has got already.
+
     With `again`, `told` is called at every signal. It runs in a signal handler. `at` names the signals of the manager
     of a cluster's job, which are heeded beside SIGINT; it deals with the others itself.
     """
-    asked = EndAsked()
+    from fednano.core.clock import wall  # here, since a command heeds signals before its imports
+
+    asked, first_at = EndAsked(), 0.0
 
     def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal first_at
         if asked.number is None or again:
+            first_at = first_at or wall()
             asked.number = asked.number or number
             told()
-        else:
+        elif number != asked.number or wall() - first_at >= ECHO_S:
             _end(number, frame)
 
     before = {number: signal.signal(number, handle) for number in ([signal.SIGINT, *at] if at else _heeded())}

@@ -148,6 +148,24 @@ def test_a_second_signal_ends_a_run_at_once(tiny: list[str], tmp_path: Path) -> 
     assert not (tmp_path / "run" / "summary.json").exists()
 
 
+def test_the_echo_of_a_signal_is_no_second_one() -> None:
+    code = (
+        "import signal\n"
+        "from fednano.core import clock, interrupts\n"
+        "now = [5.0]\n"
+        "clock.wall = lambda: now[0]\n"
+        "with interrupts.asked_to_end(lambda: None) as asked:\n"
+        "    for now[0] in (5.0, 5.2, 5.4):\n"
+        "        signal.raise_signal(signal.SIGTERM)\n"
+        "    print(asked.code, flush=True)\n"
+        "    now[0] = 5.6\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    print('it goes on')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (143, "143\n", LINE)
+
+
 def test_a_signal_ends_a_whole_sweep(tiny: list[str], tmp_path: Path) -> None:
     process = started(SLOW, "-m", *tiny, "rounds=40", "seed=1,2,3", "hydra.sweep.dir=sweep", cwd=tmp_path)
     assert process.stdout is not None
