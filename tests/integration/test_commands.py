@@ -369,6 +369,7 @@ def test_help_explains_a_key_of_a_choice_that_is_not_made(
     ("words", "line"),
     [
         (["clint"], "clint must be a group or a key; did you mean clients?"),
+        (["slurm"], "slurm must be a group or a key, got a choice of hydra/launcher; see --help hydra/launcher"),
         (
             ["strategy.outer.lrr"],
             "strategy.outer.lrr must be a key of strategy/outer=nesterov; did you mean strategy.outer.lr?",

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from support.paths import REPOSITORY
 from support.slurm import install
 
 from fednano.core.claim import CLAIM
+from fednano.experiment.sweep import SweepRecord
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Sweep = Callable[..., subprocess.CompletedProcess[str]]
@@ -107,7 +109,8 @@ def test_joblib_gives_each_job_its_share_of_the_cores(sweep: Sweep, tmp_path: Pa
 
 @linux
 @pytest.mark.slow
-def test_jobs_of_joblib_end_with_the_command(steady: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_jobs_of_joblib_end_with_the_command(steady: list[str], tmp_path: Path, number: signal.Signals) -> None:
     words = ("-m", "hydra/launcher=joblib", "seed=1,2", "hydra.sweep.dir=sweep", "rounds=100000", "checkpoint_every=9")
     command = [sys.executable, "-m", "fednano.run", *steady, *words]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as ran:
@@ -117,10 +120,12 @@ def test_jobs_of_joblib_end_with_the_command(steady: list[str], tmp_path: Path) 
             jobs = [os.pidfd_open(int(json.loads(claim.read_text())["pid"])) for claim in claims]
             assert wait(jobs, 0) == []
         finally:
-            ran.kill()
+            ran.send_signal(number)
     for job in jobs:
         assert wait([job], 60.0) == [job]
         os.close(job)
+    if number == signal.SIGINT:
+        assert [state.status for state in SweepRecord(tmp_path / "sweep").begun()] == ["interrupted"] * 2
 
 
 @pytest.mark.slow

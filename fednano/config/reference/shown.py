@@ -79,6 +79,9 @@ class Explained:
             raise ValueError(
                 f"{word} must belong to a choice that is made, got none of {without}; add {without}=CHOICE"
             )
+        if having := [group for group, choices in groups.items() if word in choices]:
+            named = ", ".join(having)
+            raise ValueError(f"{word} must be a group or a key, got a choice of {named}; see --help {having[0]}")
         likest = difflib.get_close_matches(word, [*groups, *(key.name for key in keys)], 1)
         where = f"a key of {within[-1]}={self.choices[within[-1]]}" if within else "a group or a key"
         raise ValueError(f"{word} must be {where}; " + (f"did you mean {likest[0]}?" if likest else "see --help"))
