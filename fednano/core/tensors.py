@@ -94,16 +94,21 @@ def unlike(found: Any, wanted: Mapping[str, Tensor]) -> str | None:
     if not isinstance(found, Mapping):
         return type(found).__name__
     for name in sorted({*wanted, *found}, key=str):
-        here, there = (_described(state[name]) if name in state else "nothing" for state in (found, wanted))
-        if here != there:
-            return f"{here} for {name} of {there}"
+        here, there = found.get(name), wanted.get(name)
+        if not _alike(here, there):
+            return f"{_described(here)} for {name} of {_described(there)}"
     return None
 
 
+def _alike(one: Any, other: Any) -> bool:
+    both = isinstance(one, Tensor) and isinstance(other, Tensor)
+    return both and one.shape == other.shape and one.dtype == other.dtype
+
+
 def _described(tensor: Any) -> str:
-    if not isinstance(tensor, Tensor):
-        return type(tensor).__name__
-    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+    if isinstance(tensor, Tensor):
+        return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+    return "nothing" if tensor is None else type(tensor).__name__
 
 
 def clone(state: Mapping[str, Tensor]) -> State:

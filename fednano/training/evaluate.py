@@ -20,7 +20,7 @@ def require_row(eval_tokens: int, sequence_len: int) -> None:
     """Raise ValueError if `eval_tokens` is less than one row."""
     if eval_tokens < sequence_len:
         raise ValueError(
-            f"eval_tokens must be >= model.sequence_len={sequence_len}, one row, got {eval_tokens}; "
+            f"eval_tokens must be >= model.sequence_len={sequence_len}, one sequence, got {eval_tokens}; "
             f"use {sequence_len} or more"
         )
 

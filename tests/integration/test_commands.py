@@ -133,7 +133,7 @@ def test_an_unreadable_override_is_refused() -> None:
         ("model.depth=0", "model.depth must be >= 1, got 0; use 1 or more, such as model=d2"),
         ("model.kv_groups=5", "model.kv_groups must divide the 1 heads of depth 2, got 5; use 1"),
         ("hardware.device=foo", "hardware.device must be a torch device, got foo; use cpu, cuda or cuda:0"),
-        ("eval_tokens=9", "eval_tokens must be >= model.sequence_len=256, one row, got 9; use 256 or more"),
+        ("eval_tokens=9", "eval_tokens must be >= model.sequence_len=256, one sequence, got 9; use 256 or more"),
     ],
 )
 def test_bad_input_ends_with_2_and_leaves_nothing(command: Command, tmp_path: Path, override: str, line: str) -> None:

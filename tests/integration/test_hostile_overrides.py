@@ -17,7 +17,7 @@ from fednano.runtime.play_through import check_traces
 
 LIMIT_S = 20.0  # what hangs takes far longer, and the cores may be shared
 LONGEST_LINE = 400
-SAMPLE = 350
+SAMPLE = 220
 
 
 @pytest.fixture

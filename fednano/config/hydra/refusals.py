@@ -248,7 +248,13 @@ def _unknown_key(
         group = key.partition(".")[0]
         close = [match for match in close if match.partition(".")[0] == group and _alike(key, match)]
     chosen_in = f"{parent}."
-    if parent in groups and nodes and not any(name.startswith(chosen_in) for name in nodes):
+    name = key.rpartition(".")[2]
+    taken = (
+        setting_names(nodes[f"{parent}._target_"], parent) if of_a_class and not parent.startswith("hydra.") else None
+    )
+    if taken is not None and name not in taken and (having := _choices_with(parent, name)):
+        remedy = f"choose {' or '.join(having[:3])} for it"
+    elif parent in groups and nodes and not any(name.startswith(chosen_in) for name in nodes):
         remedy = f"the chosen YAML file of {parent} is empty, so write {parent}'s keys there"
     elif nodes.get(parent) == {}:  # such as the environment of the jobs
         remedy = f"add it as +{key}={value}"
@@ -259,6 +265,17 @@ def _unknown_key(
     else:
         remedy = f"list all keys with: python -m fednano.{_command(config_name)} --cfg job"
     return f"{key}={value} sets a key that does not exist; {remedy}"
+
+
+def _choices_with(parent: str, name: str) -> list[str]:
+    """The choices, as strategy/outer=adam, whose YAML files have a key of this name, and which are not made."""
+    group = parent.replace(".", "/")
+    found = []
+    for path in sorted((conf_dir() / group).glob("[!_]*.yaml")) if group else []:
+        written = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if isinstance(written, dict) and name in written:
+            found.append(f"{group}={path.stem}")
+    return found
 
 
 def _of_a_logger(key: str, value: str, nodes: dict[str, Any]) -> str | None:
