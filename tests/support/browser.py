@@ -18,6 +18,10 @@ DESKTOP = (1280, 900)
 WITHIN_S = 120.0
 
 
+class LeftPageError(Exception):
+    """The page was left for another one before it answered."""
+
+
 class Browser:
     """One page of a running browser. `errors` is what its console complains of, blocked loads included."""
 
@@ -55,7 +59,14 @@ class Browser:
     def until(self, condition: str) -> None:
         """Wait until a JavaScript expression is true of the page, whichever page that is meanwhile."""
         guarded = f"(() => {{ try {{ return Boolean({condition}); }} catch {{ return false; }} }})()"
-        assert eventually(lambda: bool(self.ask(guarded)), within_s=WITHIN_S), f"{condition} of {self.text('body')}"
+
+        def holds() -> bool:
+            try:
+                return bool(self.ask(guarded))
+            except LeftPageError:
+                return False
+
+        assert eventually(holds, within_s=WITHIN_S), f"{condition} of {self.text('body')}"
 
     def text(self, selector: str) -> str:
         return str(self.ask(f"document.querySelector({json.dumps(selector)})?.textContent ?? ''"))
@@ -76,7 +87,9 @@ class Browser:
         while True:
             reply = self._next()
             if reply.get("id") == self._number:
-                assert "error" not in reply, reply["error"]
+                if (error := reply.get("error")) and "navigated" in error["message"]:
+                    raise LeftPageError
+                assert not error, error
                 return dict(reply["result"])
             match reply.get("method"):
                 case "Log.entryAdded":

@@ -38,8 +38,11 @@ def gone(pid: int, within_s: float = 20.0) -> bool:
     """Whether the process ends."""
     until = wall() + within_s
     while wall() < until:
-        status = Path(f"/proc/{pid}/stat")
-        if not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z":
+        try:
+            status = Path(f"/proc/{pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):  # the latter if it ends while it is read
+            return True
+        if status.rpartition(")")[2].split()[0] == "Z":
             return True
         pause(0.01)
     return False
