@@ -112,7 +112,6 @@ def chosen(groups: Sequence["Group"], name: str) -> "Group":
 
     Raises ValueError unless there is exactly one.
     """
-
     found = [group for group in groups if set(name.split()) <= _words(group)]
     exact = [group for group in found if group.name == name]
     if len(exact or found) != 1:

@@ -98,7 +98,7 @@ def _swept(sweep: SweepRecord, plan: PlannedLaunch, arguments: Any) -> int:
             _have_hydra_run()
     except Exception as error:
         broken = _broken_off(error, plan, arguments)
-    except BaseException:
+    except (KeyboardInterrupt, SystemExit):
         interrupted = True
         raise
     finally:

@@ -17,7 +17,7 @@ Check = Callable[[], None]
 
 
 def require_row(eval_tokens: int, sequence_len: int) -> None:
-    """Raise ValueError if `eval_tokens` is less than one row."""
+    """Raise ValueError if `eval_tokens` is less than one sequence."""
     if eval_tokens < sequence_len:
         raise ValueError(
             f"eval_tokens must be >= model.sequence_len={sequence_len}, one sequence, got {eval_tokens}; "

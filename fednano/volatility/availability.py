@@ -11,6 +11,7 @@ from fednano.core.packed import Packed
 MOST_WINDOWS = 5_000_000  # of one client, which are kept; far more than a run has rounds
 
 Exit = Literal["drain", "crash"]
+EXITS = get_args(Exit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ class Availability:
 
     def _check(self, window: Window) -> None:
         before = self._stops[-1] if self._stops else -math.inf
-        if window.start < 0 or window.exit not in get_args(Exit):
+        if window.start < 0 or window.exit not in EXITS:
             raise ValueError(
                 f"volatility must give windows from 0 s on that end by drain or crash, got {window.start:g} to "
                 f"{window.stop:g} s, {window.exit}, for {self.whose}; correct its windows"

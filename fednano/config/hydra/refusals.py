@@ -247,14 +247,13 @@ def _unknown_key(
     if of_a_class:  # it may well have an argument of this name
         group = key.partition(".")[0]
         close = [match for match in close if match.partition(".")[0] == group and _alike(key, match)]
-    chosen_in = f"{parent}."
     name = key.rpartition(".")[2]
     taken = (
         setting_names(nodes[f"{parent}._target_"], parent) if of_a_class and not parent.startswith("hydra.") else None
     )
     if taken is not None and name not in taken and (having := _choices_with(parent, name)):
         remedy = f"choose {' or '.join(having[:3])} for it"
-    elif parent in groups and nodes and not any(name.startswith(chosen_in) for name in nodes):
+    elif parent in groups and nodes and not any(node.startswith(f"{parent}.") for node in nodes):
         remedy = f"the chosen YAML file of {parent} is empty, so write {parent}'s keys there"
     elif nodes.get(parent) == {}:  # such as the environment of the jobs
         remedy = f"add it as +{key}={value}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fednano.report import units
-from fednano.report.comparison.apart import short, telling
+from fednano.report.comparison.apart import telling, word
 from fednano.report.following import FollowedRun
 from fednano.report.history import History
 from fednano.report.web import page, quality, svg
@@ -102,12 +102,8 @@ def _told_apart(runs: Sequence[FollowedRun]) -> dict[str, tuple[str, ...]]:
     for alike in experiments.values():
         keys = telling(alike, over="")[:MOST_KEYS]
         for run in alike:
-            found[run.id] = tuple(_valued(key, run.config[key]) for key in keys if key in run.config)
+            found[run.id] = tuple(word(key, run.config[key]) for key in keys if key in run.config)
     return found
-
-
-def _valued(key: str, value: Any) -> str:
-    return str(value) if key.endswith(".name") else f"{key}={short(value)}"
 
 
 def summary_now(run: FollowedRun, history: History) -> dict[str, Any]:
